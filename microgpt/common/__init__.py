@@ -1,0 +1,1 @@
+"""What every room needs: errors and command-line flags.  Imports nothing of the project."""

@@ -1,0 +1,25 @@
+"""Errors that a user can cause or cure.  Each message is one line: what, got, expected, what to do."""
+
+
+class MicrogptError(Exception):
+    """Base of all errors that end a command with one clear line and exit code 2."""
+
+
+class ConfigError(MicrogptError):
+    """A setting has a value that cannot work, alone or together with another."""
+
+
+class DataError(MicrogptError):
+    """A corpus or token file is missing, empty, damaged, or does not fit the model."""
+
+
+class CheckpointError(MicrogptError):
+    """A checkpoint is missing, damaged, or of another model."""
+
+
+class ShapeError(MicrogptError):
+    """An array has the wrong shape, type or layout for an operation."""
+
+
+class NativeError(MicrogptError):
+    """The C extension or the BLAS library is missing or refused a call."""

@@ -1,0 +1,134 @@
+"""Settings are dataclass fields; flags are made from them, so that a name, its help and its default live once.
+
+A config class declares its fields with `setting(...)`; a command calls `add_settings` to offer them as flags and
+`given` or `settings_from` to read back what the user typed.
+"""
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from .errors import ConfigError, MicrogptError
+
+Config = TypeVar("Config")
+
+
+def setting(default: Any, help: str, unit: str = "", choices: Sequence[Any] = (), group: str = "") -> Any:
+    """A dataclass field with the text its flag shows: help, unit, allowed values, group in `--help`."""
+    meta = {"help": help, "unit": unit, "choices": tuple(choices), "group": group}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=meta)
+    return dataclasses.field(default=default, metadata=meta)
+
+
+REQUIRED = dataclasses.MISSING
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors, `_` accepted for `-` in flag names, and no guessing of cut-off names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args([_dashed(word) for word in words], namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help lists the flags)\n")
+
+
+def _dashed(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def flag_name(field: str) -> str:
+    """The flag of a field: `batch_size` -> `--batch-size`."""
+    return "--" + field.replace("_", "-")
+
+
+def add_settings(parser: argparse.ArgumentParser, config: type, skip: Sequence[str] = ()) -> None:
+    """Offer every field of a config class as a flag, in the help groups that the fields name.
+
+    A flag that is not typed leaves no trace in the namespace, so `given` knows what the user asked for.
+    """
+    kinds = typing.get_type_hints(config)
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        if "help" not in field.metadata or field.name in skip:
+            continue
+        title = field.metadata["group"]
+        if title and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        _add_flag(groups.get(title, parser), field, _plain_type(kinds[field.name]))
+
+
+def _add_flag(target: Any, field: dataclasses.Field, kind: type) -> None:
+    meta = field.metadata
+    options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": _help(field)}
+    if kind is bool:
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options |= {"type": kind, "metavar": meta["unit"].upper().replace(" ", "_") or kind.__name__.upper()}
+        if meta["choices"]:
+            options |= {"choices": meta["choices"], "metavar": None}
+    target.add_argument(flag_name(field.name), **options)
+
+
+def _help(field: dataclasses.Field) -> str:
+    default = field.default
+    notes = [field.metadata["unit"]] if field.metadata["unit"] else []
+    if default is not dataclasses.MISSING and default is not None:
+        notes.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
+    text = field.metadata["help"] + (f" [{', '.join(notes)}]" if notes else "")
+    return text.replace("%", "%%")
+
+
+def _plain_type(hint: Any) -> type:
+    """`int | None` -> `int`."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    return hint
+
+
+def given(args: argparse.Namespace, config: type) -> dict[str, Any]:
+    """The fields of `config` that the user typed, by field name."""
+    return {f.name: getattr(args, f.name) for f in dataclasses.fields(config) if hasattr(args, f.name)}
+
+
+def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -> Config:
+    """Make a config: what the user typed over `base` over the class's defaults."""
+    values = {**base, **given(args, config)}
+    needed = (f.name for f in dataclasses.fields(config) if f.default is dataclasses.MISSING)  # type: ignore[arg-type]
+    missing = [flag_name(name) for name in needed if name not in values]
+    if missing:
+        raise ConfigError(f"missing {', '.join(missing)}: give them or choose a --preset")
+    return config(**values)
+
+
+def run_command(main: Callable[[], int | None], errors: tuple[type[Exception], ...] = ()) -> NoReturn:
+    """Run a command's main: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130.
+
+    `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
+    """
+    try:
+        code = main() or 0
+    except (MicrogptError, *errors) as error:
+        print(f"microgpt: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("microgpt: stopped", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); give the interpreter's own final flush somewhere to go.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        code = 141
+    sys.exit(code)

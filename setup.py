@@ -1,0 +1,36 @@
+"""Metadata, extras and the C extensions of microgpt.  Tool settings live in pyproject.toml."""
+
+import os
+import sys
+
+from setuptools import find_packages, setup
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # build backends do not add it
+from csrc.build import LEVELS  # noqa: E402
+
+DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy"]
+ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
+
+setup(
+    name="microgpt",
+    version="0.1.0",
+    description="Train a GPT from nothing on an ordinary CPU, and talk to it.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["microgpt", "microgpt.*", "tokenizer"]),
+    install_requires=[
+        "numpy>=1.24",
+        "cffi>=1.16",
+        "scipy>=1.10",
+        "tqdm>=4.60",
+        "scipy-openblas32>=0.3.28",
+        "safetensors>=0.4",
+    ],
+    extras_require={"dev": DEVELOPMENT, "oracles": ORACLES},
+    setup_requires=["cffi>=1.16"],
+    cffi_modules=["csrc/build_tokenizer.py:ffibuilder", *(f"csrc/build.py:{level}" for level in LEVELS)],
+    entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},
+    zip_safe=False,
+)
