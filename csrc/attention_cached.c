@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * Decoding: few query rows, so the work is reading keys and values once; plain dot products do it. */
+#include "kernels.h"
+#include "pool.h"
+#include "simd.h"
+
+#include <math.h>
+
+struct job {
+    float *y, *scratch;
+    const float *qkv, *keys, *values;
+    int64_t T, S, H, hs;
+};
+
+/* scores (n) become probabilities, not yet divided by their sum, which is returned. */
+static float softmax_numerators(float *scores, int64_t n)
+{
+    const float most = mg_row_max(scores, n);
+    float sum = 0.0f;
+    for (int64_t s = 0; s < n; s += MG_LANES) mg_store_n(scores + s, mg_exp(mg_load_n(scores + s, n - s) - most), n - s);
+    for (int64_t s = 0; s < n; s++) sum += scores[s];
+    return sum;
+}
+
+static void attend(void *argument, int64_t index, int64_t worker)
+{
+    (void)worker;
+    const struct job *job = argument;
+    const int64_t h = index % job->H, t = index / job->H, hs = job->hs, C = job->H * hs;
+    const int64_t n = job->S - job->T + t + 1; /* visible keys */
+    const float *q = job->qkv + t * 3 * C + h * hs;
+    float *scores = job->scratch + index * job->S, *y = job->y + t * C + h * hs;
+    const float scale = 1.0f / sqrtf((float)hs);
+    for (int64_t s = 0; s < n; s++) scores[s] = mg_dot(q, job->keys + s * C + h * hs, hs) * scale;
+    const float sum = softmax_numerators(scores, n);
+    memset(y, 0, (size_t)hs * sizeof *y);
+    for (int64_t s = 0; s < n; s++) {
+        const float *v = job->values + s * C + h * hs;
+        const float weight = scores[s] / sum;
+        for (int64_t i = 0; i < hs; i++) y[i] += weight * v[i];
+    }
+}
+
+void mg_attention_cached(float *y, float *scratch, const float *qkv, const float *keys, const float *values,
+    int64_t T, int64_t S, int64_t H, int64_t hs)
+{
+    struct job job = {y, scratch, qkv, keys, values, T, S, H, hs};
+    mg_parallel(attend, &job, T * H);
+}

@@ -1,0 +1,55 @@
+"""Build the kernels: one cffi module per instruction-set level, all from the same portable sources.
+
+`core/native` loads the best level that the CPU runs.  A level is a set of compiler flags and nothing else: the
+sources use the compiler's vector types (simd.h), so there is one text of every kernel.
+"""
+
+import platform
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+SOURCES = [
+    "machine", "pool", "gemm", "embedding", "rmsnorm", "linear", "rope", "attention", "attention_cached",
+    "gelu", "dropout", "cross_entropy", "adam",
+]  # fmt: skip
+# Never -ffast-math: it deletes NaN checks, and linked into a shared library by gcc 12 it also flushes
+# subnormals for the whole process.  Contraction to FMA is asked for by name instead.
+FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra",
+         "-Wno-psabi"]
+X86_LEVELS = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
+               "-mprefer-vector-width=512"],
+}
+LEVELS = X86_LEVELS if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": []}
+
+
+def declaration(header: Path) -> str:
+    """The text between the cdef marks of a header."""
+    found = re.search(r"/\* cdef: begin \*/(.*?)/\* cdef: end \*/", header.read_text(), re.DOTALL)
+    if found is None:
+        raise SystemExit(f"{header}: no cdef marks")
+    return found.group(1)
+
+
+def builder(level: str) -> FFI:
+    """The cffi builder of one level: module microgpt.core._kernels_<level>."""
+    ffi = FFI()
+    ffi.cdef(declaration(HERE / "kernels.h"))
+    ffi.set_source(
+        f"microgpt.core._kernels_{level}",
+        '#include "kernels.h"',
+        sources=[f"csrc/{name}.c" for name in SOURCES],
+        include_dirs=["csrc"],
+        depends=[f"csrc/{path.name}" for path in sorted(HERE.glob("*.h"))],
+        extra_compile_args=FLAGS + LEVELS[level],
+        libraries=["m", "pthread"],
+    )
+    return ffi
+
+
+globals().update({level: builder(level) for level in LEVELS})  # cffi_modules asks for them by name

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ * The C kernels of microgpt.  The region between the cdef marks is also the cffi declaration.
+ *
+ * Letters: B batch, T time, C channels, H heads, hs = C/H head size, N = B*T rows, V vocabulary, M outputs
+ * and K inputs of a linear layer.  All arrays are dense, row-major float32 unless said otherwise.
+ *
+ * Contract of every kernel: it only computes.  No allocation, no printing, no exit; scratch comes in.  Arguments run
+ * outputs, inputs, sizes.  A gradient d<name> is returned (overwritten), except a parameter gradient dweight, which
+ * is added to.  Outputs do not alias inputs unless said.  Results do not depend on the number of threads: work is
+ * cut by shape alone, and partial sums are added in a fixed order.
+ */
+#ifndef MICROGPT_KERNELS_H
+#define MICROGPT_KERNELS_H
+
+#include <stdint.h>
+
+/* cdef: begin */
+
+#define MG_PARTIALS 32       /* row blocks whose partial weight gradients a backward sums; see scratch of rmsnorm */
+#define MG_ATTENTION_ROWS 128 /* query rows of one attention tile */
+
+/* ---- machine ---------------------------------------------------------------------------------------------- */
+
+/* Whether this CPU and its operating system run code of a level: "baseline", "avx2", "avx512". */
+int mg_cpu_supports(const char *level);
+
+/* Hand in BLAS: the address of a cblas_sgemm with 32-bit integers.  Called once, before any matrix product. */
+void mg_blas_bind(void *cblas_sgemm);
+
+/* Run kernels on n threads (the caller is one of them).  Returns 0, or an errno value when threads cannot be made.
+ * Not to be called while a kernel runs. */
+int mg_set_threads(int n);
+
+/* ---- layers ----------------------------------------------------------------------------------------------- */
+
+/* y[n] = weight[ids[n]].   y (N,C)  weight (V,C)  ids (N).
+ * Returns -1, or the first position whose id is outside [0,V); then y is undefined. */
+int64_t mg_embedding_forward(float *y, const float *weight, const int32_t *ids, int64_t N, int64_t C, int64_t V);
+/* dweight[ids[n]] += dy[n], rows in order.  The ids have passed the forward. */
+void mg_embedding_backward(float *dweight, const float *dy, const int32_t *ids, int64_t N, int64_t C);
+
+/* y = x * rstd * weight with rstd = 1/sqrt(mean(x^2) + eps), per row (Zhang & Sennrich 2019, arXiv 1910.07467).
+ * x, y (N,C)  weight (C)  rstd (N), kept for backward. */
+void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps);
+/* dx = dresidual + rstd * (dy*weight - xhat * mean(dy*weight*xhat)), xhat = x*rstd;  dweight += sum_n dy*xhat.
+ * dresidual (N,C) is the gradient that by-passes the norm; it may be dx itself.  scratch (MG_PARTIALS,C). */
+void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
+    const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C);
+
+/* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K). */
+void mg_linear_forward(float *y, const float *x, const float *weight, int64_t N, int64_t M, int64_t K);
+/* dX = dY W and dW += dY^T X.   dx (N,K)  dweight (M,K)  dy (N,M). */
+void mg_linear_backward(float *dx, float *dweight, const float *dy, const float *x, const float *weight,
+    int64_t N, int64_t M, int64_t K);
+
+/* Rotate, in place, the query and key thirds of qkv (B,T,3C): pairs (i, i + hs/2) of a head turn by the angle of
+ * row start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2).
+ * direction +1 is the forward; -1, the inverse rotation, is the backward of a gradient. */
+void mg_rope(float *qkv, const float *cos, const float *sin, int64_t B, int64_t T, int64_t H, int64_t hs,
+    int64_t start, float direction);
+
+/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v.
+ * qkv (B,T,3C): q, k, v side by side, each (H,hs).  y (B,T,C).  lse (B,H,T): log-sum-exp of the scaled scores,
+ * kept for backward.  scratch: mg_attention_scratch(T) floats for each thread.  Scores are never stored whole. */
+void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv,
+    int64_t B, int64_t T, int64_t H, int64_t hs);
+/* dqkv (B,T,3C).  y, lse as the forward left them. */
+void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *y,
+    const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs);
+int64_t mg_attention_scratch(int64_t T);
+
+/* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.
+ * y (T,C)  qkv (T,3C)  keys, values (S,C)  scratch (T,H,S). */
+void mg_attention_cached(float *y, float *scratch, const float *qkv, const float *keys, const float *values,
+    int64_t T, int64_t S, int64_t H, int64_t hs);
+
+/* y = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU (Hendrycks & Gimpel 2016,
+ * arXiv 1606.08415), for 0.5 (1 + tanh u) = sigmoid(2u).   n elements; y may be x. */
+void mg_gelu_forward(float *y, const float *x, int64_t n);
+/* dx may be dy. */
+void mg_gelu_backward(float *dx, const float *dy, const float *x, int64_t n);
+
+/* y = x with each element zeroed with probability p, else divided by 1-p.  Which ones is a pure function of
+ * (key, index); see random.h.  The backward is the same call on the gradient.  y may be x. */
+void mg_dropout(float *y, const float *x, int64_t n, float p, uint64_t key);
+/* y = x + dropout(branch).  y may be x. */
+void mg_residual_forward(float *y, const float *x, const float *branch, int64_t n, float p, uint64_t key);
+
+/* loss[n] = lse[n] - logits[n,targets[n]] in nats; 0 where the target is -1.  logits (N,V)  loss, lse (N).
+ * Returns -1, or the first position whose target is outside [-1,V). */
+int64_t mg_cross_entropy_forward(float *loss, float *lse, const float *logits, const int32_t *targets,
+    int64_t N, int64_t V);
+/* dlogits = scale * (softmax(logits) - onehot(target)), a zero row where the target is -1.  dlogits may be logits. */
+void mg_cross_entropy_backward(float *dlogits, const float *logits, const float *lse, const int32_t *targets,
+    int64_t N, int64_t V, float scale);
+
+/* ---- optimizer -------------------------------------------------------------------------------------------- */
+
+/* The sum of squares of n floats in double; partial sums per block of 65,536, added in order.  scratch: one double
+ * for each block.  Infinities and NaNs come through. */
+double mg_sum_squares(const float *x, double *scratch, int64_t n);
+
+/* One step of Adam (Kingma & Ba 2014, arXiv 1412.6980) with decoupled weight decay, in place:
+ *   g = grad_scale * grad;  m1 = beta1 m1 + (1-beta1) g;  m2 = beta2 m2 + (1-beta2) g^2
+ *   p -= lr * (m1/correction1 / (sqrt(m2/correction2) + eps) + weight_decay * p)
+ * correction_i = 1 - beta_i^t, t = completed steps + 1. */
+void mg_adam_step(float *p, float *m1, float *m2, const float *grad, int64_t n, float lr, float beta1, float beta2,
+    float eps, float weight_decay, float correction1, float correction2, float grad_scale);
+
+/* cdef: end */
+
+#endif

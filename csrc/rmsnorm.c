@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ * The weight gradient sums over all rows.  Rows are cut into at most MG_PARTIALS blocks by N alone; each block sums
+ * into its own row of scratch while x and dy are at hand, and the rows of scratch are added in order. */
+#include "kernels.h"
+#include "pool.h"
+#include "simd.h"
+
+#include <math.h>
+
+struct forward_job {
+    float *y, *rstd;
+    const float *x, *weight;
+    int64_t N, C, rows;
+    float eps;
+};
+
+static void forward_rows(void *argument, int64_t index, int64_t worker)
+{
+    (void)worker;
+    const struct forward_job *job = argument;
+    const int64_t C = job->C;
+    for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++) {
+        const float *x_n = job->x + n * C;
+        float *y_n = job->y + n * C;
+        float r = 1.0f / sqrtf(mg_dot(x_n, x_n, C) / (float)C + job->eps);
+        for (int64_t i = 0; i < C; i += MG_LANES)
+            mg_store_n(y_n + i, mg_load_n(x_n + i, C - i) * r * mg_load_n(job->weight + i, C - i), C - i);
+        job->rstd[n] = r;
+    }
+}
+
+void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps)
+{
+    struct forward_job job = {y, rstd, x, weight, N, C, mg_rows_per_task(C), eps};
+    mg_parallel(forward_rows, &job, mg_blocks(N, job.rows));
+}
+
+struct backward_job {
+    float *dx, *partials;
+    const float *dy, *x, *weight, *rstd, *dresidual;
+    int64_t N, C, rows;
+};
+
+static void backward_row(const struct backward_job *job, float *partial, int64_t n)
+{
+    const int64_t C = job->C;
+    const float *dy_n = job->dy + n * C, *x_n = job->x + n * C, *dresidual_n = job->dresidual + n * C;
+    const float r = job->rstd[n];
+    vf along = {0};
+    for (int64_t i = 0; i < C; i += MG_LANES) {
+        vf dy_x = mg_load_n(dy_n + i, C - i) * mg_load_n(x_n + i, C - i) * r;
+        along += dy_x * mg_load_n(job->weight + i, C - i);
+        mg_store_n(partial + i, mg_load_n(partial + i, C - i) + dy_x, C - i);
+    }
+    const float mean = mg_sum(along) / (float)C;
+    for (int64_t i = 0; i < C; i += MG_LANES) {
+        vf dxhat = mg_load_n(dy_n + i, C - i) * mg_load_n(job->weight + i, C - i);
+        vf dx = (dxhat - mg_load_n(x_n + i, C - i) * (r * mean)) * r + mg_load_n(dresidual_n + i, C - i);
+        mg_store_n(job->dx + n * C + i, dx, C - i);
+    }
+}
+
+static void backward_rows(void *argument, int64_t index, int64_t worker)
+{
+    (void)worker;
+    const struct backward_job *job = argument;
+    float *partial = job->partials + index * job->C;
+    memset(partial, 0, (size_t)job->C * sizeof *partial);
+    for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++)
+        backward_row(job, partial, n);
+}
+
+void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
+    const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C)
+{
+    struct backward_job job = {dx, scratch, dy, x, weight, rstd, dresidual, N, C, mg_blocks(N, MG_PARTIALS)};
+    if (N == 0) return;
+    int64_t blocks = mg_blocks(N, job.rows);
+    mg_parallel(backward_rows, &job, blocks);
+    for (int64_t b = 0; b < blocks; b++)
+        for (int64_t i = 0; i < C; i++) dweight[i] += scratch[b * C + i];
+}

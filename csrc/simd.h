@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT
+ * One vector type, as wide as the instruction-set level that this file is compiled for.
+ *
+ * The compiler's vector extensions give +, -, *, / and comparisons on it, and -ffp-contract=fast turns a*b+c into
+ * one FMA where the level has it.  So every kernel is written once; only this file knows the widths.
+ */
+#ifndef MICROGPT_SIMD_H
+#define MICROGPT_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define MG_LANES 16
+#elif defined(__AVX2__)
+#define MG_LANES 8
+#else
+#define MG_LANES 4
+#endif
+
+typedef float vf __attribute__((vector_size(4 * MG_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * MG_LANES)));
+
+static inline vf mg_set(float a) { return (vf){0} + a; }
+
+static inline vf mg_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void mg_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+/* The first m lanes of memory, zeros behind; m >= MG_LANES is a plain load.  So a loop needs no second text for
+ * its tail:  for (i = 0; i < n; i += MG_LANES) { vf v = mg_load_n(x + i, n - i); ... } */
+static inline vf mg_load_n(const float *p, int64_t m)
+{
+    if (m >= MG_LANES) return mg_load(p);
+    vf v = {0};
+    memcpy(&v, p, (size_t)m * sizeof *p);
+    return v;
+}
+
+static inline void mg_store_n(float *p, vf v, int64_t m)
+{
+    if (m >= MG_LANES) mg_store(p, v);
+    else memcpy(p, &v, (size_t)m * sizeof *p);
+}
+
+/* mask ? a : b, lane by lane; a comparison of two vf gives the mask. */
+static inline vf mg_select(vi mask, vf a, vf b)
+{
+    vi bits = (mask & (vi)a) | (~mask & (vi)b);
+    return (vf)bits;
+}
+
+/* NaN in a comes through: a comparison with NaN is false. */
+static inline vf mg_max(vf a, vf b) { return mg_select(a < b, b, a); }
+static inline vf mg_min(vf a, vf b) { return mg_select(a > b, b, a); }
+
+static inline float mg_sum(vf v)
+{
+    float s[MG_LANES];
+    memcpy(s, &v, sizeof s);
+    for (int step = MG_LANES / 2; step > 0; step /= 2)
+        for (int i = 0; i < step; i++) s[i] += s[i + step];
+    return s[0];
+}
+
+static inline float mg_dot(const float *a, const float *b, int64_t n)
+{
+    vf sum = {0};
+    for (int64_t i = 0; i < n; i += MG_LANES) sum += mg_load_n(a + i, n - i) * mg_load_n(b + i, n - i);
+    return mg_sum(sum);
+}
+
+/* The largest of n >= 1 floats. */
+static inline float mg_row_max(const float *x, int64_t n)
+{
+    float most = x[0];
+    vf best = mg_set(x[0]);
+    int64_t s = 0;
+    for (; s + MG_LANES <= n; s += MG_LANES) best = mg_max(best, mg_load(x + s));
+    for (int lane = 0; lane < MG_LANES; lane++) most = best[lane] > most ? best[lane] : most;
+    for (; s < n; s++) most = x[s] > most ? x[s] : most;
+    return most;
+}
+
+/* exp(x) with an error of at most 2 ulp (tests/core/test_exp.py scans it); 0 below -87.34, inf above 88.72, NaN
+ * stays NaN.  x = n ln2 + r with |r| <= ln2/2, ln2 in two parts; a degree-6 polynomial for exp(r) fitted for the
+ * least relative error; then two multiplications by powers of two, so that no intermediate exponent overflows. */
+static inline vf mg_exp(vf x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vf clamped = mg_min(mg_max(x, mg_set(-104.0f)), mg_set(104.0f));
+    vf rounded = clamped * 1.44269504088896341f + shift;
+    vf n = rounded - shift;
+    vf r = clamped - n * 0.693145751953125f;
+    r = r - n * 1.42860682030941723e-6f;
+    vf p = mg_set(1.3888889e-3f);
+    p = p * r + 8.3333333e-3f;
+    p = p * r + 4.1666668e-2f;
+    p = p * r + 1.6666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1.0f;
+    vi k = (vi)rounded - (vi)mg_set(shift);
+    vi half = k >> 1;
+    vf scale1 = (vf)((half + 127) << 23), scale2 = (vf)((k - half + 127) << 23);
+    return mg_select(x < mg_set(-87.336548f), mg_set(0.0f), p * scale1 * scale2);
+}
+
+#endif

@@ -1,0 +1,155 @@
+"""The one door to C: finds the kernels and BLAS, and turns arrays into checked pointers.
+
+Environment: MICROGPT_ISA forces an instruction-set level (baseline, avx2, avx512), MICROGPT_BLAS names another BLAS
+library; OPENBLAS_CORETYPE is OpenBLAS's own and honoured as the user set it.
+"""
+
+import ctypes
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.errors import ConfigError, NativeError, ShapeError
+
+LEVELS = ("baseline", "avx2", "avx512")
+NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave half of an AVX-512 core idle
+
+lib: Any = None  # the kernels of the chosen level
+ffi: Any = None
+_state: dict[str, Any] = {"isa": "", "threads": 1}
+
+
+# ---- BLAS ---------------------------------------------------------------------------------------------------
+
+
+class Blas:
+    """A BLAS library: its single-precision matrix product, and what it calls itself."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise NativeError(f"BLAS library {path} cannot be loaded ({error}); check MICROGPT_BLAS") from None
+        self.path = path
+        self.sgemm = self._address("cblas_sgemm")
+        if not self.sgemm:
+            raise NativeError(f"BLAS library {path} has no cblas_sgemm; choose another with MICROGPT_BLAS")
+        # Our pool runs the products beside each other, each on one thread of its own.
+        if setter := self._find("openblas_set_num_threads"):
+            setter(1)
+
+    def _find(self, name: str) -> Any:
+        return getattr(self._library, f"scipy_{name}", None) or getattr(self._library, name, None)
+
+    def _address(self, name: str) -> int:
+        function = self._find(name)
+        return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
+
+    @property
+    def core(self) -> str:
+        """The kernel family that OpenBLAS chose for this CPU, such as SkylakeX; "unknown" for another BLAS."""
+        name = self._find("openblas_get_corename")
+        if name is None:
+            return "unknown"
+        name.restype = ctypes.c_char_p
+        return name().decode()
+
+
+def _find_blas() -> Blas:
+    if chosen := os.environ.get("MICROGPT_BLAS"):
+        return Blas(Path(chosen))
+    try:
+        import scipy_openblas32
+    except ImportError:
+        raise NativeError("no BLAS: pip install scipy-openblas32, or name a library in MICROGPT_BLAS") from None
+    return Blas(Path(scipy_openblas32.get_lib_dir()) / scipy_openblas32.get_library(fullname=True))
+
+
+blas: Blas = None  # type: ignore[assignment]
+
+
+# ---- kernels ------------------------------------------------------------------------------------------------
+
+
+def _load(level: str) -> Any:
+    try:
+        return importlib.import_module(f"microgpt.core._kernels_{level}")
+    except ImportError as error:
+        raise NativeError(f"the C kernels are not built ({error}); run: pip install -e .") from None
+
+
+def supported_levels() -> list[str]:
+    """The instruction-set levels that this build has and this CPU runs, the slowest first."""
+    baseline = _load("baseline")
+    return [level for level in LEVELS if baseline.lib.mg_cpu_supports(level.encode())]
+
+
+def use_level(level: str | None = None) -> None:
+    """Run the kernels of `level` from now on; by default MICROGPT_ISA or the best that the CPU has."""
+    global lib, ffi
+    levels = supported_levels()
+    level = level or os.environ.get("MICROGPT_ISA") or levels[-1]
+    if level not in levels:
+        raise ConfigError(f"instruction set {level!r} cannot run here: this CPU and build have {', '.join(levels)}")
+    module = _load(level)
+    lib, ffi = module.lib, module.ffi
+    lib.mg_blas_bind(ffi.cast("void *", blas.sgemm))
+    _state["isa"] = level
+    set_threads(_state["threads"])
+
+
+def set_threads(n: int) -> None:
+    """Run every kernel on n threads.  Results do not depend on n."""
+    status = lib.mg_set_threads(n)
+    if status:
+        raise NativeError(f"cannot run on {n} threads ({os.strerror(status)}); give 1 to 256")
+    _state["threads"] = n
+
+
+def threads() -> int:
+    """The number of threads that kernels run on."""
+    return _state["threads"]
+
+
+def info() -> dict[str, Any]:
+    """What computes: isa, blas_core, blas (file name), threads.  Part of a run's identity."""
+    return {"isa": _state["isa"], "blas_core": blas.core, "blas": blas.path.name, "threads": threads()}
+
+
+def warning() -> str:
+    """One line when BLAS uses half of this CPU, else an empty string."""
+    if blas.core in NARROW_CORES and "avx512" in supported_levels() and os.environ.get("OPENBLAS_CORETYPE"):
+        return (f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} selects AVX2 kernels on an AVX-512 CPU: matrix "
+                "products may run at half speed; unset it to let OpenBLAS choose")  # fmt: skip
+    return ""
+
+
+# ---- pointers -----------------------------------------------------------------------------------------------
+
+C_TYPES = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", np.dtype(np.int32): "int32_t[]"}
+
+
+def arg(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    """A pointer to an array that a kernel reads.
+
+    Raises: ShapeError, naming the operation, the argument, what came and what was expected.
+    """
+    if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
+        operation = sys._getframe(1).f_code.co_name
+        layout = "" if array.flags.c_contiguous else ", not contiguous"
+        raise ShapeError(f"{operation}: {name} is {array.dtype}{list(array.shape)}{layout}; "
+                         f"expected {np.dtype(dtype)}{list(shape)}, contiguous")  # fmt: skip
+    return ffi.from_buffer(C_TYPES[array.dtype], array)
+
+
+def out(array: np.ndarray) -> Any:
+    """A pointer to an array that a kernel writes, just made by the caller."""
+    return ffi.from_buffer(C_TYPES[array.dtype], array, require_writable=True)
+
+
+blas = _find_blas()
+use_level()

@@ -1,0 +1,295 @@
+"""Every operation of the model, forward and backward.  The type is the backend: float32 runs the C kernel, float64
+runs the function of the same name in `reference`, so casting a whole model to float64 gradient-checks all of it.
+
+Conventions: `dx` is returned; a parameter gradient `dweight` is added to in place.  What a backward needs, the
+forward returned.  Letters as in the house: B batch, T time, C channels, H heads, hs = C/H, N = B*T rows, V vocabulary.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..common.errors import ShapeError
+from . import memory, native, reference
+from .memory import empty, empty_like
+from .native import arg, out
+
+NORM_EPS = reference.NORM_EPS
+
+
+def op(native_function: Callable) -> Callable:
+    """Send a call to C or to the reference by the type of its first argument."""
+    name = native_function.__name__
+    backends = {np.dtype(np.float32): native_function, np.dtype(np.float64): getattr(reference, name)}
+
+    @functools.wraps(native_function)
+    def dispatch(x: np.ndarray, *args: Any, **kwargs: Any) -> Any:
+        backend = backends.get(x.dtype)
+        if backend is None:
+            raise ShapeError(f"{name}: first argument is {x.dtype}; expected float32 or float64")
+        return backend(x, *args, **kwargs)
+
+    return dispatch
+
+
+# ---- layers -------------------------------------------------------------------------------------------------
+
+
+@op
+def embedding_forward(weight: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Look up rows.
+
+    Args:    weight: (V, C).  ids: (N,) int32 in [0, V).
+    Returns: y: (N, C).
+    Raises:  ShapeError: an id outside the table.
+    """
+    (V, C), (N,) = weight.shape, ids.shape
+    y = empty((N, C))
+    bad = native.lib.mg_embedding_forward(out(y), arg("weight", weight, (V, C)), arg("ids", ids, (N,), np.int32), N, C, V)
+    if bad >= 0:
+        raise ShapeError(f"embedding_forward: id {ids[bad]} at position {bad}; expected 0 to {V - 1}")
+    return y
+
+
+@op
+def embedding_backward(dy: np.ndarray, ids: np.ndarray, dweight: np.ndarray) -> None:
+    """Add dy's rows into the rows of dweight that ids name."""
+    N, C = dy.shape
+    native.lib.mg_embedding_backward(
+        out(dweight), arg("dy", dy, (N, C)), arg("ids", ids, (N,), np.int32), N, C)  # fmt: skip
+
+
+@op
+def rmsnorm_forward(x: np.ndarray, weight: np.ndarray, eps: float = NORM_EPS) -> tuple[np.ndarray, np.ndarray]:
+    """Divide each row by its root mean square and scale.
+
+    y = x * rstd * weight,  rstd = 1 / sqrt(mean(x^2) + eps)
+
+    Args:    x: (N, C).  weight: (C,).
+    Returns: y: (N, C).  rstd: (N,), kept for backward.
+    Source:  Zhang & Sennrich 2019 (arXiv 1910.07467).
+    """
+    N, C = x.shape
+    y, rstd = empty_like(x), empty((N,))
+    native.lib.mg_rmsnorm_forward(out(y), out(rstd), arg("x", x, (N, C)), arg("weight", weight, (C,)), N, C, eps)
+    return y, rstd
+
+
+@op
+def rmsnorm_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, rstd: np.ndarray, dweight: np.ndarray, dresidual: np.ndarray
+) -> np.ndarray:
+    """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
+    N, C = x.shape
+    dx, scratch = empty_like(x), empty((native.lib.MG_PARTIALS, C))
+    native.lib.mg_rmsnorm_backward(
+        out(dx), arg("dweight", dweight, (C,)), out(scratch), arg("dy", dy, (N, C)), arg("x", x, (N, C)),
+        arg("weight", weight, (C,)), arg("rstd", rstd, (N,)), arg("dresidual", dresidual, (N, C)), N, C)  # fmt: skip
+    return dx
+
+
+@op
+def linear_forward(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """y = x W^T.   x: (N, K).  weight: (M, K).  Returns y: (N, M)."""
+    (N, K), (M, _) = x.shape, weight.shape
+    y = empty((N, M))
+    native.lib.mg_linear_forward(out(y), arg("x", x, (N, K)), arg("weight", weight, (M, K)), N, M, K)
+    return y
+
+
+@op
+def linear_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray, dweight: np.ndarray) -> np.ndarray:
+    """dx = dy W, returned;  dweight += dy^T x."""
+    (N, M), (_, K) = dy.shape, x.shape
+    dx = empty((N, K))
+    native.lib.mg_linear_backward(
+        out(dx), arg("dweight", dweight, (M, K)), arg("dy", dy, (N, M)), arg("x", x, (N, K)),
+        arg("weight", weight, (M, K)), N, M, K)  # fmt: skip
+    return dx
+
+
+rope_tables = reference.rope_tables
+
+
+@op
+def rope_forward(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int = 0) -> None:
+    """Rotate queries and keys in place by their position.
+
+    Args:    qkv: (B, T, 3C), q, k, v side by side.  cos, sin: (at least start+T, hs/2), of `rope_tables`.
+             start: position of the first row.
+    Source:  Su et al. 2021 (arXiv 2104.09864), eq. 34, with the pairs (i, i + hs/2) of a head.
+    """
+    _rope(qkv, cos, sin, H, start, 1.0)
+
+
+@op
+def rope_backward(dqkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int = 0) -> None:
+    """Rotate the gradient back, in place: the transpose of a rotation is its inverse."""
+    _rope(dqkv, cos, sin, H, start, -1.0)
+
+
+def _rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int, direction: float) -> None:
+    B, T, C3 = qkv.shape
+    hs = C3 // (3 * H)
+    if start + T > len(cos):
+        raise ShapeError(f"rope: positions {start} to {start + T - 1}; the tables end at {len(cos) - 1}")
+    tables = (len(cos), hs // 2)
+    native.lib.mg_rope(
+        arg("qkv", qkv, (B, T, 3 * H * hs)), arg("cos", cos, tables), arg("sin", sin, tables),
+        B, T, H, hs, start, direction)  # fmt: skip
+
+
+@op
+def attention_forward(qkv: np.ndarray, H: int) -> tuple[np.ndarray, np.ndarray]:
+    """Causal self-attention over packed projections.
+
+    probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v
+
+    Args:    qkv: (B, T, 3C), q, k, v side by side.  H: heads, divides C.
+    Returns: y: (B, T, C).  lse: (B, H, T), natural log, kept for backward.
+    Cost:    about 2*B*T*T*C FLOP (the causal half of 4*B*T*T*C); memory O(B*T*C), scores are never stored.
+    Source:  Vaswani 2017 (arXiv 1706.03762) eq. 1; recomputation as in Dao 2022 (arXiv 2205.14135).
+    """
+    B, T, C, hs = _attention_shape("attention_forward", qkv, H)
+    y, lse = empty((B, T, C)), empty((B, H, T))
+    native.lib.mg_attention_forward(
+        out(y), out(lse), out(_attention_scratch(T)), arg("qkv", qkv, (B, T, 3 * C)), B, T, H, hs)  # fmt: skip
+    return y, lse
+
+
+@op
+def attention_backward(dy: np.ndarray, qkv: np.ndarray, y: np.ndarray, lse: np.ndarray, H: int) -> np.ndarray:
+    """Gradient of qkv: (B, T, 3C).  y and lse as the forward returned them."""
+    B, T, C, hs = _attention_shape("attention_backward", qkv, H)
+    dqkv = empty_like(qkv)
+    native.lib.mg_attention_backward(
+        out(dqkv), out(_attention_scratch(T)), arg("dy", dy, (B, T, C)), arg("qkv", qkv, (B, T, 3 * C)),
+        arg("y", y, (B, T, C)), arg("lse", lse, (B, H, T)), B, T, H, hs)  # fmt: skip
+    return dqkv
+
+
+def _attention_shape(name: str, qkv: np.ndarray, H: int) -> tuple[int, int, int, int]:
+    B, T, C3 = qkv.shape
+    if C3 % (3 * H):
+        raise ShapeError(f"{name}: qkv has {C3} channels; expected a multiple of 3 x {H} heads")
+    return B, T, C3 // 3, C3 // (3 * H)
+
+
+def _attention_scratch(T: int) -> np.ndarray:
+    return memory.empty((native.threads(), native.lib.mg_attention_scratch(T)))
+
+
+@op
+def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, H: int) -> np.ndarray:
+    """The attention of T new rows of one sequence against S cached rows, the last T of which are their own.
+
+    Args:    qkv: (T, 3C).  keys, values: (S, C), S >= T.
+    Returns: y: (T, C).
+    """
+    (T, C3), (S, C) = qkv.shape, keys.shape
+    y, scratch = empty((T, C)), empty((T, H, S))
+    native.lib.mg_attention_cached(
+        out(y), out(scratch), arg("qkv", qkv, (T, 3 * C)), arg("keys", keys, (S, C)),
+        arg("values", values, (S, C)), T, S, H, C3 // (3 * H))  # fmt: skip
+    return y
+
+
+@op
+def gelu_forward(x: np.ndarray) -> np.ndarray:
+    """y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of Hendrycks & Gimpel 2016."""
+    y = empty_like(x)
+    native.lib.mg_gelu_forward(out(y), arg("x", x, x.shape), x.size)
+    return y
+
+
+@op
+def gelu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """dx = dy * gelu'(x), computed from x again: cheaper than keeping y and its slope."""
+    dx = empty_like(x)
+    native.lib.mg_gelu_backward(out(dx), arg("dy", dy, x.shape), arg("x", x, x.shape), x.size)
+    return dx
+
+
+@op
+def dropout_forward(x: np.ndarray, p: float, key: int) -> np.ndarray:
+    """Zero each element with probability p, divide the others by 1-p.  Which ones depends on (key, index) alone."""
+    y = empty_like(x)
+    native.lib.mg_dropout(out(y), arg("x", x, x.shape), x.size, p, key)
+    return y
+
+
+@op
+def dropout_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
+    """The same elements and factors as in the forward."""
+    dx = empty_like(dy)
+    native.lib.mg_dropout(out(dx), arg("dy", dy, dy.shape), dy.size, p, key)
+    return dx
+
+
+@op
+def residual_forward(x: np.ndarray, branch: np.ndarray, p: float, key: int) -> np.ndarray:
+    """y = x + dropout(branch); a plain sum for p = 0."""
+    y = empty_like(x)
+    native.lib.mg_residual_forward(out(y), arg("x", x, x.shape), arg("branch", branch, x.shape), x.size, p, key)
+    return y
+
+
+@op
+def residual_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
+    """Gradient of the branch; that of x is dy itself.  For p = 0 they are the same array."""
+    return dropout_backward(dy, p, key) if p else dy
+
+
+@op
+def cross_entropy_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """loss[n] = lse[n] - logits[n, targets[n]] in nats, 0 where the target is -1.
+
+    Args:    logits: (N, V).  targets: (N,) int32 in [-1, V).
+    Returns: loss: (N,).  lse: (N,), log-sum-exp of the row, kept for backward.
+    Raises:  ShapeError: a target outside the vocabulary.
+    """
+    N, V = logits.shape
+    loss, lse = empty((N,)), empty((N,))
+    bad = native.lib.mg_cross_entropy_forward(
+        out(loss), out(lse), arg("logits", logits, (N, V)), arg("targets", targets, (N,), np.int32), N, V)  # fmt: skip
+    if bad >= 0:
+        raise ShapeError(f"cross_entropy_forward: target {targets[bad]} at position {bad}; expected -1 to {V - 1}")
+    return loss, lse
+
+
+@op
+def cross_entropy_backward(logits: np.ndarray, lse: np.ndarray, targets: np.ndarray, scale: float) -> np.ndarray:
+    """dlogits = scale * (softmax(logits) - onehot(target)).  Overwrites and returns `logits`."""
+    N, V = logits.shape
+    pointer = arg("logits", logits, (N, V))
+    native.lib.mg_cross_entropy_backward(
+        pointer, pointer, arg("lse", lse, (N,)), arg("targets", targets, (N,), np.int32), N, V, scale)  # fmt: skip
+    return logits
+
+
+# ---- optimizer ----------------------------------------------------------------------------------------------
+
+
+@op
+def sum_squares(x: np.ndarray) -> float:
+    """The sum of squares of a flat array, in double and in a fixed order.  Infinities and NaNs come through."""
+    (n,) = x.shape
+    return native.lib.mg_sum_squares(arg("x", x, (n,)), out(np.empty(n // 65536 + 1)), n)
+
+
+@op
+def adam_step(
+    p: np.ndarray, grad: np.ndarray, m1: np.ndarray, m2: np.ndarray, *,
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int, grad_scale: float,
+) -> None:  # fmt: skip
+    """One Adam update with decoupled weight decay, in place over flat arrays; grad is read as grad_scale * grad.
+
+    Args:    step: completed updates, so 0 for the first.
+    Source:  Kingma & Ba 2014 (arXiv 1412.6980); decay as in Loshchilov & Hutter 2017 (arXiv 1711.05101).
+    """
+    (n,) = p.shape
+    native.lib.mg_adam_step(
+        arg("p", p, (n,)), arg("m1", m1, (n,)), arg("m2", m2, (n,)), arg("grad", grad, (n,)), n, lr, beta1, beta2,
+        eps, weight_decay, 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1), grad_scale)  # fmt: skip

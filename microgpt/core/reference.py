@@ -1,0 +1,163 @@
+"""NumPy truth of every operation, in any float type: same names, arguments and results as `ops`.
+
+Written to be read and to be differentiated numerically, not to be fast.
+"""
+
+import numpy as np
+
+from . import random
+
+NORM_EPS = 1e-5
+
+
+def embedding_forward(weight, ids):
+    return weight[ids]
+
+
+def embedding_backward(dy, ids, dweight):
+    np.add.at(dweight, ids, dy)
+
+
+def rmsnorm_forward(x, weight, eps=NORM_EPS):
+    rstd = 1 / np.sqrt((x * x).mean(-1) + eps)  # (N,)
+    return x * rstd[:, None] * weight, rstd
+
+
+def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual):
+    xhat = x * rstd[:, None]  # (N, C)
+    dweight += (dy * xhat).sum(0)
+    dxhat = dy * weight
+    along = (dxhat * xhat).mean(-1, keepdims=True)
+    return dresidual + rstd[:, None] * (dxhat - xhat * along)
+
+
+def linear_forward(x, weight):
+    return x @ weight.T
+
+
+def linear_backward(dy, x, weight, dweight):
+    dweight += dy.T @ x
+    return dy @ weight
+
+
+def rope_tables(T, hs, theta=10000.0, dtype=np.float64):
+    """cos and sin (T, hs/2) of the angle t * theta^(-2i/hs)."""
+    angle = np.outer(np.arange(T), theta ** (-2 * np.arange(hs // 2) / hs))
+    return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
+
+
+def rope_forward(qkv, cos, sin, H, start=0):
+    _rotate(qkv, cos, sin, H, start)
+
+
+def rope_backward(dqkv, cos, sin, H, start=0):
+    _rotate(dqkv, cos, -sin, H, start)
+
+
+def _rotate(qkv, cos, sin, H, start):
+    B, T, C3 = qkv.shape
+    half = C3 // (6 * H)
+    c, s = (table[start : start + T, None, :] for table in (cos, sin))  # (T, 1, hs/2)
+    heads = qkv[:, :, : C3 // 3 * 2].reshape(B, T, 2 * H, 2 * half)  # queries, then keys
+    a, b = heads[..., :half], heads[..., half:]
+    turned = np.concatenate([a * c - b * s, b * c + a * s], -1)
+    qkv[:, :, : C3 // 3 * 2] = turned.reshape(B, T, -1)
+
+
+def _heads(x, H):
+    """(B, T, C) -> (B, H, T, hs)."""
+    B, T, C = x.shape
+    return x.reshape(B, T, H, C // H).transpose(0, 2, 1, 3)
+
+
+def _rows(x):
+    """(B, H, T, hs) -> (B, T, C)."""
+    B, H, T, hs = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(B, T, H * hs)
+
+
+def _probs(q, k):
+    """Causal softmax and its log-sum-exp; the last rows of k belong to the rows of q."""
+    T, S = q.shape[2], k.shape[2]
+    scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    scores = np.where(np.arange(S) <= np.arange(S - T, S)[:, None], scores, -np.inf)
+    most = scores.max(-1, keepdims=True)
+    lse = most + np.log(np.exp(scores - most).sum(-1, keepdims=True))
+    return np.exp(scores - lse), lse[..., 0]
+
+
+def attention_forward(qkv, H):
+    q, k, v = (_heads(part, H) for part in np.split(qkv, 3, -1))
+    probs, lse = _probs(q, k)
+    return _rows(probs @ v), lse
+
+
+def attention_backward(dy, qkv, y, lse, H):
+    q, k, v = (_heads(part, H) for part in np.split(qkv, 3, -1))
+    probs, _ = _probs(q, k)
+    dy, scale = _heads(dy, H), 1 / np.sqrt(q.shape[-1])
+    dv = probs.swapaxes(-1, -2) @ dy
+    dprobs = dy @ v.swapaxes(-1, -2)
+    dscores = probs * (dprobs - (dprobs * probs).sum(-1, keepdims=True)) * scale
+    return np.concatenate([_rows(part) for part in (dscores @ k, dscores.swapaxes(-1, -2) @ q, dv)], -1)
+
+
+def attention_cached(qkv, keys, values, H):
+    q = _heads(np.split(qkv[None], 3, -1)[0], H)
+    probs, _ = _probs(q, _heads(keys[None], H))
+    return _rows(probs @ _heads(values[None], H))[0]
+
+
+GELU_SLOPE = np.sqrt(2 / np.pi)
+GELU_CUBIC = 0.044715
+
+
+def gelu_forward(x):
+    return 0.5 * x * (1 + np.tanh(GELU_SLOPE * (x + GELU_CUBIC * x**3)))
+
+
+def gelu_backward(dy, x):
+    tanh = np.tanh(GELU_SLOPE * (x + GELU_CUBIC * x**3))
+    slope = GELU_SLOPE * (1 + 3 * GELU_CUBIC * x**2)
+    return dy * (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * slope)
+
+
+def dropout_forward(x, p, key):
+    return x * random.keep_factors(key, x.size, p).reshape(x.shape).astype(x.dtype)
+
+
+def dropout_backward(dy, p, key):
+    return dropout_forward(dy, p, key)
+
+
+def residual_forward(x, branch, p, key):
+    return x + (dropout_forward(branch, p, key) if p else branch)
+
+
+def residual_backward(dy, p, key):
+    return dropout_backward(dy, p, key) if p else dy
+
+
+def cross_entropy_forward(logits, targets):
+    most = logits.max(-1, keepdims=True)
+    lse = (most + np.log(np.exp(logits - most).sum(-1, keepdims=True)))[:, 0]
+    loss = lse - logits[np.arange(len(targets)), np.maximum(targets, 0)]
+    return np.where(targets < 0, 0, loss), lse
+
+
+def cross_entropy_backward(logits, lse, targets, scale):
+    dlogits = np.exp(logits - lse[:, None])
+    dlogits[np.arange(len(targets)), np.maximum(targets, 0)] -= 1
+    return dlogits * (scale * (targets >= 0))[:, None]
+
+
+def sum_squares(x):
+    return float((x.astype(np.float64) ** 2).sum())
+
+
+def adam_step(p, grad, m1, m2, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale):
+    grad = grad * grad_scale
+    m1[:] = beta1 * m1 + (1 - beta1) * grad
+    m2[:] = beta2 * m2 + (1 - beta2) * grad * grad
+    m1hat, m2hat = m1 / (1 - beta1 ** (step + 1)), m2 / (1 - beta2 ** (step + 1))
+    p -= lr * (m1hat / (np.sqrt(m2hat) + eps) + weight_decay * p)
