@@ -1,0 +1,1 @@
+"""Texts become token files and batches: readers, chat format, split, embedded corpus, packing."""

@@ -1,0 +1,114 @@
+"""A corpus as the commands name it: files and folders, the embedded `smalltalk`, or both together."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from microgpt.common.errors import DataError
+
+from . import smalltalk
+from .chat import Document, texts
+from .readers import ReadOptions, Skipped, read_documents
+from .sources import Progress, find_files
+from .split import EVERYTHING, Split, Survey
+
+SMALLTALK = "smalltalk"
+SMALLTALK_BYTES = 20_000_000
+_HELD_OUT_SHARE = 0.01
+_BLOCK_BYTES = 1 << 22
+
+Sources = str | os.PathLike | Iterable[str | os.PathLike]
+
+
+class Corpus:
+    """Documents that can be read any number of times, always the same and in the same order.
+
+    Files are divided into training and validation by `Split`; smalltalk brings a held-out part of its own,
+    made of names, numbers and combinations that its training part never has.
+    """
+
+    def __init__(
+        self, sources: Sources, options: ReadOptions | None = None, smalltalk_bytes: int = SMALLTALK_BYTES
+    ):
+        names = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+        paths = [name for name in names if str(name) != SMALLTALK]
+        self.options = options or ReadOptions()
+        self.files: list[Path] = find_files(paths) if paths or not names else []
+        self.smalltalk_bytes = smalltalk_bytes if len(paths) < len(names) else 0
+        self._stamps = self._stamp()
+
+    @property
+    def names(self) -> list[str]:
+        """What the corpus is made of, for people."""
+        return [SMALLTALK] * bool(self.smalltalk_bytes) + [str(file) for file in self.files]
+
+    @property
+    def size(self) -> int:
+        """Bytes as stored, what `progress` adds up to in one pass."""
+        return self.smalltalk_bytes + sum(size for size, _ in self._stamps)
+
+    def digest(self, progress: Progress | None = None) -> str:
+        """SHA-256 of all that decides the documents: the bytes of files, not their names, and the options."""
+        total = hashlib.sha256(repr((self.options, self.smalltalk_bytes)).encode())
+        if self.smalltalk_bytes:
+            for source in sorted(Path(smalltalk.__file__).parent.glob("*.py")):
+                total.update(hashlib.sha256(source.read_bytes()).digest())
+        for file in self.files:
+            total.update(_file_digest(file, progress))
+        return total.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Refuse a corpus whose files changed since it was opened: passes over it would not agree."""
+        if self._stamp() != self._stamps:
+            raise DataError("a corpus file changed while it was read; run again when it is complete")
+
+    def _stamp(self) -> list[tuple[int, int]]:
+        return [(info.st_size, info.st_mtime_ns) for info in map(os.stat, self.files)]
+
+    def training_texts(self, split: Split, survey: Survey, progress: Progress | None = None) -> Iterator[str]:
+        """The texts of the training side, while every document from files is added to the survey."""
+        for document in self._smalltalk(progress, held_out=False):
+            yield from texts(document)
+        for document in self._documents(Skipped(), progress):
+            where = survey.add(document)
+            if split.tail or not split.holds(where):
+                yield from texts(split.sides(document)[0][1])
+
+    def sides(
+        self, split: Split, skipped: Skipped, progress: Progress | None = None
+    ) -> Iterator[tuple[bool, Document]]:
+        """Every document as (held out?, document); with EVERYTHING, of smalltalk only the held-out part."""
+        if split != EVERYTHING:
+            for document in self._smalltalk(progress, held_out=False):
+                yield False, document
+        for document in self._smalltalk(None, held_out=True):
+            yield True, document
+        for document in self._documents(skipped, progress):
+            yield from split.sides(document)
+
+    def _documents(self, skipped: Skipped, progress: Progress | None) -> Iterator[Document]:
+        if self.files:
+            yield from read_documents(self.files, self.options, skipped, progress)
+
+    def _smalltalk(self, progress: Progress | None, held_out: bool) -> Iterator[Document]:
+        if not self.smalltalk_bytes:
+            return
+        n_bytes = max(1, int(self.smalltalk_bytes * _HELD_OUT_SHARE)) if held_out else self.smalltalk_bytes
+        for document in smalltalk.generate(n_bytes, held_out=held_out):
+            if progress:
+                progress(sum(map(len, texts(document))))
+            yield document
+
+
+def _file_digest(path: Path, progress: Progress | None) -> bytes:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                if progress:
+                    progress(len(block))
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this corpus file ({error.strerror})") from error
+    return digest.digest()

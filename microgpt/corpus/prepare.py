@@ -1,0 +1,229 @@
+"""From a named corpus to token files, done once: the result is kept under the hash of what went into it.
+
+    DATA/prepared/<hash>/   tokenizer.json  train.tokens  val.tokens  meta.json
+
+DATA is the folder `data`, or what MICROGPT_DATA_DIR says.  The hash covers the bytes of the corpus, the way
+it is read and the tokenizer, so an unchanged corpus starts at once and a changed one is prepared anew.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from microgpt.common.errors import DataError
+from tokenizer import Tokenizer, TokenizerError, train
+
+from .cache import building
+from .chat import Document, render_batch, texts
+from .corpora import SMALLTALK_BYTES, Corpus, Sources
+from .readers import ReadOptions, Skipped
+from .sources import Progress
+from .split import DEFAULT, EVERYTHING, Split, Survey
+from .token_file import TokenFile, TokenFileWriter
+
+FORMAT = 1  # part of the hash: raise it when the same corpus would be prepared differently
+SIDES = {False: "train", True: "val"}
+_CHUNK_BYTES = 4 << 20
+_QUIET_S = 2.0  # no progress bar for what is done sooner
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus ready for training.  `meta` holds the counts that meta.json holds."""
+
+    directory: Path
+    tokenizer: Tokenizer
+    train: TokenFile
+    val: TokenFile
+    meta: dict[str, Any]
+
+
+def data_dir() -> Path:
+    """Where prepared corpora and downloads live: MICROGPT_DATA_DIR, else `data` in the current folder."""
+    return Path(os.environ.get("MICROGPT_DATA_DIR") or "data")
+
+
+def prepare(
+    sources: Sources,
+    *,
+    merges: int = 4000,
+    tokenizer: Tokenizer | None = None,
+    options: ReadOptions | None = None,
+    smalltalk_bytes: int = SMALLTALK_BYTES,
+    root: str | os.PathLike | None = None,
+    out_dir: str | os.PathLike | None = None,
+    threads: int = 1,
+    show_progress: bool = True,
+) -> Prepared:
+    """Read, split, tokenize and write a corpus, or find it done already.
+
+    Args:     sources: files, folders, "smalltalk", or several of them.
+              merges: size of the tokenizer to train on the training side, unless `tokenizer` is given.
+              root: the folder of all prepared corpora (default DATA/prepared).
+              out_dir: this very folder instead of one named by the hash.
+    Raises:   DataError: nothing to read, a bad line, nothing that could be held out, no room to write.
+    """
+    corpus = Corpus(sources, options, smalltalk_bytes)
+    bar = _Bars(show_progress)
+    key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bar)
+    directory = _place(key, root, out_dir)
+    ready = _open(directory, key)
+    if ready is None:
+        with building(directory) as folder:
+            split, tokenizer = _learn(corpus, merges, tokenizer, threads, bar)
+            meta = {"key": key, "merges": merges, "split": vars(split)}
+            _write(folder, corpus, split, tokenizer, threads, bar, meta)
+        ready = _open(directory, key)
+    if ready is None:
+        raise DataError(f"{directory}: the prepared corpus cannot be read back; is the disk damaged?")
+    return ready
+
+
+def prepare_held_out(
+    sources: Sources,
+    tokenizer: Tokenizer,
+    *,
+    options: ReadOptions | None = None,
+    smalltalk_bytes: int = SMALLTALK_BYTES,
+    root: str | os.PathLike | None = None,
+    threads: int = 1,
+    show_progress: bool = True,
+) -> TokenFile:
+    """All documents of a corpus as one token file, to evaluate on; of smalltalk the held-out part."""
+    corpus = Corpus(sources, options, smalltalk_bytes)
+    bar = _Bars(show_progress)
+    key = _key(corpus, f"held out {tokenizer.sha256}", bar)
+    directory = _place(key, root, None)
+    if _meta(directory, key) is None:
+        with building(directory) as folder:
+            meta = {"key": key, "split": vars(EVERYTHING)}
+            _write(folder, corpus, EVERYTHING, tokenizer, threads, bar, meta)
+    return TokenFile.open(directory / "val.tokens", tokenizer.sha256)
+
+
+class _Bars:
+    """Progress bars on stderr for passes over a corpus."""
+
+    def __init__(self, show: bool):
+        self._show = show
+
+    @contextmanager
+    def over(self, corpus: Corpus, title: str) -> Iterator[Progress]:
+        """A bar for one pass; it appears only when the pass takes a while."""
+        with tqdm(
+            total=corpus.size, desc=title, unit="B", unit_scale=True, delay=_QUIET_S, leave=False,
+            disable=not self._show, file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 10,
+        ) as bar:  # fmt: skip
+            yield bar.update
+
+
+def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
+    with bars.over(corpus, "hashing") as progress:
+        content = corpus.digest(progress)
+    return hashlib.sha256(f"{FORMAT} {content} {tokenizer}".encode()).hexdigest()
+
+
+def _place(key: str, root: str | os.PathLike | None, out_dir: str | os.PathLike | None) -> Path:
+    if out_dir is None:
+        return (Path(root) if root is not None else data_dir() / "prepared") / key[:16]
+    directory = Path(out_dir)
+    if directory.exists() and not (directory / "meta.json").exists() and any(directory.iterdir()):
+        raise DataError(f"{directory}: this folder holds other files; name a new or empty folder")
+    return directory
+
+
+def _meta(directory: Path, key: str) -> dict[str, Any] | None:
+    """meta.json of a finished folder of this very corpus, else None."""
+    try:
+        meta = json.loads((directory / "meta.json").read_text("utf-8"))
+        return meta if meta["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _open(directory: Path, key: str) -> Prepared | None:
+    """The prepared corpus, or None if there is none, another one or a damaged one."""
+    meta = _meta(directory, key)
+    if meta is None:
+        return None
+    try:
+        tokenizer = Tokenizer.load(directory / "tokenizer.json")
+        files = [TokenFile.open(directory / f"{side}.tokens", tokenizer.sha256) for side in SIDES.values()]
+    except (DataError, TokenizerError, OSError):
+        return None
+    return Prepared(directory, tokenizer, files[0], files[1], meta)
+
+
+def _learn(
+    corpus: Corpus, merges: int, tokenizer: Tokenizer | None, threads: int, bars: _Bars
+) -> tuple[Split, Tokenizer]:
+    """Choose the split and train a tokenizer on the training side, in one pass unless the corpus is small."""
+    split = DEFAULT
+    while True:
+        survey = Survey()
+        with bars.over(corpus, "reading" if tokenizer else "learning words") as progress:
+            training = corpus.training_texts(split, survey, progress)
+            learned = tokenizer or train(training, n_merges=merges, threads=threads)
+            for _ in training:
+                pass
+        chosen = survey.choose() if corpus.files else split
+        if tokenizer or chosen == split:
+            return chosen, learned
+        split = chosen
+
+
+def _write(
+    folder: Path,
+    corpus: Corpus,
+    split: Split,
+    tokenizer: Tokenizer,
+    threads: int,
+    bars: _Bars,
+    meta: dict[str, Any],
+) -> None:
+    """Encode every document into its side's token file; meta.json goes last."""
+    tokenizer.save(folder / "tokenizer.json")
+    skipped = Skipped()
+    wanted = [True] if split == EVERYTHING else [False, True]
+    with ExitStack() as stack, bars.over(corpus, "encoding") as progress:
+        writers = {
+            side: stack.enter_context(TokenFileWriter(folder / f"{SIDES[side]}.tokens", tokenizer))
+            for side in wanted
+        }
+        for chunk in _chunks(corpus.sides(split, skipped, progress)):
+            arrays = render_batch([document for _, document in chunk], tokenizer, threads)
+            for side, writer in writers.items():
+                writer.add(ids for (held_out, _), ids in zip(chunk, arrays, strict=True) if held_out == side)
+        corpus.check_unchanged()
+    counts = {SIDES[side]: _counts(writer) for side, writer in writers.items()}
+    meta = meta | {"sources": corpus.names, "tokenizer": tokenizer.sha256, "skipped": vars(skipped)} | counts
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _counts(writer: TokenFileWriter) -> dict[str, int | float]:
+    if not writer.n_documents:
+        raise DataError("one side of the corpus has no document; give more text")
+    per_token = round(writer.n_bytes / writer.n_tokens, 4)
+    return {"documents": writer.n_documents, "bytes": writer.n_bytes, "tokens": writer.n_tokens,
+            "bytes_per_token": per_token}  # fmt: skip
+
+
+def _chunks(sides: Iterator[tuple[bool, Document]]) -> Iterator[list[tuple[bool, Document]]]:
+    """Documents in groups of a few megabytes, enough to keep the encoder's threads busy."""
+    chunk, size = [], 0
+    for held_out, document in sides:
+        chunk.append((held_out, document))
+        size += sum(map(len, texts(document))) + 1
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

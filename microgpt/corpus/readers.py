@@ -1,0 +1,269 @@
+"""Read documents from corpus files, each format known by its content.
+
+Formats: plain text, JSONL or JSON records of the kinds in records.py, DailyDialog (`__eou__`), each also as
+.gz or .zst.  A new format is one function and one row of READERS (or of records.FORMATS). Files are
+streamed: memory holds one document, never a file.
+"""
+
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from microgpt.common.errors import ConfigError, DataError
+
+from .chat import Document
+from .detokenize import detokenize
+from .records import SENDERS, BadRecordError, alternating, document_from
+from .sources import MAX_LINE_BYTES, Progress, find_files, head_of, lines_of, open_source, text_lines_of
+
+MAX_TEXT_BYTES = 1 << 20  # a longer plain text is divided at line ends into several documents
+_TURN_END = b"__eou__"
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files become documents.
+
+    bad_lines: "error" stops at the first line that cannot be read, "skip" counts it and goes on.
+    text_documents: "paragraphs" = plain text is divided at blank lines, "file" = each file is one document.
+    senders: role for each ShareGPT sender.
+    """
+
+    bad_lines: str = "error"
+    text_documents: str = "paragraphs"
+    senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
+
+    def __post_init__(self) -> None:
+        _one_of("bad lines", self.bad_lines, ("error", "skip"))
+        _one_of("text documents", self.text_documents, ("paragraphs", "file"))
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}: got {value!r}; expected one of {', '.join(allowed)}")
+
+
+@dataclass
+class Skipped:
+    """The lines that were left out, counted, with the first few spelled out."""
+
+    lines: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, message: str) -> None:
+        self.lines += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(message)
+
+
+def read_documents(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    options: ReadOptions | None = None,
+    skipped: Skipped | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Document]:
+    """Every document of the named files and folders, in order.
+
+    Args:     skipped: counts the bad lines when the options say to skip them.
+              progress: called with numbers of bytes read from the files as they are stored.
+    Raises:   DataError: a path is missing, a file is empty or of no known format, a line is bad.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    reading = _Reading(options or ReadOptions(), skipped or Skipped(), progress)
+    for path in find_files(paths):
+        found = False
+        for document in READERS[detect(path)](path, reading):
+            found = True
+            yield document
+        if not found and not reading.skipped.lines:
+            raise DataError(f"{path}: no text found; this corpus file is empty")
+
+
+def detect(path: Path) -> str:
+    """The format of a file, a key of READERS, judged by its first bytes."""
+    head = head_of(path)
+    stripped = head.lstrip()
+    if not stripped:
+        raise DataError(f"{path}: this corpus file holds nothing but blanks; give a file with text")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: this is UTF-16 text; save it as UTF-8")
+    if head.startswith(b"PAR1"):
+        raise DataError(f"{path}: this is a parquet file; convert it to JSONL")
+    if b"\0" in head:
+        raise DataError(f"{path}: this is a binary file; expected UTF-8 text, JSON or JSONL")
+    if re.match(rb'\[\s*(\{\s*"|\])|\{\s*\n', stripped):
+        return "json"
+    if re.match(rb'\{\s*["}]', stripped):
+        return "jsonl"
+    return "dailydialog" if _TURN_END in stripped.split(b"\n", 1)[0] else "text"
+
+
+@dataclass
+class _Reading:
+    """What the readers share during one pass."""
+
+    options: ReadOptions
+    skipped: Skipped
+    progress: Progress | None
+
+    def bad(self, path: Path, line: int, reason: object) -> None:
+        """Note a line that cannot be read: stop here, or count it and go on."""
+        message = f"{path}:{line}: {reason}"
+        if self.options.bad_lines == "error":
+            raise DataError(f"{message}; mend the line, or leave such lines out with --bad-lines skip")
+        self.skipped.add(message)
+
+
+Reader: TypeAlias = Callable[[Path, _Reading], Iterator[Document]]
+
+
+def _decode(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise BadRecordError(f"not UTF-8 (byte 0x{byte:02x} at column {error.start + 1})") from None
+
+
+def _by_line(convert: Callable[[str, ReadOptions], Document]) -> Reader:
+    """A reader for formats with one document a line; blank lines are passed over."""
+
+    def read(path: Path, reading: _Reading) -> Iterator[Document]:
+        for number, line in lines_of(path, reading.progress):
+            if not line.strip():
+                continue
+            try:
+                document = convert(_decode(line), reading.options)
+            except BadRecordError as error:
+                reading.bad(path, number, error)
+                continue
+            yield document
+
+    return read
+
+
+def _from_json_line(line: str, options: ReadOptions) -> Document:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadRecordError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+    except (RecursionError, ValueError):
+        raise BadRecordError("not usable JSON: nested too deep or a number too long") from None
+    return document_from(record, options.senders)
+
+
+def _from_dailydialog(line: str, options: ReadOptions) -> Document:
+    turns = line.split(_TURN_END.decode())
+    if len(turns) == 1:
+        raise BadRecordError("no __eou__; expected one dialogue a line, each turn ended by __eou__")
+    if not turns[-1].strip():
+        turns.pop()
+    spoken = [detokenize(turn) for turn in turns]
+    if not all(spoken):
+        raise BadRecordError(f"turn {spoken.index('') + 1} is empty")
+    return alternating(spoken)
+
+
+def _read_json(path: Path, reading: _Reading) -> Iterator[Document]:
+    """Records of one JSON array, or pretty-printed objects one after the other."""
+    for number, value in _json_values(path, reading):
+        try:
+            document = document_from(value, reading.options.senders)
+        except BadRecordError as error:
+            reading.bad(path, number, error)
+            continue
+        yield document
+
+
+def _json_values(path: Path, reading: _Reading) -> Iterator[tuple[int, Any]]:
+    """Each value of a JSON array or sequence with its line number; memory holds one value at a time."""
+    scan = json.JSONDecoder().raw_decode
+    with open_source(path, reading.progress) as stream:
+        text = _TextWindow(path, stream)
+        if text.next_character() == "[":
+            text.drop(1)
+        while (character := text.next_character()) not in ("", "]"):
+            if character == ",":
+                text.drop(1)
+                continue
+            try:
+                value, end = scan(text.text, text.start)
+            except (ValueError, RecursionError) as error:
+                if not text.grow():
+                    raise DataError(f"{path}:{text.line}: not valid JSON from here on ({error})") from None
+                continue
+            yield text.line, value
+            text.drop(end - text.start)
+
+
+class _TextWindow:
+    """A sliding window over a text file: `text[start:]` is what has not been used yet."""
+
+    def __init__(self, path: Path, stream: Any):
+        self._path, self._read = path, io.TextIOWrapper(stream, "utf-8-sig", newline="").read
+        self.text, self.start, self.line = "", 0, 1
+
+    def next_character(self) -> str:
+        """Pass over blanks; the character found, or "" at the end of the file."""
+        while True:
+            blank = re.compile(r"\s*").match(self.text, self.start)
+            self.drop(blank.end() - self.start if blank else 0)
+            if self.start < len(self.text) or not self.grow():
+                return self.text[self.start : self.start + 1]
+
+    def drop(self, n: int) -> None:
+        self.line += self.text.count("\n", self.start, self.start + n)
+        self.start += n
+
+    def grow(self) -> bool:
+        """Read as much again as is waiting; False at the end of the file."""
+        kept = self.text[self.start :]
+        if len(kept) > MAX_LINE_BYTES:
+            raise DataError(f"{self._path}:{self.line}: a record of over 64 MiB, or not valid JSON")
+        try:
+            more = self._read(max(len(kept), 1 << 18))
+        except UnicodeDecodeError:
+            raise DataError(f"{self._path}: not UTF-8 after line {self.line}; save it as UTF-8") from None
+        self.text, self.start = kept + more, 0
+        return bool(more)
+
+
+def _read_text(path: Path, reading: _Reading) -> Iterator[Document]:
+    """Plain text: paragraphs between blank lines, or the whole file; very long ones divided at line ends."""
+    by_paragraph = reading.options.text_documents == "paragraphs"
+    parts: list[str] = []
+    size = 0
+    for number, line in text_lines_of(path, MAX_TEXT_BYTES, reading.progress):
+        ends = by_paragraph and not line.strip()
+        if size and (ends or size + len(line) > MAX_TEXT_BYTES):
+            yield from _text_document(parts)
+            parts, size = [], 0
+        if ends:
+            continue
+        try:
+            parts.append(_decode(line).replace("\r\n", "\n"))
+            size += len(line)
+        except BadRecordError as error:
+            reading.bad(path, number, error)
+    yield from _text_document(parts)
+
+
+def _text_document(parts: list[str]) -> Iterator[Document]:
+    text = "".join(parts).strip("\n")
+    if text.strip():
+        yield text
+
+
+READERS: dict[str, Reader] = {
+    "jsonl": _by_line(_from_json_line),
+    "json": _read_json,
+    "dailydialog": _by_line(_from_dailydialog),
+    "text": _read_text,
+}

@@ -1,0 +1,136 @@
+"""JSON records of the known chat data sets, told apart by their keys, as documents.
+
+To read one more format, write a function from the record to a Document and add a row to FORMATS.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .chat import ROLES, Document, Message
+from .detokenize import detokenize
+
+Record = dict[str, Any]
+
+SENDERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+class BadRecordError(ValueError):
+    """A record that cannot become a document; the message says why."""
+
+
+def document_from(record: Any, senders: Mapping[str, str] = SENDERS) -> Document:
+    """The document in one JSON record.
+
+    Args:     senders: role for each name that ShareGPT's `from` may hold.
+    Raises:   BadRecordError: unknown keys, a missing or empty text, an unknown role.
+    """
+    if not isinstance(record, dict):
+        raise BadRecordError(f"expected a JSON object, got {_kind(record)}")
+    for keys, convert in FORMATS.items():
+        if all(key in record for key in keys):
+            return _checked(convert(record, senders))
+    known = ", ".join("+".join(keys) for keys in FORMATS)
+    found = ", ".join(sorted(record)[:6]) or "none"
+    raise BadRecordError(f"keys of no known format: {found[:80]}; expected one of {known}")
+
+
+def _messages(record: Record, senders: Mapping[str, str]) -> Document:
+    """Canonical: {"messages": [{"role", "content"}]}; content may be a list of text parts."""
+    return [_message(turn, "role", "content", dict.fromkeys(ROLES)) for turn in _list(record, "messages")]
+
+
+def _sharegpt(record: Record, senders: Mapping[str, str]) -> Document:
+    """ShareGPT: {"conversations": [{"from", "value"}]}, or the same with role and content."""
+    turns = _list(record, "conversations")
+    if turns and isinstance(turns[0], dict) and "role" in turns[0]:
+        return [_message(turn, "role", "content", senders) for turn in turns]
+    return [_message(turn, "from", "value", senders) for turn in turns]
+
+
+def _ultrachat(record: Record, senders: Mapping[str, str]) -> Document:
+    """Original UltraChat: {"data": [question, answer, ...]}."""
+    return alternating([_text(turn, "data") for turn in _list(record, "data")])
+
+
+def _dialog(record: Record, senders: Mapping[str, str]) -> Document:
+    """DailyDialog as JSON: {"dialog": [turn, turn, ...]}, still pre-tokenised."""
+    return alternating([detokenize(_text(turn, "dialog")) for turn in _list(record, "dialog")])
+
+
+def _alpaca(record: Record, senders: Mapping[str, str]) -> Document:
+    """Alpaca: {"instruction", "input", "output"}; input may be empty or missing."""
+    asked = [_text(record.get(key) or "", key) for key in ("instruction", "input")]
+    return alternating(["\n\n".join(part for part in asked if part), _text(record["output"], "output")])
+
+
+def _prompt(record: Record, senders: Mapping[str, str]) -> Document:
+    """{"prompt": question, "completion": answer}."""
+    return alternating([_text(record[key], key) for key in ("prompt", "completion")])
+
+
+def _plain(record: Record, senders: Mapping[str, str]) -> Document:
+    return _text(record["text"], "text")
+
+
+FORMATS: dict[tuple[str, ...], Callable[[Record, Mapping[str, str]], Document]] = {
+    ("messages",): _messages,
+    ("conversations",): _sharegpt,
+    ("data",): _ultrachat,
+    ("dialog",): _dialog,
+    ("instruction", "output"): _alpaca,
+    ("prompt", "completion"): _prompt,
+    ("text",): _plain,
+}
+
+
+def alternating(turns: list[str]) -> list[Message]:
+    """Turns of two speakers as a chat: the first is the user."""
+    return [Message(ROLES[i % 2], text) for i, text in enumerate(turns)]
+
+
+def _message(turn: Any, role_key: str, text_key: str, senders: Mapping[str, Any]) -> Message:
+    if not isinstance(turn, dict) or role_key not in turn or text_key not in turn:
+        raise BadRecordError(f"a message needs the keys {role_key!r} and {text_key!r}")
+    sender = turn[role_key]
+    if not isinstance(sender, str) or sender not in senders:
+        raise BadRecordError(f"unknown {role_key} {str(sender)[:40]!r}; expected one of {', '.join(senders)}")
+    return Message(senders[sender] or sender, _text(turn[text_key], text_key))
+
+
+def _text(value: Any, key: str) -> str:
+    if isinstance(value, list) and all(isinstance(part, dict) and "text" in part for part in value):
+        value = "".join(str(part["text"]) for part in value)
+    if not isinstance(value, str):
+        raise BadRecordError(f"{key!r} must hold text, got {_kind(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise BadRecordError(f"{key!r} holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _list(record: Record, key: str) -> list[Any]:
+    if not isinstance(record[key], list):
+        raise BadRecordError(f"{key!r} must hold a list, got {_kind(record[key])}")
+    return record[key]
+
+
+def _checked(document: Document) -> Document:
+    """Refuse what has no text; leave out an empty system message, which says nothing."""
+    if isinstance(document, str):
+        if not document.strip():
+            raise BadRecordError("the text is empty")
+        return document
+    kept = [message for message in document if message.role != "system" or message.content.strip()]
+    if not kept:
+        raise BadRecordError("the conversation has no messages")
+    for number, message in enumerate(kept, 1):
+        if not message.content.strip():
+            raise BadRecordError(f"message {number} ({message.role}) is empty")
+    return kept
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,182 @@
+"""Where corpus bytes come from: files and folders, plain or compressed, read as a stream.
+
+Compression is known by its magic bytes, not by the file's name.  Memory holds one line or block, never a
+file.
+"""
+
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from microgpt.common.errors import DataError
+
+Progress = Callable[[int], object]  # called with a number of bytes of input that have been read
+
+TEXT_SUFFIXES = (".txt", ".text", ".json", ".jsonl", ".ndjson")  # what is taken out of a folder
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+MAX_LINE_BYTES = 64 << 20
+HEAD_BYTES = 1 << 16
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BOM = b"\xef\xbb\xbf"
+
+
+def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
+    """The files that `paths` name: files as given, folders opened and sorted.
+
+    Raises:   DataError: a path is missing, not a file or folder, or a folder without any text file.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        found = _in_folder(path) if path.is_dir() else [path]
+        if not found:
+            wanted = " ".join(TEXT_SUFFIXES)
+            raise DataError(f"{path}: no corpus file in this folder; expected names in {wanted} (.gz, .zst)")
+        files += found
+    if not files:
+        raise DataError("no corpus given; name at least one file or folder")
+    for file in files:
+        _check_readable(file)
+    return files
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(root, name) for name in sorted(names) if _is_text_name(name)]
+    return found
+
+
+def _is_text_name(name: str) -> bool:
+    name = name.lower()
+    for suffix in COMPRESSED_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name.endswith(TEXT_SUFFIXES) and not name.startswith(".")
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this corpus file ({error.strerror}); check the path") from error
+    if not stat.S_ISREG(info.st_mode):
+        raise DataError(f"{path}: not a regular file; a corpus is read more than once, so save it first")
+    if info.st_size == 0:
+        raise DataError(f"{path}: this corpus file is empty; give a file with text")
+
+
+@contextmanager
+def open_source(path: Path, progress: Progress | None = None) -> Iterator[BinaryIO]:
+    """Open a corpus file for reading its decompressed bytes; damage inside is a DataError naming the file."""
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+            file.seek(0)
+            raw: BinaryIO = _Counted(file, progress) if progress else file  # type: ignore[assignment]
+            if magic.startswith(_GZIP):
+                yield gzip.GzipFile(fileobj=raw)  # type: ignore[misc]
+            elif magic == _ZSTD:
+                yield _open_zstd(raw, path)
+            else:
+                yield io.BufferedReader(raw, 1 << 18) if progress else raw  # type: ignore
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot read this corpus file ({error}); is it damaged?") from error
+
+
+class _Counted(io.RawIOBase):
+    """A raw file that reports how many bytes each read took."""
+
+    def __init__(self, file: BinaryIO, progress: Progress):
+        self._file, self._progress = file, progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        n = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self._progress(n)
+        return n
+
+
+def _open_zstd(raw: BinaryIO, path: Path) -> BinaryIO:
+    try:
+        from compression import zstd  # type: ignore[import-not-found]  # Python >= 3.14
+    except ImportError:
+        return _open_zstandard(raw, path)
+    return zstd.ZstdFile(raw)
+
+
+def _open_zstandard(raw: BinaryIO, path: Path) -> BinaryIO:
+    try:
+        import zstandard
+    except ImportError:
+        raise DataError(f"{path}: reading .zst needs the zstandard package; pip install zstandard") from None
+    reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    return io.BufferedReader(_ZstdErrors(reader, zstandard.ZstdError), 1 << 18)  # type: ignore[arg-type]
+
+
+class _ZstdErrors(io.RawIOBase):
+    """Turn zstandard's own errors into OSError, as gzip's are."""
+
+    def __init__(self, reader: BinaryIO, error: type[Exception]):
+        self._reader, self._error = reader, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        try:
+            return self._reader.readinto(buffer)  # type: ignore[attr-defined]
+        except self._error as error:
+            raise OSError(str(error)) from error
+
+
+def head_of(path: Path) -> bytes:
+    """The first decompressed bytes of a file, enough to tell its format."""
+    with open_source(path) as stream:
+        return stream.read(HEAD_BYTES).removeprefix(_BOM)
+
+
+def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
+    """Every line of a file with its number from 1, line ends removed."""
+    with open_source(path, progress) as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES):
+            number += 1
+            if len(line) == MAX_LINE_BYTES:
+                raise DataError(f"{path}:{number}: line of over {MAX_LINE_BYTES >> 20} MiB; split the record")
+            yield number, (line.removeprefix(_BOM) if number == 1 else line).rstrip(b"\r\n")
+
+
+def text_lines_of(path: Path, limit: int, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
+    """As `lines_of`, line ends kept; a line longer than `limit` comes in pieces cut between characters."""
+    with open_source(path, progress) as stream:
+        number, rest = 1, b""
+        while block := stream.readline(limit):
+            if number == 1 and not rest:
+                block = block.removeprefix(_BOM)
+            piece, rest = rest + block, b""
+            if not piece.endswith(b"\n") and len(block) == limit:
+                piece, rest = _cut_between_characters(piece)
+            yield number, piece
+            number += piece.endswith(b"\n")
+        if rest:
+            yield number, rest
+
+
+def _cut_between_characters(piece: bytes) -> tuple[bytes, bytes]:
+    """Cut UTF-8 before its last character if that may be incomplete."""
+    end = len(piece)
+    for back in range(1, 5):
+        if piece[-back] < 0x80:
+            break
+        end = len(piece) - back
+        if piece[-back] >= 0xC0:
+            return piece[:end], piece[end:]
+    return piece, b""
