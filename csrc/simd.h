@@ -98,11 +98,11 @@ static inline vf mg_exp(vf x)
     vf n = rounded - shift;
     vf r = clamped - n * 0.693145751953125f;
     r = r - n * 1.42860682030941723e-6f;
-    vf p = mg_set(1.3888889e-3f);
-    p = p * r + 8.3333333e-3f;
-    p = p * r + 4.1666668e-2f;
-    p = p * r + 1.6666667e-1f;
-    p = p * r + 0.5f;
+    vf p = mg_set(1.38146058e-3f);
+    p = p * r + 8.36871192e-3f;
+    p = p * r + 4.16683890e-2f;
+    p = p * r + 1.66665211e-1f;
+    p = p * r + 0.49999994f;
     p = p * r * r + r + 1.0f;
     vi k = (vi)rounded - (vi)mg_set(shift);
     vi half = k >> 1;

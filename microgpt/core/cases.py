@@ -1,0 +1,144 @@
+"""One row per operation: inputs, shapes and how to differentiate it.  Tests and benchmarks walk this table and name no
+operation themselves; a test fails if an operation of `ops` has no row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import ops, random
+
+Inputs = dict[str, Any]
+H = 2  # heads of the attention cases
+KEY = random.key(0, "cases")
+
+
+def normal(name: str, *shape: int) -> np.ndarray:
+    """Standard normal numbers, the same for the same name and shape."""
+    return random.normal(random.key(0, name, *shape), int(np.prod(shape))).reshape(shape)
+
+
+def below(name: str, n: int, *shape: int) -> np.ndarray:
+    """Integers in [0, n), int32."""
+    draws = random.uniform(random.key(0, name, *shape), int(np.prod(shape)))
+    return (draws * n).astype(np.int32).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to run one operation.
+
+    make:     shape -> inputs, float64 and int32; the caller casts.
+    forward:  inputs -> (y, whatever backward needs).
+    backward: (dy, inputs, saved, zeros) -> gradient of every differentiable input; zeros(name) is a fresh
+              accumulator for a parameter gradient.
+    shapes:   odd sizes, tails, one row.   bench: a shape of real size.
+    flop, bytes: work and memory traffic of forward and backward together at a shape.
+    """
+
+    make: Callable[..., Inputs]
+    forward: Callable[[Inputs], tuple[np.ndarray, Any]]
+    backward: Callable[[np.ndarray, Inputs, Any, Callable[[str], np.ndarray]], dict[str, np.ndarray]]
+    shapes: Sequence[tuple[int, ...]]
+    bench: tuple[int, ...]
+    flop: Callable[..., float]
+    bytes: Callable[..., float]
+
+
+def _embedding_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    dweight = zeros("weight")
+    ops.embedding_backward(dy, i["ids"], dweight)
+    return {"weight": dweight}
+
+
+def _rmsnorm_backward(dy: np.ndarray, i: Inputs, rstd: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    dweight, by_pass = zeros("weight"), zeros("x")
+    return {"x": ops.rmsnorm_backward(dy, i["x"], i["weight"], rstd, dweight, by_pass), "weight": dweight}
+
+
+def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    dweight = zeros("weight")
+    return {"x": ops.linear_backward(dy, i["x"], i["weight"], dweight), "weight": dweight}
+
+
+def _rope_forward(i: Inputs) -> tuple[np.ndarray, Any]:
+    y = i["qkv"].copy()
+    ops.rope_forward(y, *_tables(y), H, 1)
+    return y, None
+
+
+def _rope_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    dqkv = dy.copy()
+    ops.rope_backward(dqkv, *_tables(dqkv), H, 1)
+    return {"qkv": dqkv}
+
+
+def _tables(qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    _, T, C3 = qkv.shape
+    return ops.rope_tables(T + 1, C3 // (3 * H), dtype=qkv.dtype)
+
+
+def _attention_forward(i: Inputs) -> tuple[np.ndarray, Any]:
+    y, lse = ops.attention_forward(i["qkv"], H)
+    return y, (y, lse)
+
+
+def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    # The kernel scales all rows alike; a cotangent with a row of its own is applied outside.
+    dlogits = ops.cross_entropy_backward(i["logits"].copy(), lse, i["targets"], 0.5)
+    return {"logits": dlogits * (dy / 0.5)[:, None]}
+
+
+ROWS = [(1, 1), (3, 7), (8, 64), (5, 769), (67, 33)]
+CASES: dict[str, Case] = {
+    "embedding": Case(
+        make=lambda N, C: {"weight": normal("weight", 5, C), "ids": below("ids", 5, N)},
+        forward=lambda i: (ops.embedding_forward(i["weight"], i["ids"]), None),
+        backward=_embedding_backward,
+        shapes=ROWS, bench=(2048, 384), flop=lambda N, C: N * C, bytes=lambda N, C: 4 * 5 * N * C),
+    "rmsnorm": Case(
+        make=lambda N, C: {"x": 3 * normal("x", N, C) + 1, "weight": normal("weight", C)},
+        forward=lambda i: ops.rmsnorm_forward(i["x"], i["weight"]),
+        backward=_rmsnorm_backward,
+        shapes=[(1, 5), *ROWS[1:]],  # in a row of one, dx is a difference of equal numbers
+        bench=(2048, 384), flop=lambda N, C: 14 * N * C, bytes=lambda N, C: 4 * 6 * N * C),
+    "linear": Case(
+        make=lambda N, M, K: {"x": normal("x", N, K), "weight": normal("weight", M, K)},
+        forward=lambda i: (ops.linear_forward(i["x"], i["weight"]), None),
+        backward=_linear_backward,
+        shapes=[(1, 1, 1), (3, 5, 7), (1, 769, 33), (257, 31, 65), (300, 800, 17)], bench=(2048, 1536, 384),
+        flop=lambda N, M, K: 6 * N * M * K, bytes=lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K)),
+    "rope": Case(
+        make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
+        forward=_rope_forward,
+        backward=_rope_backward,
+        shapes=[(1, 1, 2), (2, 3, 6), (1, 5, 64), (3, 9, 34)], bench=(8, 512, 192),
+        flop=lambda B, T, hs: 24 * B * T * hs, bytes=lambda B, T, hs: 4 * 20 * B * T * hs),
+    "attention": Case(
+        make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
+        forward=_attention_forward,
+        backward=lambda dy, i, saved, zeros: {"qkv": ops.attention_backward(dy, i["qkv"], *saved, H)},
+        shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 5), (1, 257, 32)], bench=(8, 512, 32),
+        flop=lambda B, T, hs: 7 * B * H * T * T * hs, bytes=lambda B, T, hs: 4 * 14 * B * T * H * hs),
+    "gelu": Case(
+        make=lambda N, F: {"x": 3 * normal("x", N, F)},
+        forward=lambda i: (ops.gelu_forward(i["x"]), None),
+        backward=lambda dy, i, saved, zeros: {"x": ops.gelu_backward(dy, i["x"])},
+        shapes=ROWS, bench=(2048, 1536), flop=lambda N, F: 60 * N * F, bytes=lambda N, F: 4 * 5 * N * F),
+    "dropout": Case(
+        make=lambda N, C: {"x": normal("x", N, C)},
+        forward=lambda i: (ops.dropout_forward(i["x"], 0.3, KEY), None),
+        backward=lambda dy, i, saved, zeros: {"x": ops.dropout_backward(dy, 0.3, KEY)},
+        shapes=ROWS, bench=(2048, 384), flop=lambda N, C: 2 * N * C, bytes=lambda N, C: 4 * 4 * N * C),
+    "residual": Case(
+        make=lambda N, C: {"x": normal("x", N, C), "branch": normal("branch", N, C)},
+        forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.3, KEY), None),
+        backward=lambda dy, i, saved, zeros: {"x": dy, "branch": ops.residual_backward(dy, 0.3, KEY)},
+        shapes=ROWS, bench=(2048, 384), flop=lambda N, C: 3 * N * C, bytes=lambda N, C: 4 * 5 * N * C),
+    "cross_entropy": Case(
+        make=lambda N, V: {"logits": 4 * normal("logits", N, V), "targets": below("targets", V + 1, N) - 1},
+        forward=lambda i: ops.cross_entropy_forward(i["logits"], i["targets"]),
+        backward=_cross_entropy_backward,
+        shapes=ROWS, bench=(512, 4261), flop=lambda N, V: 40 * N * V, bytes=lambda N, V: 4 * 3 * N * V),
+}  # fmt: skip

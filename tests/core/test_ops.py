@@ -1,0 +1,213 @@
+"""Every operation, by walking the table of cases: gradients in float64, C against the reference, threads, bad input."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microgpt.common.errors import ShapeError
+from microgpt.core import native, ops, reference
+from microgpt.core.cases import CASES, normal
+
+EACH = [pytest.param(case, shape, id=f"{name}-{'x'.join(map(str, shape))}")
+        for name, case in CASES.items() for shape in case.shapes]  # fmt: skip
+
+
+def floats(inputs):
+    return {name: x for name, x in inputs.items() if x.dtype.kind == "f"}
+
+
+def cast(inputs, dtype):
+    return {name: x.astype(dtype) if x.dtype.kind == "f" else x for name, x in inputs.items()}
+
+
+def run(case, inputs, dy):
+    """Forward, then backward with cotangent dy: (y, gradients)."""
+    y, saved = case.forward(inputs)
+    y = y.copy()
+    grads = case.backward(dy.astype(y.dtype), inputs, saved, lambda name: np.zeros_like(inputs[name]))
+    return y, grads
+
+
+def assert_close(got, truth, eps_multiple, name):
+    """Errors are measured against the largest true entry: sums cancel, so small entries carry the error of large terms."""
+    scale = max(np.abs(truth).max(), 1e-30)
+    error = np.abs(got.astype(np.float64) - truth).max() / scale
+    assert error <= eps_multiple * np.finfo(np.float32).eps, f"{name}: relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("case, shape", EACH)
+def test_gradient_is_the_derivative(case, shape):
+    """A random direction for every size and every coordinate for small ones, by central differences in float64."""
+    inputs = case.make(*shape)
+    y, saved = case.forward(inputs)
+    dy = normal("dy", *y.shape)
+    grads = case.backward(dy, inputs, saved, lambda name: np.zeros_like(inputs[name]))
+    assert set(grads) == set(floats(inputs))
+
+    def slope(name, direction, h=1e-6):
+        up, down = ({**inputs, name: inputs[name] + sign * h * direction} for sign in (1, -1))
+        return ((case.forward(up)[0] - case.forward(down)[0]) * dy).sum() / (2 * h)
+
+    for name, x in floats(inputs).items():
+        directions = [normal("direction", *x.shape)]
+        if x.size <= 24:
+            directions += list(np.eye(x.size).reshape(x.size, *x.shape))
+        scale = np.abs(grads[name]).max() + 1e-12
+        for direction in directions:
+            error = abs(slope(name, direction) - (grads[name] * direction).sum())
+            assert error <= 1e-6 * scale * np.sqrt((direction**2).sum()), name
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+@pytest.mark.parametrize("case, shape", EACH)
+def test_native_matches_reference(case, shape, level):
+    inputs = cast(case.make(*shape), np.float32)
+    truth_inputs = cast(inputs, np.float64)  # the same numbers: rounding the inputs is not the kernel's error
+    dy = normal("dy", *case.forward(truth_inputs)[0].shape).astype(np.float32)
+    truth_y, truth_grads = run(case, truth_inputs, dy)
+    native.use_level(level)
+    try:
+        y, grads = run(case, inputs, dy)
+    finally:
+        native.use_level()
+    assert_close(y, truth_y, 16, "y")
+    for name, grad in grads.items():
+        assert_close(grad, truth_grads[name], 64, f"d{name}")
+
+
+@pytest.mark.parametrize("case, shape", EACH)
+def test_threads_do_not_change_a_bit(case, shape):
+    inputs = cast(case.make(*shape), np.float32)
+    dy = normal("dy", *case.forward(inputs)[0].shape).astype(np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        native.set_threads(threads)
+        try:
+            y, grads = run(case, inputs, dy)
+        finally:
+            native.set_threads(1)
+        results.append([y.tobytes(), *(grads[name].tobytes() for name in sorted(grads))])
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_parameter_gradients_are_added(name, dtype):
+    case = CASES[name]
+    inputs = cast(case.make(*case.shapes[1]), dtype)
+    y, saved = case.forward(inputs)
+    dy = normal("dy", *y.shape).astype(dtype)
+    accumulators = {}
+
+    def zeros(name):
+        return accumulators.setdefault(name, np.zeros_like(inputs[name]))
+
+    once = case.backward(dy, inputs, saved, zeros)
+    once = {key: once[key].copy() for key in accumulators if key in once and once[key] is accumulators[key]}
+    case.backward(dy, inputs, saved, zeros)
+    for key, grad in once.items():
+        np.testing.assert_allclose(accumulators[key], 2 * grad, rtol=1e-6)
+
+
+def test_every_op_has_a_case_and_a_reference():
+    tree = ast.parse(Path(ops.__file__).read_text())
+    names = {f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f.decorator_list}
+    layers = {name.removesuffix("_forward") for name in names if name.endswith("_forward")}
+    assert layers == set(CASES)
+    assert all(f"{name}_backward" in names for name in layers)
+    assert all(hasattr(reference, name) for name in names)
+
+
+def test_cached_attention_is_the_last_rows_of_full_attention():
+    qkv = normal("qkv", 1, 21, 3 * 12)
+    full, _ = ops.attention_forward(qkv, 2)
+    for dtype, eps in ((np.float64, 1e-12), (np.float32, 2e-6)):
+        x = qkv[0].astype(dtype)
+        keys, values = np.ascontiguousarray(x[:, 12:24]), np.ascontiguousarray(x[:, 24:])
+        for T in (1, 4, 21):
+            y = ops.attention_cached(np.ascontiguousarray(x[21 - T :]), keys, values, 2)
+            assert np.abs(y - full[0, 21 - T :]).max() < eps
+
+
+def test_attention_ignores_the_future_to_the_bit():
+    qkv = normal("qkv", 1, 200, 3 * 8).astype(np.float32)
+    before, _ = ops.attention_forward(qkv, 2)
+    qkv[:, 150:] += 1
+    after, _ = ops.attention_forward(qkv, 2)
+    assert before[:, :150].tobytes() == after[:, :150].tobytes()
+    assert before[:, 150:].tobytes() != after[:, 150:].tobytes()
+
+
+def test_dropout_rate_and_scale():
+    x = np.ones((1000, 100), np.float32)
+    y = ops.dropout_forward(x, 0.1, 7)
+    assert abs((y == 0).mean() - 0.1) < 0.005
+    assert set(np.unique(y)) == {0, np.float32(1) / np.float32(1 - np.float32(0.1))}
+    assert (ops.dropout_forward(x, 0.1, 8) != y).any()
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+def test_exp_within_two_ulp(level):
+    """exp through gelu's and softmax's only source, seen as a cross-entropy of two logits: log(1 + e^x) - x."""
+    x = np.concatenate([np.linspace(-88, 0, 300001), [-1e30, -87.4, -104.0]]).astype(np.float32)
+    logits = np.stack([np.zeros_like(x), x], 1)
+    native.use_level(level)
+    try:
+        p = ops.cross_entropy_backward(logits.copy(), np.zeros_like(x), np.zeros(len(x), np.int32), 1.0)[:, 1]
+    finally:
+        native.use_level()
+    truth = np.exp(x.astype(np.float64))
+    normal_range = x > -87.3
+    ulp = np.spacing(truth[normal_range].astype(np.float32)).astype(np.float64)
+    assert (np.abs(p[normal_range] - truth[normal_range]) / ulp).max() <= 2
+    assert (p[~normal_range] < 1.3e-38).all()
+
+
+def test_non_finite_numbers_come_through():
+    for bad in (np.nan, np.inf):
+        x = np.ones(1000, np.float32)
+        x[777] = bad
+        assert not np.isfinite(ops.sum_squares(x))
+        assert not np.isfinite(ops.gelu_forward(x)).all() or bad == np.inf
+        assert not np.isfinite(ops.rmsnorm_forward(x.reshape(1, -1), np.ones(1000, np.float32))[0]).all()
+        loss, _ = ops.cross_entropy_forward(x.reshape(1, -1), np.zeros(1, np.int32))
+        assert not np.isfinite(loss).all()
+
+
+def test_adam_matches_reference():
+    n, args = 70_001, dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1, step=3, grad_scale=0.5)
+    names = ("p", "grad", "m1", "m2")
+    truth = {name: normal(name, n).astype(np.float32).astype(np.float64) for name in names}
+    truth["m2"] = np.abs(truth["m2"])
+    native_side = {name: x.astype(np.float32) for name, x in truth.items()}
+    ops.adam_step(*truth.values(), **args)
+    ops.adam_step(*native_side.values(), **args)
+    for name in names:
+        assert_close(native_side[name], truth[name], 4, name)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 65_536, 200_003])
+def test_sum_squares(n):
+    x = normal("x", n).astype(np.float32)
+    assert ops.sum_squares(x) == pytest.approx(reference.sum_squares(x), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ops.gelu_forward(x[:, ::2]),
+        lambda x: ops.gelu_forward(x.astype(np.float16)),
+        lambda x: ops.linear_forward(x, np.ones((3, 5), np.float32)),
+        lambda x: ops.linear_forward(x, np.ones((3, 8))),
+        lambda x: ops.embedding_forward(x, np.array([4], np.int32)),
+        lambda x: ops.embedding_forward(x, np.array([-1], np.int32)),
+        lambda x: ops.embedding_forward(x, np.array([1], np.int64)),
+        lambda x: ops.cross_entropy_forward(x, np.array([0, 1, 2, 8], np.int32)),
+        lambda x: ops.attention_forward(x.reshape(1, 4, 8), 3),
+    ],
+)
+def test_bad_arrays_are_refused_by_name(call):
+    with pytest.raises(ShapeError, match=r"^\w+: "):
+        call(np.ones((4, 8), np.float32))
