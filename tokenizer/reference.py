@@ -15,14 +15,14 @@ from itertools import pairwise
 
 from tokenizer.alphabet import tie_rank
 from tokenizer.unicode_classes import LETTERS, NUMBERS
-from tokenizer.unicode_tables import LETTER, NUMBER, OTHER, SPACE, classes_from_ranges
+from tokenizer.unicode_tables import OTHER, SPACE, classes_from_ranges
 
 CONTRACTIONS = (b"'s", b"'t", b"'re", b"'ve", b"'m", b"'ll", b"'d")
 
 Pair = tuple[int, int]
 
 
-# ---- splitting -------------------------------------------------------------------------------------------------
+# ---- splitting -----------------------------------------------------------------------------------------
 
 
 def split(text: bytes) -> list[bytes]:
@@ -88,7 +88,7 @@ def _unicode() -> tuple[list[int], list[int]]:
     return edges, [classes[c] for c in edges]
 
 
-# ---- training and encoding ---------------------------------------------------------------------------------------
+# ---- training and encoding -----------------------------------------------------------------------------
 
 
 def train(documents: Iterable[bytes], n_merges: int) -> list[Pair]:

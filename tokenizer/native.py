@@ -1,0 +1,131 @@
+"""The one door to C: handles that free themselves, checked arrays, statuses turned into exceptions.
+
+A salt spreads the hash tables so that no text can be made to collide; results do not depend on it.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.alphabet import BYTES_BY_RANK
+from tokenizer.errors import TokenizerError
+
+try:
+    from tokenizer._bpe import ffi, lib  # type: ignore[import-not-found]
+except ImportError as error:  # pragma: no cover - only in a tree that was not built
+    raise ImportError(f"{error}: the C part of the tokenizer is not built; run `pip install -e .`") from error
+
+Buffer = bytes | bytearray | memoryview  # or anything else with contiguous bytes, such as mmap
+
+MAX_MERGES = 1 << 20
+
+
+def _check(status: int) -> int:
+    """Raise for a negative status."""
+    if status == lib.BPE_NO_MEMORY:
+        raise MemoryError("tokenizer: not enough memory")
+    if status == lib.BPE_TOO_LARGE:
+        raise TokenizerError("a run of 2 GiB without a break, or more than 4 GiB of distinct chunks: too large")
+    if status == lib.BPE_BAD_MERGES:
+        raise TokenizerError("merges: a pair uses an id not yet defined, or occurs twice")
+    return status
+
+
+def _handle(pointer: Any, free: Any) -> Any:
+    """A pointer that frees itself."""
+    if pointer == ffi.NULL:
+        raise MemoryError("tokenizer: not enough memory")
+    return ffi.gc(pointer, free)
+
+
+def _bytes_of(data: Buffer) -> Any:
+    """Pointer to the bytes of a buffer, which it keeps alive."""
+    return ffi.from_buffer("uint8_t[]", data)
+
+
+def _numbers(array: NDArray[Any], ctype: str) -> Any:
+    """Pointer to an array made in this file."""
+    return ffi.from_buffer(f"{ctype}[]", array)
+
+
+def split(text: Buffer) -> list[int]:
+    """End of every chunk of a text: the fast twin of `reference.split`."""
+    ends = np.empty(len(text), np.int64)
+    return ends[: lib.bpe_split(_numbers(ends, "int64_t"), _bytes_of(text), len(text))].tolist()
+
+
+def safe_cut(text: Buffer, at: int) -> int:
+    """Where a text can be cut without changing a chunk: near `at`, before if possible; len(text) if nowhere."""
+    return int(lib.bpe_safe_cut(_bytes_of(text), len(text), at))
+
+
+class Counter:
+    """How often each distinct chunk occurs.  Counters that are to be merged share one salt."""
+
+    def __init__(self, salt: int) -> None:
+        self.handle = _handle(lib.bpe_counter_new(salt), lib.bpe_counter_free)
+
+    def add(self, text: Buffer, lengths: Sequence[int]) -> None:
+        """Count texts that lie back to back.  The GIL is released."""
+        assert sum(lengths) == len(text)
+        _check(lib.bpe_counter_add(self.handle, _bytes_of(text), ffi.new("int64_t[]", lengths), len(lengths)))
+
+    def merge(self, other: "Counter") -> None:
+        """Add the counts of another counter."""
+        _check(lib.bpe_counter_merge(self.handle, other.handle))
+
+    def __len__(self) -> int:
+        return int(lib.bpe_counter_size(self.handle))
+
+    def items(self) -> Iterator[tuple[bytes, int]]:
+        """Chunks of two bytes or more with their counts, in no particular order."""
+        count = ffi.new("uint64_t *")
+        for i in range(lib.bpe_counter_slots(self.handle)):
+            if n := lib.bpe_counter_get(self.handle, i, ffi.NULL, 0, count):
+                chunk = ffi.new("uint8_t[]", n)
+                lib.bpe_counter_get(self.handle, i, chunk, n, count)
+                yield bytes(ffi.buffer(chunk)), count[0]
+
+
+class Trainer:
+    """Learns merges from a counter, a few at a time so that the caller can stop and show progress."""
+
+    def __init__(self, counter: Counter, max_merges: int) -> None:
+        out = ffi.new("bpe_trainer **")
+        _check(lib.bpe_trainer_new(out, counter.handle, BYTES_BY_RANK, secrets.randbits(64), max_merges))
+        self.handle = _handle(out[0], lib.bpe_trainer_free)
+
+    def step(self, n: int) -> list[tuple[int, int]]:
+        """Learn up to n more merges; fewer come back when there are no more."""
+        merges = np.empty((n, 2), np.int32)
+        done = _check(lib.bpe_trainer_step(self.handle, _numbers(merges, "int32_t"), n))
+        return [(left, right) for left, right in merges[:done].tolist()]
+
+
+class Encoder:
+    """Encodes texts by a list of merges.  Any number of threads may use it at once."""
+
+    def __init__(self, merges: Sequence[tuple[int, int]]) -> None:
+        table = np.array(merges, np.int32).reshape(-1, 2)
+        out = ffi.new("bpe_encoder **")
+        _check(lib.bpe_encoder_new(out, _numbers(table, "int32_t"), len(table), secrets.randbits(64)))
+        self.handle = _handle(out[0], lib.bpe_encoder_free)
+        self.caches: SimpleQueue[Any] = SimpleQueue()  # those that no thread is using now
+
+    def encode(self, text: Buffer, lengths: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Encode texts that lie back to back: all ids, and how many belong to each.  The GIL is released."""
+        assert sum(lengths) == len(text)
+        ids = np.empty(len(text) + lib.BPE_SLACK, np.int32)
+        n_ids = np.empty(len(lengths), np.int64)
+        try:
+            cache = self.caches.get_nowait()
+        except Empty:
+            cache = _handle(lib.bpe_cache_new(), lib.bpe_cache_free)
+        n = lib.bpe_encode(self.handle, cache, _numbers(ids, "int32_t"), _numbers(n_ids, "int64_t"),
+                           _bytes_of(text), ffi.new("int64_t[]", lengths), len(lengths))  # fmt: skip
+        self.caches.put(cache)
+        return ids[: _check(n)].copy(), n_ids
