@@ -1,0 +1,234 @@
+"""The whole model: counts, gradients, causality, the shift, initial values, threads, and an outside implementation."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from microgpt.common.errors import ConfigError, ShapeError
+from microgpt.core import native, random
+from microgpt.model import GPT, ModelConfig
+from microgpt.model.config import PRESETS
+
+SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)
+
+
+def tokens(name, B, T, V=17):
+    draws = random.uniform(random.key(0, name), B * T)
+    return (draws * V).astype(np.int32).reshape(B, T)
+
+
+def small(dtype, config=SMALL):
+    model = GPT(config, dtype)
+    model.init(5)
+    for name in model.params:  # norm weights away from one, where a wrong gradient could hide
+        if "ln" in name:
+            model.params[name][:] = 1 + 0.3 * random.normal(random.key(1, name), config.n_embd)
+    return model
+
+
+@pytest.mark.parametrize("name, vocab_size, count", [("10m", 2188, 10_003_712), ("34m", 4188, 33_472_896)])
+def test_known_counts(name, vocab_size, count):
+    config = ModelConfig.from_preset(name, vocab_size)
+    assert config.n_params == count
+    C, L = config.n_embd, config.n_layer
+    assert count == 12 * L * C * C + (2 * L + 1) * C + vocab_size * C
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+def test_presets_are_named_by_what_they_count_to(name):
+    vocab_size = 2188 if name == "10m" else 4261
+    millions = float(name.removesuffix("m"))
+    assert ModelConfig.from_preset(name, vocab_size).n_params == pytest.approx(millions * 1e6, rel=0.05)
+
+
+def test_counted_parameters_are_the_parameters_there_are():
+    model = small(np.float32)
+    assert model.params.flat.size == sum(x.size for x in model.params.values()) == SMALL.n_params
+
+
+@pytest.mark.parametrize("key", [None, 3])
+def test_gradient_of_the_whole_model(key):
+    """Central differences in float64, every tensor: a random direction, and some single coordinates."""
+    model = small(np.float64)
+    ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
+    targets[0, 3] = -1
+    model.loss_and_grad(ids, targets, key)
+
+    def loss_at(name, direction, h):
+        model.params[name][:] += h * direction
+        probe = GPT(SMALL, np.float64)
+        probe.params.flat[:] = model.params.flat
+        loss = probe.loss_and_grad(ids, targets, key)
+        model.params[name][:] -= h * direction
+        return loss
+
+    for name, grad in model.grads.items():
+        direction = random.normal(random.key(2, name), grad.size).reshape(grad.shape)
+        one = np.zeros_like(grad)
+        one.flat[random.bits(random.key(3, name), 1)[0] % np.uint64(grad.size)] = 1
+        for d in (direction, one):
+            slope = (loss_at(name, d, 1e-5) - loss_at(name, d, -1e-5)) / 2e-5
+            size = np.abs(grad).max() * np.sqrt((d * d).sum())
+            assert abs(slope - (grad * d).sum()) <= 1e-6 * size, name
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+def test_float32_agrees_with_float64(level):
+    ids, targets = tokens("ids", 3, 9), tokens("targets", 3, 9)
+    truth = small(np.float64)
+    truth_loss = truth.loss_and_grad(ids, targets, 3, scale=0.5)
+    native.use_level(level)
+    try:
+        model = small(np.float32)
+        loss = model.loss_and_grad(ids, targets, 3, scale=0.5)
+    finally:
+        native.use_level()
+    assert loss == pytest.approx(truth_loss, rel=1e-5)
+    for name, grad in model.grads.items():
+        assert np.abs(grad - truth.grads[name]).max() <= 1e-4 * np.abs(truth.grads[name]).max(), name
+
+
+def test_gradients_are_added_and_scaled():
+    ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
+    once, twice = small(np.float32), small(np.float32)
+    once.loss_and_grad(ids, targets)
+    twice.loss_and_grad(ids, targets, scale=0.25)
+    twice.loss_and_grad(ids, targets, scale=0.75)
+    np.testing.assert_allclose(twice.grads.flat, once.grads.flat, atol=2e-6)
+
+
+def test_no_token_sees_the_future():
+    model, ids = small(np.float32), tokens("ids", 1, 9)
+    before = model.logits(ids)
+    for t in range(1, 9):
+        changed = ids.copy()
+        changed[0, t] = (changed[0, t] + 1) % 17
+        after = model.logits(changed)
+        assert after[0, :t].tobytes() == before[0, :t].tobytes()
+        assert (after[0, t] != before[0, t]).any()
+
+
+def test_copying_the_input_does_not_score():
+    """Where every layer adds nothing, the tied head points back at the input: the loss must be bad for targets that
+    follow the input and good only if targets were, wrongly, the input itself."""
+    model = small(np.float32)
+    model.params.flat[:] = 0
+    model.params["wte.weight"][:, :] = np.eye(17, 12) * 30
+    model.params["ln_f.weight"][:] = 3
+    ids = np.arange(9, dtype=np.int32)[None]
+    assert model.token_losses(ids, ids).mean() < 0.01
+    assert model.token_losses(ids[:, :-1], np.ascontiguousarray(ids[:, 1:])).mean() > 10
+
+
+def test_losses_agree_with_training_and_with_logits():
+    model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
+    targets[1, 0] = -1
+    losses = model.token_losses(ids, targets)
+    assert losses[1, 0] == 0
+    assert model.loss_and_grad(ids, targets) == pytest.approx(losses.sum() / 17, rel=1e-6)
+    logits = model.logits(ids)[0, 2].astype(np.float64)
+    assert losses[0, 2] == pytest.approx(np.log(np.exp(logits).sum()) - logits[targets[0, 2]], rel=1e-5)
+
+
+def test_initial_loss_is_that_of_a_guess():
+    config = ModelConfig.from_preset("tiny", 300)
+    ids, targets = tokens("ids", 4, 64, 300), tokens("targets", 4, 64, 300)
+    loss = GPT(config).init(0).loss_and_grad(ids, targets)
+    assert loss == pytest.approx(np.log(300), rel=0.03)
+
+
+def test_initial_values():
+    model = GPT(ModelConfig(3, 2, 64, 16, 500, init_std=0.05)).init(1)
+    assert model.params["wte.weight"].std() == pytest.approx(0.05, rel=0.02)
+    assert model.params["h.2.mlp.proj.weight"].std() == pytest.approx(0.05 / np.sqrt(6), rel=0.03)
+    assert (model.params["h.1.ln_2.weight"] == 1).all()
+    assert (GPT(model.config).init(1).params.flat == model.params.flat).all()
+    assert (GPT(model.config).init(2).params.flat != model.params.flat).any()
+
+
+def test_threads_do_not_change_a_bit():
+    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1)
+    ids, targets = tokens("ids", 3, 160, 301), tokens("targets", 3, 160, 301)
+    digests = set()
+    for threads in (1, 2, 3):
+        native.set_threads(threads)
+        try:
+            model = GPT(config).init(0)
+            model.loss_and_grad(ids, targets, key=9)
+        finally:
+            native.set_threads(1)
+        digests.add(hashlib.sha256(model.grads.flat.tobytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_dropout_depends_on_its_key_alone():
+    model, ids = small(np.float32), tokens("ids", 2, 9)
+    losses = [model.loss_and_grad(ids, ids, key) for key in (1, 1, 2, None)]
+    assert losses[0] == losses[1] and len(set(losses)) == 3
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [({"n_head": 5}, "heads"), ({"n_layer": 0}, "n_layer"), ({"dropout": 1.0}, "dropout"), ({"norm": "layernorm"}, "norm"),
+     ({"n_kv_head": 1}, "n_kv_head"), ({"n_embd": 6}, "even"), ({"init_std": -1.0}, "init_std")],
+)  # fmt: skip
+def test_impossible_configurations_are_refused_by_name(change, word):
+    with pytest.raises(ConfigError, match=word):
+        ModelConfig(**{**SMALL.to_dict(), **change})
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {**SMALL.to_dict(), "colour": 1}, {**SMALL.to_dict(), "n_embd": "12"}, {**SMALL.to_dict(), "n_head": True}]
+)
+def test_foreign_configurations_are_refused(values):
+    with pytest.raises(ConfigError):
+        ModelConfig.from_dict(values)
+    assert ModelConfig.from_dict(SMALL.to_dict()) == SMALL
+
+
+def test_bad_tokens_are_refused():
+    model = small(np.float32)
+    with pytest.raises(ShapeError, match="17"):
+        model.logits(np.full((1, 3), 17, np.int32))
+    with pytest.raises(ShapeError, match="window"):
+        model.logits(np.zeros((1, 10), np.int32))
+
+
+def test_same_function_as_torch():
+    """Loss, logits and every gradient against PyTorch's own operations and its autograd."""
+    torch = pytest.importorskip("torch")
+    model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
+    loss = model.loss_and_grad(ids, targets)
+    w = {name: torch.tensor(x.copy(), requires_grad=True) for name, x in model.params.items()}
+    logits = torch_logits(torch, w, torch.tensor(ids).long(), SMALL)
+    torch_loss = torch.nn.functional.cross_entropy(logits.view(-1, 17), torch.tensor(targets).long().view(-1))
+    torch_loss.backward()
+    np.testing.assert_allclose(model.logits(ids), logits.detach().numpy(), atol=1e-4)
+    assert loss == pytest.approx(torch_loss.item(), rel=1e-5)
+    for name, grad in model.grads.items():
+        assert np.abs(grad - w[name].grad.numpy()).max() <= 1e-4 * np.abs(grad).max(), name
+
+
+def torch_logits(torch, w, ids, config):
+    F, H, hs = torch.nn.functional, config.n_head, config.head_size
+    B, T = ids.shape
+    angle = torch.outer(torch.arange(T), config.rope_theta ** (-torch.arange(0, hs, 2) / hs))
+
+    def heads(x):
+        return x.view(B, T, H, hs).transpose(1, 2)
+
+    def rotate(x):
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+
+    x = w["wte.weight"][ids]
+    for i in range(config.n_layer):
+        normed = F.rms_norm(x, (config.n_embd,), w[f"h.{i}.ln_1.weight"], 1e-5)
+        q, k, v = (heads(part) for part in (normed @ w[f"h.{i}.attn.qkv.weight"].T).chunk(3, -1))
+        y = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
+        x = x + y.transpose(1, 2).reshape(B, T, -1) @ w[f"h.{i}.attn.proj.weight"].T
+        normed = F.rms_norm(x, (config.n_embd,), w[f"h.{i}.ln_2.weight"], 1e-5)
+        wide = F.gelu(normed @ w[f"h.{i}.mlp.fc.weight"].T, approximate="tanh")
+        x = x + wide @ w[f"h.{i}.mlp.proj.weight"].T
+    return F.rms_norm(x, (config.n_embd,), w["ln_f.weight"], 1e-5) @ w["wte.weight"].T
