@@ -2,11 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # build backends do not add it
-from csrc.build import LEVELS  # noqa: E402
+from csrc.build import LEVELS
 
 DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy"]
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
@@ -15,7 +16,7 @@ setup(
     name="microgpt",
     version="0.1.0",
     description="Train a GPT from nothing on an ordinary CPU, and talk to it.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",

@@ -1,7 +1,7 @@
 """Build the kernels: one cffi module per instruction-set level, all from the same portable sources.
 
-`core/native` loads the best level that the CPU runs.  A level is a set of compiler flags and nothing else: the
-sources use the compiler's vector types (simd.h), so there is one text of every kernel.
+`core/native` loads the best level that the CPU runs.  A level is a set of compiler flags and nothing else:
+the sources use the compiler's vector types (simd.h), so there is one text of every kernel.
 """
 
 import platform
@@ -12,18 +12,44 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 SOURCES = [
-    "machine", "pool", "gemm", "embedding", "rmsnorm", "linear", "rope", "attention", "attention_cached",
-    "gelu", "dropout", "cross_entropy", "adam",
-]  # fmt: skip
+    "machine",
+    "pool",
+    "gemm",
+    "embedding",
+    "rmsnorm",
+    "linear",
+    "rope",
+    "attention",
+    "attention_cached",
+    "gelu",
+    "dropout",
+    "cross_entropy",
+    "adam",
+]
 # Never -ffast-math: it deletes NaN checks, and linked into a shared library by gcc 12 it also flushes
 # subnormals for the whole process.  Contraction to FMA is asked for by name instead.
-FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra",
-         "-Wno-psabi"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
 X86_LEVELS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
-               "-mprefer-vector-width=512"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mavx2",
+        "-mfma",
+        "-mprefer-vector-width=512",
+    ],
 }
 LEVELS = X86_LEVELS if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": []}
 

@@ -1,7 +1,8 @@
-"""Settings are dataclass fields; flags are made from them, so that a name, its help and its default live once.
+"""Settings are dataclass fields; flags are made from them, so that a name, its help and its default live
+once.
 
-A config class declares its fields with `setting(...)`; a command calls `add_settings` to offer them as flags and
-`given` or `settings_from` to read back what the user typed.
+A config class declares its fields with `setting(...)`; a command calls `add_settings` to offer them as flags
+and `given` or `settings_from` to read back what the user typed.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
@@ -32,8 +33,8 @@ class Parser(argparse.ArgumentParser):
     """argparse with one-line errors, `_` accepted for `-` in flag names, and no guessing of cut-off names."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        kwargs = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **kwargs}
+        super().__init__(*args, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else list(args)
@@ -114,14 +115,15 @@ def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -
     return config(**values)
 
 
-def run_command(main: Callable[[], int | None], errors: tuple[type[Exception], ...] = ()) -> NoReturn:
+def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]] = ()) -> NoReturn:
     """Run a command's main: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130.
 
     `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
     """
+    known: tuple[type[Exception], ...] = (MicrogptError, *errors)
     try:
         code = main() or 0
-    except (MicrogptError, *errors) as error:
+    except known as error:
         print(f"microgpt: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:

@@ -1,1 +1,1 @@
-"""Arithmetic: native (the one door to C), reference (NumPy truth), ops (float32 to C, float64 to reference)."""
+"""Arithmetic: native (the one door to C), reference (NumPy truth), ops (which of the two runs)."""

@@ -1,5 +1,5 @@
-"""One row per operation: inputs, shapes and how to differentiate it.  Tests and benchmarks walk this table and name no
-operation themselves; a test fails if an operation of `ops` has no row."""
+"""One row per operation: inputs, shapes and how to differentiate it.  Tests and benchmarks walk this table
+and name no operation themselves; a test fails if an operation of `ops` has no row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,49 +96,81 @@ CASES: dict[str, Case] = {
         make=lambda N, C: {"weight": normal("weight", 5, C), "ids": below("ids", 5, N)},
         forward=lambda i: (ops.embedding_forward(i["weight"], i["ids"]), None),
         backward=_embedding_backward,
-        shapes=ROWS, bench=(2048, 384), flop=lambda N, C: N * C, bytes=lambda N, C: 4 * 5 * N * C),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: N * C,
+        bytes=lambda N, C: 4 * 5 * N * C,
+    ),
     "rmsnorm": Case(
         make=lambda N, C: {"x": 3 * normal("x", N, C) + 1, "weight": normal("weight", C)},
         forward=lambda i: ops.rmsnorm_forward(i["x"], i["weight"]),
         backward=_rmsnorm_backward,
         shapes=[(1, 5), *ROWS[1:]],  # in a row of one, dx is a difference of equal numbers
-        bench=(2048, 384), flop=lambda N, C: 14 * N * C, bytes=lambda N, C: 4 * 6 * N * C),
+        bench=(2048, 384),
+        flop=lambda N, C: 14 * N * C,
+        bytes=lambda N, C: 4 * 6 * N * C,
+    ),
     "linear": Case(
         make=lambda N, M, K: {"x": normal("x", N, K), "weight": normal("weight", M, K)},
         forward=lambda i: (ops.linear_forward(i["x"], i["weight"]), None),
         backward=_linear_backward,
-        shapes=[(1, 1, 1), (3, 5, 7), (1, 769, 33), (257, 31, 65), (300, 800, 17)], bench=(2048, 1536, 384),
-        flop=lambda N, M, K: 6 * N * M * K, bytes=lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K)),
+        shapes=[(1, 1, 1), (3, 5, 7), (1, 769, 33), (257, 31, 65), (300, 800, 17)],
+        bench=(2048, 1536, 384),
+        flop=lambda N, M, K: 6 * N * M * K,
+        bytes=lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K),
+    ),
     "rope": Case(
         make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
         forward=_rope_forward,
         backward=_rope_backward,
-        shapes=[(1, 1, 2), (2, 3, 6), (1, 5, 64), (3, 9, 34)], bench=(8, 512, 192),
-        flop=lambda B, T, hs: 24 * B * T * hs, bytes=lambda B, T, hs: 4 * 20 * B * T * hs),
+        shapes=[(1, 1, 2), (2, 3, 6), (1, 5, 64), (3, 9, 34)],
+        bench=(8, 512, 192),
+        flop=lambda B, T, hs: 24 * B * T * hs,
+        bytes=lambda B, T, hs: 4 * 20 * B * T * hs,
+    ),
     "attention": Case(
         make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
         forward=_attention_forward,
         backward=lambda dy, i, saved, zeros: {"qkv": ops.attention_backward(dy, i["qkv"], *saved, H)},
-        shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 5), (1, 257, 32)], bench=(8, 512, 32),
-        flop=lambda B, T, hs: 7 * B * H * T * T * hs, bytes=lambda B, T, hs: 4 * 14 * B * T * H * hs),
+        shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 5), (1, 257, 32)],
+        bench=(8, 512, 32),
+        flop=lambda B, T, hs: 7 * B * H * T * T * hs,
+        bytes=lambda B, T, hs: 4 * 14 * B * T * H * hs,
+    ),
     "gelu": Case(
         make=lambda N, F: {"x": 3 * normal("x", N, F)},
         forward=lambda i: (ops.gelu_forward(i["x"]), None),
         backward=lambda dy, i, saved, zeros: {"x": ops.gelu_backward(dy, i["x"])},
-        shapes=ROWS, bench=(2048, 1536), flop=lambda N, F: 60 * N * F, bytes=lambda N, F: 4 * 5 * N * F),
+        shapes=ROWS,
+        bench=(2048, 1536),
+        flop=lambda N, F: 60 * N * F,
+        bytes=lambda N, F: 4 * 5 * N * F,
+    ),
     "dropout": Case(
         make=lambda N, C: {"x": normal("x", N, C)},
         forward=lambda i: (ops.dropout_forward(i["x"], 0.3, KEY), None),
         backward=lambda dy, i, saved, zeros: {"x": ops.dropout_backward(dy, 0.3, KEY)},
-        shapes=ROWS, bench=(2048, 384), flop=lambda N, C: 2 * N * C, bytes=lambda N, C: 4 * 4 * N * C),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: 2 * N * C,
+        bytes=lambda N, C: 4 * 4 * N * C,
+    ),
     "residual": Case(
         make=lambda N, C: {"x": normal("x", N, C), "branch": normal("branch", N, C)},
         forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.3, KEY), None),
         backward=lambda dy, i, saved, zeros: {"x": dy, "branch": ops.residual_backward(dy, 0.3, KEY)},
-        shapes=ROWS, bench=(2048, 384), flop=lambda N, C: 3 * N * C, bytes=lambda N, C: 4 * 5 * N * C),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: 3 * N * C,
+        bytes=lambda N, C: 4 * 5 * N * C,
+    ),
     "cross_entropy": Case(
         make=lambda N, V: {"logits": 4 * normal("logits", N, V), "targets": below("targets", V + 1, N) - 1},
         forward=lambda i: ops.cross_entropy_forward(i["logits"], i["targets"]),
         backward=_cross_entropy_backward,
-        shapes=ROWS, bench=(512, 4261), flop=lambda N, V: 40 * N * V, bytes=lambda N, V: 4 * 3 * N * V),
-}  # fmt: skip
+        shapes=ROWS,
+        bench=(512, 4261),
+        flop=lambda N, V: 40 * N * V,
+        bytes=lambda N, V: 4 * 3 * N * V,
+    ),
+}

@@ -1,8 +1,8 @@
 """Arrays whose memory comes back.
 
-A training step makes and drops the same large arrays every time.  Given back to the system and asked for again, each
-costs a page fault per 4 KiB, which is as slow as computing on it.  So the memory of a dropped array goes to a free
-list and the next array of that size takes it; a steady step allocates nothing.
+A training step makes and drops the same large arrays every time.  Given back to the system and asked for
+again, each costs a page fault per 4 KiB, which is as slow as computing on it.  So the memory of a dropped
+array goes to a free list and the next array of that size takes it; a steady step allocates nothing.
 """
 
 import math
@@ -28,7 +28,11 @@ class _Lease:
         start = self.block.__array_interface__["data"][0]
         address = (start + ALIGN - 1) // ALIGN * ALIGN
         self.__array_interface__: dict[str, Any] = {
-            "version": 3, "shape": shape, "typestr": dtype.str, "data": (address, False)}  # fmt: skip
+            "version": 3,
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (address, False),
+        }
 
     def __del__(self) -> None:
         _free.setdefault(self.size, []).append(self.block)

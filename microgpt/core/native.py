@@ -1,7 +1,7 @@
 """The one door to C: finds the kernels and BLAS, and turns arrays into checked pointers.
 
-Environment: MICROGPT_ISA forces an instruction-set level (baseline, avx2, avx512), MICROGPT_BLAS names another BLAS
-library; OPENBLAS_CORETYPE is OpenBLAS's own and honoured as the user set it.
+Environment: MICROGPT_ISA forces an instruction-set level (baseline, avx2, avx512), MICROGPT_BLAS names
+another BLAS library; OPENBLAS_CORETYPE is OpenBLAS's own and honoured as the user set it.
 """
 
 import ctypes
@@ -23,7 +23,8 @@ ffi: Any = None
 _state: dict[str, Any] = {"isa": "", "threads": 1}
 
 
-# ---- BLAS ---------------------------------------------------------------------------------------------------
+# ---- BLAS
+# ---------------------------------------------------------------------------------------------------
 
 
 class Blas:
@@ -33,7 +34,9 @@ class Blas:
         try:
             self._library = ctypes.CDLL(str(path))
         except OSError as error:
-            raise NativeError(f"BLAS library {path} cannot be loaded ({error}); check MICROGPT_BLAS") from None
+            raise NativeError(
+                f"BLAS library {path} cannot be loaded ({error}); check MICROGPT_BLAS"
+            ) from None
         self.path = path
         self.sgemm = self._address("cblas_sgemm")
         if not self.sgemm:
@@ -51,7 +54,7 @@ class Blas:
 
     @property
     def core(self) -> str:
-        """The kernel family that OpenBLAS chose for this CPU, such as SkylakeX; "unknown" for another BLAS."""
+        """The kernel family that OpenBLAS chose, such as SkylakeX; "unknown" for another BLAS."""
         name = self._find("openblas_get_corename")
         if name is None:
             return "unknown"
@@ -65,14 +68,17 @@ def _find_blas() -> Blas:
     try:
         import scipy_openblas32
     except ImportError:
-        raise NativeError("no BLAS: pip install scipy-openblas32, or name a library in MICROGPT_BLAS") from None
+        raise NativeError(
+            "no BLAS: pip install scipy-openblas32, or name a library in MICROGPT_BLAS"
+        ) from None
     return Blas(Path(scipy_openblas32.get_lib_dir()) / scipy_openblas32.get_library(fullname=True))
 
 
 blas: Blas = None  # type: ignore[assignment]
 
 
-# ---- kernels ------------------------------------------------------------------------------------------------
+# ---- kernels
+# ------------------------------------------------------------------------------------------------
 
 
 def _load(level: str) -> Any:
@@ -94,7 +100,9 @@ def use_level(level: str | None = None) -> None:
     levels = supported_levels()
     level = level or os.environ.get("MICROGPT_ISA") or levels[-1]
     if level not in levels:
-        raise ConfigError(f"instruction set {level!r} cannot run here: this CPU and build have {', '.join(levels)}")
+        raise ConfigError(
+            f"instruction set {level!r} cannot run here: this CPU and build have {', '.join(levels)}"
+        )
     module = _load(level)
     lib, ffi = module.lib, module.ffi
     lib.mg_blas_bind(ffi.cast("void *", blas.sgemm))
@@ -123,12 +131,15 @@ def info() -> dict[str, Any]:
 def warning() -> str:
     """One line when BLAS uses half of this CPU, else an empty string."""
     if blas.core in NARROW_CORES and "avx512" in supported_levels() and os.environ.get("OPENBLAS_CORETYPE"):
-        return (f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} selects AVX2 kernels on an AVX-512 CPU: matrix "
-                "products may run at half speed; unset it to let OpenBLAS choose")  # fmt: skip
+        return (
+            f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} selects AVX2 kernels on an AVX-512 CPU: "
+            "matrix products may run at half speed; unset it to let OpenBLAS choose"
+        )
     return ""
 
 
-# ---- pointers -----------------------------------------------------------------------------------------------
+# ---- pointers
+# -----------------------------------------------------------------------------------------------
 
 C_TYPES = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", np.dtype(np.int32): "int32_t[]"}
 
@@ -141,8 +152,10 @@ def arg(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any = np.fl
     if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
         operation = sys._getframe(1).f_code.co_name
         layout = "" if array.flags.c_contiguous else ", not contiguous"
-        raise ShapeError(f"{operation}: {name} is {array.dtype}{list(array.shape)}{layout}; "
-                         f"expected {np.dtype(dtype)}{list(shape)}, contiguous")  # fmt: skip
+        raise ShapeError(
+            f"{operation}: {name} is {array.dtype}{list(array.shape)}{layout}; "
+            f"expected {np.dtype(dtype)}{list(shape)}, contiguous"
+        )
     return ffi.from_buffer(C_TYPES[array.dtype], array)
 
 

@@ -1,8 +1,10 @@
-"""Every operation of the model, forward and backward.  The type is the backend: float32 runs the C kernel, float64
-runs the function of the same name in `reference`, so casting a whole model to float64 gradient-checks all of it.
+"""Every operation of the model, forward and backward.  The type is the backend: float32 runs the C kernel,
+float64 runs the function of the same name in `reference`, so casting a whole model to float64 gradient-checks
+all of it.
 
-Conventions: `dx` is returned; a parameter gradient `dweight` is added to in place.  What a backward needs, the
-forward returned.  Letters as in the house: B batch, T time, C channels, H heads, hs = C/H, N = B*T rows, V vocabulary.
+Conventions: `dx` is returned; a parameter gradient `dweight` is added to in place.  What a backward needs,
+the forward returned.  Letters as in the house: B batch, T time, C channels, H heads, hs = C/H, N = B*T rows,
+V vocabulary.
 """
 
 import functools
@@ -34,7 +36,8 @@ def op(native_function: Callable) -> Callable:
     return dispatch
 
 
-# ---- layers -------------------------------------------------------------------------------------------------
+# ---- layers
+# -------------------------------------------------------------------------------------------------
 
 
 @op
@@ -47,7 +50,9 @@ def embedding_forward(weight: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """
     (V, C), (N,) = weight.shape, ids.shape
     y = empty((N, C))
-    bad = native.lib.mg_embedding_forward(out(y), arg("weight", weight, (V, C)), arg("ids", ids, (N,), np.int32), N, C, V)
+    bad = native.lib.mg_embedding_forward(
+        out(y), arg("weight", weight, (V, C)), arg("ids", ids, (N,), np.int32), N, C, V
+    )
     if bad >= 0:
         raise ShapeError(f"embedding_forward: id {ids[bad]} at position {bad}; expected 0 to {V - 1}")
     return y
@@ -58,11 +63,14 @@ def embedding_backward(dy: np.ndarray, ids: np.ndarray, dweight: np.ndarray) -> 
     """Add dy's rows into the rows of dweight that ids name."""
     N, C = dy.shape
     native.lib.mg_embedding_backward(
-        out(dweight), arg("dy", dy, (N, C)), arg("ids", ids, (N,), np.int32), N, C)  # fmt: skip
+        out(dweight), arg("dy", dy, (N, C)), arg("ids", ids, (N,), np.int32), N, C
+    )
 
 
 @op
-def rmsnorm_forward(x: np.ndarray, weight: np.ndarray, eps: float = NORM_EPS) -> tuple[np.ndarray, np.ndarray]:
+def rmsnorm_forward(
+    x: np.ndarray, weight: np.ndarray, eps: float = NORM_EPS
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide each row by its root mean square and scale.
 
     y = x * rstd * weight,  rstd = 1 / sqrt(mean(x^2) + eps)
@@ -73,20 +81,36 @@ def rmsnorm_forward(x: np.ndarray, weight: np.ndarray, eps: float = NORM_EPS) ->
     """
     N, C = x.shape
     y, rstd = empty_like(x), empty((N,))
-    native.lib.mg_rmsnorm_forward(out(y), out(rstd), arg("x", x, (N, C)), arg("weight", weight, (C,)), N, C, eps)
+    native.lib.mg_rmsnorm_forward(
+        out(y), out(rstd), arg("x", x, (N, C)), arg("weight", weight, (C,)), N, C, eps
+    )
     return y, rstd
 
 
 @op
 def rmsnorm_backward(
-    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, rstd: np.ndarray, dweight: np.ndarray, dresidual: np.ndarray
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    rstd: np.ndarray,
+    dweight: np.ndarray,
+    dresidual: np.ndarray,
 ) -> np.ndarray:
     """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
     N, C = x.shape
     dx, scratch = empty_like(x), empty((native.lib.MG_PARTIALS, C))
     native.lib.mg_rmsnorm_backward(
-        out(dx), arg("dweight", dweight, (C,)), out(scratch), arg("dy", dy, (N, C)), arg("x", x, (N, C)),
-        arg("weight", weight, (C,)), arg("rstd", rstd, (N,)), arg("dresidual", dresidual, (N, C)), N, C)  # fmt: skip
+        out(dx),
+        arg("dweight", dweight, (C,)),
+        out(scratch),
+        arg("dy", dy, (N, C)),
+        arg("x", x, (N, C)),
+        arg("weight", weight, (C,)),
+        arg("rstd", rstd, (N,)),
+        arg("dresidual", dresidual, (N, C)),
+        N,
+        C,
+    )
     return dx
 
 
@@ -105,8 +129,15 @@ def linear_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray, dweight: 
     (N, M), (_, K) = dy.shape, x.shape
     dx = empty((N, K))
     native.lib.mg_linear_backward(
-        out(dx), arg("dweight", dweight, (M, K)), arg("dy", dy, (N, M)), arg("x", x, (N, K)),
-        arg("weight", weight, (M, K)), N, M, K)  # fmt: skip
+        out(dx),
+        arg("dweight", dweight, (M, K)),
+        arg("dy", dy, (N, M)),
+        arg("x", x, (N, K)),
+        arg("weight", weight, (M, K)),
+        N,
+        M,
+        K,
+    )
     return dx
 
 
@@ -137,8 +168,16 @@ def _rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int,
         raise ShapeError(f"rope: positions {start} to {start + T - 1}; the tables end at {len(cos) - 1}")
     tables = (len(cos), hs // 2)
     native.lib.mg_rope(
-        arg("qkv", qkv, (B, T, 3 * H * hs)), arg("cos", cos, tables), arg("sin", sin, tables),
-        B, T, H, hs, start, direction)  # fmt: skip
+        arg("qkv", qkv, (B, T, 3 * H * hs)),
+        arg("cos", cos, tables),
+        arg("sin", sin, tables),
+        B,
+        T,
+        H,
+        hs,
+        start,
+        direction,
+    )
 
 
 @op
@@ -155,7 +194,8 @@ def attention_forward(qkv: np.ndarray, H: int) -> tuple[np.ndarray, np.ndarray]:
     B, T, C, hs = _attention_shape("attention_forward", qkv, H)
     y, lse = empty((B, T, C)), empty((B, H, T))
     native.lib.mg_attention_forward(
-        out(y), out(lse), out(_attention_scratch(T)), arg("qkv", qkv, (B, T, 3 * C)), B, T, H, hs)  # fmt: skip
+        out(y), out(lse), out(_attention_scratch(T)), arg("qkv", qkv, (B, T, 3 * C)), B, T, H, hs
+    )
     return y, lse
 
 
@@ -165,8 +205,17 @@ def attention_backward(dy: np.ndarray, qkv: np.ndarray, y: np.ndarray, lse: np.n
     B, T, C, hs = _attention_shape("attention_backward", qkv, H)
     dqkv = empty_like(qkv)
     native.lib.mg_attention_backward(
-        out(dqkv), out(_attention_scratch(T)), arg("dy", dy, (B, T, C)), arg("qkv", qkv, (B, T, 3 * C)),
-        arg("y", y, (B, T, C)), arg("lse", lse, (B, H, T)), B, T, H, hs)  # fmt: skip
+        out(dqkv),
+        out(_attention_scratch(T)),
+        arg("dy", dy, (B, T, C)),
+        arg("qkv", qkv, (B, T, 3 * C)),
+        arg("y", y, (B, T, C)),
+        arg("lse", lse, (B, H, T)),
+        B,
+        T,
+        H,
+        hs,
+    )
     return dqkv
 
 
@@ -191,8 +240,16 @@ def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, H: i
     (T, C3), (S, C) = qkv.shape, keys.shape
     y, scratch = empty((T, C)), empty((T, H, S))
     native.lib.mg_attention_cached(
-        out(y), out(scratch), arg("qkv", qkv, (T, 3 * C)), arg("keys", keys, (S, C)),
-        arg("values", values, (S, C)), T, S, H, C3 // (3 * H))  # fmt: skip
+        out(y),
+        out(scratch),
+        arg("qkv", qkv, (T, 3 * C)),
+        arg("keys", keys, (S, C)),
+        arg("values", values, (S, C)),
+        T,
+        S,
+        H,
+        C3 // (3 * H),
+    )
     return y
 
 
@@ -214,7 +271,7 @@ def gelu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 @op
 def dropout_forward(x: np.ndarray, p: float, key: int) -> np.ndarray:
-    """Zero each element with probability p, divide the others by 1-p.  Which ones depends on (key, index) alone."""
+    """Zero each element with probability p, divide the others by 1-p.  Which: a function of (key, index)."""
     y = empty_like(x)
     native.lib.mg_dropout(out(y), arg("x", x, x.shape), x.size, p, key)
     return y
@@ -232,7 +289,9 @@ def dropout_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
 def residual_forward(x: np.ndarray, branch: np.ndarray, p: float, key: int) -> np.ndarray:
     """y = x + dropout(branch); a plain sum for p = 0."""
     y = empty_like(x)
-    native.lib.mg_residual_forward(out(y), arg("x", x, x.shape), arg("branch", branch, x.shape), x.size, p, key)
+    native.lib.mg_residual_forward(
+        out(y), arg("x", x, x.shape), arg("branch", branch, x.shape), x.size, p, key
+    )
     return y
 
 
@@ -253,43 +312,73 @@ def cross_entropy_forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.n
     N, V = logits.shape
     loss, lse = empty((N,)), empty((N,))
     bad = native.lib.mg_cross_entropy_forward(
-        out(loss), out(lse), arg("logits", logits, (N, V)), arg("targets", targets, (N,), np.int32), N, V)  # fmt: skip
+        out(loss), out(lse), arg("logits", logits, (N, V)), arg("targets", targets, (N,), np.int32), N, V
+    )
     if bad >= 0:
-        raise ShapeError(f"cross_entropy_forward: target {targets[bad]} at position {bad}; expected -1 to {V - 1}")
+        raise ShapeError(
+            f"cross_entropy_forward: target {targets[bad]} at position {bad}; expected -1 to {V - 1}"
+        )
     return loss, lse
 
 
 @op
-def cross_entropy_backward(logits: np.ndarray, lse: np.ndarray, targets: np.ndarray, scale: float) -> np.ndarray:
+def cross_entropy_backward(
+    logits: np.ndarray, lse: np.ndarray, targets: np.ndarray, scale: float
+) -> np.ndarray:
     """dlogits = scale * (softmax(logits) - onehot(target)).  Overwrites and returns `logits`."""
     N, V = logits.shape
     pointer = arg("logits", logits, (N, V))
     native.lib.mg_cross_entropy_backward(
-        pointer, pointer, arg("lse", lse, (N,)), arg("targets", targets, (N,), np.int32), N, V, scale)  # fmt: skip
+        pointer, pointer, arg("lse", lse, (N,)), arg("targets", targets, (N,), np.int32), N, V, scale
+    )
     return logits
 
 
-# ---- optimizer ----------------------------------------------------------------------------------------------
+# ---- optimizer
+# ----------------------------------------------------------------------------------------------
 
 
 @op
 def sum_squares(x: np.ndarray) -> float:
-    """The sum of squares of a flat array, in double and in a fixed order.  Infinities and NaNs come through."""
+    """The sum of squares of a flat array, in double, in a fixed order.  Infinities and NaNs come through."""
     (n,) = x.shape
     return native.lib.mg_sum_squares(arg("x", x, (n,)), out(np.empty(n // 65536 + 1)), n)
 
 
 @op
 def adam_step(
-    p: np.ndarray, grad: np.ndarray, m1: np.ndarray, m2: np.ndarray, *,
-    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, step: int, grad_scale: float,
-) -> None:  # fmt: skip
-    """One Adam update with decoupled weight decay, in place over flat arrays; grad is read as grad_scale * grad.
+    p: np.ndarray,
+    grad: np.ndarray,
+    m1: np.ndarray,
+    m2: np.ndarray,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    step: int,
+    grad_scale: float,
+) -> None:
+    """One Adam update with decoupled weight decay, in place over flat arrays; grad is read as grad_scale *
+    grad.
 
     Args:    step: completed updates, so 0 for the first.
     Source:  Kingma & Ba 2014 (arXiv 1412.6980); decay as in Loshchilov & Hutter 2017 (arXiv 1711.05101).
     """
     (n,) = p.shape
     native.lib.mg_adam_step(
-        arg("p", p, (n,)), arg("m1", m1, (n,)), arg("m2", m2, (n,)), arg("grad", grad, (n,)), n, lr, beta1, beta2,
-        eps, weight_decay, 1 - beta1 ** (step + 1), 1 - beta2 ** (step + 1), grad_scale)  # fmt: skip
+        arg("p", p, (n,)),
+        arg("m1", m1, (n,)),
+        arg("m2", m2, (n,)),
+        arg("grad", grad, (n,)),
+        n,
+        lr,
+        beta1,
+        beta2,
+        eps,
+        weight_decay,
+        1 - beta1 ** (step + 1),
+        1 - beta2 ** (step + 1),
+        grad_scale,
+    )

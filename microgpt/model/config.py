@@ -23,13 +23,17 @@ class ModelConfig:
     n_embd: int = setting(REQUIRED, "channels of the residual stream", "count", group="model")
     seq_len: int = setting(REQUIRED, "window: how far the model sees back", "tokens", group="model")
     vocab_size: int = setting(REQUIRED, "size of the vocabulary; the tokenizer's", "tokens", group="model")
-    dropout: float = setting(0.0, "probability of dropping an element, on embedding and branches", group="model")
+    dropout: float = setting(
+        0.0, "probability of dropping an element, on embedding and branches", group="model"
+    )
     init_std: float = setting(0.02, "standard deviation of the initial weights", group="model")
     rope_theta: float = setting(10000.0, "base of the rotary angles", group="model")
     n_kv_head: int = setting(0, "key and value heads; 0: as many as n-head", "count", group="model")
     norm: str = setting("rmsnorm", "kind of norm", choices=BUILT["norm"], group="model")
     mlp: str = setting("gelu", "kind of MLP", choices=BUILT["mlp"], group="model")
-    attention: str = setting("full", "which past positions attention sees", choices=BUILT["attention"], group="model")
+    attention: str = setting(
+        "full", "which past positions attention sees", choices=BUILT["attention"], group="model"
+    )
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
@@ -37,7 +41,7 @@ class ModelConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.n_embd % self.n_head or self.head_size % 2:
             raise ConfigError(
-                f"n_embd {self.n_embd} does not split into {self.n_head} heads of even size; change n_embd or n_head"
+                f"n_embd {self.n_embd} does not split into {self.n_head} even heads; change n_embd or n_head"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; expected 0 <= dropout < 1")
@@ -45,9 +49,13 @@ class ModelConfig:
             raise ConfigError(f"init_std {self.init_std} and rope_theta {self.rope_theta} must be positive")
         for name, values in BUILT.items():
             if getattr(self, name) not in values:
-                raise ConfigError(f"{name} {getattr(self, name)!r} is not built; this version has {', '.join(values)}")
+                raise ConfigError(
+                    f"{name} {getattr(self, name)!r} is not built; this version has {', '.join(values)}"
+                )
         if self.n_kv_head not in (0, self.n_head):
-            raise ConfigError(f"n_kv_head {self.n_kv_head}: grouped heads are not built; leave it at {self.n_head}")
+            raise ConfigError(
+                f"n_kv_head {self.n_kv_head}: grouped heads are not built; leave it at {self.n_head}"
+            )
 
     @property
     def head_size(self) -> int:

@@ -1,4 +1,4 @@
-"""GPT: embedding, residual branches, norm, and the tied head with its loss.  Forward and backward, no autograd."""
+"""GPT: embedding, residual branches, norm, tied head and loss.  Forward and backward, no autograd."""
 
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,8 @@ class GPT:
     """A decoder-only transformer (Radford et al. 2019) with RMSNorm, rotary positions and tied embedding.
 
     Args: dtype: float32 runs the C kernels; float64 runs the NumPy reference, for checking gradients.
-    Attributes: params, grads: arenas of the same layout.  Parameters are zero until `init` or a checkpoint fills
-    them; gradients only ever grow until the caller zeroes them.
+    Attributes: params, grads: arenas of the same layout.  Parameters are zero until `init` or a checkpoint
+    fills them; gradients only ever grow until the caller zeroes them.
     """
 
     def __init__(self, config: ModelConfig, dtype: Any = np.float32) -> None:
@@ -32,7 +32,10 @@ class GPT:
 
     def _block(self, i: int) -> list[Branch]:
         attention, mlp = Attention(i, self.config.n_head), MLP(i)
-        return [Branch(f"h.{i}.ln_1.weight", attention, 2 * i + 1), Branch(f"h.{i}.ln_2.weight", mlp, 2 * i + 2)]
+        return [
+            Branch(f"h.{i}.ln_1.weight", attention, 2 * i + 1),
+            Branch(f"h.{i}.ln_2.weight", mlp, 2 * i + 2),
+        ]
 
     @cached_property
     def grads(self) -> Arena:
@@ -44,9 +47,12 @@ class GPT:
         self.params.init(seed)
         return self
 
-    # ---- training -------------------------------------------------------------------------------------------
+    # ---- training
+    # -------------------------------------------------------------------------------------------
 
-    def loss_and_grad(self, ids: np.ndarray, targets: np.ndarray, key: int | None = None, scale: float = 1.0) -> float:
+    def loss_and_grad(
+        self, ids: np.ndarray, targets: np.ndarray, key: int | None = None, scale: float = 1.0
+    ) -> float:
         """Mean loss in nats/token; adds scale times its gradient into `grads`.
 
         Args: ids, targets: (B, T) int32; target -1 is ignored.  key: of the dropout, None for none.
@@ -81,12 +87,16 @@ class GPT:
 
     def _trunk_backward(self, dx: np.ndarray, ids: np.ndarray, saved: list[Saved], run: Pass) -> None:
         for branch in reversed(self.branches):
-            dx = branch.backward(dx, saved.pop(), self.params, self.grads, run)  # pop: memory comes back as we go
+            dx = branch.backward(
+                dx, saved.pop(), self.params, self.grads, run
+            )  # pop: memory comes back as we go
         if run.dropout:
             dx = ops.dropout_backward(dx, run.dropout, run.dropout_key(0))
         ops.embedding_backward(dx, ids.reshape(-1), self.grads["wte.weight"])
 
-    def _head_loss_and_grad(self, x: np.ndarray, targets: np.ndarray, scale: float) -> tuple[float, np.ndarray]:
+    def _head_loss_and_grad(
+        self, x: np.ndarray, targets: np.ndarray, scale: float
+    ) -> tuple[float, np.ndarray]:
         """Norm, logits and loss, a few rows at a time with their backward: (loss, dx)."""
         p, g = self.params, self.grads
         normed, rstd = ops.rmsnorm_forward(x, p["ln_f.weight"])
@@ -105,7 +115,8 @@ class GPT:
     def _head_chunks(N: int) -> list[slice]:
         return [slice(start, min(start + HEAD_ROWS, N)) for start in range(0, N, HEAD_ROWS)]
 
-    # ---- evaluation and inference ---------------------------------------------------------------------------
+    # ---- evaluation and inference
+    # ---------------------------------------------------------------------------
 
     def token_losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Loss of every token in nats, (B, T); no dropout, no gradient; 0 where the target is -1."""
@@ -122,7 +133,7 @@ class GPT:
         return ops.linear_forward(self._hidden(ids), self.params["wte.weight"]).reshape(*ids.shape, -1)
 
     def next_logits(self, ids: np.ndarray, cache: Cache) -> np.ndarray:
-        """Logits (V,) after the last of ids (T,), which follow what is in the cache; the cache takes them in."""
+        """Logits (V,) after the last of ids (T,), which follow what the cache holds and enter it."""
         last = self._hidden(ids[None], cache)[-1:]
         cache.length += len(ids)
         return ops.linear_forward(last, self.params["wte.weight"])[0]

@@ -1,7 +1,7 @@
 """Layers: a forward that returns (y, saved) and a backward that takes saved and returns dx.
 
-A layer holds names and sizes, never activations, so one layer can serve any number of passes.  Weights come in as an
-arena `p`; gradients are added into an arena `g` of the same layout.  x is (N, C) with N = B*T rows.
+A layer holds names and sizes, never activations, so one layer can serve any number of passes.  Weights come
+in as an arena `p`; gradients are added into an arena `g` of the same layout.  x is (N, C) with N = B*T rows.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """The table of parameters, and the arena that holds them.
 
-The table is the one description from which shapes, counts, initial values, decay groups and checkpoint keys follow.
+The table is the one description from which shapes, counts, initial values, decay groups and checkpoint keys
+follow.
 """
 
 import math
@@ -32,8 +33,8 @@ class Parameter:
 def table(config: ModelConfig) -> list[Parameter]:
     """All parameters in the order in which they lie in memory.
 
-    Projections into the residual stream start smaller by 1/sqrt(2L), for 2L of them add up (Radford et al. 2019,
-    section 2.3).
+    Projections into the residual stream start smaller by 1/sqrt(2L), for 2L of them add up (Radford et al.
+    2019, section 2.3).
     """
     C, L, std = config.n_embd, config.n_layer, config.init_std
     into_residual = std / math.sqrt(2 * L)
@@ -54,8 +55,8 @@ def table(config: ModelConfig) -> list[Parameter]:
 class Arena(Mapping[str, np.ndarray]):
     """Named tensors in one flat array: `arena["wte.weight"]` is a view of `arena.flat`.
 
-    Parameters, gradients and both Adam moments are arenas of the same layout, so that an optimizer step, a norm and
-    a snapshot are each one call over one array.
+    Parameters, gradients and both Adam moments are arenas of the same layout, so that an optimizer step, a
+    norm and a snapshot are each one call over one array.
     """
 
     def __init__(self, parameters: list[Parameter], dtype: Any = np.float32) -> None:
@@ -81,7 +82,7 @@ class Arena(Mapping[str, np.ndarray]):
         return Arena(self.parameters, self.flat.dtype)
 
     def init(self, seed: int) -> None:
-        """Fill with initial values: normal with each tensor's own deviation, a pure function of (seed, name)."""
+        """Fill with initial values: normal, of each tensor's own deviation; a pure function of (seed, name)."""
         for p in self.parameters:
             key = random.key(seed, "init/" + p.name)
             self[p.name][:] = random.normal(key, p.size).reshape(p.shape) * p.init_std if p.init_std else 1

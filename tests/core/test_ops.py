@@ -1,4 +1,4 @@
-"""Every operation, by walking the table of cases: gradients in float64, C against the reference, threads, bad input."""
+"""Every operation, by walking the table of cases: gradients, C against reference, threads, bad input."""
 
 import ast
 from pathlib import Path
@@ -10,8 +10,11 @@ from microgpt.common.errors import ShapeError
 from microgpt.core import native, ops, reference
 from microgpt.core.cases import CASES, normal
 
-EACH = [pytest.param(case, shape, id=f"{name}-{'x'.join(map(str, shape))}")
-        for name, case in CASES.items() for shape in case.shapes]  # fmt: skip
+EACH = [
+    pytest.param(case, shape, id=f"{name}-{'x'.join(map(str, shape))}")
+    for name, case in CASES.items()
+    for shape in case.shapes
+]
 
 
 def floats(inputs):
@@ -31,7 +34,7 @@ def run(case, inputs, dy):
 
 
 def assert_close(got, truth, eps_multiple, name):
-    """Errors are measured against the largest true entry: sums cancel, so small entries carry the error of large terms."""
+    """Errors are relative to the largest entry: sums cancel, so small entries carry the error of large terms."""
     scale = max(np.abs(truth).max(), 1e-30)
     error = np.abs(got.astype(np.float64) - truth).max() / scale
     assert error <= eps_multiple * np.finfo(np.float32).eps, f"{name}: relative error {error:.2e}"
@@ -39,7 +42,7 @@ def assert_close(got, truth, eps_multiple, name):
 
 @pytest.mark.parametrize("case, shape", EACH)
 def test_gradient_is_the_derivative(case, shape):
-    """A random direction for every size and every coordinate for small ones, by central differences in float64."""
+    """Central differences in float64: a random direction at every size, every coordinate at small ones."""
     inputs = case.make(*shape)
     y, saved = case.forward(inputs)
     dy = normal("dy", *y.shape)
@@ -150,7 +153,7 @@ def test_dropout_rate_and_scale():
 
 @pytest.mark.parametrize("level", native.supported_levels())
 def test_exp_within_two_ulp(level):
-    """exp through gelu's and softmax's only source, seen as a cross-entropy of two logits: log(1 + e^x) - x."""
+    """The one exp of all kernels, seen through the gradient of a cross-entropy whose log-sum-exp is 0."""
     x = np.concatenate([np.linspace(-88, 0, 300001), [-1e30, -87.4, -104.0]]).astype(np.float32)
     logits = np.stack([np.zeros_like(x), x], 1)
     native.use_level(level)
@@ -177,7 +180,18 @@ def test_non_finite_numbers_come_through():
 
 
 def test_adam_matches_reference():
-    n, args = 70_001, dict(lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.1, step=3, grad_scale=0.5)
+    n, args = (
+        70_001,
+        {
+            "lr": 1e-3,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 0.1,
+            "step": 3,
+            "grad_scale": 0.5,
+        },
+    )
     names = ("p", "grad", "m1", "m2")
     truth = {name: normal(name, n).astype(np.float32).astype(np.float64) for name in names}
     truth["m2"] = np.abs(truth["m2"])

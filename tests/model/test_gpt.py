@@ -1,4 +1,4 @@
-"""The whole model: counts, gradients, causality, the shift, initial values, threads, and an outside implementation."""
+"""The whole model: counts, gradients, causality, the shift, initial values, threads, and PyTorch."""
 
 import hashlib
 
@@ -110,8 +110,8 @@ def test_no_token_sees_the_future():
 
 
 def test_copying_the_input_does_not_score():
-    """Where every layer adds nothing, the tied head points back at the input: the loss must be bad for targets that
-    follow the input and good only if targets were, wrongly, the input itself."""
+    """Where every layer adds nothing, the tied head points back at the input: the loss must be bad for
+    targets that follow the input and good only if targets were, wrongly, the input itself."""
     model = small(np.float32)
     model.params.flat[:] = 0
     model.params["wte.weight"][:, :] = np.eye(17, 12) * 30
@@ -170,16 +170,29 @@ def test_dropout_depends_on_its_key_alone():
 
 @pytest.mark.parametrize(
     "change, word",
-    [({"n_head": 5}, "heads"), ({"n_layer": 0}, "n_layer"), ({"dropout": 1.0}, "dropout"), ({"norm": "layernorm"}, "norm"),
-     ({"n_kv_head": 1}, "n_kv_head"), ({"n_embd": 6}, "even"), ({"init_std": -1.0}, "init_std")],
-)  # fmt: skip
+    [
+        ({"n_head": 5}, "heads"),
+        ({"n_layer": 0}, "n_layer"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"norm": "layernorm"}, "norm"),
+        ({"n_kv_head": 1}, "n_kv_head"),
+        ({"n_embd": 6}, "even"),
+        ({"init_std": -1.0}, "init_std"),
+    ],
+)
 def test_impossible_configurations_are_refused_by_name(change, word):
     with pytest.raises(ConfigError, match=word):
         ModelConfig(**{**SMALL.to_dict(), **change})
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {**SMALL.to_dict(), "colour": 1}, {**SMALL.to_dict(), "n_embd": "12"}, {**SMALL.to_dict(), "n_head": True}]
+    "values",
+    [
+        {},
+        {**SMALL.to_dict(), "colour": 1},
+        {**SMALL.to_dict(), "n_embd": "12"},
+        {**SMALL.to_dict(), "n_head": True},
+    ],
 )
 def test_foreign_configurations_are_refused(values):
     with pytest.raises(ConfigError):

@@ -1,0 +1,98 @@
+"""Flags come from dataclass fields; mistakes are one line and exit code 2."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from microgpt.common.errors import ConfigError, DataError
+from microgpt.common.flags import REQUIRED, Parser, add_settings, given, run_command, setting, settings_from
+
+
+@dataclass(frozen=True)
+class Oven:
+    n_trays: int = setting(REQUIRED, "trays", "count")
+    heat: float = setting(180.0, "temperature at 100% power", "degrees C", group="cooking")
+    mode: str = setting("fan", "kind of heat", choices=("fan", "grill"))
+    steam: bool = setting(False, "add steam")
+    timer: int | None = setting(None, "stop after this long", "minutes")
+    inner: int = 3  # not a setting: no flag
+
+
+def parse(*words):
+    parser = Parser(prog="oven")
+    add_settings(parser, Oven)
+    return parser.parse_args(words)
+
+
+def test_typed_values_win_over_base_over_defaults():
+    args = parse("--n-trays", "2", "--heat=200", "--steam")
+    assert given(args, Oven) == {"n_trays": 2, "heat": 200.0, "steam": True}
+    assert settings_from(args, Oven, heat=150.0, mode="grill") == Oven(2, 200.0, "grill", True)
+    assert settings_from(parse("--timer", "5"), Oven, n_trays=1).timer == 5
+
+
+def test_underscores_are_dashes():
+    assert given(parse("--n_trays=4"), Oven) == {"n_trays": 4}
+
+
+def test_help_shows_unit_and_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse("--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "temperature at 100% power [degrees C, default 180]" in " ".join(text.split())
+    assert "--inner" not in text and "cooking:" in text
+
+
+@pytest.mark.parametrize(
+    "words, word",
+    [
+        (["--colour", "1"], "--colour"),
+        (["--n-trays", "many"], "--n-trays"),
+        (["--mode", "gas"], "gas"),
+        (["--hea", "1"], "--hea"),
+    ],
+)
+def test_mistakes_are_one_line(words, word, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(*words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and word in error and error.count("\n") == 1
+
+
+def test_a_missing_required_setting_is_named():
+    with pytest.raises(ConfigError, match="--n-trays"):
+        settings_from(parse(), Oven)
+
+
+@pytest.mark.parametrize(
+    "result, code",
+    [
+        (None, 0),
+        (3, 3),
+        (DataError("no such file"), 2),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError(), None),
+    ],
+)
+def test_run_command_turns_outcomes_into_exit_codes(result, code, capsys):
+    def main():
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    with pytest.raises(SystemExit if code is not None else ZeroDivisionError) as stop:
+        run_command(main)
+    if code is not None:
+        assert stop.value.code == code
+    if code == 2:
+        assert capsys.readouterr().err == "microgpt: no such file\n"
+
+
+def test_run_command_knows_foreign_errors():
+    def main():
+        raise LookupError("x")
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(main, errors=(LookupError,))
+    assert stop.value.code == 2
