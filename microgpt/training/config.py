@@ -1,0 +1,178 @@
+"""What a run can be told: every field is a flag of `microgpt train`; `recipe` sets some by model size."""
+
+import dataclasses
+import math
+import os
+import re
+from typing import Any, TypeVar
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import flag_name, setting
+
+Config = TypeVar("Config")
+
+BUILT_PRECISIONS = ("fp32",)
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+# May differ between the sessions of one run: they end, save or report it, but do not change any step.
+# (max_steps is among them although the learning rate follows it: going on for longer is the point of it.)
+SESSION_FIELDS = frozenset(
+    ["max_steps", "max_time", "threads", "save_every", "keep", "eval_every", "sample_every", "log_every"]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything about a run that is not the model or the corpus."""
+
+    max_steps: int = setting(
+        20_000, "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
+        "steps", group="length of the run")
+    max_time: str = setting(
+        "", "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
+        "the number of steps is measured and planned for it", "time", group="length of the run")
+    seed: int = setting(
+        0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
+        group="length of the run")
+
+    batch_size: int = setting(8, "windows in one micro-batch", "windows", group="batch")
+    grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group="batch")
+
+    lr: float = setting(
+        1e-3, "peak learning rate; from 20 million parameters on the default is 3e-4", "per step",
+        group="optimizer (Adam)")
+    min_lr: float = setting(1e-4, "learning rate at the end of the cosine; default lr/10", "per step",
+        group="optimizer (Adam)")
+    warmup_steps: int = setting(
+        2000, "steps of linear warm-up, at most a tenth of the run; from 20 million parameters on the "
+        "default is 5000", "steps", group="optimizer (Adam)")
+    decay_steps: int = setting(
+        0, "step at which the cosine reaches min_lr; 0: at max_steps", "steps", group="optimizer (Adam)")
+    beta1: float = setting(0.9, "memory of Adam's first moment", "0 to 1", group="optimizer (Adam)")
+    beta2: float = setting(0.999, "memory of Adam's second moment", "0 to 1", group="optimizer (Adam)")
+    eps: float = setting(1e-8, "added to the root of the second moment", "number", group="optimizer (Adam)")
+    weight_decay: float = setting(
+        0.0, "decoupled decay of weight matrices (AdamW); norms are never decayed", "per step",
+        group="optimizer (Adam)")
+    grad_clip: float = setting(
+        1.0, "gradients with a larger global norm are scaled down to it; 0: never", "norm",
+        group="optimizer (Adam)")
+
+    eval_every: int = setting(250, "steps between evaluations on held-out windows; 0: never", "steps",
+        group="evaluation and reports")
+    eval_tokens: int = setting(65_536, "held-out tokens of one evaluation, at most", "tokens",
+        group="evaluation and reports")
+    sample_every: int = setting(1000, "steps between printed samples; 0: never", "steps",
+        group="evaluation and reports")
+    log_every: int = setting(10, "steps between lines in metrics.jsonl", "steps",
+        group="evaluation and reports")
+
+    save_every: int = setting(500, "steps between checkpoints; 0: only at the end", "steps",
+        group="checkpoints")
+    keep: int = setting(2, "newest checkpoints to keep", "checkpoints", group="checkpoints")
+
+    precision: str = setting("fp32", "of the matrix products; only fp32 is built", "name", group="machine")
+    threads: str = setting("auto", "CPU threads; auto: as many as this process may use", "number",
+        group="machine")
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if self.precision not in BUILT_PRECISIONS:
+            built = ", ".join(BUILT_PRECISIONS)
+            raise ConfigError(f"--precision {self.precision} is not built; this microgpt has {built}")
+        if self.min_lr > self.lr:
+            raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
+        if self.max_steps == 0 and not self.max_time:
+            raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
+        if self.max_time:
+            parse_duration(self.max_time)
+        _ = self.n_threads
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """Seconds of `max_time`; None without one."""
+        return parse_duration(self.max_time) if self.max_time else None
+
+    @property
+    def n_threads(self) -> int:
+        """`threads` as a number: `auto` is the number of CPUs this process may run on."""
+        if self.threads == "auto":
+            return available_cpus()
+        if not self.threads.isdecimal() or int(self.threads) < 1:
+            raise ConfigError(f"--threads {self.threads}: expected a number from 1 up, or auto")
+        return int(self.threads)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """The config that `to_dict` described."""
+        return config_from(cls, values)
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    """Refuse numbers outside what a setting can mean, naming its flag."""
+    positive = ("batch_size", "grad_accum", "lr", "eps", "eval_tokens", "log_every", "keep")
+    not_negative = ("max_steps", "seed", "min_lr", "warmup_steps", "decay_steps", "weight_decay", "grad_clip",
+                    "eval_every", "sample_every", "save_every", "beta1", "beta2")
+    for name in positive + not_negative:
+        value = getattr(config, name)
+        if not math.isfinite(value) or value < 0 or (name in positive and value == 0):
+            bound = "above 0" if name in positive else "0 or more"
+            raise ConfigError(f"{flag_name(name)} {value}: expected a number {bound}")
+    for name in ("beta1", "beta2"):
+        if getattr(config, name) >= 1:
+            raise ConfigError(f"{flag_name(name)} {getattr(config, name):g}: expected a number below 1")
+
+
+def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
+    """A config from plain values; an unknown or ill-typed one is refused by name."""
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in kinds:
+            raise ConfigError(f"config.json: unknown setting {name!r}; was it written by a newer microgpt?")
+        if type(value) is not kinds[name]:
+            raise ConfigError(f"config.json: {name} is {value!r}, expected {kinds[name].__name__}")
+    return kind(**values)
+
+
+def recipe(n_params: int, lr: float | None = None) -> dict[str, Any]:
+    """Defaults that follow the model's size (the road recipe), and the cosine's floor that follows `lr`."""
+    if n_params < 1_000_000:
+        values = {"lr": 3e-3, "warmup_steps": 200, "max_steps": 1000}
+    elif n_params < 20_000_000:
+        values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
+    else:
+        values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
+    peak = values["lr"] if lr is None else lr
+    return {**values, "min_lr": peak / 10}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `10m`, `1h30m`, `45` (seconds)."""
+    match = DURATION.fullmatch(text.strip().lower())
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
+        raise ConfigError(f"--max-time {text!r}: expected a time above 0 such as 90s, 10m or 1h30m")
+    return total
+
+
+def format_duration(seconds: float) -> str:
+    """`75` -> `1m15s`; below ten seconds with one decimal."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def available_cpus() -> int:
+    """CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,38 @@
+"""What a run is trained on."""
+
+import dataclasses
+from typing import Any
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import setting
+from microgpt.corpus.corpora import SMALLTALK, SMALLTALK_BYTES
+
+from .config import config_from
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The corpus of a run.  `data` holds absolute paths or the name of the embedded corpus."""
+
+    data: tuple[str, ...] = (SMALLTALK,)
+    merges: int = setting(4000, "pairs that the tokenizer merges beyond the 256 bytes", "merges",
+                         group="data")
+    smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
+
+    def __post_init__(self) -> None:
+        if self.merges < 0:
+            raise ConfigError(f"--merges {self.merges}: expected 0 or more")
+        if self.smalltalk_bytes < 1:
+            raise ConfigError(f"--smalltalk-bytes {self.smalltalk_bytes}: expected a number above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        return dataclasses.asdict(self) | {"data": list(self.data)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DataConfig":
+        """The config that `to_dict` described."""
+        data = values.get("data")
+        if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
+            raise ConfigError(f"data setting 'data' is {data!r}, expected a list of files")
+        return config_from(cls, values | {"data": tuple(data)})

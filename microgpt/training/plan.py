@@ -1,0 +1,88 @@
+"""How many steps fit into a time limit: measure the real step once, then fix the number for the whole run.
+
+The schedule must be a function of recorded numbers, or a resume could not be exact.  So time decides once,
+before the first step; after that the number of steps is part of the run, and the limit is only a hard stop.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from microgpt.common.errors import ConfigError
+from microgpt.corpus.batches import Batches, EvalWindows
+from microgpt.model import GPT
+
+from .config import TrainConfig, format_duration
+from .optim import Adam
+from .schedule import learning_rate
+
+MARGIN = 0.96  # share of the time that is planned; the rest is for a machine that slows down
+SAVE_BYTES_PER_S = 100e6  # a slow disk
+SAMPLE_S = 1.0
+PROBE_SHARE, LONGEST_PROBE_S, FEWEST_PROBES = 0.02, 10.0, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Measured or estimated seconds: of one micro-batch, one update, one evaluation, one save."""
+
+    micro_s: float
+    update_s: float
+    evaluation_s: float
+    save_s: float
+
+
+def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, limit_s: float) -> Timing:
+    """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
+    ids, targets = batches.batch(0)
+    budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * limit_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets), budget_s)
+    model.grads.flat[:] = 0
+    # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
+    update_s = _mean_time(lambda: adam.apply(lr=0.0), 0.0)
+    rows = slice(0, batches.batch_size)
+    batch_s = _mean_time(lambda: model.token_losses(held_out.ids[rows], held_out.targets[rows]), 0.0)
+    evaluation_s = batch_s * len(held_out.ids) / len(held_out.ids[rows])
+    return Timing(micro_s, update_s, evaluation_s, 3 * model.params.flat.nbytes / SAVE_BYTES_PER_S)
+
+
+def _mean_time(work: Callable[[], object], budget_s: float) -> float:
+    """Mean seconds of repeated calls after one that warms up."""
+    work()
+    start, count = time.perf_counter(), 0
+    while count < FEWEST_PROBES or time.perf_counter() - start < budget_s:
+        work()
+        count += 1
+    return (time.perf_counter() - start) / count
+
+
+def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> int:
+    """Steps that fit into the time with their evaluations, samples and saves.
+
+    Raises: ConfigError: not even one does.
+    """
+    step_s = config.grad_accum * timing.micro_s + timing.update_s
+    per_step_s = step_s + _shared(timing.evaluation_s, config.eval_every) \
+        + _shared(SAMPLE_S, config.sample_every) + _shared(timing.save_s, config.save_every)
+    closing_s = 2 * timing.evaluation_s + SAMPLE_S + timing.save_s
+    steps = int((MARGIN * available_s - closing_s) / per_step_s)
+    if steps < 1:
+        raise ConfigError(
+            f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
+            f"a step takes {format_duration(step_s)}, evaluating and saving {format_duration(closing_s)}; "
+            "give more time")
+    return steps
+
+
+def _shared(seconds: float, every: int) -> float:
+    """What something done every so often adds to each step."""
+    return seconds / every if every else 0.0
+
+
+def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
+    """What a changed number of steps does to the learning rate; empty if nothing."""
+    before, after = learning_rate(step, old), learning_rate(step, new)
+    if old.max_steps == new.max_steps:
+        return ""
+    return (f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}; "
+            f"the learning rate at this step goes from {before:.3g} to {after:.3g}")

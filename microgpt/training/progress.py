@@ -1,0 +1,69 @@
+"""What a person sees while a run goes on: a bar on a terminal, a line every few seconds elsewhere."""
+
+import sys
+import time
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from .config import format_duration
+
+BAR = "{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+SMOOTHING = 0.95  # of the shown loss
+SPEED_SMOOTHING = 0.8  # of the shown tokens per second
+
+
+class Progress:
+    """Shows steps done, loss, held-out bits per byte, tokens per second and time left, on stderr."""
+
+    def __init__(self, step: int, max_steps: int, bpb: float | None = None, stream: TextIO | None = None,
+                 line_every_s: float = 5.0) -> None:
+        self._stream = stream or sys.stderr
+        self._started, self._first_step = time.monotonic(), step
+        self._step, self._max_steps, self._bpb = step, max_steps, bpb
+        self._loss = self._tok_per_s = None  # type: float | None
+        self._line_every_s, self._line_due = line_every_s, 0.0
+        self._bar: Any = None
+        if self._stream.isatty():
+            self._bar = tqdm(total=max_steps, initial=step, file=self._stream, bar_format=BAR,
+                             dynamic_ncols=True)
+
+    def stepped(self, step: int, loss: float, tok_per_s: float) -> None:
+        """Show one finished step."""
+        self._step = step
+        self._loss = _smoothed(self._loss, loss, SMOOTHING)
+        self._tok_per_s = _smoothed(self._tok_per_s, tok_per_s, SPEED_SMOOTHING)
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._numbers(), refresh=False)
+            self._bar.update(1)
+        elif time.monotonic() >= self._line_due:
+            self._line_due = time.monotonic() + self._line_every_s
+            self.say(f"step {step}/{self._max_steps}  {self._numbers()}  {self._time_left()} left")
+
+    def evaluated(self, bpb: float) -> None:
+        """Show a new held-out result from now on."""
+        self._bpb = bpb
+
+    def say(self, text: str) -> None:
+        """Print a line without disturbing the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _numbers(self) -> str:
+        held_out = "" if self._bpb is None else f"held-out {self._bpb:.3f} bpb, "
+        return f"loss {self._loss:.3f}, {held_out}{self._tok_per_s:,.0f} tok/s"
+
+    def _time_left(self) -> str:
+        per_step = (time.monotonic() - self._started) / max(1, self._step - self._first_step)
+        return format_duration(per_step * (self._max_steps - self._step))
+
+
+def _smoothed(old: float | None, new: float, keep: float) -> float:
+    return new if old is None else keep * old + (1 - keep) * new

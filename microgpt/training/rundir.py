@@ -1,0 +1,86 @@
+"""A run's directory: its checkpoints by step, its lock, its leftovers.
+
+    runs/<name>/step_00001000/   finished checkpoints
+    runs/<name>/metrics.jsonl    what was measured
+    runs/<name>/.tmp_*           unfinished work of a killed session; removed when the next one starts
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+from microgpt.common.errors import CheckpointError, ConfigError
+
+from . import storage
+
+RUNS = Path("runs")
+METRICS = "metrics.jsonl"
+STEP_NAME = re.compile(r"step_(\d{8,})")
+
+
+def checkpoint_name(step: int) -> str:
+    """Directory name of the checkpoint taken after `step` steps."""
+    return f"step_{step:08d}"
+
+
+def checkpoints(run: Path) -> list[tuple[int, Path]]:
+    """(step, path) of every checkpoint in a run directory, newest first; none if it does not exist."""
+    try:
+        entries = list(run.iterdir())
+    except OSError:
+        return []
+    found = ((STEP_NAME.fullmatch(entry.name), entry) for entry in entries)
+    steps = [(int(match[1]), entry) for match, entry in found if match and entry.is_dir()]
+    return sorted(steps, reverse=True)
+
+
+def newest_run(runs: Path = RUNS) -> Path:
+    """The run that saved a checkpoint last."""
+    newest = [path for run in _directories(runs) for _, path in checkpoints(run)[:1]]
+    saved = [(path.stat().st_mtime, path.parent) for path in newest]
+    if not saved:
+        raise CheckpointError(f"no checkpoint under {runs}/; train one (microgpt train) or name one")
+    return max(saved)[1]
+
+
+def _directories(path: Path) -> list[Path]:
+    try:
+        return [entry for entry in path.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+
+
+class RunDirectory:
+    """The directory of one run, locked against a second trainer while the context lasts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def __enter__(self) -> "RunDirectory":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = storage.lock_directory(self.path)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another training is using {self.path}; wait for it or choose another --out-dir") from None
+        except OSError as error:
+            raise ConfigError(f"cannot use {self.path} as run directory: {error.strerror}") from error
+        self._remove_leftovers()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self.path.rmdir()  # succeeds only when the session left nothing behind
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _remove_leftovers(self) -> None:
+        for entry in self.path.glob(".tmp_*"):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)

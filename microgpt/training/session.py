@@ -1,0 +1,167 @@
+"""One command's share of a run: put a new run together, or one that was saved, ready for `fit`."""
+
+import dataclasses
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+
+import microgpt
+from microgpt.common.errors import CheckpointError
+from microgpt.core import native
+from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
+from microgpt.corpus.prepare import Prepared, prepare
+from microgpt.model import GPT, ModelConfig
+from tokenizer import Tokenizer
+
+from . import checkpoint as checkpoints
+from .config import TrainConfig, format_duration
+from .data import DataConfig
+from .loop import Job
+from .metrics import MetricsLog
+from .optim import Adam
+from .plan import measure, planned_steps
+from .progress import Progress
+from .rundir import METRICS
+from .state import TrainState
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is asked to be.  `model.vocab_size` is settled by the corpus's tokenizer."""
+
+    model: ModelConfig
+    train: TrainConfig
+    data: DataConfig
+    preset: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        parts = {"model": self.model, "train": self.train, "data": self.data}
+        return {"format": 1, "preset": self.preset} | {name: part.to_dict() for name, part in parts.items()}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> "Plan":
+        """The plan that `to_dict` described."""
+        return cls(ModelConfig.from_dict(document["model"]), TrainConfig.from_dict(document["train"]),
+                   DataConfig.from_dict(document["data"]), str(document.get("preset", "")))
+
+
+class Session(NamedTuple):
+    """All that `fit` needs, and the facts a header tells."""
+
+    job: Job
+    state: TrainState
+    saved_at: int  # step of the checkpoint it goes on from; -1: none
+    prepared: Prepared
+
+
+class Parts(NamedTuple):
+    """What computes: made once from a plan and its corpus."""
+
+    model: GPT
+    adam: Adam
+    batches: Batches
+    held_out: EvalWindows
+
+
+def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
+    """The corpus of a plan as token files; prepared now unless it was before."""
+    data = plan.data
+    return prepare(data.data, merges=data.merges, tokenizer=tokenizer, smalltalk_bytes=data.smalltalk_bytes,
+                   threads=plan.train.n_threads)
+
+
+def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) -> Session:
+    """A new run with fresh weights."""
+    parts = _parts(plan, prepared)
+    parts.model.init(plan.train.seed)
+    if plan.train.max_steps == 0:
+        plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, deadline, say))
+    log = MetricsLog(run / METRICS)
+    return _session(plan, prepared, parts, TrainState(), -1, run, log)
+
+
+def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) -> TrainConfig:
+    """Fix the number of steps that the time limit allows."""
+    say(f"measuring how many steps fit into {config.max_time} ...")
+    timing = measure(*parts, limit_s=deadline - time.monotonic())
+    steps = planned_steps(deadline - time.monotonic(), timing, config)
+    step_s = config.grad_accum * timing.micro_s + timing.update_s
+    say(f"one step takes {format_duration(step_s)}, so the run has {steps:,} steps")
+    return dataclasses.replace(config, max_steps=steps)
+
+
+def resume(plan: Plan, source: Path, run: Path, say: Say) -> Session:
+    """The run that a verified checkpoint holds, to be continued in `run`.
+
+    Raises: CheckpointError: its corpus is not the one it was trained on, or it does not fit the plan.
+    """
+    document = checkpoints.read_json(source / checkpoints.STATE)
+    state = TrainState.from_dict(document)
+    prepared = open_corpus(plan)
+    _check_corpus(source, document, prepared)
+    parts = _parts(plan, prepared)
+    checkpoints.load_weights(source, parts.model)
+    checkpoints.load_moments(source, parts.adam)
+    parts.adam.updates = state.updates
+    if source.parent.resolve() != run.resolve() and (source.parent / METRICS).exists():
+        shutil.copyfile(source.parent / METRICS, run / METRICS)
+    log = MetricsLog(run / METRICS, state.metrics_bytes)
+    session = _session(plan, prepared, parts, state, state.step, run, log)
+    for difference in differences(document, session.job.identity):
+        say(f"this resume may not be exact to the last bit: {difference}")
+    return session
+
+
+def _check_corpus(source: Path, document: dict[str, Any], prepared: Prepared) -> None:
+    for name, now in _corpus_identity(prepared).items():
+        before = str(document.get(name))
+        if before != now:
+            raise CheckpointError(
+                f"{source}: the {name} is not the one this run was trained with (hash {before[:12]}, now "
+                f"{now[:12]}); restore the files or start a new run")
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What may make results differ in the last bit between two sessions, as lines for a person."""
+    pairs = {name: (before.get(name), now[name]) for name in ("precision", "isa", "blas_core", "blas")}
+    return [f"{name} was {old}, is {new}" for name, (old, new) in pairs.items() if old != new]
+
+
+def _parts(plan: Plan, prepared: Prepared) -> Parts:
+    config, seq_len = plan.train, plan.model.seq_len
+    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed)
+    held_out = eval_windows(prepared.val, seq_len, prepared.tokenizer.byte_lengths, config.eval_tokens)
+    model = GPT(plan.model)
+    return Parts(model, Adam(model, config), batches, held_out)
+
+
+def _session(plan: Plan, prepared: Prepared, parts: Parts, state: TrainState, saved_at: int, run: Path,
+             log: MetricsLog) -> Session:
+    config = plan.train
+    progress = Progress(state.step, config.max_steps, state.metrics.get("val_bpb"))
+    job = Job(*parts, tokenizer=prepared.tokenizer, config=config, run=run, document=plan.to_dict(),
+              identity=identity(config, prepared), log=log, progress=progress)
+    log.write("start" if saved_at < 0 else "resume", state.step, n_params=parts.model.params.flat.size,
+              max_steps=config.max_steps, **native.info())
+    return Session(job, state, saved_at, prepared)
+
+
+def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+    """What state.json records beside the counters: all that decides a result, and what computed it."""
+    versions = {"microgpt": microgpt.__version__, "python": platform.python_version(),
+                "numpy": np.__version__, "safetensors": safetensors.__version__}
+    return {"seed": config.seed, "precision": config.precision, **native.info(),
+            **_corpus_identity(prepared), "versions": versions}
+
+
+def _corpus_identity(prepared: Prepared) -> dict[str, str]:
+    return {"corpus": prepared.meta["key"], "tokenizer": prepared.tokenizer.sha256}

@@ -1,0 +1,199 @@
+"""The loop on a fake model: exact resume, stops, bad numbers, what is logged."""
+
+import hashlib
+import io
+import math
+import time
+
+import numpy as np
+import pytest
+from training_fakes import FakeBatches, FakeModel, make_config, make_job, train
+
+from microgpt.training import checkpoint
+from microgpt.training.clock import Clock
+from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError
+from microgpt.training.metrics import read_metrics
+from microgpt.training.progress import Progress
+from microgpt.training.rundir import METRICS, checkpoints
+from microgpt.training.state import TrainState
+from microgpt.training.stop import StopFlag
+
+TIMES = ("dt_s", "tok_per_s")
+
+
+def digest(job):
+    """SHA-256 of all weights and moments."""
+    arenas = (job.model.params, job.adam.m1, job.adam.m2)
+    return hashlib.sha256(b"".join(arena.flat.tobytes() for arena in arenas)).hexdigest()
+
+
+def events(run):
+    """metrics.jsonl without what a clock measured."""
+    lines = read_metrics(run / METRICS)
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def new_run(tmp_path, name, **changes):
+    run = tmp_path / name
+    run.mkdir()
+    return make_job(run, make_config(**changes))
+
+
+def resumed(run, **changes):
+    """A job and state from the newest checkpoint of a run, on a model with other weights before."""
+    source = checkpoint.find_checkpoint(run)
+    state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
+    job = make_job(run, make_config(**changes), metrics_bytes=state.metrics_bytes)
+    job.model.params.flat[:] = 7.0
+    checkpoint.load_weights(source, job.model)
+    checkpoint.load_moments(source, job.adam)
+    job.adam.updates = state.updates
+    return job, state
+
+
+class StopAfter(StopFlag):
+    """Asks for the end when the micro-batch with a certain index has been fetched."""
+
+    def __init__(self, job, index):
+        super().__init__()
+        self._asked, self._index = job.batches.asked, index
+
+    def __bool__(self):
+        if self._index in self._asked:
+            self.request()
+        return super().__bool__()
+
+
+def test_training_learns_and_leaves_a_checkpoint(tmp_path):
+    job = new_run(tmp_path, "a", max_steps=60)
+    why, state = train(job)
+    losses = [line["loss"] for line in events(job.run) if line["event"] == "eval"]
+    assert why == FINISHED and state.step == state.updates == 60
+    assert losses[-1] < losses[0] - 0.2
+    assert [step for step, _ in checkpoints(job.run)] == [60]
+
+
+@pytest.mark.parametrize("grad_accum", [1, 3])
+@pytest.mark.parametrize("stop_step", [0, 1, 4, 6, 10, 12, 19])
+def test_a_stopped_and_resumed_run_equals_a_straight_one(tmp_path, grad_accum, stop_step):
+    straight = new_run(tmp_path, "straight", grad_accum=grad_accum)
+    train(straight)
+    stopped = new_run(tmp_path, "stopped", grad_accum=grad_accum)
+    # In the middle of a step if it has several micro-batches: that step is done again, whole.
+    why, state = train(stopped, stop=StopAfter(stopped, stop_step * grad_accum))
+    assert why == STOPPED and state.step == stop_step + (grad_accum == 1)
+    assert digest(stopped) != digest(straight) or state.step == 20
+    job, state = resumed(stopped.run, grad_accum=grad_accum)
+    assert train(job, state, saved_at=state.step)[0] == FINISHED
+    assert digest(job) == digest(straight)
+    assert events(job.run) == events(straight.run)
+    last = "step_00000020"
+    for name in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
+        assert (job.run / last / name).read_bytes() == (straight.run / last / name).read_bytes()
+
+
+def test_a_killed_session_leaves_nothing_in_the_metrics_twice(tmp_path):
+    straight = new_run(tmp_path, "straight", save_every=5)
+    train(straight)
+    killed = new_run(tmp_path, "killed", save_every=5)
+    killed.model.poison = {13: KeyboardInterrupt}  # not a number: the step dies with a TypeError
+    with pytest.raises(TypeError):
+        train(killed)
+    with open(killed.run / METRICS, "ab") as file:
+        file.write(b'{"event": "tra')
+    job, state = resumed(killed.run, save_every=5)
+    assert state.step == 10
+    train(job, state, saved_at=10)
+    assert digest(job) == digest(straight) and events(job.run) == events(straight.run)
+
+
+def test_accumulation_gives_the_mean_gradient(tmp_path):
+    """Two micro-batches of 2 windows = one batch of the same 4 windows."""
+    single, double = FakeModel(dropout=0), FakeModel(dropout=0)
+    for model in (single, double):
+        model.init(0)
+    halves = FakeBatches(2, seed=0)
+    parts = [halves.batch(0), halves.batch(1)]
+    for ids, targets in parts:
+        double.loss_and_grad(ids, targets, scale=0.5)
+    single.loss_and_grad(*(np.concatenate(both) for both in zip(*parts, strict=True)))
+    np.testing.assert_allclose(double.grads.flat, single.grads.flat, rtol=0, atol=1e-7)
+    job = new_run(tmp_path, "b", grad_accum=2, max_steps=1)
+    train(job)
+    assert job.batches.asked == [0, 1]
+
+
+def test_a_step_with_bad_numbers_changes_nothing_and_is_logged(tmp_path):
+    for name, loss in (("loss", math.nan), ("gradient", 1.5)):
+        job = new_run(tmp_path, name, max_steps=3, save_every=1, keep=9)
+        job.model.poison = {2: loss}
+        _, state = train(job)
+        assert state.step == 3 and state.updates == 2 and state.bad_steps == 0 and state.position == 3
+        first, second = (job.run / f"step_0000000{n}" for n in (1, 2))
+        for tensors in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
+            assert (first / tensors).read_bytes() == (second / tensors).read_bytes()
+        (skip,) = [line for line in events(job.run) if line["event"] == "skip"]
+        assert skip["step"] == 2 and skip["position"] == 1 and skip["grad_norm"] == "nan"
+
+
+def test_bad_numbers_without_end_stop_the_run(tmp_path):
+    job = new_run(tmp_path, "a", save_every=2)
+    job.model.poison = dict.fromkeys(range(4, 99), math.nan)
+    with pytest.raises(DivergedError, match="lower --lr"):
+        train(job)
+    assert np.isfinite(job.model.params.flat).all()
+    assert job.model.calls == 8 and checkpoint.find_checkpoint(job.run).name == "step_00000006"
+
+
+def test_the_run_ends_before_its_deadline_with_evaluation_and_checkpoint(tmp_path):
+    job = new_run(tmp_path, "a", max_steps=10**6, eval_every=10**6, sample_every=0)
+    clock = Clock(deadline=Clock().elapsed_s)  # long ago
+    why, state = train(job, clock=clock)
+    assert why == OUT_OF_TIME and state.step == 0
+    assert [line["event"] for line in events(job.run)] == ["eval"]
+    assert [step for step, _ in checkpoints(job.run)] == [0]
+
+
+def test_the_clock_keeps_time_for_what_closes_a_run():
+    clock = Clock(deadline=math.inf)
+    with clock.timing("save"):
+        pass
+    assert clock.costs_s["save"] < 1 and not clock.is_over()
+    assert not Clock(deadline=time.monotonic() + 60, costs_s={"save": 40}).is_over()
+    assert Clock(deadline=time.monotonic() + 60, costs_s={"save": 40, "evaluation": 10}).is_over()
+
+
+def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp_path):
+    job = new_run(tmp_path, "a")
+    stop = StopFlag()
+    token_losses = job.model.token_losses
+
+    def interrupted(ids, targets):
+        if job.adam.updates == 8:
+            stop.request(15)
+        return token_losses(ids, targets)
+
+    job.model.token_losses = interrupted
+    why, state = train(job, stop=stop)
+    assert why == STOPPED and stop.exit_code == 143 and state.step == 8 and state.evaluated_at == 4
+    job, state = resumed(job.run)
+    train(job, state, saved_at=8)
+    assert [line["step"] for line in events(job.run) if line["event"] == "eval"] == [0, 4, 8, 12, 16, 20]
+
+
+def test_nothing_is_evaluated_sampled_or_saved_when_off(tmp_path):
+    job = new_run(tmp_path, "a", eval_every=0, sample_every=0, save_every=0, log_every=7)
+    train(job)
+    assert [(line["event"], line["step"]) for line in events(job.run)] == [("train", n) for n in (1, 7, 14)]
+
+
+def test_progress_without_a_terminal_prints_plain_lines():
+    stream = io.StringIO()
+    progress = Progress(0, 10, stream=stream, line_every_s=0)
+    progress.stepped(1, 2.5, 1000)
+    progress.evaluated(1.25)
+    progress.stepped(2, 2.5, 1000)
+    progress.close()
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("step 1/10  loss 2.500, 1,000 tok/s  ") and first.endswith(" left")
+    assert "held-out 1.250 bpb" in second

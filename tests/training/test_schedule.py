@@ -1,0 +1,96 @@
+"""The learning rate and the settings it is made from."""
+
+import dataclasses
+
+import pytest
+
+from microgpt.common.errors import ConfigError
+from microgpt.training.config import TrainConfig, format_duration, parse_duration, recipe
+from microgpt.training.schedule import SHORTEST_WARMUP, learning_rate, warmup_steps
+
+LONG = TrainConfig(max_steps=10_000, lr=1e-3, min_lr=1e-4, warmup_steps=500)
+
+
+def test_warm_up_is_linear_and_ends_at_the_peak():
+    assert learning_rate(0, LONG) == 1e-3 / 500
+    assert learning_rate(249, LONG) == pytest.approx(0.5e-3)
+    assert learning_rate(499, LONG) == 1e-3
+    assert learning_rate(500, LONG) == 1e-3
+
+
+def test_cosine_halves_in_the_middle_and_ends_at_the_floor():
+    assert learning_rate((500 + 10_000) // 2, LONG) == pytest.approx((1e-3 + 1e-4) / 2)
+    assert learning_rate(9_999, LONG) == pytest.approx(1e-4, rel=1e-4)
+    assert learning_rate(10_000, LONG) == learning_rate(50_000, LONG) == 1e-4
+    rates = [learning_rate(step, LONG) for step in range(500, 10_001)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_short_run_warms_up_for_a_tenth_of_it():
+    short = dataclasses.replace(LONG, max_steps=1000)
+    assert warmup_steps(short) == 100
+    assert learning_rate(99, short) == 1e-3
+    assert learning_rate(1000, short) == 1e-4
+
+
+def test_the_first_steps_do_not_depend_on_the_length_of_the_run():
+    runs = [dataclasses.replace(LONG, max_steps=n) for n in (10, 20, 300)]
+    for step in range(SHORTEST_WARMUP):
+        assert len({learning_rate(step, run) for run in runs}) == 1
+
+
+def test_decay_steps_overrides_the_length_of_the_run():
+    fixed = dataclasses.replace(LONG, decay_steps=2000)
+    longer = dataclasses.replace(fixed, max_steps=50_000)
+    assert [learning_rate(s, fixed) for s in range(3000)] == [learning_rate(s, longer) for s in range(3000)]
+    assert learning_rate(2000, fixed) == 1e-4
+
+
+def test_no_warm_up_starts_at_the_peak():
+    assert learning_rate(0, dataclasses.replace(LONG, warmup_steps=0)) == 1e-3
+
+
+@pytest.mark.parametrize("text, seconds", [
+    ("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("0.5m", 30)])
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "10x", "-5m", "0s", "5m3h", "nan", "1e9999"])
+def test_bad_durations_are_refused(text):
+    with pytest.raises(ConfigError, match="--max-time"):
+        parse_duration(text)
+
+
+def test_durations_are_shown_for_people():
+    assert [format_duration(s) for s in (0.25, 45, 75, 3700)] == ["0.2s", "45s", "1m15s", "1h01m"]
+
+
+@pytest.mark.parametrize("change", [
+    {"batch_size": 0}, {"grad_accum": -1}, {"lr": float("nan")}, {"lr": 0.0}, {"beta2": 1.0}, {"keep": 0},
+    {"eps": 0.0}, {"grad_clip": float("inf")}, {"threads": "0"}, {"threads": "many"}, {"save_every": -1},
+    {"precision": "bf16"}, {"min_lr": 1.0}, {"max_time": "soon"}, {"max_steps": 0}, {"max_steps": -1},
+])
+def test_settings_that_cannot_work_are_refused_by_their_flag(change):
+    with pytest.raises(ConfigError, match="--" + next(iter(change)).replace("_", "-")) as error:
+        TrainConfig(**change)
+    assert "\n" not in str(error.value)
+
+
+def test_max_steps_0_means_as_many_as_fit():
+    assert TrainConfig(max_steps=0, max_time="10m").time_limit_s == 600
+
+
+def test_configs_survive_json_and_refuse_what_they_do_not_know():
+    assert TrainConfig.from_dict(LONG.to_dict()) == LONG
+    for bad in ({"lr": "fast"}, {"momentum": 0.9}, {"batch_size": True}):
+        with pytest.raises(ConfigError, match=next(iter(bad))):
+            TrainConfig.from_dict(LONG.to_dict() | bad)
+
+
+def test_the_recipe_follows_the_size_and_its_floor_the_rate():
+    assert recipe(10_000_000)["lr"] == 1e-3 and recipe(10_000_000)["warmup_steps"] == 2000
+    assert recipe(24_000_000)["lr"] == 3e-4 and recipe(34_000_000)["warmup_steps"] == 5000
+    assert recipe(10_000_000, lr=5e-5)["min_lr"] == pytest.approx(5e-6)
+    for n_params in (1, 10**7, 10**9):
+        TrainConfig(**recipe(n_params))

@@ -1,0 +1,125 @@
+"""A model, tokenizer and corpus of a few lines, with the interfaces of the real ones."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from microgpt.core import random
+from microgpt.corpus.batches import EvalWindows
+from microgpt.training.clock import Clock
+from microgpt.training.config import TrainConfig
+from microgpt.training.loop import Job, fit
+from microgpt.training.metrics import MetricsLog
+from microgpt.training.optim import Adam
+from microgpt.training.progress import Progress
+from microgpt.training.state import TrainState
+from microgpt.training.stop import StopFlag
+
+V, T = 11, 6
+
+
+class FakeArena(dict):
+    """Named views of one flat array."""
+
+    def __init__(self, shapes):
+        self.shapes = shapes
+        self.parameters = [SimpleNamespace(size=math.prod(shape), decay=len(shape) > 1)
+                           for shape in shapes.values()]
+        self.flat = np.zeros(sum(math.prod(shape) for shape in shapes.values()), np.float32)
+        start = 0
+        for name, shape in shapes.items():
+            size = math.prod(shape)
+            self[name] = self.flat[start : start + size].reshape(shape)
+            start += size
+
+    def zeros_like(self):
+        return FakeArena(self.shapes)
+
+
+class FakeModel:
+    """Logits of the next token = a table row plus a bias; dropout zeroes gradients of whole rows."""
+
+    def __init__(self, dropout=0.2):
+        self.config = SimpleNamespace(seq_len=T, vocab_size=V, dropout=dropout)
+        self.params = FakeArena({"table.weight": (V, V), "bias.weight": (V,)})
+        self.grads = self.params.zeros_like()
+        self.poison = {}  # call number -> loss to return instead
+        self.calls = 0
+
+    def init(self, seed):
+        self.params["table.weight"][:] = random.normal(random.key(seed, "init"), V * V).reshape(V, V)
+
+    def _losses(self, ids, targets):
+        logits = (self.params["table.weight"][ids] + self.params["bias.weight"]).astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        losses = -np.log(np.take_along_axis(probs, np.maximum(targets, 0)[..., None], -1))[..., 0]
+        return probs, np.where(targets >= 0, losses, 0)
+
+    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
+        probs, losses = self._losses(ids, targets)
+        dlogits = (probs - np.eye(V)[targets]) * scale / targets.size
+        if key is not None:
+            dlogits *= random.keep_factors(key, V, self.config.dropout)[ids][..., None]
+        np.add.at(self.grads["table.weight"], ids, dlogits.astype(np.float32))
+        self.grads["bias.weight"] += dlogits.sum((0, 1)).astype(np.float32)
+        self.calls += 1
+        if self.calls in self.poison:
+            self.grads.flat[:] = np.nan
+            return self.poison[self.calls]
+        return float(losses.mean())
+
+    def token_losses(self, ids, targets):
+        return self._losses(ids, targets)[1].astype(np.float32)
+
+
+class FakeTokenizer:
+    vocab_size = V
+
+    def save(self, path):
+        Path(path).write_text(json.dumps({"vocab": V}))
+
+
+class FakeBatches:
+    """Rows of a fixed stream, chosen by (seed, index); remembers what was asked for."""
+
+    def __init__(self, batch_size, seed):
+        self.batch_size, self.seed, self.asked = batch_size, seed, []
+
+    def batch(self, index):
+        self.asked.append(index)
+        words = random.bits(random.key(self.seed, "rows", index), self.batch_size * (T + 1))
+        ids = (words % np.uint64(V)).astype(np.int32).reshape(self.batch_size, T + 1) // 3
+        return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
+
+
+def make_config(**changes):
+    values = {"batch_size": 2, "max_steps": 20, "lr": 0.05, "min_lr": 0.005, "warmup_steps": 5,
+              "eval_every": 4, "sample_every": 6, "save_every": 0, "log_every": 1}
+    return TrainConfig(**{**values, **changes})
+
+
+def make_job(run, config, model=None, metrics_bytes=0):
+    """A job on fakes; `run` must exist."""
+    model = model or FakeModel()
+    model.init(config.seed)
+    ids, targets = FakeBatches(5, 99).batch(0)
+    job = Job(model, Adam(model, config), FakeBatches(config.batch_size, config.seed),
+              EvalWindows(ids, targets, ids.size, 3 * ids.size), FakeTokenizer(), config, run,
+              {"model": {}, "train": config.to_dict(), "data": {}}, {"isa": "fake"},
+              MetricsLog(run / "metrics.jsonl", metrics_bytes),
+              Progress(0, config.max_steps, line_every_s=1e9))
+    job.sample = lambda: f"sample after {job.adam.updates} updates"
+    return job
+
+
+def train(job, state=None, stop=None, clock=None, saved_at=-1):
+    """Run `fit` and close the log.  Returns (why, state)."""
+    state = TrainState() if state is None else state
+    stop = StopFlag() if stop is None else stop
+    with job.log:
+        why = fit(job, state, stop, clock or Clock(), saved_at)
+    return why, state
