@@ -19,7 +19,7 @@ IGNORED = -1  # a target that is not scored
 
 def shifted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ids and targets of rows of T+1 tokens: (B, T+1) -> (B, T), (B, T); targets[:, t] follows ids[:, t]."""
-    return np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
+    return tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
 def count_windows(n_tokens: int, seq_len: int) -> int:

@@ -9,7 +9,8 @@ import re
 from typing import NamedTuple
 
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "′": "'", "`": "'", "“": '"', "”": '"', "。": ".", "、": ","})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\s]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_GLUED = re.compile(r"[.?!,;][A-Za-z]")
 _OPENED = "\x00"  # stands after an opening quote while the word it belongs to is awaited
 
 
@@ -48,10 +49,15 @@ _MARKS = (
     _rule(" %", r"(?<=\d) %", "%"),
     _rule("( ", r"\( +", "("),
     _rule("[ ", r"\[ +", "["),
-    _rule(" ", r"([$£¥#]) (?=\d)", r"\1"),
+    _rule("$ ", r"\$ (?=\d)", "$"),
+    _rule("# ", r"# (?=\d)", "#"),
+    _rule("£ ", r"£ (?=\d)", "£"),
+    _rule("¥ ", r"¥ (?=\d)", "¥"),
+)
+_SENTENCES = (
     # A stop or mark glued to the next word.  Names such as shop.com, U.S. and 9.30 are left alone.
     _rule("", r"(?<=[a-z0-9)'\"])([.?!])(?=[A-Z](?:[a-z']|\b))", r"\1 "),
-    _rule(".", r"(?<![.@\w])([a-z']+)\.(?!(?:com|net|org|edu|gov|cn|co|uk)\b)(?=[a-z]{2})", r"\1. "),
+    _rule(".", r"(?<![.@\w])(?!www\.)([a-z']+)\.(?!(?:com|net|org|edu|gov|cn|co|uk)\b)(?=[a-z]{2})", r"\1. "),
     _rule("OK.", r"\bOK\.(?=[A-Za-z])", "OK. "),
     _rule("", r"(?<=[A-Za-z])([?!,;])(?=[A-Za-z])", r"\1 "),
 )
@@ -59,10 +65,12 @@ _MARKS = (
 
 def detokenize(text: str) -> str:
     """One turn of pre-tokenised dialogue as people write it."""
-    text = _CONTROL.sub(" ", text.translate(_PLAIN)).strip()
-    text = _apply(_WORDS, text)
+    if not (text.isascii() and text.isprintable()):
+        text = _CONTROL.sub(" ", text.translate(_PLAIN))
+    text = _apply(_WORDS, " ".join(text.split()))
     text = _close_quotes(_close_quotes(text, '"'), "'")
-    return _apply(_MARKS, text)
+    text = _apply(_MARKS, text)
+    return _apply(_SENTENCES, text) if _GLUED.search(text) else text
 
 
 def _apply(rules: tuple[_Rule, ...], text: str) -> str:

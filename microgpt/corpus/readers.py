@@ -23,6 +23,7 @@ from .sources import MAX_LINE_BYTES, Progress, find_files, head_of, lines_of, op
 
 MAX_TEXT_BYTES = 1 << 20  # a longer plain text is divided at line ends into several documents
 _TURN_END = b"__eou__"
+_BLANKS = re.compile(r"\s*")
 _EXAMPLES = 5
 
 
@@ -213,8 +214,7 @@ class _TextWindow:
     def next_character(self) -> str:
         """Pass over blanks; the character found, or "" at the end of the file."""
         while True:
-            blank = re.compile(r"\s*").match(self.text, self.start)
-            self.drop(blank.end() - self.start if blank else 0)
+            self.drop(_BLANKS.match(self.text, self.start).end() - self.start)  # type: ignore[union-attr]
             if self.start < len(self.text) or not self.grow():
                 return self.text[self.start : self.start + 1]
 

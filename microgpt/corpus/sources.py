@@ -158,12 +158,12 @@ def text_lines_of(path: Path, limit: int, progress: Progress | None = None) -> I
     """As `lines_of`, line ends kept; a line longer than `limit` comes in pieces cut between characters."""
     with open_source(path, progress) as stream:
         number, rest = 1, b""
-        while block := stream.readline(limit):
-            if number == 1 and not rest:
-                block = block.removeprefix(_BOM)
+        while block := stream.readline(limit - len(rest)):
             piece, rest = rest + block, b""
-            if not piece.endswith(b"\n") and len(block) == limit:
+            if not piece.endswith(b"\n") and len(piece) == limit:
                 piece, rest = _cut_between_characters(piece)
+            if number == 1:
+                piece = piece.removeprefix(_BOM)
             yield number, piece
             number += piece.endswith(b"\n")
         if rest:

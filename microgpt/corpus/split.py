@@ -104,7 +104,7 @@ def cut_tail(document: Document) -> tuple[Document, Document]:
     blank = re.compile(r"\n").search(document, near) or re.compile(r"\s").search(document, near)
     cut = blank.end() if blank and document[blank.end() :].strip() else near
     if not document[:cut].strip() or not document[cut:].strip():
-        raise DataError("the corpus is one short text, too little to hold a part of it out; give more text")
+        raise DataError("the corpus is one short text, too little to have a part held out; give more text")
     return document[:cut], document[cut:]
 
 

@@ -1,0 +1,223 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from corpus_lines import chat_line
+
+from microgpt.common.errors import DataError
+from microgpt.corpus import prepare as room
+from microgpt.corpus.batches import Batches
+from microgpt.corpus.chat import render
+from microgpt.corpus.prepare import prepare, prepare_held_out
+from microgpt.corpus.readers import ReadOptions, read_documents
+from microgpt.corpus.split import Split
+
+
+@pytest.fixture(autouse=True)
+def own_data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def chats(write):
+    lines = [chat_line(f"question {i}?", f"answer {i * 7} it is") for i in range(3000)]
+    return write("chats.jsonl", "".join(lines))
+
+
+def decoded(tokens, tokenizer):
+    """The documents of a token file as lists of ids."""
+    return [part.tolist() for part in np.split(np.asarray(tokens.ids), tokens.offsets[1:].astype(int))]
+
+
+def test_every_document_lands_on_its_side(chats):
+    done = prepare(chats, merges=50)
+    split = Split(**done.meta["split"])
+    sides = [part for document in read_documents(chats) for part in split.sides(document)]
+    for tokens, side in ((done.train, False), (done.val, True)):
+        want = [render(document, done.tokenizer).tolist() for held_out, document in sides if held_out == side]
+        assert decoded(tokens, done.tokenizer) == want
+        assert tokens.n_documents == len(want)
+        tokens.verify()
+
+
+def test_the_folder_is_named_and_complete(chats, tmp_path):
+    done = prepare(chats, merges=50)
+    assert done.directory.parent == tmp_path / "data" / "prepared"
+    names = ["meta.json", "tokenizer.json", "train.tokens", "val.tokens"]
+    assert sorted(os.listdir(done.directory)) == names
+    assert os.listdir(done.directory.parent) == [done.directory.name]
+    meta = json.loads((done.directory / "meta.json").read_text())
+    assert meta == done.meta
+    assert meta["train"]["documents"] + meta["val"]["documents"] == 3000
+    assert meta["train"]["tokens"] == done.train.n_tokens
+    assert meta["skipped"] == {"lines": 0, "examples": []}
+
+
+def test_an_unchanged_corpus_is_not_prepared_again(chats, write, monkeypatch):
+    first = prepare(chats, merges=50)
+    copy = write("another name", chats.read_bytes())
+    monkeypatch.setattr(room, "train", lambda *args, **kw: pytest.fail("trained again"))
+    assert prepare(copy, merges=50).directory == first.directory
+
+
+@pytest.mark.parametrize("change", ["text", "merges", "options", "tokenizer", "order"])
+def test_anything_that_matters_is_prepared_again(chats, write, change, tokenizer):
+    more = write("more.txt", "more\n\nwords\n")
+    first = prepare([chats, more], merges=50)
+    how = {"merges": 51 if change == "merges" else 50}
+    if change == "tokenizer":
+        how["tokenizer"] = tokenizer
+    if change == "options":
+        how["options"] = ReadOptions(text_documents="file")
+    if change == "text":
+        more.write_text("more\n\nworts\n")
+    again = prepare([more, chats] if change == "order" else [chats, more], **how)
+    assert again.directory != first.directory
+
+
+def test_a_given_tokenizer_is_used(chats, tokenizer):
+    done = prepare(chats, tokenizer=tokenizer)
+    assert done.tokenizer.sha256 == done.train.tokenizer_sha256 == tokenizer.sha256
+
+
+def test_the_tokenizer_sees_only_the_training_side(write, monkeypatch):
+    documents = [f"text number {i} " + "word " * 5 for i in range(60)]
+    seen = []
+
+    def spy(documents, **how):
+        seen.append(list(documents))
+        return real(seen[-1], **how)
+
+    real = room.train
+    monkeypatch.setattr(room, "train", spy)
+    done = prepare(write("x.txt", "\n\n".join(documents)), merges=5)
+    assert len(seen[-1]) == done.train.n_documents < 60
+
+
+def test_two_preparations_are_the_same_bytes(chats, tmp_path):
+    one, two = (prepare(chats, merges=50, root=tmp_path / name) for name in "ab")
+    for name in os.listdir(one.directory):
+        assert (one.directory / name).read_bytes() == (two.directory / name).read_bytes()
+
+
+@pytest.mark.parametrize("text", ["word " * 400, "a line of text\n" * 50, "x" * 500, "a\n\nb"])
+def test_a_text_file_of_any_form_can_be_trained_on(write, text):
+    done = prepare(write("x.txt", text), merges=5)
+    assert done.train.n_tokens > 2
+    assert done.val.n_tokens > 2
+    assert done.train.n_bytes + done.val.n_bytes >= len(text.strip()) - 2
+
+
+def test_a_corpus_shorter_than_a_window_is_one_clear_line(write):
+    done = prepare(write("x.txt", "too short a text\n\nindeed"), merges=5)
+    with pytest.raises(DataError, match="shorter than one window"):
+        Batches(done.train, 64, 1, 0)
+
+
+def test_skipped_lines_are_counted_once(write):
+    good = [chat_line(f"{i}", "b") for i in range(50)]
+    path = write("x.jsonl", "".join([*good[:3], "{broken\n", *good[3:]]))
+    with pytest.raises(DataError, match=r"x\.jsonl:4:"):
+        prepare(path, merges=5)
+    done = prepare(path, merges=5, options=ReadOptions(bad_lines="skip"))
+    assert done.meta["skipped"]["lines"] == 1
+
+
+def test_nothing_is_left_behind_by_a_failure(write, tmp_path):
+    with pytest.raises(DataError):
+        prepare(write("x.jsonl", chat_line("a", "b") * 3 + "{broken\n"), merges=5)
+    assert os.listdir(tmp_path / "data" / "prepared") == []
+
+
+@pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.tokens", "val.tokens"])
+@pytest.mark.parametrize("damage", ["cut", "removed", "emptied"])
+def test_a_damaged_folder_is_made_anew(chats, name, damage):
+    first = prepare(chats, merges=50)
+    path = first.directory / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] if damage == "cut" else b"")
+    if damage == "removed":
+        path.unlink()
+    prepare(chats, merges=50)
+    assert path.read_bytes() == whole
+
+
+def test_a_folder_of_ones_own_choice(chats, write, tmp_path):
+    done = prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    assert done.directory == tmp_path / "mine"
+    again = prepare(write("y.txt", "other\n\ntext"), merges=5, out_dir=tmp_path / "mine")
+    assert again.train.n_documents == 1
+    write("full/precious.txt", "keep me")
+    with pytest.raises(DataError, match="other files"):
+        prepare(chats, merges=50, out_dir=tmp_path / "full")
+    assert (tmp_path / "full" / "precious.txt").exists()
+
+
+def test_what_a_killed_process_left_is_removed(chats, tmp_path):
+    stale, alive = (tmp_path / "data" / "prepared" / f".building-{name}" for name in "ab")
+    for folder in (stale, alive):
+        folder.mkdir(parents=True)
+        (folder / ".lock").touch()
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(alive / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        prepare(chats, merges=50)
+        assert not stale.exists()
+        assert alive.exists()
+        holder.stdin.close()
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_line(chats, write):
+    blocker = write("blocker", "a file")
+    with pytest.raises(DataError, match="cannot write the prepared corpus"):
+        prepare(chats, merges=50, root=blocker / "inside")
+
+
+def test_a_file_that_changes_under_our_hands_is_refused(chats, monkeypatch):
+    real = room.render_batch
+
+    def meddle(*args):
+        os.utime(chats, ns=(1, 1))
+        return real(*args)
+
+    monkeypatch.setattr(room, "render_batch", meddle)
+    with pytest.raises(DataError, match="changed while"):
+        prepare(chats, merges=50)
+
+
+def test_held_out_only(chats, tokenizer):
+    tokens = prepare_held_out(chats, tokenizer)
+    assert tokens.n_documents == 3000
+    assert decoded(tokens, tokenizer)[:1] == [render(next(read_documents(chats)), tokenizer).tolist()]
+    before = tokens.path.stat().st_mtime_ns
+    assert prepare_held_out(chats, tokenizer).path.stat().st_mtime_ns == before
+
+
+def test_smalltalk_brings_its_own_held_out_part(write, tokenizer):
+    from microgpt.corpus.smalltalk import generate
+
+    done = prepare("smalltalk", tokenizer=tokenizer, smalltalk_bytes=200_000)
+    train = [render(d, tokenizer).tolist() for d in generate(200_000)]
+    held_out = [render(d, tokenizer).tolist() for d in generate(2_000, held_out=True)]
+    assert decoded(done.train, tokenizer) == train
+    assert decoded(done.val, tokenizer) == held_out
+    alone = prepare_held_out("smalltalk", tokenizer, smalltalk_bytes=200_000)
+    assert decoded(alone, tokenizer) == held_out
+    both = prepare(["smalltalk", write("x.txt", "a\n\nb\n\nc")], tokenizer=tokenizer, smalltalk_bytes=200_000)
+    assert both.train.n_documents == done.train.n_documents + 2
+
+
+def test_progress_shows_on_stderr_only_when_it_takes_long(chats, capfd, monkeypatch):
+    prepare(chats, merges=50)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(room, "_QUIET_S", 0.0)
+    prepare(chats, merges=51)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "encoding" in err
+    prepare(chats, merges=52, show_progress=False)
+    assert capfd.readouterr() == ("", "")

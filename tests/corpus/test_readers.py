@@ -1,0 +1,212 @@
+import gzip
+import json
+import tracemalloc
+
+import pytest
+from corpus_lines import chat_line
+
+from microgpt.common.errors import ConfigError, DataError
+from microgpt.corpus import readers
+from microgpt.corpus.chat import Message, texts
+from microgpt.corpus.readers import ReadOptions, Skipped, detect, read_documents
+
+SKIP = ReadOptions(bad_lines="skip")
+WHOLE = ReadOptions(text_documents="file")
+
+
+def read(*paths, **how):
+    return list(read_documents(paths, **how))
+
+
+FILES = {
+    "text": "One line.\nAnd one more.\n\nAnother paragraph.\n",
+    "jsonl": chat_line("hi", "hello"),
+    "json": json.dumps([{"text": "one"}, {"text": "two"}], indent=1),
+    "dailydialog": "Hi , Ann . __eou__ Hello to you , Ben ! __eou__\n",
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("before", ["", "\ufeff", "\n \n"])
+def test_the_format_is_known_by_content(write, kind, before):
+    assert detect(write("data.bin", before + FILES[kind])) == kind
+    assert read(write("data.bin", before + FILES[kind]))
+
+
+@pytest.mark.parametrize("text", ["[Scene: a room]\n\nHello.", "{curly} words", '"quoted"', "123"])
+def test_prose_that_begins_like_json_is_text(write, text):
+    assert detect(write("x", text)) == "text"
+
+
+def test_paragraphs_are_documents(write):
+    path = write("x.txt", "\n\na\nb\r\nc\n \n\n  d\n\n\n")
+    assert read(path) == ["a\nb\nc", "  d"]
+
+
+def test_a_whole_file_can_be_one_document(write):
+    assert read(write("x.txt", "a\n\nb\n"), options=WHOLE) == ["a\n\nb"]
+
+
+def test_text_without_blank_lines_is_one_document(write):
+    assert read(write("x.txt", "a\nb\nc")) == ["a\nb\nc"]
+
+
+@pytest.mark.parametrize("text", ["".join(f"line {i}\n" for i in range(500)), "äöü€𝄞" * 300])
+def test_a_very_long_text_is_divided_and_nothing_is_lost(write, monkeypatch, text):
+    monkeypatch.setattr(readers, "MAX_TEXT_BYTES", 100)
+    documents = read(write("x.txt", text))
+    assert max(len(d.encode()) for d in documents) <= 100
+    assert "".join(documents).replace("\n", "") == text.replace("\n", "")
+
+
+def test_dailydialog_turns_alternate(write):
+    path = write("x", "Hi , Ann . __eou__ It ' s you ! __eou__ Yes . __eou__\nNo end __eou__ here\n")
+    first, second = read(path)
+    assert first == [Message("user", "Hi, Ann."), Message("assistant", "It's you!"), Message("user", "Yes.")]
+    assert second[1] == Message("assistant", "here")
+
+
+def test_jsonl_may_mix_formats(write):
+    path = write("x", chat_line("q", "a") + '\n{"text": "plain"}\n{"data": ["q", "a"]}\n')
+    chat = [Message("user", "q"), Message("assistant", "a")]
+    assert read(path) == [chat, "plain", chat]
+
+
+@pytest.mark.parametrize("text", [
+    '[{"text": "a"}, {"text": "b"}]', '[\n {"text": "a"}\n,\n {"text": "b"}\n]\n',
+    '{\n "text": "a"\n}\n{\n "text": "b"\n}\n',
+])  # fmt: skip
+def test_json_arrays_and_pretty_objects(write, text):
+    assert read(write("x.json", text)) == ["a", "b"]
+
+
+def test_a_json_array_larger_than_the_window(write):
+    items = [{"text": f"é{i} " * 9000} for i in range(60)]
+    assert read(write("x.json", json.dumps(items, ensure_ascii=False))) == [item["text"] for item in items]
+
+
+def test_compressed_files_read_the_same(write):
+    plain = chat_line("hi", "hello") * 3
+    assert read(write("a", gzip.compress(plain.encode()))) == read(write("b", plain))
+
+
+def test_zstandard_files_read_the_same(write):
+    zstandard = pytest.importorskip("zstandard")
+    plain = chat_line("hi", "hello") * 3
+    frames = zstandard.compress(plain.encode()) + zstandard.compress(chat_line("one", "more").encode())
+    assert read(write("a", frames)) == read(write("b", plain + chat_line("one", "more")))
+    with pytest.raises(DataError, match=r"a\.zst"):
+        read(write("a.zst", frames[:20]))
+
+
+def test_several_files_and_folders_in_order(write, tmp_path):
+    write("folder/b.txt", "b")
+    write("folder/a.jsonl", '{"text": "a"}')
+    write("folder/deep/c.txt.gz", gzip.compress(b"c"))
+    write("folder/README.md", "not corpus")
+    write("folder/.hidden.txt", "not corpus")
+    write("folder/.git/x.txt", "not corpus")
+    assert read(write("z.txt", "z"), tmp_path / "folder") == ["z", "a", "b", "c"]
+
+
+def test_progress_adds_up_to_the_stored_bytes(write):
+    paths = [write("a.txt", "some words\n" * 50_000), write("b", gzip.compress(chat_line("a", "b").encode()))]
+    seen = []
+    read(*paths, progress=seen.append)
+    assert sum(seen) == sum(path.stat().st_size for path in paths)
+
+
+BAD_LINES = {
+    "json": (chat_line("a", "b") + '{"messages": [\n' + chat_line("c", "d"), 2, "JSON"),
+    "keys": (chat_line("a", "b") + '\n{"foo": 1}\n' + chat_line("c", "d"), 3, "foo"),
+    "utf-8": (b'{"text": "a"}\n{"text": "caf\xe9"}\n{"text": "c"}\n', 2, "0xe9"),
+    "deep": (chat_line("a", "b") + '{"text": ' + "[" * 200_000 + "\n" + chat_line("c", "d"), 2, "deep|JSON"),
+    "dialogue": ("a __eou__\n b __eou__ __eou__ c\nd __eou__\n", 2, "turn 2 is empty"),
+    "no turns": ("a __eou__\nplain\nd __eou__\n", 2, "no __eou__"),
+    "text": (b"good\n\nb\xe4d\n\nfine\n", 3, "UTF-8"),
+    "array": ('[{"text": "a"},\n{"texts": "b"},\n{"text": "c"}]', 2, "texts"),
+}
+
+
+@pytest.mark.parametrize("content, line, reason", BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_names_file_and_line(write, content, line, reason):
+    with pytest.raises(DataError, match=rf"bad\.data:{line}: .*({reason})") as caught:
+        read(write("bad.data", content))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content, line, reason", BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_can_be_skipped_and_is_counted(write, content, line, reason):
+    skipped = Skipped()
+    assert len(read(write("bad.data", content), options=SKIP, skipped=skipped)) == 2
+    assert skipped.lines == 1
+    assert f":{line}: " in skipped.examples[0]
+
+
+BAD_FILES = {
+    "empty": (b"", "empty"),
+    "blank": (b"\n \n\t", "blank"),
+    "only a mark": (b"\xef\xbb\xbf", "blank"),
+    "utf-16": ("hello".encode("utf-16"), "UTF-16"),
+    "binary": (b"\x89PNG\r\n\0\0", "binary"),
+    "parquet": (b"PAR1\x15\x04", "parquet"),
+    "cut gzip": (gzip.compress(b"hello " * 999)[:30], "damaged"),
+    "bad gzip": (b"\x1f\x8b" + b"junk" * 9, "damaged"),
+    "broken array": (b'[{"text": "a"},\n{"text": ', ":2: not valid JSON"),
+    "empty array": (b"[ ]", "empty"),
+}
+
+
+@pytest.mark.parametrize("content, reason", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_file_that_cannot_be_read_is_one_clear_line(write, content, reason):
+    with pytest.raises(DataError, match=f"some.file.*{reason}") as caught:
+        read(write("some.file", content))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_paths_and_empty_folders(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.txt"):
+        read(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match="no corpus file"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="no corpus given"):
+        read()
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="regular file"):
+        read(tmp_path / "pipe")
+
+
+def test_options_are_checked():
+    with pytest.raises(ConfigError, match="ignore"):
+        ReadOptions(bad_lines="ignore")
+
+
+def test_a_line_over_the_limit_is_refused(write, monkeypatch):
+    monkeypatch.setattr("microgpt.corpus.sources.MAX_LINE_BYTES", 1 << 20)
+    with pytest.raises(DataError, match="x:2: line of over"):
+        read(write("x", '{"text": "a"}\n{"text": "' + "b" * (1 << 20) + '"}\n'))
+
+
+LONG = "Many words , and more . " * 40
+LARGE = {
+    "text": (LONG + "\n\n") * 4000,
+    "jsonl": chat_line(LONG, LONG) * 2000,
+    "json": "[" + ",".join([json.dumps({"text": LONG})] * 4000) + "]",
+    "dailydialog": (LONG + "__eou__" + LONG + "__eou__\n") * 2000,
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_memory_does_not_grow_with_the_file(write, kind):
+    path = write("big", LARGE[kind])
+    assert detect(path) == kind
+    tracemalloc.start()
+    assert sum(len(texts(document)) for document in read_documents(path)) == 4000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000 < 3_000_000 < path.stat().st_size
