@@ -45,7 +45,7 @@ def to_stderr(text: str) -> None:
     print(f"microgpt: {text}", file=sys.stderr)
 
 
-# ---------------------------------------------------------------------------------------------------- save
+# -------------------------------------------------------------------------------- save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Snapshot:
     tokenizer: Tokenizer
 
 
-def snapshot(model: GPT, adam: Adam, tokenizer: Tokenizer, config: dict[str, Any],
-             state: dict[str, Any]) -> Snapshot:
+def snapshot(
+    model: GPT, adam: Adam, tokenizer: Tokenizer, config: dict[str, Any], state: dict[str, Any]
+) -> Snapshot:
     """Copy all that `persist` needs.  Refuses weights or moments that are not finite."""
     for what, arena in (("weights", model.params), ("first moments", adam.m1), ("second moments", adam.m2)):
         if not np.isfinite(arena.flat).all():
@@ -129,7 +130,7 @@ def _prune(run: Path, step: int, keep: int) -> None:
             storage.remove_directory(path)
 
 
-# ---------------------------------------------------------------------------------------------------- find
+# -------------------------------------------------------------------------------- find
 
 
 def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
@@ -184,13 +185,18 @@ def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, s
     place = newest_run() if path is None else Path(path)
     if not place.is_dir():
         raise CheckpointError(f"{place}: no such directory; expected a run (runs/NAME) or its checkpoint")
-    if (place / MANIFEST).exists() or STEP_NAME.fullmatch(place.name):
+    if is_checkpoint(place):
         verify(place, names)
         return place
     return newest_valid(place, names, say)
 
 
-# ---------------------------------------------------------------------------------------------------- load
+def is_checkpoint(place: Path) -> bool:
+    """Whether a directory is, or was meant to be, a checkpoint rather than a run."""
+    return (place / MANIFEST).exists() or STEP_NAME.fullmatch(place.name) is not None
+
+
+# -------------------------------------------------------------------------------- load
 
 
 def load_model(path: str | Path | None, say: Say = to_stderr) -> tuple[GPT, Tokenizer, dict[str, Any]]:
@@ -203,7 +209,8 @@ def load_model(path: str | Path | None, say: Say = to_stderr) -> tuple[GPT, Toke
     config = ModelConfig.from_dict(read_config(checkpoint)["model"])
     if config.vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
-            f"{checkpoint}: the model has {config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}")
+            f"{checkpoint}: the model has {config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
+        )
     model = GPT(config)
     load_weights(checkpoint, model)
     return model, tokenizer, read_json(checkpoint / STATE)
@@ -238,7 +245,8 @@ def _fill(path: Path, arenas: dict[str, Any]) -> None:
         got = tensors[name]
         if got.shape != view.shape or got.dtype != view.dtype:
             raise CheckpointError(
-                f"{path}: {name} is {got.dtype} {got.shape}, this model needs {view.dtype} {view.shape}")
+                f"{path}: {name} is {got.dtype} {got.shape}, this model needs {view.dtype} {view.shape}"
+            )
     for name, view in wanted.items():
         view[...] = tensors[name]
 

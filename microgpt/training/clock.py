@@ -11,8 +11,9 @@ MARGIN = 1.25  # a closing evaluation or save may take this much longer than the
 class Clock:
     """Training time over all sessions of a run, and the deadline of this one (`time.monotonic`)."""
 
-    def __init__(self, elapsed_s: float = 0.0, deadline: float = math.inf,
-                 costs_s: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, elapsed_s: float = 0.0, deadline: float = math.inf, costs_s: dict[str, float] | None = None
+    ) -> None:
         self._started = time.monotonic() - elapsed_s
         self._deadline = deadline
         self.costs_s = dict(costs_s or {})  # seconds that each kind of work took last time

@@ -26,54 +26,88 @@ class TrainConfig:
     """Everything about a run that is not the model or the corpus."""
 
     max_steps: int = setting(
-        20_000, "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
-        "steps", group="length of the run")
+        20_000,
+        "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
+        "steps",
+        group="length of the run",
+    )
     max_time: str = setting(
-        "", "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
-        "the number of steps is measured and planned for it", "time", group="length of the run")
+        "",
+        "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
+        "the number of steps is measured and planned for it",
+        "time",
+        group="length of the run",
+    )
     seed: int = setting(
-        0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
-        group="length of the run")
+        0,
+        "of weights, data order, dropout: the same seed gives the same run, bit for bit",
+        "number",
+        group="length of the run",
+    )
 
     batch_size: int = setting(8, "windows in one micro-batch", "windows", group="batch")
     grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group="batch")
 
     lr: float = setting(
-        1e-3, "peak learning rate; from 20 million parameters on the default is 3e-4", "per step",
-        group="optimizer (Adam)")
-    min_lr: float = setting(1e-4, "learning rate at the end of the cosine; default lr/10", "per step",
-        group="optimizer (Adam)")
+        1e-3,
+        "peak learning rate; from 20 million parameters on the default is 3e-4",
+        "per step",
+        group="optimizer (Adam)",
+    )
+    min_lr: float = setting(
+        1e-4, "learning rate at the end of the cosine; default lr/10", "per step", group="optimizer (Adam)"
+    )
     warmup_steps: int = setting(
-        2000, "steps of linear warm-up, at most a tenth of the run; from 20 million parameters on the "
-        "default is 5000", "steps", group="optimizer (Adam)")
+        2000,
+        "steps of linear warm-up, at most a tenth of the run; from 20 million parameters on the "
+        "default is 5000",
+        "steps",
+        group="optimizer (Adam)",
+    )
     decay_steps: int = setting(
-        0, "step at which the cosine reaches min_lr; 0: at max_steps", "steps", group="optimizer (Adam)")
+        0, "step at which the cosine reaches min_lr; 0: at max_steps", "steps", group="optimizer (Adam)"
+    )
     beta1: float = setting(0.9, "memory of Adam's first moment", "0 to 1", group="optimizer (Adam)")
     beta2: float = setting(0.999, "memory of Adam's second moment", "0 to 1", group="optimizer (Adam)")
     eps: float = setting(1e-8, "added to the root of the second moment", "number", group="optimizer (Adam)")
     weight_decay: float = setting(
-        0.0, "decoupled decay of weight matrices (AdamW); norms are never decayed", "per step",
-        group="optimizer (Adam)")
+        0.0,
+        "decoupled decay of weight matrices (AdamW); norms are never decayed",
+        "per step",
+        group="optimizer (Adam)",
+    )
     grad_clip: float = setting(
-        1.0, "gradients with a larger global norm are scaled down to it; 0: never", "norm",
-        group="optimizer (Adam)")
+        1.0,
+        "gradients with a larger global norm are scaled down to it; 0: never",
+        "norm",
+        group="optimizer (Adam)",
+    )
 
-    eval_every: int = setting(250, "steps between evaluations on held-out windows; 0: never", "steps",
-        group="evaluation and reports")
-    eval_tokens: int = setting(65_536, "held-out tokens of one evaluation, at most", "tokens",
-        group="evaluation and reports")
-    sample_every: int = setting(1000, "steps between printed samples; 0: never", "steps",
-        group="evaluation and reports")
-    log_every: int = setting(10, "steps between lines in metrics.jsonl", "steps",
-        group="evaluation and reports")
+    eval_every: int = setting(
+        250,
+        "steps between evaluations on held-out windows; 0: never",
+        "steps",
+        group="evaluation and reports",
+    )
+    eval_tokens: int = setting(
+        65_536, "held-out tokens of one evaluation, at most", "tokens", group="evaluation and reports"
+    )
+    sample_every: int = setting(
+        1000, "steps between printed samples; 0: never", "steps", group="evaluation and reports"
+    )
+    log_every: int = setting(
+        10, "steps between lines in metrics.jsonl", "steps", group="evaluation and reports"
+    )
 
-    save_every: int = setting(500, "steps between checkpoints; 0: only at the end", "steps",
-        group="checkpoints")
+    save_every: int = setting(
+        500, "steps between checkpoints; 0: only at the end", "steps", group="checkpoints"
+    )
     keep: int = setting(2, "newest checkpoints to keep", "checkpoints", group="checkpoints")
 
     precision: str = setting("fp32", "of the matrix products; only fp32 is built", "name", group="machine")
-    threads: str = setting("auto", "CPU threads; auto: as many as this process may use", "number",
-        group="machine")
+    threads: str = setting(
+        "auto", "CPU threads; auto: as many as this process may use", "number", group="machine"
+    )
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -115,8 +149,20 @@ class TrainConfig:
 def _check_ranges(config: TrainConfig) -> None:
     """Refuse numbers outside what a setting can mean, naming its flag."""
     positive = ("batch_size", "grad_accum", "lr", "eps", "eval_tokens", "log_every", "keep")
-    not_negative = ("max_steps", "seed", "min_lr", "warmup_steps", "decay_steps", "weight_decay", "grad_clip",
-                    "eval_every", "sample_every", "save_every", "beta1", "beta2")
+    not_negative = (
+        "max_steps",
+        "seed",
+        "min_lr",
+        "warmup_steps",
+        "decay_steps",
+        "weight_decay",
+        "grad_clip",
+        "eval_every",
+        "sample_every",
+        "save_every",
+        "beta1",
+        "beta2",
+    )
     for name in positive + not_negative:
         value = getattr(config, name)
         if not math.isfinite(value) or value < 0 or (name in positive and value == 0):

@@ -15,8 +15,9 @@ class DataConfig:
     """The corpus of a run.  `data` holds absolute paths or the name of the embedded corpus."""
 
     data: tuple[str, ...] = (SMALLTALK,)
-    merges: int = setting(4000, "pairs that the tokenizer merges beyond the 256 bytes", "merges",
-                         group="data")
+    merges: int = setting(
+        4000, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
+    )
     smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
 
     def __post_init__(self) -> None:

@@ -133,7 +133,7 @@ def tokens_per_step(job: Job) -> int:
     return job.config.batch_size * job.config.grad_accum * job.model.config.seq_len
 
 
-# ---------------------------------------------------------------------------------------------------- parts
+# -------------------------------------------------------------------------------- parts
 
 
 def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
@@ -145,8 +145,15 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     state.evaluated_at = state.step
     state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step}
     job.progress.evaluated(result.bpb)
-    job.log.write("eval", state.step, loss=result.loss, bpb=result.bpb, tokens=job.held_out.n_tokens,
-                  bytes=job.held_out.n_bytes, dt_s=clock.costs_s["evaluation"])
+    job.log.write(
+        "eval",
+        state.step,
+        loss=result.loss,
+        bpb=result.bpb,
+        tokens=job.held_out.n_tokens,
+        bytes=job.held_out.n_bytes,
+        dt_s=clock.costs_s["evaluation"],
+    )
 
 
 def run_sample(job: Job, state: TrainState, clock: Clock) -> None:
@@ -174,12 +181,24 @@ def report_step(job: Job, state: TrainState, loss: float, lr: float, grad_norm: 
     """Show a step, and log it when it is due."""
     tok_per_s = tokens_per_step(job) / dt
     state.bad_steps = 0
-    state.metrics |= {"loss": plain(loss), "lr": lr, "grad_norm": plain(grad_norm),
-                      "tok_per_s": plain(tok_per_s)}
+    state.metrics |= {
+        "loss": plain(loss),
+        "lr": lr,
+        "grad_norm": plain(grad_norm),
+        "tok_per_s": plain(tok_per_s),
+    }
     job.progress.stepped(state.step, loss, tok_per_s)
     if state.step == 1 or due(state.step, job.config.log_every):
-        job.log.write("train", state.step, loss=loss, lr=lr, grad_norm=grad_norm, tokens=state.tokens,
-                      dt_s=dt, tok_per_s=tok_per_s)
+        job.log.write(
+            "train",
+            state.step,
+            loss=loss,
+            lr=lr,
+            grad_norm=grad_norm,
+            tokens=state.tokens,
+            dt_s=dt,
+            tok_per_s=tok_per_s,
+        )
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:
@@ -191,4 +210,5 @@ def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) 
     if state.bad_steps >= MOST_BAD_STEPS:
         raise DivergedError(
             f"{state.bad_steps} steps in a row without finite numbers, up to step {state.step}; they changed "
-            f"nothing; resume from the last checkpoint in {job.run} or start again with a lower --lr")
+            f"nothing; resume from the last checkpoint in {job.run} or start again with a lower --lr"
+        )

@@ -40,9 +40,17 @@ class Adam:
         for start, stop, weight_decay in self._segments:
             part = slice(start, stop)
             ops.adam_step(
-                params[part], grads[part], self.m1.flat[part], self.m2.flat[part],
-                lr=lr, beta1=config.beta1, beta2=config.beta2, eps=config.eps,
-                weight_decay=weight_decay, step=self.updates, grad_scale=grad_scale,
+                params[part],
+                grads[part],
+                self.m1.flat[part],
+                self.m2.flat[part],
+                lr=lr,
+                beta1=config.beta1,
+                beta2=config.beta2,
+                eps=config.eps,
+                weight_decay=weight_decay,
+                step=self.updates,
+                grad_scale=grad_scale,
             )
 
     def _clip_factor(self, grad_norm: float) -> float:

@@ -62,15 +62,20 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     Raises: ConfigError: not even one does.
     """
     step_s = config.grad_accum * timing.micro_s + timing.update_s
-    per_step_s = step_s + _shared(timing.evaluation_s, config.eval_every) \
-        + _shared(SAMPLE_S, config.sample_every) + _shared(timing.save_s, config.save_every)
+    per_step_s = (
+        step_s
+        + _shared(timing.evaluation_s, config.eval_every)
+        + _shared(SAMPLE_S, config.sample_every)
+        + _shared(timing.save_s, config.save_every)
+    )
     closing_s = 2 * timing.evaluation_s + SAMPLE_S + timing.save_s
     steps = int((MARGIN * available_s - closing_s) / per_step_s)
     if steps < 1:
         raise ConfigError(
             f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
             f"a step takes {format_duration(step_s)}, evaluating and saving {format_duration(closing_s)}; "
-            "give more time")
+            "give more time"
+        )
     return steps
 
 
@@ -84,5 +89,7 @@ def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
     before, after = learning_rate(step, old), learning_rate(step, new)
     if old.max_steps == new.max_steps:
         return ""
-    return (f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}; "
-            f"the learning rate at this step goes from {before:.3g} to {after:.3g}")
+    return (
+        f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}; "
+        f"the learning rate at this step goes from {before:.3g} to {after:.3g}"
+    )

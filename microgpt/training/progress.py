@@ -16,26 +16,32 @@ SPEED_SMOOTHING = 0.8  # of the shown tokens per second
 class Progress:
     """Shows steps done, loss, held-out bits per byte, tokens per second and time left, on stderr."""
 
-    def __init__(self, step: int, max_steps: int, bpb: float | None = None, stream: TextIO | None = None,
-                 line_every_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        step: int,
+        max_steps: int,
+        bpb: float | None = None,
+        stream: TextIO | None = None,
+        line_every_s: float = 5.0,
+    ) -> None:
         self._stream = stream or sys.stderr
         self._started, self._first_step = time.monotonic(), step
         self._step, self._max_steps, self._bpb = step, max_steps, bpb
-        self._loss = self._tok_per_s = None  # type: float | None
+        self._loss: float | None = None
+        self._tok_per_s: float | None = None
         self._line_every_s, self._line_due = line_every_s, 0.0
         self._bar: Any = None
-        if self._stream.isatty():
-            self._bar = tqdm(total=max_steps, initial=step, file=self._stream, bar_format=BAR,
-                             dynamic_ncols=True)
+        self._has_bar = self._stream.isatty()
 
     def stepped(self, step: int, loss: float, tok_per_s: float) -> None:
         """Show one finished step."""
+        self._open_bar()
         self._step = step
         self._loss = _smoothed(self._loss, loss, SMOOTHING)
         self._tok_per_s = _smoothed(self._tok_per_s, tok_per_s, SPEED_SMOOTHING)
         if self._bar is not None:
             self._bar.set_postfix_str(self._numbers(), refresh=False)
-            self._bar.update(1)
+            self._bar.update(step - self._bar.n)
         elif time.monotonic() >= self._line_due:
             self._line_due = time.monotonic() + self._line_every_s
             self.say(f"step {step}/{self._max_steps}  {self._numbers()}  {self._time_left()} left")
@@ -55,6 +61,16 @@ class Progress:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+    def _open_bar(self) -> None:
+        if self._has_bar and self._bar is None:
+            self._bar = tqdm(
+                total=self._max_steps,
+                initial=self._step,
+                file=self._stream,
+                bar_format=BAR,
+                dynamic_ncols=True,
+            )
 
     def _numbers(self) -> str:
         held_out = "" if self._bpb is None else f"held-out {self._bpb:.3f} bpb, "

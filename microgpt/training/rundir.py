@@ -1,8 +1,8 @@
 """A run's directory: its checkpoints by step, its lock, its leftovers.
 
-    runs/<name>/step_00001000/   finished checkpoints
-    runs/<name>/metrics.jsonl    what was measured
-    runs/<name>/.tmp_*           unfinished work of a killed session; removed when the next one starts
+runs/<name>/step_00001000/   finished checkpoints
+runs/<name>/metrics.jsonl    what was measured
+runs/<name>/.tmp_*           unfinished work of a killed session; removed when the next one starts
 """
 
 import contextlib
@@ -65,7 +65,8 @@ class RunDirectory:
             self._lock = storage.lock_directory(self.path)
         except BlockingIOError:
             raise ConfigError(
-                f"another training is using {self.path}; wait for it or choose another --out-dir") from None
+                f"another training is using {self.path}; wait for it or choose another --out-dir"
+            ) from None
         except OSError as error:
             raise ConfigError(f"cannot use {self.path} as run directory: {error.strerror}") from error
         self._remove_leftovers()

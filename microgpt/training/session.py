@@ -44,14 +44,22 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
-        parts = {"model": self.model, "train": self.train, "data": self.data}
-        return {"format": 1, "preset": self.preset} | {name: part.to_dict() for name, part in parts.items()}
+        document: dict[str, Any] = {"format": 1, "preset": self.preset}
+        return document | {
+            "model": self.model.to_dict(),
+            "train": self.train.to_dict(),
+            "data": self.data.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "Plan":
         """The plan that `to_dict` described."""
-        return cls(ModelConfig.from_dict(document["model"]), TrainConfig.from_dict(document["train"]),
-                   DataConfig.from_dict(document["data"]), str(document.get("preset", "")))
+        return cls(
+            ModelConfig.from_dict(document["model"]),
+            TrainConfig.from_dict(document["train"]),
+            DataConfig.from_dict(document["data"]),
+            str(document.get("preset", "")),
+        )
 
 
 class Session(NamedTuple):
@@ -75,8 +83,13 @@ class Parts(NamedTuple):
 def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
     """The corpus of a plan as token files; prepared now unless it was before."""
     data = plan.data
-    return prepare(data.data, merges=data.merges, tokenizer=tokenizer, smalltalk_bytes=data.smalltalk_bytes,
-                   threads=plan.train.n_threads)
+    return prepare(
+        data.data,
+        merges=data.merges,
+        tokenizer=tokenizer,
+        smalltalk_bytes=data.smalltalk_bytes,
+        threads=plan.train.n_threads,
+    )
 
 
 def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) -> Session:
@@ -127,7 +140,8 @@ def _check_corpus(source: Path, document: dict[str, Any], prepared: Prepared) ->
         if before != now:
             raise CheckpointError(
                 f"{source}: the {name} is not the one this run was trained with (hash {before[:12]}, now "
-                f"{now[:12]}); restore the files or start a new run")
+                f"{now[:12]}); restore the files or start a new run"
+            )
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -144,23 +158,46 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     return Parts(model, Adam(model, config), batches, held_out)
 
 
-def _session(plan: Plan, prepared: Prepared, parts: Parts, state: TrainState, saved_at: int, run: Path,
-             log: MetricsLog) -> Session:
+def _session(
+    plan: Plan, prepared: Prepared, parts: Parts, state: TrainState, saved_at: int, run: Path, log: MetricsLog
+) -> Session:
     config = plan.train
     progress = Progress(state.step, config.max_steps, state.metrics.get("val_bpb"))
-    job = Job(*parts, tokenizer=prepared.tokenizer, config=config, run=run, document=plan.to_dict(),
-              identity=identity(config, prepared), log=log, progress=progress)
-    log.write("start" if saved_at < 0 else "resume", state.step, n_params=parts.model.params.flat.size,
-              max_steps=config.max_steps, **native.info())
+    job = Job(
+        *parts,
+        tokenizer=prepared.tokenizer,
+        config=config,
+        run=run,
+        document=plan.to_dict(),
+        identity=identity(config, prepared),
+        log=log,
+        progress=progress,
+    )
+    log.write(
+        "start" if saved_at < 0 else "resume",
+        state.step,
+        n_params=parts.model.params.flat.size,
+        max_steps=config.max_steps,
+        **native.info(),
+    )
     return Session(job, state, saved_at, prepared)
 
 
 def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     """What state.json records beside the counters: all that decides a result, and what computed it."""
-    versions = {"microgpt": microgpt.__version__, "python": platform.python_version(),
-                "numpy": np.__version__, "safetensors": safetensors.__version__}
-    return {"seed": config.seed, "precision": config.precision, **native.info(),
-            **_corpus_identity(prepared), "versions": versions}
+    versions = {
+        "microgpt": microgpt.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "safetensors": safetensors.__version__,
+    }
+    return {
+        "seed": config.seed,
+        "precision": config.precision,
+        **native.info(),
+        **_corpus_identity(prepared),
+        "versions": versions,
+    }
 
 
 def _corpus_identity(prepared: Prepared) -> dict[str, str]:

@@ -50,18 +50,6 @@ def rename(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Exchange a small file's content: readers see the old or the new, never a mix."""
-    temporary = path.with_name(f".tmp_{path.name}_{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        write_bytes(temporary, data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
-
-
 def remove_directory(path: Path) -> None:
     """Remove a directory so that no half of it is ever seen under its name."""
     doomed = path.with_name(f".tmp_removed_{path.name}_{os.getpid()}")

@@ -50,8 +50,9 @@ def test_no_warm_up_starts_at_the_peak():
     assert learning_rate(0, dataclasses.replace(LONG, warmup_steps=0)) == 1e-3
 
 
-@pytest.mark.parametrize("text, seconds", [
-    ("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("0.5m", 30)])
+@pytest.mark.parametrize(
+    "text, seconds", [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("0.5m", 30)]
+)
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
@@ -66,11 +67,27 @@ def test_durations_are_shown_for_people():
     assert [format_duration(s) for s in (0.25, 45, 75, 3700)] == ["0.2s", "45s", "1m15s", "1h01m"]
 
 
-@pytest.mark.parametrize("change", [
-    {"batch_size": 0}, {"grad_accum": -1}, {"lr": float("nan")}, {"lr": 0.0}, {"beta2": 1.0}, {"keep": 0},
-    {"eps": 0.0}, {"grad_clip": float("inf")}, {"threads": "0"}, {"threads": "many"}, {"save_every": -1},
-    {"precision": "bf16"}, {"min_lr": 1.0}, {"max_time": "soon"}, {"max_steps": 0}, {"max_steps": -1},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 0},
+        {"grad_accum": -1},
+        {"lr": float("nan")},
+        {"lr": 0.0},
+        {"beta2": 1.0},
+        {"keep": 0},
+        {"eps": 0.0},
+        {"grad_clip": float("inf")},
+        {"threads": "0"},
+        {"threads": "many"},
+        {"save_every": -1},
+        {"precision": "bf16"},
+        {"min_lr": 1.0},
+        {"max_time": "soon"},
+        {"max_steps": 0},
+        {"max_steps": -1},
+    ],
+)
 def test_settings_that_cannot_work_are_refused_by_their_flag(change):
     with pytest.raises(ConfigError, match="--" + next(iter(change)).replace("_", "-")) as error:
         TrainConfig(**change)

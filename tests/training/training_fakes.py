@@ -26,8 +26,9 @@ class FakeArena(dict):
 
     def __init__(self, shapes):
         self.shapes = shapes
-        self.parameters = [SimpleNamespace(size=math.prod(shape), decay=len(shape) > 1)
-                           for shape in shapes.values()]
+        self.parameters = [
+            SimpleNamespace(size=math.prod(shape), decay=len(shape) > 1) for shape in shapes.values()
+        ]
         self.flat = np.zeros(sum(math.prod(shape) for shape in shapes.values()), np.float32)
         start = 0
         for name, shape in shapes.items():
@@ -97,8 +98,17 @@ class FakeBatches:
 
 
 def make_config(**changes):
-    values = {"batch_size": 2, "max_steps": 20, "lr": 0.05, "min_lr": 0.005, "warmup_steps": 5,
-              "eval_every": 4, "sample_every": 6, "save_every": 0, "log_every": 1}
+    values = {
+        "batch_size": 2,
+        "max_steps": 20,
+        "lr": 0.05,
+        "min_lr": 0.005,
+        "warmup_steps": 5,
+        "eval_every": 4,
+        "sample_every": 6,
+        "save_every": 0,
+        "log_every": 1,
+    }
     return TrainConfig(**{**values, **changes})
 
 
@@ -107,11 +117,19 @@ def make_job(run, config, model=None, metrics_bytes=0):
     model = model or FakeModel()
     model.init(config.seed)
     ids, targets = FakeBatches(5, 99).batch(0)
-    job = Job(model, Adam(model, config), FakeBatches(config.batch_size, config.seed),
-              EvalWindows(ids, targets, ids.size, 3 * ids.size), FakeTokenizer(), config, run,
-              {"model": {}, "train": config.to_dict(), "data": {}}, {"isa": "fake"},
-              MetricsLog(run / "metrics.jsonl", metrics_bytes),
-              Progress(0, config.max_steps, line_every_s=1e9))
+    job = Job(
+        model,
+        Adam(model, config),
+        FakeBatches(config.batch_size, config.seed),
+        EvalWindows(ids, targets, ids.size, 3 * ids.size),
+        FakeTokenizer(),
+        config,
+        run,
+        {"model": {}, "train": config.to_dict(), "data": {}},
+        {"isa": "fake"},
+        MetricsLog(run / "metrics.jsonl", metrics_bytes),
+        Progress(0, config.max_steps, line_every_s=1e9),
+    )
     job.sample = lambda: f"sample after {job.adam.updates} updates"
     return job
 

@@ -1,0 +1,271 @@
+"""Train a model on text or chats.
+
+  python -m microgpt.train                                  the 10m preset on the embedded corpus
+  python -m microgpt.train --preset 10m --data my.jsonl     on your own text
+  python -m microgpt.train --max-time 10m                   as much as fits into ten minutes
+  python -m microgpt.train --resume                         go on with the newest run
+
+Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.flags import Parser, add_settings, flag_name, given, run_command, settings_from
+from microgpt.core import native
+from microgpt.corpus.corpora import SMALLTALK
+from microgpt.model import ModelConfig
+from microgpt.model.config import PRESETS
+from microgpt.training import checkpoint, report, session
+from microgpt.training.clock import Clock
+from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
+from microgpt.training.data import DataConfig
+from microgpt.training.loop import fit
+from microgpt.training.plan import extension_note
+from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, newest_run
+from microgpt.training.session import Plan, Session
+from microgpt.training.stop import StopFlag
+from tokenizer import SPECIALS, TokenizerError
+
+DEFAULT_PRESET = "10m"
+NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
+
+
+def parser() -> Parser:
+    """All flags, in groups."""
+    flags = Parser(prog="microgpt train", description=__doc__)
+    flags.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        metavar="NAME",
+        help=f"size of the model: {', '.join(PRESETS)} [default {DEFAULT_PRESET}]",
+    )
+    flags.add_argument(
+        "--out-dir",
+        type=Path,
+        metavar="DIR",
+        help="directory of the run [default runs/<preset>-<date>-<time>]",
+    )
+    flags.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with a run, its newest valid checkpoint [default the newest run under runs/]",
+    )
+    data = flags.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        nargs="+",
+        metavar="FILE",
+        dest="files",
+        help="text, JSONL chats or DailyDialog; files or folders [default the embedded smalltalk]",
+    )
+    add_settings(flags, DataConfig)
+    add_settings(flags, ModelConfig)
+    add_settings(flags, TrainConfig)
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
+    started = time.monotonic()
+    args = parser().parse_args(argv)
+    return resume(args, started) if args.resume is not None else start(args, started)
+
+
+# -------------------------------------------------------------------------------- a new run
+
+
+def start(args: argparse.Namespace, started: float) -> int:
+    """Train a new run."""
+    plan = plan_from(args)
+    run = args.out_dir or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    refuse_used(run)
+    set_up_machine(plan.train)
+    with RunDirectory(run):
+        refuse_used(run)
+        prepared = session.open_corpus(plan)
+        plan = plan_from(args, prepared.tokenizer.vocab_size)
+        return train(
+            session.start(plan, prepared, run, deadline(plan.train, started), say), plan.train, started
+        )
+
+
+def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
+    """The run that the flags describe; until the corpus is read, with the vocabulary it should have."""
+    data = data_config(args)
+    wanted = given(args, ModelConfig)
+    if vocab_size is not None and wanted.get("vocab_size", vocab_size) != vocab_size:
+        raise ConfigError(f"--vocab-size {wanted['vocab_size']}: this corpus has pairs for {vocab_size} only")
+    preset = args.preset or DEFAULT_PRESET
+    model = ModelConfig.from_preset(
+        preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}
+    )
+    return Plan(model, train_config(args, model.n_params), data, preset)
+
+
+def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
+    """Training settings: what was typed, over the recipe for this size."""
+    values = recipe(n_params, getattr(args, "lr", None))
+    if hasattr(args, "max_time"):
+        values["max_steps"] = 0
+    return settings_from(args, TrainConfig, **values)
+
+
+def data_config(args: argparse.Namespace) -> DataConfig:
+    """The corpus that the flags name.  --vocab-size is another way to say --merges."""
+    values = given(args, DataConfig)
+    if args.files is not None:
+        values["data"] = tuple(name if name == SMALLTALK else os.path.abspath(name) for name in args.files)
+    if hasattr(args, "vocab_size"):
+        merges = args.vocab_size - NO_MERGES
+        if values.setdefault("merges", merges) != merges or merges < 0:
+            raise ConfigError(
+                f"--vocab-size {args.vocab_size} contradicts --merges {values['merges']}: a vocabulary has "
+                f"{NO_MERGES} bytes and markers beside the merges; give one of the two"
+            )
+    return DataConfig(**values)
+
+
+def refuse_used(run: Path) -> None:
+    """A run directory with checkpoints is not trained over."""
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run} is not a directory; choose another --out-dir")
+    if checkpoints(run):
+        raise ConfigError(
+            f"{run} already holds a run; go on with it (--resume {run}) or choose another --out-dir"
+        )
+
+
+# -------------------------------------------------------------------------------- a saved run
+
+
+def resume(args: argparse.Namespace, started: float) -> int:
+    """Go on with a run where its checkpoint left it."""
+    place = Path(args.resume) if args.resume else args.out_dir or newest_run()
+    run = run_of(place, args.out_dir)
+    with RunDirectory(run):
+        source = checkpoint.find_checkpoint(place)
+        old = Plan.from_dict(checkpoint.read_config(source))
+        plan = dataclasses.replace(old, train=session_config(args, old, place))
+        step = checkpoint.read_json(source / checkpoint.STATE).get("step", 0)
+        if step >= plan.train.max_steps:
+            say(
+                f"{run} is finished: {step:,} of {plan.train.max_steps:,} steps are done; "
+                f"to train on, give it more, such as --max-steps {2 * step}"
+            )
+            return 0
+        refuse_newer(run, step)
+        set_up_machine(plan.train)
+        say(f"going on from {source}")
+        if note := extension_note(step, old.train, plan.train):
+            say(note)
+        return train(session.resume(plan, source, run, say), plan.train, started, limited="max_time" in args)
+
+
+def run_of(place: Path, out_dir: Path | None) -> Path:
+    """The directory in which a resumed run goes on: its own, unless another one is named."""
+    if not place.is_dir():
+        raise CheckpointError(f"{place}: no such directory; expected a run (runs/NAME) or its checkpoint")
+    own = place.parent if checkpoint.is_checkpoint(place) else place
+    if out_dir is None or out_dir.resolve() == own.resolve():
+        return own
+    refuse_used(out_dir)
+    return out_dir
+
+
+def refuse_newer(run: Path, step: int) -> None:
+    """Going back to an older checkpoint in place would mix two histories."""
+    newer = [path.name for number, path in checkpoints(run) if number > step and is_valid(path)]
+    if newer:
+        raise ConfigError(
+            f"{run} already went on to {newer[0]}; resume that, or branch off with a new --out-dir"
+        )
+
+
+def is_valid(path: Path) -> bool:
+    """Whether a checkpoint passes verification."""
+    try:
+        checkpoint.verify(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainConfig:
+    """The run's own settings, with what one session may change.
+
+    Raises: ConfigError, naming every flag that contradicts the run.
+    """
+    wanted = given(args, TrainConfig)
+    fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
+    recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
+    fixed |= given(args, ModelConfig) | given(args, DataConfig)
+    if args.files is not None:
+        fixed["data"] = list(data_config(args).data)
+    if args.preset is not None:
+        fixed["preset"] = args.preset
+    clashes = [
+        f"{flag_name(name)} {value} (the run has {recorded[name]})"
+        for name, value in fixed.items()
+        if value != recorded[name]
+    ]
+    if clashes:
+        raise ConfigError(
+            f"{place} cannot be resumed with {', '.join(clashes)}; leave that out or start anew"
+        )
+    changes = {name: value for name, value in wanted.items() if name in SESSION_FIELDS}
+    return dataclasses.replace(old.train, **changes)
+
+
+# -------------------------------------------------------------------------------- both
+
+
+def train(work: Session, config: TrainConfig, started: float, limited: bool = True) -> int:
+    """Run the loop between a header and a summary."""
+    job, state, first_step = work.job, work.state, work.state.step
+    print(*report.header(work), sep="\n", flush=True)
+    job.sample = make_sample(work)
+    clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf)
+    fitting = time.monotonic()
+    with StopFlag() as stop, job.log:
+        try:
+            why = fit(job, state, stop, clock, work.saved_at)
+        finally:
+            job.progress.close()
+    print(*report.summary(work, why, fitting, first_step), sep="\n", flush=True)
+    return stop.exit_code
+
+
+def deadline(config: TrainConfig, started: float) -> float:
+    """The moment (`time.monotonic`) by which the command must have ended."""
+    return math.inf if config.time_limit_s is None else started + config.time_limit_s
+
+
+def set_up_machine(config: TrainConfig) -> None:
+    """Threads, and a warning if BLAS is held back."""
+    native.set_threads(config.n_threads)
+    if warning := native.warning():
+        say(f"warning: {warning}")
+
+
+def make_sample(work: Session) -> Callable[[], str] | None:
+    """What prints a sample during training."""
+    return None
+
+
+def say(text: str) -> None:
+    """A line for the person who started the command."""
+    checkpoint.to_stderr(text)
+
+
+if __name__ == "__main__":
+    run_command(main, (TokenizerError,))

@@ -1,0 +1,105 @@
+"""What a person reads before and after a run: facts counted or measured, and estimates that say so."""
+
+import resource
+import sys
+import time
+
+from microgpt.core import native
+from microgpt.model import ModelConfig
+
+from .checkpoint import WEIGHTS
+from .config import format_duration
+from .loop import FINISHED, STOPPED, tokens_per_step
+from .rundir import checkpoint_name
+from .session import Session
+from .storage import sha256_of
+
+# Floats kept per token and layer for the backward pass, in units of C: two norm inputs and outputs, q k v,
+# attention out, and the MLP's two wide arrays.
+KEPT_PER_LAYER = 2 + 2 + 3 + 1 + 2 * 4
+PROCESS_BYTES = 120e6  # interpreter, libraries, the packed corpus's pages in use
+
+
+def memory_estimate(model: ModelConfig, batch_size: int) -> float:
+    """Bytes that training takes at its peak: weights, gradients, two moments, activations, the process."""
+    n_tokens = batch_size * model.seq_len
+    kept = n_tokens * model.n_layer * KEPT_PER_LAYER * model.n_embd
+    passing = n_tokens * 12 * model.n_embd + 2 * min(n_tokens, 512) * model.vocab_size
+    return PROCESS_BYTES + 4 * (4 * model.n_params + kept + passing)
+
+
+def peak_memory() -> float:
+    """Most bytes that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else 1024 * peak)
+
+
+def header(session: Session) -> list[str]:
+    """Lines that say what is about to be trained, on what, and with what."""
+    job, state = session.job, session.state
+    config, model = job.config, job.model.config
+    train, val = session.prepared.train, session.prepared.val
+    machine = native.info()
+    epochs = (config.max_steps - state.step) * config.batch_size * config.grad_accum / job.batches.n_windows
+    return [
+        f"model    {job.model.params.flat.size:,} parameters: {model.n_layer} layers, "
+        f"{model.n_embd} channels, {model.n_head} heads, window {model.seq_len}, "
+        f"vocabulary {model.vocab_size}",
+        f"corpus   {train.n_documents:,} documents, {train.n_bytes:,} bytes, {train.n_tokens:,} tokens; "
+        f"held out {val.n_documents:,} documents, {val.n_tokens:,} tokens",
+        f"plan     {_steps(session)} of {tokens_per_step(job):,} tokens ({config.batch_size} windows"
+        + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
+        + f"), {epochs:.2g} epochs",
+        f"machine  {machine['threads']} threads, {machine['isa']}, BLAS core {machine['blas_core']}, "
+        f"{config.precision}; about {memory_estimate(model, config.batch_size) / 1e9:.2f} GB of memory",
+        f"run      {job.run}",
+    ]
+
+
+def _steps(session: Session) -> str:
+    step, total = session.state.step, session.job.config.max_steps
+    return f"{total - step:,} more steps, from {step:,} to {total:,}," if step else f"{total:,} steps"
+
+
+def summary(session: Session, why: str, started: float, first_step: int) -> list[str]:
+    """Lines that say what came out: how it ended, results, where the checkpoint is, what to do next."""
+    job, state = session.job, session.state
+    seconds = time.monotonic() - started
+    n_tokens = (state.step - first_step) * tokens_per_step(job)
+    checkpoint = job.run / checkpoint_name(state.step)
+    return [
+        f"{_ending(session, why)}: {state.step - first_step:,} steps, {n_tokens:,} tokens in "
+        f"{format_duration(seconds)}, all included ({n_tokens / seconds:,.0f} tok/s)",
+        *_results(session),
+        f"memory   at most {peak_memory() / 1e9:.2f} GB "
+        f"(estimated {memory_estimate(job.model.config, job.config.batch_size) / 1e9:.2f})",
+        f"saved    {checkpoint}  (weights sha256 {sha256_of(checkpoint / WEIGHTS)[:16]})",
+        f"next     {next_command(session, why)}",
+    ]
+
+
+def _ending(session: Session, why: str) -> str:
+    step, total = session.state.step, session.job.config.max_steps
+    if why == FINISHED:
+        return "finished"
+    return f"{'stopped' if why == STOPPED else 'time is up'} at step {step:,} of {total:,}"
+
+
+def _results(session: Session) -> list[str]:
+    metrics = session.state.metrics
+    lines = []
+    if "loss" in metrics:
+        lines.append(f"loss     {metrics['loss']:.4f} nats/token at the last step")
+    if "val_bpb" in metrics:
+        lines.append(
+            f"held out {metrics['val_loss']:.4f} nats/token, {metrics['val_bpb']:.4f} bits per byte "
+            f"(step {metrics['val_step']:,})"
+        )
+    return lines
+
+
+def next_command(session: Session, why: str) -> str:
+    """What to type now."""
+    if why == FINISHED:
+        return f"python -m microgpt.chat {session.job.run}"
+    return f"python -m microgpt.train --resume {session.job.run}"
