@@ -1,0 +1,154 @@
+"""Marking answers: the right key as a whole word, and no other candidate beside it.
+
+Each function makes a check, `check(answer) -> bool`.  Checks look at keys, not at phrasing, so that a model
+is not punished for its own wording; naming several candidates at once is always wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from microgpt.corpus.smalltalk.draw import listed
+
+Check = Callable[[str], bool]
+
+WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+SPELLED = r"\b[A-Za-z](?:-[A-Za-z])+\b"
+# Words that an answer may begin with in capitals without naming anybody.
+NOT_NAMES = frozenset(
+    listed(
+        "A An The I It Is You Your My His Her He She They Their This That These There Then Here Yes No Not "
+        "Now So Well And But Oh Okay Ok Sure Sorry Of Course Please Thank Thanks Welcome Hello Hi Hey Good "
+        "Goodbye Bye See Nice Morning Afternoon Evening Night Later Soon Tomorrow Name Remember In At On To "
+        "What Who Nobody Only Still"
+    )
+)
+
+
+def words(text: str) -> list[str]:
+    """The words and numbers of a text, in lower case."""
+    return WORD.findall(text.lower())
+
+
+def _padded(text: str) -> str:
+    return f" {' '.join(words(text))} "
+
+
+def says(right: str | Sequence[str], wrong: Iterable[str] = ()) -> Check:
+    """Every phrase of `right` occurs as whole words, none of `wrong` does."""
+    needed = [_padded(phrase) for phrase in ([right] if isinstance(right, str) else right)]
+    refused = [phrase for phrase in map(_padded, wrong) if phrase not in needed]
+
+    def check(answer: str) -> bool:
+        text = _padded(answer)
+        return all(phrase in text for phrase in needed) and not any(phrase in text for phrase in refused)
+
+    return check
+
+
+def names_only(name: str, *, right: Sequence[str] = ()) -> Check:
+    """The answer names this one person or animal and nobody else, and says every phrase of `right`."""
+    says_rest = says(right)
+
+    def check(answer: str) -> bool:
+        named = set(re.findall(r"\b[A-Z][a-z]+\b", answer)) - NOT_NAMES
+        return named == {name} and says_rest(answer)
+
+    return check
+
+
+def begins(first: str, right: Sequence[str] = (), wrong: Iterable[str] = ()) -> Check:
+    """The first word is `first` (yes or no), and `says(right, wrong)` holds."""
+    says_rest = says(right, wrong)
+
+    def check(answer: str) -> bool:
+        return words(answer)[:1] == [first] and says_rest(answer)
+
+    return check
+
+
+def number_is(right: int, operands: Sequence[int] = ()) -> Check:
+    """The last number is the right one; before it only the operands may stand."""
+    allowed = {right, *operands}
+
+    def check(answer: str) -> bool:
+        numbers = [int(digits) for digits in re.findall(r"\d+", answer)]
+        return bool(numbers) and numbers[-1] == right and allowed.issuperset(numbers)
+
+    return check
+
+
+def sequence_is(right: Sequence[str]) -> Check:
+    """The answer is exactly this sequence of words or numbers."""
+
+    def check(answer: str) -> bool:
+        return words(answer) == [item.lower() for item in right]
+
+    return check
+
+
+def spells(word: str) -> Check:
+    """The letters of the word stand in the answer one by one, once."""
+    letters = [letter.upper() for letter in word]
+
+    def check(answer: str) -> bool:
+        runs = re.findall(r"\b[A-Za-z](?:[-\s,.]+[A-Za-z]\b)+", answer)
+        return len(runs) == 1 and re.findall("[A-Z]", runs[0].upper()) == letters
+
+    return check
+
+
+def spelled_in(answer: str) -> set[str]:
+    """The words that are spelled with hyphens in the answer, in capitals."""
+    return {run.replace("-", "").upper() for run in re.findall(SPELLED, answer)}
+
+
+def letter_is(right: str, word: str) -> Check:
+    """The only single letter is the right one; the word, and no other, may be spelled beside it."""
+
+    def check(answer: str) -> bool:
+        if spelled_in(answer) - {word.upper()}:
+            return False
+        rest = re.sub(SPELLED + r"|\bI (?=[a-z])", " ", answer)  # also "I think"
+        letters = re.findall(r"\b[B-Zb-z]\b|\bA\b(?=\W*$)", rest)
+        return [letter.upper() for letter in letters] == [right.upper()]
+
+    return check
+
+
+def letters_are(n: int, word: str) -> Check:
+    """The number of letters is right; the word, and no other, may be spelled beside it."""
+    number = number_is(n)
+    return lambda answer: number(answer) and not spelled_in(answer) - {word.upper()}
+
+
+def is_one_word(right: str) -> Check:
+    """Nothing but the right word."""
+    return sequence_is([right])
+
+
+def is_twice(right: str) -> Check:
+    """The same words said twice, with the right one among them."""
+    key = _padded(right)
+
+    def check(answer: str) -> bool:
+        said = words(answer)
+        half = said[: len(said) // 2]
+        return len(said) == 2 * len(half) and half == said[len(half) :] and key in f" {' '.join(half)} "
+
+    return check
+
+
+def is_capitals(right: str, rest: Check) -> Check:
+    """All letters are capitals, and `rest` holds."""
+
+    def check(answer: str) -> bool:
+        return answer == answer.upper() and right.upper() in answer and rest(answer)
+
+    return check
+
+
+def both(first: Check, second: Check) -> Check:
+    """Both checks hold."""
+    return lambda answer: first(answer) and second(answer)

@@ -1,0 +1,97 @@
+"""The families with their weights, and the two ways to use them: endless dialogues, and an exam."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+from microgpt.corpus.chat import Message
+from microgpt.corpus.smalltalk import (
+    arithmetic,
+    capitals,
+    corrections,
+    feelings,
+    greetings,
+    instructions,
+    memory,
+    opposites,
+    order,
+    persona,
+    spelling,
+    stories,
+    things,
+    two_facts,
+)
+from microgpt.corpus.smalltalk.draw import Draw
+from microgpt.corpus.smalltalk.facts import dialogue_of
+from microgpt.corpus.smalltalk.turns import Question, Turn, to_messages, to_question
+
+Maker = Callable[[Draw], list[Turn]]
+
+# family -> (how its dialogues are made, its share of the dialogues).  Harder families get more practice;
+# single questions are practised as distractions in the others too.
+TABLE: dict[str, tuple[Maker, int]] = {
+    greetings.FAMILY: (greetings.dialogue, 5),
+    memory.FAMILY: (memory.dialogue, 12),
+    corrections.FAMILY: (corrections.dialogue, 10),
+    two_facts.FAMILY: (two_facts.dialogue, 15),
+    persona.FAMILY: (dialogue_of(persona.ask), 4),
+    arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 10),
+    order.FAMILY: (dialogue_of(order.ask), 5),
+    opposites.FAMILY: (dialogue_of(opposites.ask), 4),
+    things.FAMILY: (dialogue_of(things.ask), 5),
+    capitals.FAMILY: (dialogue_of(capitals.ask), 4),
+    spelling.FAMILY: (dialogue_of(spelling.ask), 6),
+    instructions.FAMILY: (instructions.dialogue, 9),
+    feelings.FAMILY: (feelings.dialogue, 6),
+    stories.FAMILY: (stories.dialogue, 14),
+}
+FAMILIES = tuple(TABLE)
+WEIGHTS = tuple((maker, weight) for maker, weight in TABLE.values())
+
+
+def turns_of(seed: int, index: int, held_out: bool = False) -> list[Turn]:
+    """Dialogue number `index`, a pure function of its arguments."""
+    draw = Draw(f"smalltalk {seed} {index} {held_out}", held_out)
+    return draw.weighted(WEIGHTS)(draw)
+
+
+def generate(n_bytes: int, seed: int = 0, held_out: bool = False) -> Iterator[list[Message]]:
+    """Make dialogues until their messages hold `n_bytes` bytes of text.
+
+    held_out: make them of the content that training dialogues never hold.
+    """
+    index = made = 0
+    while made < n_bytes:
+        messages = to_messages(turns_of(seed, index, held_out))
+        yield messages
+        made += sum(len(message.content.encode()) for message in messages)
+        index += 1
+
+
+def exam_of(family: str, n: int, seed: int = 0) -> list[Question]:
+    """`n` different questions of one family, made of held-out content."""
+    questions: dict[tuple[Message, ...], Question] = {}
+    index = 0
+    while len(questions) < n:
+        draw = Draw(f"exam {family} {seed} {index}", held_out=True)
+        turns = TABLE[family][0](draw)
+        at = draw.pick([i for i, turn in enumerate(turns) if turn.family == family and turn.check])
+        question = to_question(turns, at)
+        questions.setdefault(tuple(question.messages), question)
+        index += 1
+    return list(questions.values())
+
+
+def exam(n_per_family: int, seed: int = 0) -> list[Question]:
+    """`n_per_family` questions of every family, none of whose content occurs in training."""
+    return [question for family in FAMILIES for question in exam_of(family, n_per_family, seed)]
+
+
+def sample_text(n: int, seed: int = 0, held_out: bool = False) -> str:
+    """The first `n` dialogues as JSON Lines in the `messages` format."""
+    lines = []
+    for index in range(n):
+        messages = to_messages(turns_of(seed, index, held_out))
+        lines.append(json.dumps({"messages": [message._asdict() for message in messages]}) + "\n")
+    return "".join(lines)

@@ -1,0 +1,288 @@
+"""The embedded corpus: same bytes everywhere, held-out content kept apart, and an exam that marks fairly."""
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+import pytest
+
+from microgpt.corpus.smalltalk import (
+    FAMILIES,
+    arithmetic,
+    capitals,
+    checks,
+    exam,
+    generate,
+    names,
+    opposites,
+    order,
+    sample_text,
+    spelling,
+    things,
+)
+from microgpt.corpus.smalltalk.dialogues import exam_of, turns_of
+from microgpt.corpus.smalltalk.draw import Draw, is_held_out
+
+MEGABYTE = 1_000_000
+# Of the first megabyte of seed 0, in the form of `_canonical`.
+GOLDEN_SHA256 = "b34fa55a0e0c315a8f1fdc92626c02aebe9a1719d6765ac0dba734e1dfdc883d"
+N_DIALOGUES = 6000
+N_QUESTIONS = 40
+
+
+def _canonical(dialogues):
+    return "".join(json.dumps(dialogue, ensure_ascii=True) + "\n" for dialogue in dialogues).encode()
+
+
+@lru_cache
+def _training_turns():
+    return [turn for index in range(N_DIALOGUES) for turn in turns_of(0, index)]
+
+
+@lru_cache
+def _exam():
+    return exam(N_QUESTIONS, seed=3)
+
+
+def _questions(family):
+    return [question for question in _exam() if question.family == family]
+
+
+def test_first_megabyte_is_golden():
+    assert hashlib.sha256(_canonical(generate(MEGABYTE))).hexdigest() == GOLDEN_SHA256
+
+
+def test_seed_and_side_matter_and_nothing_else():
+    first, again = _canonical(generate(20_000)), _canonical(generate(20_000))
+    assert first == again
+    assert first != _canonical(generate(20_000, seed=1))
+    assert first != _canonical(generate(20_000, held_out=True))
+    assert _canonical(generate(40_000)).startswith(first)
+
+
+def test_volume():
+    sizes = [sum(len(message.content.encode()) for message in dialogue) for dialogue in generate(MEGABYTE)]
+    assert MEGABYTE <= sum(sizes) < MEGABYTE + max(sizes)
+
+
+def test_dialogues_are_well_formed():
+    lengths = []
+    for dialogue in generate(MEGABYTE):
+        assert [message.role for message in dialogue] == ["user", "assistant"] * (len(dialogue) // 2)
+        assert all(
+            message.content.isascii() and message.content.strip() == message.content for message in dialogue
+        )
+        assert not any(
+            re.search(r"[{}]|  |\ba [aeiou]\w|\ban [^aeiou]", message.content) for message in dialogue
+        )
+        lengths.append(len(dialogue) // 2)
+    assert min(lengths) >= 2 and max(lengths) <= 12
+    assert 3 <= sum(lengths) / len(lengths) <= 5
+
+
+def test_every_family_is_practised():
+    seen = {turn.family for turn in _training_turns()}
+    assert set(FAMILIES) <= seen
+    assert len(FAMILIES) >= 12
+
+
+def test_dialogues_vary():
+    turns = _training_turns()
+    assert len({turn.user for turn in turns}) > len(turns) / 3
+
+
+# Held out
+
+
+def test_exam_keys_never_occur_in_training():
+    trained = {turn.key for turn in _training_turns() if turn.key}
+    asked = {question.key for question in _exam()}
+    assert asked and not asked & trained
+    held_out = {
+        turn.key for index in range(N_DIALOGUES) for turn in turns_of(0, index, held_out=True) if turn.key
+    }
+    assert not held_out & trained
+
+
+def test_held_out_names_never_occur_in_training():
+    """Looked for in the text itself, as any capitalised word."""
+    words = {
+        word
+        for turn in _training_turns()
+        for word in re.findall(r"\b[A-Z][a-z]+\b", turn.user + " " + turn.reply)
+    }
+    held_out = {names.person(Draw(f"name {i}", held_out=True)) for i in range(4000)}
+    assert len(held_out) > 300
+    assert not words & held_out
+    assert all(is_held_out(f"name|{name}") for name in held_out)
+
+
+def test_held_out_questions_about_facts_never_occur_in_training():
+    """Looked for as text: the single questions of the exam are new word for word."""
+    trained = {turn.user for turn in _training_turns()}
+    for family in ("arithmetic", "capitals", "opposites", "order", "persona", "things"):
+        for question in _questions(family):
+            assert question.messages[-1].content not in trained
+
+
+def test_held_out_sums_never_occur_in_training_but_their_sisters_do():
+    said = {match for turn in _training_turns() for match in re.findall(r"\d+ [-+] \d+ = \d+", turn.reply)}
+    for a, op, b in arithmetic.HELD_OUT:
+        result = a + b if op == "+" else a - b
+        assert f"{a} {op} {b} = {result}" not in said
+        big, parts = (result, (a, b)) if op == "+" else (a, (b, result))
+        group = {
+            (parts[0], "+", parts[1]),
+            (parts[1], "+", parts[0]),
+            (big, "-", parts[0]),
+            (big, "-", parts[1]),
+        }
+        assert len(group & set(arithmetic.HELD_OUT)) == 1
+
+
+def test_held_out_letter_questions_are_new_but_every_word_is_spelled():
+    asked = {turn.key for turn in _training_turns()}
+    for word, task in spelling.HELD_OUT:
+        assert f"{task} letter of {word}" not in asked
+    said = " ".join(turn.reply for turn in _training_turns() if turn.key.startswith("spell "))
+    assert all(spelling.spelled(word) in said for word in spelling.WORDS)
+
+
+def test_every_fact_is_trained():
+    """What cannot be worked out is told in training, in other wordings than the exam's."""
+    said = " ".join(turn.reply for turn in _training_turns())
+    for country, city in capitals.CAPITALS.items():
+        assert (
+            f"The capital of {country} is {city}." in said and f"{city} is the capital of {country}." in said
+        )
+    for word, opposite in opposites.OPPOSITE.items():
+        assert f"he opposite of {word} is {opposite}." in said
+    for thing, colour in things.COLOUR_OF.items():
+        assert f"{thing[1:]} is {colour}." in said
+
+
+# True answers
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_reply_passes_its_own_check(held_out):
+    for index in range(1500):
+        for turn in turns_of(7, index, held_out):
+            assert turn.check is None or turn.check(turn.reply), turn
+
+
+def test_sums_counts_and_spellings_are_true():
+    for turn in _training_turns():
+        for a, op, b, result in re.findall(r"(\d+) ([-+]) (\d+) = (\d+)", turn.reply):
+            assert int(result) == (int(a) + int(b) if op == "+" else int(a) - int(b))
+            assert max(int(a), int(b), int(result)) <= 20
+        if match := re.search(r"[Cc]ount .*from (\d+) to (\d+)", turn.user):
+            said = [int(number) for number in re.findall(r"\d+", turn.reply)]
+            assert (said[0], said[-1]) == tuple(map(int, match.groups()))
+            assert {abs(b - a) for a, b in pairwise(said)} == {1}
+        if match := re.search(r"\b(?:S|s)pell (?:the word )?(\w+)[.?]", turn.user):
+            assert match[1].upper() == re.sub(r"[^A-Z]|^You", "", turn.reply)
+
+
+def test_order_of_days_and_months_is_true():
+    for items in (order.DAYS, order.MONTHS):
+        for i, item in enumerate(items):
+            after = order.neighbour_of(Draw("x"), "day" if items is order.DAYS else "month", item, "after")
+            assert after.short == items[(i + 1) % len(items)]
+
+
+# Marking
+
+
+def test_exam_has_n_different_questions_of_each_family():
+    asked = _exam()
+    assert [question.family for question in asked] == [
+        family for family in FAMILIES for _ in range(N_QUESTIONS)
+    ]
+    assert len({tuple(question.messages) for question in asked}) == len(asked)
+    assert _exam() != exam(N_QUESTIONS, seed=4)
+
+
+def test_question_ends_with_the_user():
+    for question in _exam():
+        roles = [message.role for message in question.messages]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_expected_answer_is_accepted(family):
+    for question in _questions(family):
+        assert question.is_correct(question.expected), question
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_silence_echo_and_noise_are_rejected(family):
+    for question in _questions(family):
+        said = " ".join(message.content for message in question.messages)
+        for wrong in (
+            "", " ", ".",
+            question.messages[-1].content,
+            said,
+            "I do not know.", "Okay.", "the the the",
+        ):
+            assert not question.is_correct(wrong), (question, wrong)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_answers_at_once_are_rejected(family):
+    expected = sorted({question.expected for question in _questions(family)})
+    for question in _questions(family):
+        assert not question.is_correct(" ".join(expected)), question
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_to_other_questions_are_rejected(family):
+    """A few agree by chance (two questions about the same city, two times No); most must not."""
+    questions = _questions(family)
+    verdicts = [
+        question.is_correct(other.expected)
+        for question in questions
+        for other in questions
+        if question.expected != other.expected
+    ]
+    assert sum(verdicts) <= 0.04 * len(verdicts)
+
+
+def test_checks():
+    assert checks.says("cold", ["hot", "warm"])("It is COLD!")
+    assert not checks.says("cold", ["warm"])("cold or warm")
+    assert not checks.says("cold")("colder")
+    assert checks.names_only("Mara")("Your name is Mara.")
+    assert not checks.names_only("Mara")("Your name is Mara or Tolo.")
+    assert not checks.names_only("Mara")("Your name is Maralo.")
+    assert checks.number_is(12, (7, 5))("7 + 5 = 12.")
+    assert not checks.number_is(12, (7, 5))("7 + 5 = 12 or 13.")
+    assert not checks.number_is(12, (7, 5))("It is 12, no, 7.")
+    assert checks.spells("cat")("You spell it C-A-T.") and checks.spells("cat")("c a t")
+    assert not checks.spells("cat")("C-A-T-S") and not checks.spells("cat")("cat")
+    assert checks.letter_is("A", "ant")("A-N-T starts with A.") and checks.letter_is("C", "cat")("It is c.")
+    assert not checks.letter_is("C", "cat")("C-A-T starts with A.") and not checks.letter_is("C", "cat")(
+        "C or A."
+    )
+    assert checks.is_one_word("Paris")("Paris.") and not checks.is_one_word("Paris")("It is Paris.")
+    assert checks.is_twice("Paris")("Paris. Paris.") and not checks.is_twice("Paris")("Paris.")
+    assert not checks.is_twice("Paris")("Paris. Rome.")
+
+
+def test_standing_instructions_are_checked_to_the_letter():
+    for question in exam_of("instructions", 60, seed=9):
+        plain = question.expected.split(",")[0].split(".")[0].capitalize() + "."
+        obeyed = question.key.startswith("one word") or (
+            question.key.startswith("capitals") and plain[0].isdigit()
+        )
+        assert question.is_correct(plain) == obeyed, (question, plain)
+
+
+def test_sample_is_jsonl_of_the_first_dialogues():
+    lines = sample_text(3).splitlines()
+    dialogues = [dialogue for dialogue, _ in zip(generate(10_000), range(3), strict=False)]
+    assert [json.loads(line)["messages"] for line in lines] == [
+        [message._asdict() for message in dialogue] for dialogue in dialogues
+    ]
