@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import ConfigError, NativeError, ShapeError
+from microgpt.common.errors import ConfigError, NativeError, ShapeError
 
 LEVELS = ("baseline", "avx2", "avx512")
 NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave half of an AVX-512 core idle

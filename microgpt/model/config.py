@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ..common.errors import ConfigError
-from ..common.flags import REQUIRED, setting
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import REQUIRED, setting
 
 # Fields of later variants, with the values that are built.
 BUILT = {"norm": ("rmsnorm",), "mlp": ("gelu",), "attention": ("full",)}

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import ShapeError
-from ..core import ops
+from microgpt.common.errors import ShapeError
+from microgpt.core import ops
 from .config import ModelConfig
 from .layers import MLP, Attention, Branch, Cache, Pass, Saved
 from .parameters import Arena, table

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..core import ops, random
+from microgpt.core import ops, random
 from .parameters import Arena
 
 Saved = Any

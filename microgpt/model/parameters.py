@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import random
+from microgpt.core import random
 from .config import ModelConfig
 
 
@@ -82,7 +82,7 @@ class Arena(Mapping[str, np.ndarray]):
         return Arena(self.parameters, self.flat.dtype)
 
     def init(self, seed: int) -> None:
-        """Fill with initial values: normal, of each tensor's own deviation; a pure function of (seed, name)."""
+        """Fill with initial values: normal, of each tensor's deviation; a pure function of (seed, name)."""
         for p in self.parameters:
             key = random.key(seed, "init/" + p.name)
             self[p.name][:] = random.normal(key, p.size).reshape(p.shape) * p.init_std if p.init_std else 1

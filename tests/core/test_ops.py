@@ -34,7 +34,7 @@ def run(case, inputs, dy):
 
 
 def assert_close(got, truth, eps_multiple, name):
-    """Errors are relative to the largest entry: sums cancel, so small entries carry the error of large terms."""
+    """Errors are relative to the largest entry: small sums carry the error of their large terms."""
     scale = max(np.abs(truth).max(), 1e-30)
     error = np.abs(got.astype(np.float64) - truth).max() / scale
     assert error <= eps_multiple * np.finfo(np.float32).eps, f"{name}: relative error {error:.2e}"

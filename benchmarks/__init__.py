@@ -1,0 +1,1 @@
+"""Benchmarks.  LOG.md keeps every attempt with its number."""
