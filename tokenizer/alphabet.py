@@ -1,8 +1,8 @@
 """The byte alphabet of GPT-2, and the order of ties that follows from it.
 
-In a `tokenizer.json` every byte is written as one printable character: the bytes 33-126, 161-172 and 174-255 as
-the code point of the same number, the other 68 in ascending order as U+0100, U+0101, ...: a space is U+0120, a
-newline U+010A.
+In a `tokenizer.json` every byte is written as one printable character: the bytes 33-126, 161-172 and
+174-255 as the code point of the same number, the other 68 in ascending order as U+0100, U+0101, ...: a space
+is U+0120, a newline U+010A.
 
 Ties.  Training merges the pair with the highest count, and among equals the smallest pair, compared by
 `tie_rank` of its left and then of its right token.  A merged token ranks by its id; a byte ranks by its

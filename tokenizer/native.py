@@ -29,7 +29,7 @@ def _check(status: int) -> int:
     if status == lib.BPE_NO_MEMORY:
         raise MemoryError("tokenizer: not enough memory")
     if status == lib.BPE_TOO_LARGE:
-        raise TokenizerError("a run of 2 GiB without a break, or more than 4 GiB of distinct chunks: too large")
+        raise TokenizerError("too large: a run of 2 GiB without a break, or 4 GiB of distinct chunks")
     if status == lib.BPE_BAD_MERGES:
         raise TokenizerError("merges: a pair uses an id not yet defined, or occurs twice")
     return status
@@ -59,7 +59,7 @@ def split(text: Buffer) -> list[int]:
 
 
 def safe_cut(text: Buffer, at: int) -> int:
-    """Where a text can be cut without changing a chunk: near `at`, before if possible; len(text) if nowhere."""
+    """Where to cut a text without changing a chunk: near `at`, before if possible; len(text) if nowhere."""
     return int(lib.bpe_safe_cut(_bytes_of(text), len(text), at))
 
 
@@ -126,6 +126,6 @@ class Encoder:
         except Empty:
             cache = _handle(lib.bpe_cache_new(), lib.bpe_cache_free)
         n = lib.bpe_encode(self.handle, cache, _numbers(ids, "int32_t"), _numbers(n_ids, "int64_t"),
-                           _bytes_of(text), ffi.new("int64_t[]", lengths), len(lengths))  # fmt: skip
+                           _bytes_of(text), ffi.new("int64_t[]", lengths), len(lengths))
         self.caches.put(cache)
         return ids[: _check(n)].copy(), n_ids

@@ -1,0 +1,140 @@
+"""The tokenizer alone, on files.
+
+    python -m tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
+    python -m tokenizer encode FILE --tokenizer tokenizer.json                prints ids
+    python -m tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
+    python -m tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from tqdm import tqdm
+
+from tokenizer import SPECIALS, Tokenizer, TokenizerError, read_pieces, train
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a mistake of the user ends in one line and exit code 2."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.command(args)
+        sys.stdout.flush()
+    except TokenizerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser("python -m tokenizer", description="Byte-level BPE on files.")
+    commands = parser.add_subparsers(required=True, metavar="train|encode|decode|show")
+
+    p = commands.add_parser("train", help="learn merges from text files", formatter_class=formatter)
+    p.set_defaults(command=_train)
+    p.add_argument("files", nargs="+", metavar="FILE", help="text, each file one document")
+    p.add_argument("--merges", type=int, default=4000, help="how many merges to learn")
+    p.add_argument("--out", default="tokenizer.json", metavar="FILE", help="where to write")
+    p.add_argument("--tiktoken", metavar="FILE", help="write a rank file for tiktoken as well")
+    p.add_argument("--specials", nargs="*", default=list(SPECIALS), metavar="NAME", help="special tokens")
+    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads that read and count")
+
+    for command, text, what in ((_encode, "text to ids", "text"), (_decode, "ids to text", "ids")):
+        p = commands.add_parser(command.__name__[1:], help=text, formatter_class=formatter)
+        p.set_defaults(command=command)
+        p.add_argument("file", nargs="?", default="-", metavar="FILE", help=f"{what}; - for standard input")
+        p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help="the tokenizer")
+
+    p = commands.add_parser("show", help="list the tokens, or cut a text", formatter_class=formatter)
+    p.set_defaults(command=_show)
+    p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help="the tokenizer")
+    p.add_argument("--text", help="show how this text is cut, rather than all tokens")
+    return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+    """Learn, save, and say what came out."""
+    # The pieces of a file are counted as the file would be: see pieces.py.
+    documents = (piece for path in args.files for piece in read_pieces(path))
+    with Bars() as bars:
+        tokenizer = train(documents, args.merges, args.specials, args.threads, bars.show)
+    tokenizer.save(args.out)
+    if args.tiktoken:
+        tokenizer.save_tiktoken(args.tiktoken)
+    print(f"{args.out}: {_summary(tokenizer)}")
+    if len(tokenizer.merges) < args.merges:
+        print(f"{args.merges} merges were asked for; the text holds no more pairs", file=sys.stderr)
+
+
+class Bars(ExitStack):
+    """A progress bar for each stage of training, on a terminal only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages: dict[str, tqdm] = {}
+
+    def show(self, stage: str, done: int, total: int | None) -> None:
+        """Draw how far a stage has come; the `Progress` of `train`."""
+        if stage not in self.stages:
+            unit = "B" if stage == "count" else " merges"
+            bar = tqdm(desc=stage, total=total, unit=unit, unit_scale=stage == "count", disable=None)
+            self.stages[stage] = self.enter_context(bar)
+        self.stages[stage].update(done - self.stages[stage].n)
+
+
+def _summary(tokenizer: Tokenizer) -> str:
+    """What is in a tokenizer, in a line."""
+    return (f"vocabulary {tokenizer.vocab_size}: 256 bytes, {len(tokenizer.merges)} merges, "
+            f"{len(tokenizer.specials)} specials; sha256 {tokenizer.sha256}")
+
+
+def _read(path: str) -> Iterator[bytes]:
+    """The pieces of a file, or standard input whole."""
+    if path == "-":
+        yield sys.stdin.buffer.read()
+    else:
+        yield from read_pieces(path)
+
+
+def _encode(args: argparse.Namespace) -> None:
+    """Print the ids of a text, a line per piece."""
+    tokenizer = Tokenizer.load(args.tokenizer)
+    for piece in _read(args.file):
+        print(*tokenizer.encode(piece).tolist())
+
+
+def _decode(args: argparse.Namespace) -> None:
+    """Print the text of ids."""
+    tokenizer = Tokenizer.load(args.tokenizer)
+    for piece in _read(args.file):
+        try:
+            ids = [int(word) for word in piece.split()]
+        except ValueError as error:
+            raise TokenizerError(f"{args.file}: expected ids, numbers between spaces: {error}") from None
+        sys.stdout.buffer.write(tokenizer.decode(ids, show_specials=True))
+
+
+def _show(args: argparse.Namespace) -> None:
+    """Print all tokens, or those of one text."""
+    tokenizer = Tokenizer.load(args.tokenizer)
+    print(_summary(tokenizer))
+    ids = range(tokenizer.vocab_size) if args.text is None else tokenizer.encode(args.text).tolist()
+    names = [repr(word)[1:] for word in tokenizer.token_bytes]
+    names[256 + len(tokenizer.merges) :] = tokenizer.specials
+    made = dict(enumerate((f"= {names[a]} + {names[b]}" for a, b in tokenizer.merges), 256))
+    for i in ids:
+        print(f"{i:7d}  {names[i]:24} {made.get(i, '')}".rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

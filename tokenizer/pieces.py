@@ -1,0 +1,93 @@
+"""Long texts in pieces, short ones in blocks: units of work of about a megabyte.
+
+A text may be cut before white space that follows something else without changing any chunk
+(csrc/bpe_split.c), so training on the pieces of a text, or encoding them one by one, is the same as doing so
+with the whole.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from mmap import mmap
+from pathlib import Path
+from typing import TypeVar
+
+from tokenizer.errors import TokenizerError
+from tokenizer.native import Buffer, safe_cut
+
+Text = str | bytes | bytearray | memoryview | mmap
+
+BLOCK_BYTES = 1 << 20
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def as_bytes(text: Text) -> Buffer:
+    """The bytes of a text.  Lone surrogates of a str become their three bytes, which are invalid UTF-8."""
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogatepass")
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, bytearray | memoryview | mmap) and memoryview(text).c_contiguous:
+        return memoryview(text).cast("B")
+    raise TokenizerError(f"a text must be str or bytes, not {type(text).__name__}")
+
+
+def pieces(data: Buffer) -> Iterator[Buffer]:
+    """Cut a text into pieces of about BLOCK_BYTES, without copying."""
+    rest = memoryview(data)
+    while len(rest) > BLOCK_BYTES:
+        cut = safe_cut(rest, BLOCK_BYTES)
+        yield rest[:cut]
+        rest = rest[cut:]
+    yield rest
+
+
+def read_pieces(path: str | Path) -> Iterator[bytes]:
+    """The pieces of a file, read as they are asked for."""
+    try:
+        with open(path, "rb") as file:
+            rest = b""
+            while new := file.read(max(BLOCK_BYTES, len(rest))):
+                data = rest + new
+                cut = safe_cut(data, len(data) - 1)
+                if cut == len(data):  # nowhere yet: read on, twice as far
+                    rest = data
+                    continue
+                yield data[:cut]
+                rest = data[cut:]
+            yield rest
+    except OSError as error:
+        raise TokenizerError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def blocks(texts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
+    """Group texts in order into lists of about BLOCK_BYTES; a longer text is a list of its own."""
+    block: list[Buffer] = []
+    size = 0
+    for text in texts:
+        if block and size + len(text) > BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+        block.append(text)
+        size += len(text)
+    if block:
+        yield block
+
+
+def map_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`map` over threads, results in order, with only a few items taken in advance."""
+    if threads < 1:
+        raise TokenizerError(f"threads must be at least 1, got {threads}")
+    if threads == 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
