@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ShapeError
+
 from . import memory, native, reference
 from .memory import empty, empty_like
 from .native import arg, out

@@ -7,6 +7,7 @@ import numpy as np
 
 from microgpt.common.errors import ShapeError
 from microgpt.core import ops
+
 from .config import ModelConfig
 from .layers import MLP, Attention, Branch, Cache, Pass, Saved
 from .parameters import Arena, table

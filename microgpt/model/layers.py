@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from microgpt.core import ops, random
+
 from .parameters import Arena
 
 Saved = Any

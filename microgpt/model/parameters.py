@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.core import random
+
 from .config import ModelConfig
 
 
