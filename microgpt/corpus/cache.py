@@ -1,67 +1,62 @@
-"""Folders that appear complete or not at all: built beside their place under another name, then renamed."""
+"""Folders that appear complete or not at all: filled under another name beside their place, then renamed."""
 
-import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from microgpt.common.errors import DataError
 
-_PREFIX, _LOCK = ".building-", ".lock"
+_BUILDING, _LOCK = ".microgpt-building-", ".microgpt-lock"
 
 
-@contextmanager
-def building(directory: Path) -> Iterator[Path]:
-    """A fresh folder that takes the place of `directory` when the block ends without an error.
+def make_folder(directory: Path, is_done: Callable[[], bool], fill: Callable[[Path], None]) -> None:
+    """Have `fill` make the files of `directory` unless they are there already.
 
-    All files in it are on the disk before the rename; a crash at any moment leaves the old folder, the new
-    one, or none, never a mix.  Folders left by processes that died are removed.
+    The files are on the disk before the folder gets its name; a crash at any moment leaves the old folder, the
+    new one or none, never a mix.  Of several processes one works and the others wait and find it done.
+
+    Args:     is_done: whether the folder is there and sound.
+              fill: writes the files into the folder it is given.
+    Raises:   DataError: nothing can be written there.
     """
+    if is_done():
+        return
     parent = directory.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(parent)
-        temporary = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        with open(temporary / _LOCK, "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield temporary
-                _settle(temporary)
-                _put_in_place(temporary, directory)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-        _sync(parent)
+        with _alone(parent):
+            if not is_done():
+                _build(directory, fill)
     except OSError as error:
         raise DataError(
-            f"{directory}: cannot write the prepared corpus ({error.strerror}); "
+            f"{directory}: cannot write the prepared corpus ({error.strerror or error}); "
             "free some space, or choose another place with MICROGPT_DATA_DIR"
         ) from error
 
 
-def _settle(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk, and the folder itself."""
-    (folder / _LOCK).unlink()
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
-
-
-def _put_in_place(temporary: Path, directory: Path) -> None:
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=directory.parent))
-        os.replace(directory, old)
+def _build(directory: Path, fill: Callable[[Path], None]) -> None:
+    for stale in directory.parent.glob(_BUILDING + "*"):  # of killed processes: we hold the lock
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary = directory.parent / (_BUILDING + directory.name)
+    temporary.mkdir()
+    try:
+        fill(temporary)
+        for path in [*temporary.iterdir(), temporary]:
+            _sync(path)
+        if directory.exists():
+            shutil.rmtree(directory)
         os.replace(temporary, directory)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(directory.parent)
 
 
 def _sync(path: Path) -> None:
+    """Wait until the disk has a file or a folder's entries."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -69,9 +64,32 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _remove_stale(parent: Path) -> None:
-    """Remove what dead processes left: a folder being built holds a lock as long as its process lives."""
-    for folder in parent.glob(_PREFIX + "*"):
-        with contextlib.suppress(OSError), open(folder / _LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; it ends with its process, however that ends."""
+    path = folder / _LOCK
+    while True:
+        with open(path, "wb") as lock:
+            _wait_for(lock.fileno(), folder)
+            if not _is_still(path, lock.fileno()):
+                continue  # the holder before us has removed this file: only a file with a name can be shared
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _wait_for(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"waiting for another process that prepares a corpus in {folder}", file=sys.stderr)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -64,7 +64,10 @@ class Corpus:
             raise DataError("a corpus file changed while it was read; run again when it is complete")
 
     def _stamp(self) -> list[tuple[int, int]]:
-        return [(info.st_size, info.st_mtime_ns) for info in map(os.stat, self.files)]
+        try:
+            return [(info.st_size, info.st_mtime_ns) for info in map(os.stat, self.files)]
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot read this corpus file ({error.strerror})") from error
 
     def training_texts(self, split: Split, survey: Survey, progress: Progress | None = None) -> Iterator[str]:
         """The texts of the training side, while every document from files is added to the survey."""

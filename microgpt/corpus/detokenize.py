@@ -8,7 +8,7 @@ turn; each states what it cures.  What is ambiguous stays as it is: better a str
 import re
 from typing import NamedTuple
 
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "′": "'", "`": "'", "“": '"', "”": '"', "。": ".", "、": ","})
+_PLAIN = str.maketrans({"’": "'", "‘": "'", "′": "'", "“": '"', "”": '"', "。": ".", "、": ","})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _GLUED = re.compile(r"[.?!,;][A-Za-z]")
 _OPENED = "\x00"  # stands after an opening quote while the word it belongs to is awaited

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from microgpt.common.errors import DataError
 from tokenizer import Tokenizer, TokenizerError, train
 
-from .cache import building
+from .cache import make_folder
 from .chat import Document, render_batch, texts
 from .corpora import SMALLTALK_BYTES, Corpus, Sources
 from .readers import ReadOptions, Skipped
@@ -72,16 +72,17 @@ def prepare(
     Raises:   DataError: nothing to read, a bad line, nothing that could be held out, no room to write.
     """
     corpus = Corpus(sources, options, smalltalk_bytes)
-    bar = _Bars(show_progress)
-    key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bar)
+    bars = _Bars(show_progress)
+    key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bars)
     directory = _place(key, root, out_dir)
+
+    def fill(folder: Path) -> None:
+        split, learned = _learn(corpus, merges, tokenizer, threads, bars)
+        meta = {"key": key, "merges": merges, "split": vars(split)}
+        _write(folder, corpus, split, learned, threads, bars, meta)
+
+    make_folder(directory, lambda: _open(directory, key) is not None, fill)
     ready = _open(directory, key)
-    if ready is None:
-        with building(directory) as folder:
-            split, tokenizer = _learn(corpus, merges, tokenizer, threads, bar)
-            meta = {"key": key, "merges": merges, "split": vars(split)}
-            _write(folder, corpus, split, tokenizer, threads, bar, meta)
-        ready = _open(directory, key)
     if ready is None:
         raise DataError(f"{directory}: the prepared corpus cannot be read back; is the disk damaged?")
     return ready
@@ -99,14 +100,17 @@ def prepare_held_out(
 ) -> TokenFile:
     """All documents of a corpus as one token file, to evaluate on; of smalltalk the held-out part."""
     corpus = Corpus(sources, options, smalltalk_bytes)
-    bar = _Bars(show_progress)
-    key = _key(corpus, f"held out {tokenizer.sha256}", bar)
+    bars = _Bars(show_progress)
+    key = _key(corpus, f"held out {tokenizer.sha256}", bars)
     directory = _place(key, root, None)
-    if _meta(directory, key) is None:
-        with building(directory) as folder:
-            meta = {"key": key, "split": vars(EVERYTHING)}
-            _write(folder, corpus, EVERYTHING, tokenizer, threads, bar, meta)
-    return TokenFile.open(directory / "val.tokens", tokenizer.sha256)
+    path = directory / "val.tokens"
+
+    def fill(folder: Path) -> None:
+        meta = {"key": key, "split": vars(EVERYTHING)}
+        _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, meta)
+
+    make_folder(directory, lambda: bool(_meta(directory, key) and _open_side(path, tokenizer)), fill)
+    return TokenFile.open(path, tokenizer.sha256)
 
 
 class _Bars:
@@ -117,12 +121,22 @@ class _Bars:
 
     @contextmanager
     def over(self, corpus: Corpus, title: str) -> Iterator[Progress]:
-        """A bar for one pass; it appears only when the pass takes a while."""
-        with tqdm(
-            total=corpus.size, desc=title, unit="B", unit_scale=True, delay=_QUIET_S, leave=False,
-            disable=not self._show, file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 10,
-        ) as bar:  # fmt: skip
+        """A bar for one pass."""
+        with self._bar(title, corpus.size, "B") as bar:
             yield bar.update
+
+    @contextmanager
+    def merging(self, merges: int) -> Iterator[Callable[[str, int, int | None], None]]:
+        """A bar for the tokenizer's merges, in the form in which it reports them."""
+        with self._bar("merging", merges, "pairs") as bar:
+            yield lambda stage, done, total: bar.update(done - bar.n) if stage == "merge" else None
+
+    def _bar(self, title: str, total: int, unit: str) -> tqdm:
+        """It appears only when the work takes a while; in a log it writes a line now and then."""
+        return tqdm(
+            total=total, desc=title, unit=unit, unit_scale=True, delay=_QUIET_S, leave=False,
+            disable=not self._show, file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 10,
+        )  # fmt: skip
 
 
 def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
@@ -156,10 +170,20 @@ def _open(directory: Path, key: str) -> Prepared | None:
         return None
     try:
         tokenizer = Tokenizer.load(directory / "tokenizer.json")
-        files = [TokenFile.open(directory / f"{side}.tokens", tokenizer.sha256) for side in SIDES.values()]
-    except (DataError, TokenizerError, OSError):
+    except (TokenizerError, OSError):
         return None
-    return Prepared(directory, tokenizer, files[0], files[1], meta)
+    train_file, val_file = (_open_side(directory / f"{side}.tokens", tokenizer) for side in SIDES.values())
+    if train_file is None or val_file is None:
+        return None
+    return Prepared(directory, tokenizer, train_file, val_file, meta)
+
+
+def _open_side(path: Path, tokenizer: Tokenizer) -> TokenFile | None:
+    """A token file of this tokenizer, or None if it is missing or damaged."""
+    try:
+        return TokenFile.open(path, tokenizer.sha256)
+    except DataError:
+        return None
 
 
 def _learn(
@@ -169,9 +193,10 @@ def _learn(
     split = DEFAULT
     while True:
         survey = Survey()
-        with bars.over(corpus, "reading" if tokenizer else "learning words") as progress:
+        title = "reading" if tokenizer else "counting words"
+        with bars.over(corpus, title) as progress, bars.merging(merges) as merged:
             training = corpus.training_texts(split, survey, progress)
-            learned = tokenizer or train(training, n_merges=merges, threads=threads)
+            learned = tokenizer or train(training, n_merges=merges, threads=threads, progress=merged)
             for _ in training:
                 pass
         chosen = survey.choose() if corpus.files else split

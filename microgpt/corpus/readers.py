@@ -10,11 +10,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from microgpt.common.errors import ConfigError, DataError
+from microgpt.common.flags import flag_name, setting
 
 from .chat import Document
 from .detokenize import detokenize
@@ -29,25 +30,23 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files become documents.
+    """How files become documents.  `senders` is the role for each ShareGPT sender."""
 
-    bad_lines: "error" stops at the first line that cannot be read, "skip" counts it and goes on.
-    text_documents: "paragraphs" = plain text is divided at blank lines, "file" = each file is one document.
-    senders: role for each ShareGPT sender.
-    """
-
-    bad_lines: str = "error"
-    text_documents: str = "paragraphs"
+    bad_lines: str = setting(
+        "error", "stop at a line that cannot be read, or skip and count such lines",
+        choices=("error", "skip"), group="data",
+    )  # fmt: skip
+    text_documents: str = setting(
+        "paragraphs", "a document of plain text: between blank lines, or a whole file",
+        choices=("paragraphs", "file"), group="data",
+    )  # fmt: skip
     senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
 
     def __post_init__(self) -> None:
-        _one_of("bad lines", self.bad_lines, ("error", "skip"))
-        _one_of("text documents", self.text_documents, ("paragraphs", "file"))
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}: got {value!r}; expected one of {', '.join(allowed)}")
+        for known in fields(self):
+            value, allowed = getattr(self, known.name), known.metadata.get("choices")
+            if allowed and value not in allowed:
+                raise ConfigError(f"{flag_name(known.name)}: got {value!r}; expected {' or '.join(allowed)}")
 
 
 @dataclass

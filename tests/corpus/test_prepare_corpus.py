@@ -157,18 +157,28 @@ def test_a_folder_of_ones_own_choice(chats, write, tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(chats, tmp_path):
-    stale, alive = (tmp_path / "data" / "prepared" / f".building-{name}" for name in "ab")
-    for folder in (stale, alive):
-        folder.mkdir(parents=True)
-        (folder / ".lock").touch()
-    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, str(alive / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
-        prepare(chats, merges=50)
-        assert not stale.exists()
-        assert alive.exists()
-        holder.stdin.close()
+    stale = tmp_path / "data" / "prepared" / ".microgpt-building-x"
+    stale.mkdir(parents=True)
+    (stale / "train.tokens").write_bytes(b"half")
+    (stale.parent / ".microgpt-lock").touch()
+    done = prepare(chats, merges=50)
+    assert os.listdir(stale.parent) == [done.directory.name]
+
+
+def test_of_several_processes_one_works_and_the_others_wait(write, tmp_path):
+    path = write("x.txt", "some text\n\n" * 2000)
+    code = (
+        "import sys; from microgpt.corpus import prepare as room; real = room.train\n"
+        "def spy(*args, **how): print('trained'); return real(*args, **how)\n"
+        "room.train = spy; print(room.prepare(sys.argv[1], merges=3).train.n_tokens)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) for _ in range(3)]
+    words = [word for worker in workers for word in worker.communicate()[0].split()]
+    alone = prepare(path, merges=3)
+    assert words.count("trained") <= 2  # twice for one corpus as small as this, by one process
+    assert words.count(str(alone.train.n_tokens)) == 3
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(chats, write):
@@ -193,8 +203,10 @@ def test_held_out_only(chats, tokenizer):
     tokens = prepare_held_out(chats, tokenizer)
     assert tokens.n_documents == 3000
     assert decoded(tokens, tokenizer)[:1] == [render(next(read_documents(chats)), tokenizer).tolist()]
-    before = tokens.path.stat().st_mtime_ns
+    before, whole = tokens.path.stat().st_mtime_ns, tokens.path.read_bytes()
     assert prepare_held_out(chats, tokenizer).path.stat().st_mtime_ns == before
+    tokens.path.write_bytes(whole[:99])
+    assert prepare_held_out(chats, tokenizer).path.read_bytes() == whole
 
 
 def test_smalltalk_brings_its_own_held_out_part(write, tokenizer):
