@@ -4,21 +4,26 @@
 #include "kernels.h"
 #include "pool.h"
 #include "random.h"
+#include "simd.h"
 
 struct job {
     float *y;
     const float *x, *branch;
     int64_t n;
     uint64_t key;
-    uint32_t threshold; /* an element is dropped where its 16 bits are below */
+    int32_t threshold; /* an element is dropped where its 16 bits are below */
     float scale;
 };
 
-/* The factors of elements 4q .. 4q+3: 0 or 1/(1-p). */
-static inline void factors(float f[4], const struct job *job, int64_t q)
+typedef uint16_t draws __attribute__((vector_size(2 * MG_LANES)));
+_Static_assert(sizeof(draws) == sizeof(mg_words), "four draws a word");
+
+/* The factors of elements i .. i + MG_LANES - 1, i a multiple of MG_LANES: 0 or 1/(1-p). */
+static inline vf factors(const struct job *job, int64_t i)
 {
-    uint64_t bits = mg_random_bits(job->key, (uint64_t)q);
-    for (int i = 0; i < 4; i++) f[i] = (uint32_t)(bits >> (16 * i) & 0xffff) < job->threshold ? 0.0f : job->scale;
+    mg_words words = mg_random_words(job->key, (uint64_t)i / 4);
+    vi bits = __builtin_convertvector((draws)words, vi);
+    return mg_select(bits < job->threshold, mg_set(0.0f), mg_set(job->scale));
 }
 
 static void dropout_task(void *argument, int64_t index, int64_t worker)
@@ -26,11 +31,8 @@ static void dropout_task(void *argument, int64_t index, int64_t worker)
     (void)worker;
     const struct job *job = argument;
     int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
-    for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += 4) {
-        float f[4];
-        factors(f, job, i / 4);
-        for (int64_t j = i; j < i + 4 && j < end; j++) job->y[j] = job->x[j] * f[j - i];
-    }
+    for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += MG_LANES)
+        mg_store_n(job->y + i, mg_load_n(job->x + i, end - i) * factors(job, i), end - i);
 }
 
 static void residual_task(void *argument, int64_t index, int64_t worker)
@@ -38,10 +40,9 @@ static void residual_task(void *argument, int64_t index, int64_t worker)
     (void)worker;
     const struct job *job = argument;
     int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
-    for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += 4) {
-        float f[4];
-        factors(f, job, i / 4);
-        for (int64_t j = i; j < i + 4 && j < end; j++) job->y[j] = job->x[j] + job->branch[j] * f[j - i];
+    for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += MG_LANES) {
+        vf branch = mg_load_n(job->branch + i, end - i) * factors(job, i);
+        mg_store_n(job->y + i, mg_load_n(job->x + i, end - i) + branch, end - i);
     }
 }
 
@@ -55,7 +56,7 @@ static void add_task(void *argument, int64_t index, int64_t worker)
 
 static struct job make_job(float *y, const float *x, const float *branch, int64_t n, float p, uint64_t key)
 {
-    return (struct job){y, x, branch, n, key, (uint32_t)(p * 65536.0f + 0.5f), 1.0f / (1.0f - p)};
+    return (struct job){y, x, branch, n, key, (int32_t)(p * 65536.0f + 0.5f), 1.0f / (1.0f - p)};
 }
 
 void mg_dropout(float *y, const float *x, int64_t n, float p, uint64_t key)
