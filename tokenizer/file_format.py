@@ -2,8 +2,8 @@
 
 Only one kind of `tokenizer.json` is read: byte-level BPE with the GPT-2 pattern and ids as in model.py.
 Everything in a file that would make another program encode differently is checked, so a foreign file is
-refused, never misread.  One key is ours and ignored by others: `splitter` names the pattern and the version
-of Unicode.
+refused, never misread.  One key is ours: `unicode` in `pre_tokenizer`, the version of our splitter's tables.
+(`tokenizers` ignores unknown keys there, but not at the top.)
 """
 
 import base64
@@ -21,7 +21,6 @@ from tokenizer.unicode_tables import VERSION as UNICODE_VERSION
 MAX_FILE_BYTES = 1 << 24  # a vocabulary of 200,000 takes 8 MB
 MAX_VALUES = 8 * MAX_MERGES  # bounds memory before parsing
 
-SPLITTER = {"pattern": "gpt2", "unicode": UNICODE_VERSION}
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 PLAIN_MODEL = {
     "type": "BPE",
@@ -59,11 +58,10 @@ def to_json(merges: Sequence[tuple[int, int]], token_bytes: Sequence[bytes], spe
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": BYTE_LEVEL,
+        "pre_tokenizer": BYTE_LEVEL | {"unicode": UNICODE_VERSION},
         "post_processor": None,
         "decoder": BYTE_LEVEL,
         "model": PLAIN_MODEL | {"vocab": vocab, "merges": [[words[a], words[b]] for a, b in merges]},
-        "splitter": SPLITTER,
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
@@ -120,14 +118,12 @@ def from_json(data: bytes) -> tuple[Merges, list[str]]:
     model = _part(content, "model", dict)
     _expect(model, "model", PLAIN_MODEL)
     _expect(content, "the file", {"normalizer": None, "truncation": None, "padding": None})
-    for name in ("pre_tokenizer", "decoder"):
-        part = dict(BYTE_LEVEL)
-        del part["trim_offsets"]  # about positions, not ids
-        _expect(_part(content, name, dict), name, part)
-    if content.get("post_processor") is not None:
-        _expect(_part(content, "post_processor", dict), "post_processor", {"type": "ByteLevel"})
-    if "splitter" in content:
-        _expect(_part(content, "splitter", dict), "splitter", SPLITTER)
+    splitter = _part(content, "pre_tokenizer", dict)
+    _expect(splitter, "pre_tokenizer", BYTE_LEVEL | {"trim_offsets": splitter.get("trim_offsets")})
+    _expect({"unicode": UNICODE_VERSION} | splitter, "pre_tokenizer", {"unicode": UNICODE_VERSION})
+    for name in ("decoder", "post_processor"):
+        if name == "decoder" or content.get(name) is not None:
+            _expect(_part(content, name, dict), name, {"type": "ByteLevel"})
     return _tokens(_part(model, "vocab", dict), _part(model, "merges", list), content.get("added_tokens", []))
 
 
