@@ -109,8 +109,8 @@ def _read(path: str) -> Iterator[bytes]:
 def _encode(args: argparse.Namespace) -> None:
     """Print the ids of a text, a line per piece."""
     tokenizer = Tokenizer.load(args.tokenizer)
-    for piece in _read(args.file):
-        print(*tokenizer.encode(piece).tolist())
+    for ids in tokenizer.encode_each(_read(args.file)):
+        print(*ids.tolist())
 
 
 def _decode(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,13 @@ class Tokenizer:
 
     def encode_batch(self, texts: Iterable[Text], threads: int = 1) -> list[Ids]:
         """Ids of every text, in order, by several threads."""
+        return list(self.encode_each(texts, threads))
+
+    def encode_each(self, texts: Iterable[Text], threads: int = 1) -> Iterator[Ids]:
+        """The same one after the other, so that neither the texts nor all ids need to be in memory."""
         refuse_one_text(texts)
-        arrays: list[Ids] = []
-        for some in map_threads(self._encode_block, blocks(map(as_bytes, texts)), threads):
-            arrays += some
-        return arrays
+        for arrays in map_threads(self._encode_block, blocks(map(as_bytes, texts)), threads):
+            yield from arrays
 
     def _encode_block(self, block: list[Buffer]) -> list[Ids]:
         """Ids of a few texts."""

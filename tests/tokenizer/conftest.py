@@ -1,0 +1,12 @@
+"""A tokenizer that most tests share."""
+
+import bpe_texts
+import pytest
+
+from tokenizer import Tokenizer, train
+
+
+@pytest.fixture(scope="session")
+def tok() -> Tokenizer:
+    """A thousand merges over English, code and ten languages."""
+    return train([*bpe_texts.english(), *bpe_texts.code(), *bpe_texts.languages(300)], 1000)
