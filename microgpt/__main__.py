@@ -1,0 +1,58 @@
+"""The command `microgpt`, and `python -m microgpt`: one name for all commands."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from microgpt import __version__
+from microgpt.common.flags import run_command
+
+COMMANDS = {
+    "train": "train a model on text or chats, or go on with a run",
+    "chat": "talk to a model",
+    "sample": "let a model go on with a text or answer one message",
+    "eval": "measure a model: held-out loss, bits per byte, exam",
+    "quickstart": "train a small chat model on the embedded corpus and talk to it",
+}
+HELP = "\n".join(
+    [
+        "usage: microgpt COMMAND [flags]",
+        "",
+        "Train a GPT from nothing on an ordinary CPU, and talk to it.",
+        "",
+    ]
+    + [f"  {name:12}{text}" for name, text in COMMANDS.items()]
+    + ["", "microgpt COMMAND --help lists the flags of a command; microgpt --version tells the version."]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command that the first word names, and exit with its code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name, rest = (words[0], words[1:]) if words else ("--help", [])
+    if name in ("-h", "--help", "help"):
+        print(HELP)
+        sys.exit(0)
+    if name == "--version":
+        print(f"microgpt {__version__}")
+        sys.exit(0)
+    if name not in COMMANDS:
+        print(f"microgpt: unknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    run_command(lambda: _run(name, rest), _tokenizer_errors())
+
+
+def _run(name: str, argv: list[str]) -> int | None:
+    """Import a command when it is wanted, and run it."""
+    return importlib.import_module(f"microgpt.{name}").main(argv)
+
+
+def _tokenizer_errors() -> list[type[Exception]]:
+    from tokenizer.errors import TokenizerError
+
+    return [TokenizerError]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Talk to a model.
+
+  python -m microgpt.chat                        the newest run under runs/
+  python -m microgpt.chat runs/x -t 0.5          another one, with less chance
+  printf 'Hello!\\nWho are you?\\n' | python -m microgpt.chat    every line is a message
+
+In the chat, /help lists the commands.  Ctrl-C stops an answer; at the empty prompt it leaves, as Ctrl-D does.
+"""
+
+from collections.abc import Sequence
+
+from microgpt.common.flags import Parser, run_command
+from microgpt.inference.loading import (
+    add_model_flags,
+    add_sampling_flags,
+    open_model,
+    sampler_from,
+    seed_from,
+)
+from microgpt.inference.repl import Repl
+from microgpt.inference.session import ChatSession
+from microgpt.inference.terminal import Terminal, encodable
+from tokenizer import TokenizerError
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt chat", description=__doc__)
+    add_model_flags(flags)
+    flags.add_argument(
+        "--system",
+        default="",
+        metavar="TEXT",
+        help="system message before the conversation, for models trained with such",
+    )
+    add_sampling_flags(flags)
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parser().parse_args(argv)
+    config = sampler_from(args)
+    loaded = open_model(args)
+    terminal = Terminal()
+    session = ChatSession(
+        loaded.model,
+        loaded.tokenizer,
+        config,
+        seed_from(args),
+        encodable(args.system),
+        args.max_tokens,
+        lambda text: terminal.note(f"({text})"),
+    )
+    for line in loaded.describe():
+        terminal.note(line)
+    if terminal.interactive:
+        terminal.note("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves")
+    Repl(session, terminal).run()
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main, (TokenizerError,))

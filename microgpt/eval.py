@@ -1,0 +1,164 @@
+"""Measure a model on text that it was not trained on.
+
+  python -m microgpt.eval runs/x                   the held-out part of the run's own corpus
+  python -m microgpt.eval runs/x --data my.txt     another text, all of it
+  python -m microgpt.eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
+
+Loss is in nats per token.  Bits per byte of text compare models of different vocabularies.  A model of the
+embedded corpus also answers questions about names, numbers and facts that its training never held.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from microgpt.common.flags import Parser, run_command
+from microgpt.core import native
+from microgpt.corpus.smalltalk import exam
+from microgpt.inference.exam import ExamResult, table, take_exam
+from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
+from microgpt.inference.scoring import HeldOut, held_out_text, score, windows_of
+from tokenizer import TokenizerError
+
+QUIET_S = 2.0  # no progress bar for what is done sooner
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt eval", description=__doc__)
+    add_model_flags(flags)
+    flags.add_argument(
+        "--data",
+        nargs="+",
+        metavar="FILE",
+        dest="files",
+        help="text or chats, files or folders, or `smalltalk` [default what it was trained on]",
+    )
+    flags.add_argument(
+        "--max-tokens",
+        type=whole(1),
+        metavar="TOKENS",
+        help="score about this many held-out tokens, evenly spread [default all]",
+    )
+    flags.add_argument(
+        "--questions",
+        type=whole(0),
+        default=100,
+        metavar="COUNT",
+        help="exam questions of each family; 0: no exam [default 100]",
+    )
+    flags.add_argument(
+        "--show-errors",
+        type=whole(1),
+        nargs="?",
+        const=3,
+        default=0,
+        metavar="COUNT",
+        help="show so many wrong answers of each family [3 if no number is given]",
+    )
+    flags.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parser().parse_args(argv)
+    loaded = open_model(args)
+    held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads())
+    report: dict[str, Any] = {
+        "checkpoint": str(loaded.path),
+        "step": loaded.state.get("step"),
+        "n_params": loaded.model.config.n_params,
+    }
+    report |= measured(loaded, held_out, args.max_tokens)
+    if not args.json:
+        print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
+    result = examined(loaded, held_out, args.questions)
+    if args.json:
+        report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
+        print(json.dumps(report, ensure_ascii=False))
+    elif result:
+        print(*exam_lines(result, args), sep="\n")
+    return 0
+
+
+def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None) -> dict[str, Any]:
+    """Loss with the counts behind it."""
+    windows = windows_of(held_out, loaded.tokenizer, loaded.model.config.seq_len, max_tokens)
+    with bar("scoring", len(windows.ids), "window") as progress:
+        result = score(loaded.model, windows, progress.update)
+    return {
+        "data": held_out.names,
+        "part": held_out.part,
+        "n_documents": held_out.tokens.n_documents,
+        "n_tokens": windows.n_tokens,
+        "n_bytes": windows.n_bytes,
+        "loss": result.loss,
+        "bpb": result.bpb,
+    }
+
+
+def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult | None:
+    """The exam, where the text has one."""
+    if not held_out.has_exam or not n_per_family:
+        return None
+    questions = exam(n_per_family)
+    with bar("exam", len(questions), "question") as progress:
+        return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+
+
+@contextmanager
+def bar(title: str, total: int, unit: str) -> Iterator[tqdm]:
+    """A progress bar on stderr, for what takes a while."""
+    every_s = 0.2 if sys.stderr.isatty() else 10
+    with tqdm(
+        total=total, desc=title, unit=unit, delay=QUIET_S, leave=False, mininterval=every_s
+    ) as progress:
+        yield progress
+
+
+def loss_lines(report: dict[str, Any]) -> list[str]:
+    """What was measured on, and the two numbers."""
+    return [
+        f"on {' '.join(report['data'])} ({report['part']}): {report['n_documents']:,} documents, "
+        f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
+        f"loss {report['loss']:.4f} nats/token, {report['bpb']:.4f} bits per byte",
+    ]
+
+
+def exam_lines(result: ExamResult, args: argparse.Namespace) -> list[str]:
+    """The table, then wrong answers if they are wanted."""
+    lines = ["", "exam: held-out questions, greedy answers", *table(result)]
+    for answer in result.wrong(args.show_errors):
+        lines += ["", f"{answer.question.family}:"]
+        lines += [f"  {message.role:9}  {message.content}" for message in answer.question.messages]
+        lines += [f"  {'answered':9}  {answer.text}", f"  {'such as':9}  {answer.question.expected}"]
+    return lines
+
+
+def errors_of(result: ExamResult, n_per_family: int) -> dict[str, Any]:
+    """Wrong answers for JSON."""
+    return (
+        {
+            "errors": [
+                {
+                    "family": answer.question.family,
+                    "answer": answer.text,
+                    "expected": answer.question.expected,
+                    "messages": [message._asdict() for message in answer.question.messages],
+                }
+                for answer in result.wrong(n_per_family)
+            ]
+        }
+        if n_per_family
+        else {}
+    )
+
+
+if __name__ == "__main__":
+    run_command(main, (TokenizerError,))

@@ -1,0 +1,118 @@
+"""Decoding: feed a prompt, then choose and feed one token after the other."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from microgpt.common.errors import ConfigError
+from microgpt.core import random
+from microgpt.corpus.chat import END
+from microgpt.model import GPT
+from tokenizer import Tokenizer
+
+from .cache import KVCache
+from .sampler import GREEDY, RECENT, SamplerConfig, next_token
+
+Uniform = Callable[[int], float]  # number of the token -> number in [0, 1)
+
+
+def uniform_stream(seed: int, stream: int = 0) -> Uniform:
+    """The random numbers of one answer: a pure function of (seed, stream, index)."""
+    key = random.key(seed, "sampling", stream)
+    return lambda index: float(random.uniform(key, 1, index)[0])
+
+
+class Decoder:
+    """Continues sequences of ids with one model.
+
+    What was fed stays in the cache: a prompt that begins like the sequence before it costs only its new ids.
+
+    Attributes: made: the ids of the latest answer, as far as it has come.  finish: why it ended: "stop" (the
+    model's end token) or "length" (max_tokens or the window); "" while it is made and when it was given up.
+    fed: tokens that went through the model in all.
+    """
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.cache = KVCache(model.config, model.dtype)
+        self.end = tokenizer.special_id(END)
+        self._specials = np.array([tokenizer.special_id(name) for name in tokenizer.specials])
+        self._forbidden = self._specials[self._specials != self.end]  # markers that only a prompt may hold
+        self._ids: list[int] = []  # what the cache holds
+        self.made: list[int] = []
+        self.finish = ""
+        self.fed = 0
+
+    @property
+    def window(self) -> int:
+        """Tokens of prompt and answer together, at most."""
+        return self.model.config.seq_len
+
+    def generate(
+        self,
+        prompt: np.ndarray,
+        config: SamplerConfig = GREEDY,
+        max_tokens: int | None = None,
+        uniform: Uniform | None = None,
+    ) -> Iterator[int]:
+        """Yield the ids that follow a prompt, as they are made, without the end token.
+
+        Args:    prompt: (n,) int32 ids, at least one, fewer than the window.  max_tokens: None: up to the end
+                 of the window.  uniform: the draws, by number of the token; not needed at temperature 0.
+        """
+        if not 0 < len(prompt) <= self.window:
+            raise ConfigError(f"a prompt of {len(prompt)} tokens; this model takes 1 to {self.window}")
+        room = self.window - len(prompt) + 1  # the last token need not be fed
+        limit = room if max_tokens is None else min(room, max_tokens)
+        self.made, self.finish = [], ""
+        text_ids = prompt[~np.isin(prompt, self._specials)].tolist()
+        new = self._reuse(prompt)
+        for index in range(limit):
+            logits = self._feed(new)
+            draw = uniform(index) if uniform and config.temperature else 0.0
+            token = next_token(logits, config, draw, text_ids[-RECENT:])
+            if token == self.end:
+                self.finish = "stop"
+                return
+            text_ids.append(token)
+            self.made.append(token)
+            yield token
+            new = np.array([token], np.int32)
+        self.finish = "length"
+
+    def stream(
+        self,
+        prompt: np.ndarray,
+        config: SamplerConfig = GREEDY,
+        max_tokens: int | None = None,
+        uniform: Uniform | None = None,
+    ) -> Iterator[str]:
+        """As `generate`, but yield text: whole characters only, U+FFFD for what is no UTF-8."""
+        decoded = self.tokenizer.stream()
+        for token in self.generate(prompt, config, max_tokens, uniform):
+            if text := decoded.push(token):
+                yield text
+        if rest := decoded.flush():
+            yield rest
+
+    def _reuse(self, prompt: np.ndarray) -> np.ndarray:
+        """Cut the cache back to what it shares with the prompt; return the rest, at least the last id."""
+        n = min(_shared(self._ids, prompt), len(prompt) - 1)
+        self.cache.truncate(n)
+        del self._ids[n:]
+        return prompt[n:]
+
+    def _feed(self, ids: np.ndarray) -> np.ndarray:
+        """Logits (V,) after ids, with -inf for markers that an answer must not hold."""
+        logits = self.model.next_logits(np.ascontiguousarray(ids, np.int32), self.cache)
+        self._ids += ids.tolist()
+        self.fed += len(ids)
+        logits[self._forbidden] = -np.inf
+        return logits
+
+
+def _shared(ids: Sequence[int], prompt: np.ndarray) -> int:
+    """Length of the common beginning."""
+    n = min(len(ids), len(prompt))
+    different = np.flatnonzero(np.asarray(ids[:n], np.int64) != prompt[:n])
+    return int(different[0]) if len(different) else n

@@ -1,0 +1,106 @@
+"""What the commands that use a model share: their flags, and opening a checkpoint."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from microgpt.common.flags import Parser, add_settings, settings_from
+from microgpt.core import native
+from microgpt.model import GPT
+from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model, to_stderr
+from microgpt.training.config import TrainConfig
+from tokenizer import Tokenizer
+
+from .sampler import SamplerConfig
+
+
+class Loaded(NamedTuple):
+    """A model ready for use.  state: what its checkpoint recorded, such as the step."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    state: dict[str, Any]
+    path: Path
+
+    def describe(self) -> list[str]:
+        """Two lines for people: what it is, where it comes from."""
+        config = self.model.config
+        bpb = (self.state.get("metrics") or {}).get("val_bpb")
+        quality = f", held-out {bpb:.3f} bits per byte" if isinstance(bpb, float) else ""
+        return [
+            f"{config.n_params:,} parameters: {config.n_layer} layers of width {config.n_embd}, "
+            f"window {config.seq_len}, vocabulary {config.vocab_size:,}",
+            f"from {self.path}{quality}",
+        ]
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` up."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} up")
+        return value
+
+    return parse
+
+
+def add_model_flags(flags: Parser) -> None:
+    """The checkpoint and the machine."""
+    flags.add_argument(
+        "checkpoint",
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="a run directory, for its newest checkpoint, or one checkpoint of it "
+        "[default the newest run under runs/]",
+    )
+    flags.add_argument(
+        "--threads",
+        default="auto",
+        metavar="NUMBER",
+        help="CPU threads; auto: as many as this process may use [default auto]",
+    )
+
+
+def add_sampling_flags(flags: Parser) -> None:
+    """Everything that decides which token comes."""
+    add_settings(flags, SamplerConfig)
+    for letter, name, kind in (("-t", "temperature", float), ("-k", "top_k", int)):
+        flags.add_argument(letter, dest=name, type=kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    flags.add_argument(
+        "--seed",
+        type=whole(0),
+        metavar="NUMBER",
+        help="the same seed gives the same answers [default a new one each time]",
+    )
+    flags.add_argument(
+        "--max-tokens",
+        type=whole(1),
+        metavar="TOKENS",
+        help="end an answer after this many [default what the window has room for]",
+    )
+
+
+def sampler_from(args: argparse.Namespace) -> SamplerConfig:
+    """The settings that were typed, over the defaults."""
+    return settings_from(args, SamplerConfig)
+
+
+def seed_from(args: argparse.Namespace) -> int:
+    """The seed that was typed, or a fresh one."""
+    return int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
+
+
+def open_model(args: argparse.Namespace) -> Loaded:
+    """Load the checkpoint that was named, the newest by default, and set the threads."""
+    native.set_threads(TrainConfig(threads=args.threads).n_threads)
+    if warning := native.warning():
+        to_stderr(f"warning: {warning}")
+    path = find_checkpoint(args.checkpoint, MODEL_FILES)
+    return Loaded(*load_model(path), path)

@@ -1,0 +1,89 @@
+"""Held-out text: which it is for a checkpoint, and how well a model predicts it."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microgpt.common.errors import CheckpointError
+from microgpt.corpus.batches import EvalWindows, eval_windows
+from microgpt.corpus.corpora import SMALLTALK
+from microgpt.corpus.prepare import prepare, prepare_held_out
+from microgpt.corpus.token_file import TokenFile
+from microgpt.model import GPT
+from microgpt.training.checkpoint import read_config
+from microgpt.training.data import DataConfig
+from microgpt.training.evaluate import Evaluation, evaluate
+from tokenizer import Tokenizer
+
+TOKENS_AT_ONCE = 4096  # of one batch: its activations stay small
+
+
+class HeldOut(NamedTuple):
+    """Text to measure on.  names: of its sources.  part: which part of them it is, for people."""
+
+    tokens: TokenFile
+    names: list[str]
+    part: str
+
+    @property
+    def has_exam(self) -> bool:
+        """Whether the embedded corpus, which brings its own questions, is in it."""
+        return SMALLTALK in self.names
+
+
+def held_out_text(
+    checkpoint: Path, tokenizer: Tokenizer, files: Sequence[str] | None, threads: int
+) -> HeldOut:
+    """What to measure on: the files named, in whole, or the held-out part of the run's own corpus.
+
+    Files that the run was trained on count as its own corpus: only what it never saw is worth measuring.
+
+    Raises:   CheckpointError: its own corpus is not any more what it was trained on.
+    """
+    data = DataConfig.from_dict(read_config(checkpoint)["data"])
+    names = list(data.data) if files is None else [_absolute(name) for name in files]
+    if names == [SMALLTALK]:
+        tokens = prepare_held_out(names, tokenizer, smalltalk_bytes=data.smalltalk_bytes, threads=threads)
+        return HeldOut(tokens, names, "the held-out part")
+    if sorted(names) != sorted(data.data):
+        return HeldOut(prepare_held_out(names, tokenizer, threads=threads), names, "all of it")
+    prepared = prepare(names, merges=data.merges, smalltalk_bytes=data.smalltalk_bytes, threads=threads)
+    if prepared.tokenizer.sha256 != tokenizer.sha256:
+        raise CheckpointError(
+            f"{checkpoint}: the corpus is not any more what it was trained on, so no part of it is held out; "
+            "restore the files or name others with --data"
+        )
+    return HeldOut(prepared.val, names, "the held-out part")
+
+
+def _absolute(name: str) -> str:
+    return name if name == SMALLTALK else os.path.abspath(name)
+
+
+def windows_of(held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, max_tokens: int | None) -> EvalWindows:
+    """The windows to score: all, or evenly spread ones of about max_tokens."""
+    return eval_windows(held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens)
+
+
+def score(model: GPT, windows: EvalWindows, progress: Callable[[int], Any] = lambda n: None) -> Evaluation:
+    """Loss and bits per byte; `progress` hears the number of windows done after each batch."""
+    batch_size = max(1, TOKENS_AT_ONCE // windows.ids.shape[1])
+    measured = evaluate(_Watched(model, progress), windows, batch_size)  # type: ignore[arg-type]
+    assert measured is not None, "nothing can stop it"
+    return measured
+
+
+class _Watched:
+    """A model that tells of each batch it scored."""
+
+    def __init__(self, model: GPT, progress: Callable[[int], Any]) -> None:
+        self._model, self._progress = model, progress
+
+    def token_losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The model's."""
+        losses = self._model.token_losses(ids, targets)
+        self._progress(len(ids))
+        return losses

@@ -1,0 +1,167 @@
+"""A conversation: turns that fit the model's window, answers that stream.
+
+The window holds <|bos|>, the system message if there is one, the turns, and the answer being made.  Turns
+are kept as the ids that the model saw and made, never encoded anew, so that the cache stays good from turn to
+turn.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from microgpt.common.errors import ConfigError
+from microgpt.corpus.chat import Message, prompt_ids, render
+from microgpt.model import GPT
+from tokenizer import Tokenizer
+
+from .decoder import Decoder, uniform_stream
+from .sampler import SamplerConfig
+
+ANSWER_SHARE = 4  # one part in so many of the window is kept free for the answer
+SHORTEST_QUESTION = 8  # tokens with its markers; a window that cannot hold even this is no use for a chat
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is shown: opening, the turns that fit, and the question.
+
+    dropped: turns left out at the beginning.  cut: ids left out of the question.
+    """
+
+    head: np.ndarray
+    turns: list[np.ndarray]
+    question: np.ndarray
+    dropped: int = 0
+    cut: int = 0
+
+    @property
+    def ids(self) -> np.ndarray:
+        """All of it in order."""
+        return np.concatenate([self.head, *self.turns, self.question])
+
+
+def fit_window(head: np.ndarray, turns: Sequence[np.ndarray], question: np.ndarray, limit: int) -> Prompt:
+    """Leave out the oldest turns in whole until everything takes at most `limit` ids.
+
+    A question too long even alone keeps its marker and its end.
+    """
+    spare = limit - len(head) - len(question)
+    dropped = 0
+    while dropped < len(turns) and sum(map(len, turns[dropped:])) > spare:
+        dropped += 1
+    cut = max(0, -spare)
+    question = np.concatenate([question[:1], question[1 + cut :]])
+    return Prompt(head, list(turns[dropped:]), question, dropped, cut)
+
+
+def conversation_prompt(messages: Sequence[Message], tokenizer: Tokenizer, limit: int) -> Prompt:
+    """The prompt for a conversation that ends with the user's message, in at most `limit` ids."""
+    opening = [message for message in messages[:1] if message.role == "system"]
+    starts = [i for i, message in enumerate(messages) if message.role == "user"]
+    turns = [
+        render(list(messages[i:j]), tokenizer)[1:] for i, j in pairwise(starts)
+    ]  # each without its <|bos|>
+    question = prompt_ids(messages[starts[-1] :], tokenizer)[1:]
+    return fit_window(render(opening, tokenizer), turns, question, limit)
+
+
+def prompt_limit(window: int) -> int:
+    """Tokens that a prompt may take, so that room for an answer stays."""
+    return window - window // ANSWER_SHARE
+
+
+class ChatSession:
+    """Several turns with one model.
+
+    Args:       max_tokens: of an answer; None: as the window allows.
+                say: hears, in one line each, that turns were left out, a message cut, an answer ended early.
+    Attributes: config may be changed between turns.  history: every turn, those out of the window too.
+    Raises:     ConfigError: the window, or what a system message leaves of it, is too small to talk.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        config: SamplerConfig,
+        seed: int = 0,
+        system: str = "",
+        max_tokens: int | None = None,
+        say: Say = lambda text: None,
+    ) -> None:
+        self.decoder, self.tokenizer = Decoder(model, tokenizer), tokenizer
+        self.config, self.max_tokens, self._say = config, max_tokens, say
+        self._opening = [Message("system", system)] if system else []
+        self._head = render(self._opening, tokenizer)  # just <|bos|> without a system message
+        self._limit = prompt_limit(self.window)
+        if len(self._head) + SHORTEST_QUESTION > self._limit:
+            raise ConfigError(
+                f"a window of {self.window} tokens has no room to talk beside a system prompt of "
+                f"{len(self._head) - 1}; shorten the prompt or take a model with a larger --seq-len"
+            )
+        self.reseed(seed)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all turns."""
+        self.history: list[Message] = list(self._opening)
+        self._turns: list[np.ndarray] = []  # those in the window, oldest first
+
+    def reseed(self, seed: int) -> None:
+        """Start the random numbers again: the same seed and the same messages give the same answers."""
+        self.seed, self._n_answers = seed, 0
+
+    @property
+    def window(self) -> int:
+        """Tokens that the model sees at once."""
+        return self.decoder.window
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the window that are taken."""
+        return len(self._head) + sum(map(len, self._turns))
+
+    def reply(self, text: str) -> Iterator[str]:
+        """Stream the answer to the user's message, in pieces of whole characters.
+
+        Closed early, it keeps what was said so far as the answer; if nothing was, the message is forgotten.
+        """
+        question = prompt_ids([Message("user", text)], self.tokenizer)[1:]  # without <|bos|>
+        prompt = fit_window(self._head, self._turns, question, self._limit)
+        self._turns = prompt.turns
+        self._tell_fit(prompt)
+        uniform = uniform_stream(self.seed, self._n_answers)
+        try:
+            yield from self.decoder.stream(prompt.ids, self.config, self.max_tokens, uniform)
+        finally:
+            self._n_answers += 1
+            if self.decoder.made or self.decoder.finish:
+                self._keep(text, prompt.question, self.decoder.made)
+        self._tell_finish(len(self.decoder.made))
+
+    def _keep(self, text: str, question: np.ndarray, ids: list[int]) -> None:
+        """Add a finished turn: as ids for the model, as text for people."""
+        self._turns.append(np.concatenate([question, np.array([*ids, self.decoder.end], np.int32)]))
+        answer = self.tokenizer.decode(ids).decode("utf-8", "replace")
+        self.history += [Message("user", text), Message("assistant", answer)]
+
+    def _tell_fit(self, prompt: Prompt) -> None:
+        if prompt.dropped:
+            n = prompt.dropped
+            turns = "the oldest turn was" if n == 1 else f"the {n} oldest turns were"
+            self._say(f"{turns} dropped: the window holds {self.window} tokens")
+        if prompt.cut:
+            self._say(
+                f"the message is too long: its first {prompt.cut} tokens were cut off, "
+                f"the window holds {self.window}"
+            )
+
+    def _tell_finish(self, n_tokens: int) -> None:
+        if self.decoder.finish == "length":
+            limited = self.max_tokens is not None and n_tokens >= self.max_tokens
+            why = "--max-tokens" if limited else "the window is full"
+            self._say(f"the answer was cut at {n_tokens} tokens: {why}")

@@ -1,0 +1,98 @@
+"""Let a model write.
+
+  python -m microgpt.sample runs/x -p "Once upon a time" --n 3     go on with a text, three times
+  python -m microgpt.sample runs/x --chat -p "Who are you?" -t 0   answer a message, the likeliest way
+
+The text goes to stdout, everything else to stderr.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import Parser, run_command
+from microgpt.corpus.chat import BOS, Message
+from microgpt.inference.decoder import Decoder, uniform_stream
+from microgpt.inference.loading import (
+    add_model_flags,
+    add_sampling_flags,
+    open_model,
+    sampler_from,
+    seed_from,
+    whole,
+)
+from microgpt.inference.session import conversation_prompt, prompt_limit
+from microgpt.inference.terminal import encodable, forgiving, harmless
+from microgpt.training.checkpoint import to_stderr as say
+from tokenizer import Tokenizer, TokenizerError
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt sample", description=__doc__)
+    add_model_flags(flags)
+    flags.add_argument(
+        "-p",
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="text to go on with, or the message [default none: begin from nothing]",
+    )
+    flags.add_argument("--chat", action="store_true", help="the prompt is a user's message: answer it")
+    flags.add_argument("--system", default="", metavar="TEXT", help="with --chat: a system message before it")
+    flags.add_argument("-n", "--n", type=whole(1), default=1, metavar="SAMPLES", help="how many [default 1]")
+    add_sampling_flags(flags)
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parser().parse_args(argv)
+    if args.chat and not args.prompt.strip():
+        raise ConfigError("--chat without a message; give one with -p TEXT")
+    if args.system and not args.chat:
+        raise ConfigError("--system without --chat; a plain text has no system message")
+    config, seed = sampler_from(args), seed_from(args)
+    loaded = open_model(args)
+    decoder = Decoder(loaded.model, loaded.tokenizer)
+    prompt = prompt_of(args, loaded.tokenizer, decoder.window)
+    if config.temperature and args.seed is None:
+        say(f"seed {seed}")
+    for number in range(args.n):
+        if args.n > 1:
+            show(f"--- {number + 1} of {args.n}\n")
+        show("" if args.chat else args.prompt)
+        for piece in decoder.stream(prompt, config, args.max_tokens, uniform_stream(seed, number)):
+            show(piece)
+        show("\n")
+    return 0
+
+
+def prompt_of(args: argparse.Namespace, tokenizer: Tokenizer, window: int) -> np.ndarray:
+    """The ids that the model goes on from; says when they had to be cut."""
+    limit, text = prompt_limit(window), encodable(args.prompt)
+    if args.chat:
+        opening = [Message("system", encodable(args.system))] if args.system else []
+        prompt = conversation_prompt([*opening, Message("user", text)], tokenizer, limit)
+        ids, cut = prompt.ids, prompt.cut
+    else:
+        words = tokenizer.encode(text)
+        cut = max(0, len(words) + 1 - limit)
+        ids = np.concatenate([np.array([tokenizer.special_id(BOS)], np.int32), words[cut:]])
+    if cut:
+        say(f"the prompt is too long: its first {cut} tokens were cut off, the window holds {window}")
+    return ids
+
+
+def show(text: str) -> None:
+    """Print a piece of text at once."""
+    out = forgiving(sys.stdout)
+    out.write(harmless(text) if out.isatty() else text)
+    out.flush()
+
+
+if __name__ == "__main__":
+    run_command(main, (TokenizerError,))
