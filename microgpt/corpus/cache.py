@@ -16,8 +16,8 @@ _BUILDING, _LOCK = ".microgpt-building-", ".microgpt-lock"
 def make_folder(directory: Path, is_done: Callable[[], bool], fill: Callable[[Path], None]) -> None:
     """Have `fill` make the files of `directory` unless they are there already.
 
-    The files are on the disk before the folder gets its name; a crash at any moment leaves the old folder, the
-    new one or none, never a mix.  Of several processes one works and the others wait and find it done.
+    The files are on the disk before the folder gets its name; a crash at any moment leaves the old folder,
+    the new one or none, never a mix.  Of several processes one works and the others wait and find it done.
 
     Args:     is_done: whether the folder is there and sound.
               fill: writes the files into the folder it is given.

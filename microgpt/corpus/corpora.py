@@ -1,14 +1,18 @@
 """A corpus as the commands name it: files and folders, the embedded `smalltalk`, or both together."""
 
 import hashlib
+import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 from microgpt.common.errors import DataError
 
 from . import smalltalk
-from .chat import Document, texts
+from .chat import Document, Message, texts
 from .readers import ReadOptions, Skipped, read_documents
 from .sources import Progress, find_files
 from .split import EVERYTHING, Split, Survey
@@ -37,6 +41,14 @@ class Corpus:
         self.files: list[Path] = find_files(paths) if paths or not names else []
         self.smalltalk_bytes = smalltalk_bytes if len(paths) < len(names) else 0
         self._stamps = self._stamp()
+        self._made: TextIO | None = None
+        self._open_files = ExitStack()
+
+    def __enter__(self) -> "Corpus":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open_files.close()
 
     @property
     def names(self) -> list[str]:
@@ -98,10 +110,25 @@ class Corpus:
         if not self.smalltalk_bytes:
             return
         n_bytes = max(1, int(self.smalltalk_bytes * _HELD_OUT_SHARE)) if held_out else self.smalltalk_bytes
-        for document in smalltalk.generate(n_bytes, held_out=held_out):
+        source = smalltalk.generate(n_bytes, held_out=held_out)
+        for document in source if held_out else self._made_once(source):
             if progress:
                 progress(sum(map(len, texts(document))))
             yield document
+
+    def _made_once(self, documents: Iterable[list[Message]]) -> Iterator[list[Message]]:
+        """The documents, made in the first pass and read back from a nameless file in later ones."""
+        if self._made is None:
+            file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+            made = self._open_files.enter_context(file)
+            for document in documents:
+                made.write(json.dumps(document) + "\n")
+                yield document
+            self._made = made
+            return
+        self._made.seek(0)
+        for line in self._made:
+            yield [Message(*pair) for pair in json.loads(line)]
 
 
 def _file_digest(path: Path, progress: Progress | None) -> bytes:

@@ -81,7 +81,8 @@ def prepare(
         meta = {"key": key, "merges": merges, "split": vars(split)}
         _write(folder, corpus, split, learned, threads, bars, meta)
 
-    make_folder(directory, lambda: _open(directory, key) is not None, fill)
+    with corpus:
+        make_folder(directory, lambda: _open(directory, key) is not None, fill)
     ready = _open(directory, key)
     if ready is None:
         raise DataError(f"{directory}: the prepared corpus cannot be read back; is the disk damaged?")

@@ -12,6 +12,7 @@ from .detokenize import detokenize
 Record = dict[str, Any]
 
 SENDERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_SAME = {role: role for role in ROLES}
 
 
 class BadRecordError(ValueError):
@@ -30,13 +31,13 @@ def document_from(record: Any, senders: Mapping[str, str] = SENDERS) -> Document
         if all(key in record for key in keys):
             return _checked(convert(record, senders))
     known = ", ".join("+".join(keys) for keys in FORMATS)
-    found = ", ".join(sorted(record)[:6]) or "none"
-    raise BadRecordError(f"keys of no known format: {found[:80]}; expected one of {known}")
+    found = ascii(sorted(record)[:6])[:80]
+    raise BadRecordError(f"keys of no known format: {found}; expected one of {known}")
 
 
 def _messages(record: Record, senders: Mapping[str, str]) -> Document:
     """Canonical: {"messages": [{"role", "content"}]}; content may be a list of text parts."""
-    return [_message(turn, "role", "content", dict.fromkeys(ROLES)) for turn in _list(record, "messages")]
+    return [_message(turn, "role", "content", _SAME) for turn in _list(record, "messages")]
 
 
 def _sharegpt(record: Record, senders: Mapping[str, str]) -> Document:
@@ -88,13 +89,13 @@ def alternating(turns: list[str]) -> list[Message]:
     return [Message(ROLES[i % 2], text) for i, text in enumerate(turns)]
 
 
-def _message(turn: Any, role_key: str, text_key: str, senders: Mapping[str, Any]) -> Message:
+def _message(turn: Any, role_key: str, text_key: str, senders: Mapping[str, str]) -> Message:
     if not isinstance(turn, dict) or role_key not in turn or text_key not in turn:
         raise BadRecordError(f"a message needs the keys {role_key!r} and {text_key!r}")
     sender = turn[role_key]
     if not isinstance(sender, str) or sender not in senders:
         raise BadRecordError(f"unknown {role_key} {str(sender)[:40]!r}; expected one of {', '.join(senders)}")
-    return Message(senders[sender] or sender, _text(turn[text_key], text_key))
+    return Message(senders[sender], _text(turn[text_key], text_key))
 
 
 def _text(value: Any, key: str) -> str:

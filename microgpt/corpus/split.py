@@ -4,7 +4,7 @@ Every document has a place in [0, 2^64) from a hash of its roles and texts, so c
 land on the same side, whatever file they come from and in whatever order.  Documents whose place is below a
 limit are held out.
 
-The limit is the first of 1 %, 2 %, 5 %, 10 % that holds out at least 8 KiB of text and at most half of it;
+The limit is the first of 1 %, 2 %, 5 %, 10 % that holds out at least 8192 characters and at most half of it;
 if none does, 10 % where that holds out anything; else the one document of the two lowest places that is not
 over half of the text; and a corpus that is one single document has its last tenth held out.  So a corpus of
 any size has both sides.
@@ -20,17 +20,15 @@ from .chat import Document, Message, texts
 
 PLACES = 1 << 64
 RATES = (0.01, 0.02, 0.05, 0.10)
-MIN_HELD_OUT_BYTES = 8192
+MIN_HELD_OUT = 8192  # characters
 
 
 def place(document: Document) -> int:
     """The document's place in [0, 2^64), the same for equal documents only (but for chance)."""
-    digest = hashlib.blake2b(digest_size=8)
     parts = [document] if isinstance(document, str) else [part for message in document for part in message]
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return int.from_bytes(digest.digest(), "little")
+    borders = ",".join([str(len(part)) for part in parts])
+    data = "".join([borders, "|", *parts]).encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def is_validation(document: Document, rate: float = RATES[0]) -> bool:
@@ -65,18 +63,18 @@ class Survey:
     """What choosing a limit needs to know, in constant memory: `add` every document, then `choose`."""
 
     def __init__(self) -> None:
-        self.n_documents = self.n_bytes = 0
-        self._bytes_below = dict.fromkeys(RATES, 0)
-        self._lowest: dict[int, int] = {}  # bytes of text at the two lowest places
+        self.n_documents = self.n_characters = 0
+        self._below = dict.fromkeys(RATES, 0)
+        self._lowest: dict[int, int] = {}  # characters of text at the two lowest places
 
     def add(self, document: Document) -> int:
         """Count one document; its place."""
-        where, size = place(document), sum(len(text.encode()) for text in texts(document))
+        where, size = place(document), sum(map(len, texts(document)))
         self.n_documents += 1
-        self.n_bytes += size
+        self.n_characters += size
         for rate in RATES:
             if where < int(rate * PLACES):
-                self._bytes_below[rate] += size
+                self._below[rate] += size
         self._lowest[where] = self._lowest.get(where, 0) + size
         if len(self._lowest) > 2:
             del self._lowest[max(self._lowest)]
@@ -86,13 +84,13 @@ class Survey:
         """The split for the documents seen; the module's docstring is its rule."""
         if self.n_documents == 0:
             raise DataError("the corpus has no document; give files with text")
-        usable = {rate: n for rate, n in self._bytes_below.items() if 0 < n <= self.n_bytes / 2}
+        usable = {rate: n for rate, n in self._below.items() if 0 < n <= self.n_characters / 2}
         for rate in RATES:
-            if usable.get(rate, 0) >= MIN_HELD_OUT_BYTES or (rate == RATES[-1] and rate in usable):
+            if usable.get(rate, 0) >= MIN_HELD_OUT or (rate == RATES[-1] and rate in usable):
                 return Split(0, int(rate * PLACES))
         if len(self._lowest) == 1:
             return Split(tail=True)
-        where = min(self._lowest, key=lambda at: (self._lowest[at] > self.n_bytes / 2, at))
+        where = min(self._lowest, key=lambda at: (self._lowest[at] > self.n_characters / 2, at))
         return Split(where, where + 1)
 
 

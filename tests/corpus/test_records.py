@@ -62,8 +62,8 @@ def test_unknown_senders_can_be_named():
 
 BAD = {
     "no object": ([1], "a list"),
-    "unknown keys": ({"foo": 1, "bar": 2}, "bar, foo"),
-    "no keys": ({}, "none"),
+    "unknown keys": ({"foo": 1, "bar": 2}, "'bar', 'foo'"),
+    "no keys": ({}, "no known format"),
     "no messages": ({"messages": []}, "no messages"),
     "messages not a list": ({"messages": "hi"}, "list"),
     "message not an object": ({"messages": ["hi"]}, "role"),

@@ -5,6 +5,7 @@ import json
 import re
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -286,3 +287,9 @@ def test_sample_is_jsonl_of_the_first_dialogues():
     assert [json.loads(line)["messages"] for line in lines] == [
         [message._asdict() for message in dialogue] for dialogue in dialogues
     ]
+
+
+def test_committed_sample_is_what_the_generator_makes():
+    sample = Path(__file__).parents[2] / "data" / "smalltalk_sample.jsonl"
+    assert sample.read_text(encoding="utf-8") == sample_text(180)
+    assert sample.stat().st_size < 100_000
