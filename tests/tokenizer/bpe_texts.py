@@ -18,7 +18,8 @@ NASTY = [
 
 # Bytes that are no UTF-8: lone tails and heads, too long, surrogates, beyond the end, cut off.
 BROKEN = [b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xe3\x80", b"\xe0\x80\x80", b"\xed\xa0\x80",
-          b"\xf0\x9f\x99", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xc2", b"\xe2\x80", b"\xf0\x80\x80\x80"]
+          b"\xf0\x9f\x99", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xc2", b"\xe2\x80",
+          b"\xf0\x80\x80\x80"]
 
 SENTENCES = [
     "Der Zug fährt um 14:30 Uhr ab, und wir müssen früh aufstehen, weil der Weg zum Bahnhof weit ist.",

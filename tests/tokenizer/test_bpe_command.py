@@ -1,0 +1,100 @@
+"""python -m tokenizer, from outside."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import bpe_texts
+import pytest
+
+from tokenizer import Tokenizer, __main__, train
+
+CSRC = Path(__file__).parents[2] / "csrc"
+TEXT = " ".join(bpe_texts.SENTENCES * 3)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a text and a tokenizer trained on it by the command."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_bytes(TEXT.encode() + b"\xff\n")
+    assert __main__.main(["train", "text.txt", "--merges", "50", "--tiktoken", "ranks"]) == 0
+    return tmp_path
+
+
+def test_train_writes_both_files(folder, capsys):
+    assert Tokenizer.load(folder / "tokenizer.json") == train([TEXT.encode() + b"\xff\n"], 50)
+    assert len((folder / "ranks").read_text().splitlines()) == 306
+    assert __main__.main(["train", "text.txt", "--merges", "1", "--specials", "<s>", "--out", "x.json"]) == 0
+    assert "1 merges, 1 specials" in capsys.readouterr().out
+    assert Tokenizer.load(folder / "x.json").specials == ("<s>",)
+
+
+def test_several_files_are_several_documents(folder):
+    (folder / "a").write_text("xy ")
+    (folder / "b").write_text(" xy")
+    assert __main__.main(["train", "a", "b", "--out", "x.json"]) == 0
+    assert Tokenizer.load("x.json") == train(["xy ", " xy"])
+
+
+def test_encode_and_decode_are_inverse(folder, capfdbinary):
+    assert __main__.main(["encode", "text.txt"]) == 0
+    ids = capfdbinary.readouterr().out
+    tokenizer = Tokenizer.load("tokenizer.json")
+    assert [int(i) for i in ids.split()] == tokenizer.encode(TEXT.encode() + b"\xff\n").tolist()
+    (folder / "ids").write_bytes(ids)
+    assert __main__.main(["decode", "ids"]) == 0
+    assert capfdbinary.readouterr().out == TEXT.encode() + b"\xff\n"
+
+
+def test_show(folder, capsys):
+    capsys.readouterr()
+    assert __main__.main(["show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 256 + 50 + 5
+    assert lines[98] == "     97  'a'" and lines[-1] == "    310  <|end|>"
+    assert __main__.main(["show", "--text", "a b"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "     97  'a'"
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["train", "missing.txt"], "missing.txt"), (["train", "text.txt", "--merges", "-1"], "n_merges"),
+    (["train", "text.txt", "--threads", "0"], "threads"), (["encode", "text.txt", "--tokenizer", "no"], "no"),
+    (["train", "text.txt", "--out", "no/such/folder"], "cannot be written"), (["decode", "text.txt"], "ids"),
+    (["train", "text.txt", "--specials", "a"], "taken"),
+    (["show", "--tokenizer", "text.txt"], "not a tokenizer"),
+])  # fmt: skip
+def test_mistakes_end_in_one_line(arguments, word, folder, capsys):
+    capsys.readouterr()
+    assert __main__.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and word in error
+
+
+def test_ctrl_c_stops_with_130_and_leaves_no_file(tmp_path):
+    """The input is a pipe that never ends, so that the signal surely arrives while reading."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tokenizer", "train", pipe, "--out", tmp_path / "t.json"],
+        stderr=subprocess.PIPE, cwd=CSRC.parent)
+    with open(pipe, "wb") as file:  # opens when the command does
+        file.write(b"some words " * 1000)
+        file.flush()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert process.returncode == 130 and error == b"stopped\n"
+    assert not (tmp_path / "t.json").exists()
+
+
+@pytest.mark.parametrize("source", sorted(CSRC.glob("bpe*.c")), ids=lambda path: path.name)
+def test_the_c_sources_have_no_warnings(source):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no compiler")
+    flags = "-std=c11 -O2 -fsyntax-only -Wall -Wextra -Wconversion -Wshadow -Wundef -Werror".split()
+    done = subprocess.run([compiler, *flags, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
