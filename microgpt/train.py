@@ -16,11 +16,20 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, run_command, settings_from
 from microgpt.core import native
+from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK
+from microgpt.corpus.readers import ReadOptions
+from microgpt.corpus.token_file import TokenFile
+from microgpt.inference.decoder import Decoder, uniform_stream
+from microgpt.inference.sampler import SamplerConfig
+from microgpt.inference.terminal import harmless
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
 from microgpt.training import checkpoint, report, session
@@ -32,43 +41,40 @@ from microgpt.training.plan import extension_note
 from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, newest_run
 from microgpt.training.session import Plan, Session
 from microgpt.training.stop import StopFlag
-from tokenizer import SPECIALS, TokenizerError
+from tokenizer import SPECIALS, Tokenizer, TokenizerError
 
 DEFAULT_PRESET = "10m"
+SAMPLE_TOKENS = 48
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
+
+
+class GroupedParser(Parser):
+    """A parser in which settings of several classes can share a group of the help."""
+
+    def add_argument_group(self, title: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The group of this title, made when it is new."""
+        found = [group for group in self._action_groups if title and group.title == title]
+        return found[0] if found else super().add_argument_group(title, *args, **kwargs)
 
 
 def parser() -> Parser:
     """All flags, in groups."""
-    flags = Parser(prog="microgpt train", description=__doc__)
-    flags.add_argument(
-        "--preset",
-        choices=tuple(PRESETS),
-        metavar="NAME",
-        help=f"size of the model: {', '.join(PRESETS)} [default {DEFAULT_PRESET}]",
-    )
-    flags.add_argument(
-        "--out-dir",
-        type=Path,
-        metavar="DIR",
-        help="directory of the run [default runs/<preset>-<date>-<time>]",
-    )
-    flags.add_argument(
-        "--resume",
-        nargs="?",
-        const="",
-        metavar="RUN",
-        help="go on with a run, its newest valid checkpoint [default the newest run under runs/]",
-    )
-    data = flags.add_argument_group("data")
-    data.add_argument(
-        "--data",
-        nargs="+",
-        metavar="FILE",
-        dest="files",
-        help="text, JSONL chats or DailyDialog; files or folders [default the embedded smalltalk]",
-    )
+    # fmt: off
+    flags = GroupedParser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
+    flags.add_argument("--preset", choices=tuple(PRESETS), metavar="NAME",
+                       help="size of the model, which sets the flags of its group unless they are given: "
+                       f"{', '.join(PRESETS)} [default {DEFAULT_PRESET}]")
+    flags.add_argument("--out-dir", type=Path, metavar="DIR",
+                       help="directory of the run [default runs/<preset>-<date>-<time>]")
+    flags.add_argument("--resume", nargs="?", const="", metavar="RUN",
+                       help="go on with a run, its newest valid checkpoint [default the newest under runs/]")
+    flags.add_argument_group("data").add_argument(
+        "--data", nargs="+", metavar="FILE", dest="files",
+        help="files or folders of text, JSONL chats or DailyDialog; smalltalk: the embedded corpus "
+        f"[default {SMALLTALK}]")
+    # fmt: on
     add_settings(flags, DataConfig)
+    add_settings(flags, ReadOptions)
     add_settings(flags, ModelConfig)
     add_settings(flags, TrainConfig)
     return flags
@@ -246,8 +252,9 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
 
 
 def deadline(config: TrainConfig, started: float) -> float:
-    """The moment (`time.monotonic`) by which the command must have ended."""
-    return math.inf if config.time_limit_s is None else started + config.time_limit_s
+    """The moment (`time.monotonic`) by which training must have ended, so that the process ends in time."""
+    limit_s = config.time_limit_s
+    return math.inf if limit_s is None else started + limit_s - min(1.0, 0.05 * limit_s)
 
 
 def set_up_machine(config: TrainConfig) -> None:
@@ -257,9 +264,27 @@ def set_up_machine(config: TrainConfig) -> None:
         say(f"warning: {warning}")
 
 
-def make_sample(work: Session) -> Callable[[], str] | None:
-    """What prints a sample during training."""
-    return None
+def make_sample(work: Session) -> Callable[[int], str]:
+    """What shows, at a step, how the model continues a held-out document that the step chooses."""
+    model, tokenizer, held_out = work.job.model, work.job.tokenizer, work.prepared.val
+
+    def sample(step: int) -> str:
+        prompt = opening(held_out, step % held_out.n_documents, tokenizer, model.config.seq_len // 2)
+        decoder = Decoder(model, tokenizer)  # a fresh one: its cache is of these weights
+        tokens = decoder.generate(prompt, SamplerConfig(), SAMPLE_TOKENS, uniform_stream(step))
+        shown, answer = (tokenizer.decode(ids).decode("utf-8", "replace") for ids in (prompt, list(tokens)))
+        return harmless(f"{shown} => {answer}")
+
+    return sample
+
+
+def opening(tokens: TokenFile, number: int, tokenizer: Tokenizer, limit: int) -> np.ndarray:
+    """The beginning of a document, up to where the assistant first speaks; a third of it if nobody does."""
+    start = int(tokens.offsets[number])
+    end = int(tokens.offsets[number + 1]) if number + 1 < tokens.n_documents else tokens.n_tokens
+    ids = np.asarray(tokens.ids[start : min(end, start + limit)]).astype(np.int32)
+    spoken = np.flatnonzero(ids == tokenizer.special_id(role_marker("assistant")))
+    return ids[: spoken[0] + 1] if len(spoken) else ids[: max(1, len(ids) // 3)]
 
 
 def say(text: str) -> None:

@@ -20,94 +20,55 @@ SESSION_FIELDS = frozenset(
     ["max_steps", "max_time", "threads", "save_every", "keep", "eval_every", "sample_every", "log_every"]
 )
 
+LENGTH, BATCH, ADAM = "length of the run", "batch", "optimizer (Adam)"
+REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machine"
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Everything about a run that is not the model or the corpus."""
 
+    # fmt: off
     max_steps: int = setting(
-        20_000,
-        "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
-        "steps",
-        group="length of the run",
-    )
-    max_time: str = setting(
-        "",
-        "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
-        "the number of steps is measured and planned for it",
-        "time",
-        group="length of the run",
-    )
+        20_000, "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
+        "steps", group=LENGTH)
+    max_time: str | None = setting(
+        None, "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
+        "the number of steps is measured and planned for it", "time", group=LENGTH)
     seed: int = setting(
-        0,
-        "of weights, data order, dropout: the same seed gives the same run, bit for bit",
-        "number",
-        group="length of the run",
-    )
+        0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
+        group=LENGTH)
 
-    batch_size: int = setting(8, "windows in one micro-batch", "windows", group="batch")
-    grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group="batch")
+    batch_size: int = setting(8, "windows in one micro-batch", "windows", group=BATCH)
+    grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH)
 
-    lr: float = setting(
-        1e-3,
-        "peak learning rate; from 20 million parameters on the default is 3e-4",
-        "per step",
-        group="optimizer (Adam)",
-    )
-    min_lr: float = setting(
-        1e-4, "learning rate at the end of the cosine; default lr/10", "per step", group="optimizer (Adam)"
-    )
+    lr: float = setting(1e-3, "peak learning rate; 3e-4 from 20 million parameters on", group=ADAM)
+    min_lr: float = setting(1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM)
     warmup_steps: int = setting(
-        2000,
-        "steps of linear warm-up, at most a tenth of the run; from 20 million parameters on the "
-        "default is 5000",
-        "steps",
-        group="optimizer (Adam)",
-    )
+        2000, "linear warm-up, at most a tenth of the run; 5000 from 20 million parameters on", "steps",
+        group=ADAM)
     decay_steps: int = setting(
-        0, "step at which the cosine reaches min_lr; 0: at max_steps", "steps", group="optimizer (Adam)"
-    )
-    beta1: float = setting(0.9, "memory of Adam's first moment", "0 to 1", group="optimizer (Adam)")
-    beta2: float = setting(0.999, "memory of Adam's second moment", "0 to 1", group="optimizer (Adam)")
-    eps: float = setting(1e-8, "added to the root of the second moment", "number", group="optimizer (Adam)")
+        0, "step at which the cosine reaches --min-lr; 0: at --max-steps", "steps", group=ADAM)
+    beta1: float = setting(0.9, "memory of the first moment, below 1", group=ADAM)
+    beta2: float = setting(0.999, "memory of the second moment, below 1", group=ADAM)
+    eps: float = setting(1e-8, "added to the root of the second moment", group=ADAM)
     weight_decay: float = setting(
-        0.0,
-        "decoupled decay of weight matrices (AdamW); norms are never decayed",
-        "per step",
-        group="optimizer (Adam)",
-    )
+        0.0, "decoupled decay of weight matrices (AdamW), times the learning rate", group=ADAM)
     grad_clip: float = setting(
-        1.0,
-        "gradients with a larger global norm are scaled down to it; 0: never",
-        "norm",
-        group="optimizer (Adam)",
-    )
+        1.0, "gradients of a larger global norm are scaled down to it; 0: never", "norm", group=ADAM)
 
-    eval_every: int = setting(
-        250,
-        "steps between evaluations on held-out windows; 0: never",
-        "steps",
-        group="evaluation and reports",
-    )
-    eval_tokens: int = setting(
-        65_536, "held-out tokens of one evaluation, at most", "tokens", group="evaluation and reports"
-    )
-    sample_every: int = setting(
-        1000, "steps between printed samples; 0: never", "steps", group="evaluation and reports"
-    )
-    log_every: int = setting(
-        10, "steps between lines in metrics.jsonl", "steps", group="evaluation and reports"
-    )
+    eval_every: int = setting(250, "between evaluations on held-out text; 0: never", "steps", group=REPORTS)
+    eval_tokens: int = setting(65_536, "held out for one evaluation, at most", "tokens", group=REPORTS)
+    sample_every: int = setting(1000, "between printed samples; 0: never", "steps", group=REPORTS)
+    log_every: int = setting(10, "between lines in metrics.jsonl", "steps", group=REPORTS)
 
-    save_every: int = setting(
-        500, "steps between checkpoints; 0: only at the end", "steps", group="checkpoints"
-    )
-    keep: int = setting(2, "newest checkpoints to keep", "checkpoints", group="checkpoints")
+    save_every: int = setting(500, "between checkpoints; 0: only at the end", "steps", group=CHECKPOINTS)
+    keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
 
-    precision: str = setting("fp32", "of the matrix products; only fp32 is built", "name", group="machine")
+    precision: str = setting("fp32", "of the matrix products; only fp32 is built", "name", group=MACHINE)
     threads: str = setting(
-        "auto", "CPU threads; auto: as many as this process may use", "number", group="machine"
-    )
+        "auto", "CPU threads; auto: as many as this process may use", "number", group=MACHINE)
+    # fmt: on
 
     def __post_init__(self) -> None:
         _check_ranges(self)
@@ -116,16 +77,14 @@ class TrainConfig:
             raise ConfigError(f"--precision {self.precision} is not built; this microgpt has {built}")
         if self.min_lr > self.lr:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
-        if self.max_steps == 0 and not self.max_time:
+        if self.max_steps == 0 and self.max_time is None:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
-        if self.max_time:
-            parse_duration(self.max_time)
-        _ = self.n_threads
+        _ = self.time_limit_s, self.n_threads  # refuse what they cannot read
 
     @property
     def time_limit_s(self) -> float | None:
         """Seconds of `max_time`; None without one."""
-        return parse_duration(self.max_time) if self.max_time else None
+        return None if self.max_time is None else parse_duration(self.max_time)
 
     @property
     def n_threads(self) -> int:
@@ -175,12 +134,13 @@ def _check_ranges(config: TrainConfig) -> None:
 
 def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     """A config from plain values; an unknown or ill-typed one is refused by name."""
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name, value in values.items():
-        if name not in kinds:
+        if name not in defaults:
             raise ConfigError(f"config.json: unknown setting {name!r}; was it written by a newer microgpt?")
-        if type(value) is not kinds[name]:
-            raise ConfigError(f"config.json: {name} is {value!r}, expected {kinds[name].__name__}")
+        expected = (str, type(None)) if defaults[name] is None else (type(defaults[name]),)
+        if type(value) not in expected:
+            raise ConfigError(f"config.json: {name} is {value!r}, expected {expected[0].__name__}")
     return kind(**values)
 
 
@@ -207,7 +167,9 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """`75` -> `1m15s`; below ten seconds with one decimal."""
+    """`75` -> `1m15s`; below ten seconds with one decimal, below a tenth in milliseconds."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.1f}ms"
     if seconds < 10:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)

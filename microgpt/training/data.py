@@ -6,6 +6,7 @@ from typing import Any
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import setting
 from microgpt.corpus.corpora import SMALLTALK, SMALLTALK_BYTES
+from microgpt.corpus.readers import ReadOptions
 
 from .config import config_from
 
@@ -19,12 +20,20 @@ class DataConfig:
         4000, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
     )
     smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
+    bad_lines: str = ReadOptions.bad_lines
+    text_documents: str = ReadOptions.text_documents
 
     def __post_init__(self) -> None:
         if self.merges < 0:
             raise ConfigError(f"--merges {self.merges}: expected 0 or more")
         if self.smalltalk_bytes < 1:
             raise ConfigError(f"--smalltalk-bytes {self.smalltalk_bytes}: expected a number above 0")
+        _ = self.reading
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How files become documents."""
+        return ReadOptions(bad_lines=self.bad_lines, text_documents=self.text_documents)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
@@ -35,5 +44,5 @@ class DataConfig:
         """The config that `to_dict` described."""
         data = values.get("data")
         if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
-            raise ConfigError(f"data setting 'data' is {data!r}, expected a list of files")
+            raise ConfigError(f"config.json: data is {data!r}, expected a list of files")
         return config_from(cls, values | {"data": tuple(data)})

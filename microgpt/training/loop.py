@@ -47,7 +47,7 @@ class Job:
     identity: dict[str, Any]  # what state.json records of machine, corpus and versions
     log: MetricsLog
     progress: Progress
-    sample: Callable[[], str] | None = None
+    sample: Callable[[int], str] | None = None  # step -> what the model says
 
 
 def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int = -1) -> str:
@@ -161,7 +161,7 @@ def run_sample(job: Job, state: TrainState, clock: Clock) -> None:
     if job.sample is None:
         return
     with clock.timing("sample"):
-        text = job.sample()
+        text = job.sample(state.step)
     state.sampled_at = state.step
     job.progress.say(f"--- sample after {state.step} steps\n{text}\n---")
     job.log.write("sample", state.step, text=text)

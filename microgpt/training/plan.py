@@ -87,7 +87,7 @@ def _shared(seconds: float, every: int) -> float:
 def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
     """What a changed number of steps does to the learning rate; empty if nothing."""
     before, after = learning_rate(step, old), learning_rate(step, new)
-    if old.max_steps == new.max_steps:
+    if before == after:
         return ""
     return (
         f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}; "

@@ -21,11 +21,14 @@ PROCESS_BYTES = 120e6  # interpreter, libraries, the packed corpus's pages in us
 
 
 def memory_estimate(model: ModelConfig, batch_size: int) -> float:
-    """Bytes that training takes at its peak: weights, gradients, two moments, activations, the process."""
+    """Bytes that training takes at its peak.
+
+    Seven arenas: weights, gradients, two moments; and copies of all but the gradients while saving.
+    """
     n_tokens = batch_size * model.seq_len
     kept = n_tokens * model.n_layer * KEPT_PER_LAYER * model.n_embd
     passing = n_tokens * 12 * model.n_embd + 2 * min(n_tokens, 512) * model.vocab_size
-    return PROCESS_BYTES + 4 * (4 * model.n_params + kept + passing)
+    return PROCESS_BYTES + 4 * (7 * model.n_params + kept + passing)
 
 
 def peak_memory() -> float:
@@ -49,7 +52,7 @@ def header(session: Session) -> list[str]:
         f"held out {val.n_documents:,} documents, {val.n_tokens:,} tokens",
         f"plan     {_steps(session)} of {tokens_per_step(job):,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
-        + f"), {epochs:.2g} epochs",
+        + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         f"machine  {machine['threads']} threads, {machine['isa']}, BLAS core {machine['blas_core']}, "
         f"{config.precision}; about {memory_estimate(model, config.batch_size) / 1e9:.2f} GB of memory",
         f"run      {job.run}",

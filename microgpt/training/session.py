@@ -88,6 +88,7 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
         merges=data.merges,
         tokenizer=tokenizer,
         smalltalk_bytes=data.smalltalk_bytes,
+        options=data.reading,
         threads=plan.train.n_threads,
     )
 

@@ -130,7 +130,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
         MetricsLog(run / "metrics.jsonl", metrics_bytes),
         Progress(0, config.max_steps, line_every_s=1e9),
     )
-    job.sample = lambda: f"sample after {job.adam.updates} updates"
+    job.sample = lambda step: f"sample after {job.adam.updates} updates"
     return job
 
 

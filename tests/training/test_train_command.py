@@ -1,0 +1,244 @@
+"""The command on a tiny model and corpus: exact resume, signals, time limit, one line for each mistake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from microgpt import train
+from microgpt.common.errors import MicrogptError
+from microgpt.training.checkpoint import load_model
+from microgpt.training.metrics import read_metrics
+
+ROOT = Path(__file__).parents[2]
+TEXT = "".join(
+    f"A {color} {thing} costs {n} coins.\nThe {thing} of number {n} is {color}, not {n + 1}.\n\n"
+    for n in range(40) for color in ("red", "green", "blue") for thing in ("hat", "boat", "lamp")
+)  # fmt: skip
+SMALL = ["--preset", "tiny", "--n-layer", "1", "--seq-len", "16", "--merges", "20", "--dropout", "0.1",
+         "--batch-size", "2", "--eval-every", "4", "--eval-tokens", "64"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with a corpus in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+def new(*flags, out="runs/a", threads="1"):
+    return train.main([*SMALL, "--data", "text.txt", "--out-dir", out, "--threads", threads, *flags])
+
+
+def tensors(checkpoint):
+    """The hashes of weights and moments."""
+    files = json.loads((Path(checkpoint) / "manifest.json").read_text())["files"]
+    return [files[name]["sha256"] for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+@pytest.mark.parametrize("grad_accum", ["1", "2"])
+def test_10_and_10_steps_equal_20_on_any_number_of_threads(grad_accum, capfd):
+    assert new("--max-steps", "20", "--grad-accum", grad_accum) == 0
+    assert new("--max-steps", "10", "--grad-accum", grad_accum, out="runs/b", threads="2") == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "20"]) == 0
+    assert tensors("runs/a/step_00000020") == tensors("runs/b/step_00000020")
+    losses = [[(line["step"], line["loss"]) for line in read_metrics(Path(run, "metrics.jsonl"))
+               if line["event"] in ("train", "eval")] for run in ("runs/a", "runs/b")]  # fmt: skip
+    assert set(losses[1]) - set(losses[0]) <= {(10, losses[1][-1][1])} | set(
+        losses[1]
+    )  # one more, at its end
+    assert "going on from runs/b/step_00000010" in capfd.readouterr().err
+
+
+def test_header_and_summary_tell_the_truth(capfd):
+    new("--max-steps", "5", "--grad-accum", "3")
+    out, err = capfd.readouterr()
+    model, tokenizer, state = load_model("runs/a")
+    assert f"{model.params.flat.size:,} parameters" in out and f"vocabulary {tokenizer.vocab_size}" in out
+    assert "plan     5 steps of 96 tokens (2 windows x 3)" in out and "machine  1 threads" in out
+    assert f"finished: 5 steps, {5 * 96} tokens" in out and "runs/a/step_00000005" in out
+    assert f"{state['metrics']['val_bpb']:.4f} bits per byte (step 5)" in out
+    assert out.rstrip().endswith("next     python -m microgpt.chat runs/a")
+    assert re.search(r"step 1/5  loss \d\.\d+, held-out \d\.\d+ bpb, [\d,]+ tok/s", err)
+
+
+def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(capfd):
+    new("--max-steps", "3", out="runs/a")
+    new("--max-steps", "3", out="runs/b")
+    assert train.main(["--resume"]) == 0
+    assert "runs/b is finished: 3 of 3 steps" in capfd.readouterr().err
+
+
+def test_a_run_can_branch_off_an_older_checkpoint(capfd):
+    new("--max-steps", "6", "--save-every", "2", "--keep", "9")
+    with pytest.raises(MicrogptError, match="already went on to step_00000006"):
+        train.main(["--resume", "runs/a/step_00000002"])
+    train.main(["--resume", "runs/a/step_00000002", "--out-dir", "runs/b"])
+    assert tensors("runs/a/step_00000006") == tensors("runs/b/step_00000006")
+    steps = [line["step"] for line in read_metrics(Path("runs/b/metrics.jsonl")) if line["event"] == "eval"]
+    assert steps == [0, 4, 6]
+
+
+def test_resume_skips_a_damaged_checkpoint_and_says_why(capfd):
+    new("--max-steps", "6", "--save-every", "2")
+    good = tensors("runs/a/step_00000006")
+    Path("runs/a/step_00000006/optimizer.safetensors").write_bytes(b"nothing")
+    train.main(["--resume", "runs/a"])
+    err = capfd.readouterr().err
+    assert "skipping a damaged checkpoint" in err and "going on from runs/a/step_00000004" in err
+    assert tensors("runs/a/step_00000006") == good
+
+
+MISTAKES = {
+    "--max-steps 0": "--max-time",
+    "--precision bf16": "bf16 is not built",
+    "--lr -1": "--lr -1",
+    "--n-head 5": "heads",
+    "--data none.txt": "none.txt",
+    "--data empty.txt": "empty",
+    "--data short.txt": "",
+    "--seq-len 100000": "window",
+    "--vocab-size 300 --merges 7": "--vocab-size 300 contradicts --merges 7",
+    "--vocab-size 20": "--vocab-size 20",
+    "--vocab-size 60000": "--vocab-size 60000",
+    "--threads 0": "--threads 0",
+    "--out-dir text.txt": "text.txt is not a directory",
+    "--resume nowhere": "nowhere",
+    "--resume text.txt": "text.txt",
+    "--resume data": "data: no checkpoint",
+    "--max-time 1ms": "--max-time",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, workplace):
+    (workplace / "empty.txt").write_text("")
+    (workplace / "short.txt").write_text("hi")
+    (workplace / "data").mkdir()
+    flags = line.split()
+    if "--data" not in flags and "--resume" not in flags:
+        flags = [*SMALL, "--data", "text.txt", *flags]
+    if "--vocab-size" in flags and "--merges" not in line:
+        flags.remove("--merges"), flags.remove("20")
+    with pytest.raises(MicrogptError) as error:
+        train.main(flags)
+    assert MISTAKES[line] in str(error.value) and "\n" not in str(error.value)
+    assert not list(Path("runs").glob("*"))
+
+
+@pytest.mark.parametrize("flags", ["--lr 0.5", "--batch-size 9", "--preset 10m", "--n-embd 64",
+                                   "--data other.txt", "--bad-lines skip",
+                                   "--merges 21", "--seed 4", "--seed 4 --beta1 0.5"])  # fmt: skip
+def test_resume_refuses_flags_that_contradict_the_run_by_name(flags):
+    new("--max-steps", "2")
+    with pytest.raises(MicrogptError) as error:
+        train.main(["--resume", "runs/a", "--max-steps", "4", *flags.split()])
+    assert all(flag in str(error.value) for flag in re.findall("--[a-z0-9-]+", flags))
+    assert train.main(["--resume", "runs/a", *SMALL, "--data", "text.txt", "--max-steps", "3"]) == 0
+
+
+def test_resume_refuses_another_corpus():
+    new("--max-steps", "2")
+    Path("text.txt").write_text(TEXT + "One more line of text.\n")
+    with pytest.raises(MicrogptError, match="the corpus is not the one"):
+        train.main(["--resume", "runs/a", "--max-steps", "4"])
+
+
+def test_a_used_directory_is_refused_with_both_choices():
+    new("--max-steps", "2")
+    with pytest.raises(MicrogptError, match=r"--resume runs/a.*--out-dir"):
+        new("--max-steps", "2")
+
+
+def test_max_time_plans_the_steps_and_keeps_the_limit(capfd):
+    started = time.monotonic()
+    assert new("--max-time", "4s", "--sample-every", "0") == 0
+    assert time.monotonic() - started < 4
+    err = capfd.readouterr().err
+    planned = int(re.search(r"so the run has ([\d,]+) steps", err)[1].replace(",", ""))
+    recorded = json.loads(next(Path("runs/a").glob("step_*/config.json")).read_text())["train"]["max_steps"]
+    assert recorded == planned > 10
+    new("--max-time", "1s", "--max-steps", "10000000", out="runs/b")
+    out, _ = capfd.readouterr()
+    assert "time is up at step" in out and "next     python -m microgpt.train --resume runs/b" in out
+
+
+def test_help_shows_every_setting_with_unit_and_default(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--help"])
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert stopped.value.code == 0
+    for part in ("--warmup-steps", "[steps, default 2000]", "--n-embd", "--merges", "optimizer (Adam):",
+                 "model:", "--max-time", "10m", "--grad-clip", "[default 10m]", "--resume"):  # fmt: skip
+        assert part in text
+    assert text.count("data:") == 1
+
+
+def command(*flags):
+    """The command as a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "microgpt.train", *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def wait_for_steps(process, run):
+    """Wait until a run has logged a step."""
+    for _ in range(600):
+        log = Path(run, "metrics.jsonl")
+        if process.poll() is not None or (log.exists() and '"train"' in log.read_text()):
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code):
+    flags = [*SMALL, "--data", "text.txt", "--threads", "1", "--max-steps", "100000"]
+    process = command(*flags, "--out-dir", "runs/a")
+    wait_for_steps(process, "runs/a")
+    with pytest.raises(MicrogptError, match="another training is using runs/a"):
+        train.main(["--resume", "runs/a"])
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert "stopped at step" in out and "--resume runs/a" in out and "Traceback" not in err
+    step = int(next(Path("runs/a").glob("step_*")).name[5:])
+    resumed = command("--resume", "runs/a", "--max-steps", "100000", "--keep", "9999", "--save-every", str(step + 5))
+    straight = command(*flags, "--keep", "9999", "--save-every", str(step + 5), "--out-dir", "runs/b")
+    for process, run in ((resumed, "runs/a"), (straight, "runs/b")):
+        while process.poll() is None and not Path(run, f"step_{step + 5:08d}").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) and process.returncode == 130
+    assert tensors(f"runs/a/step_{step + 5:08d}") == tensors(f"runs/b/step_{step + 5:08d}")
+
+
+def test_a_second_interrupt_leaves_at_once():
+    process = command(*SMALL, "--data", "text.txt", "--max-steps", "100000", "--out-dir", "runs/a")
+    wait_for_steps(process, "runs/a")
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT)
+
+
+def test_samples_continue_held_out_documents_and_do_not_change_the_run(capfd):
+    new("--max-steps", "6", "--sample-every", "3")
+    new("--max-steps", "6", "--sample-every", "0", out="runs/b")
+    samples = [line for line in read_metrics(Path("runs/a/metrics.jsonl")) if line["event"] == "sample"]
+    assert [line["step"] for line in samples] == [3, 6] and all(" => " in line["text"] for line in samples)
+    assert any(line["text"].startswith(("A ", "The ")) for line in samples)
+    assert "--- sample after 3 steps" in capfd.readouterr().err
+    assert tensors("runs/a/step_00000006") == tensors("runs/b/step_00000006")
