@@ -69,6 +69,13 @@ def generate(n_bytes: int, seed: int = 0, held_out: bool = False) -> Iterator[li
         index += 1
 
 
+def _askable(turns: list[Turn], family: str) -> list[int]:
+    """Where the dialogue can be cut: at the family's own questions that were not answered before."""
+    replies = [turn.reply for turn in turns]
+    fresh = [i for i, reply in enumerate(replies) if reply not in replies[:i]]
+    return [i for i in fresh if turns[i].family == family and turns[i].check]
+
+
 def exam_of(family: str, n: int, seed: int = 0) -> list[Question]:
     """`n` different questions of one family, made of held-out content."""
     questions: dict[tuple[Message, ...], Question] = {}
@@ -76,9 +83,9 @@ def exam_of(family: str, n: int, seed: int = 0) -> list[Question]:
     while len(questions) < n:
         draw = Draw(f"exam {family} {seed} {index}", held_out=True)
         turns = TABLE[family][0](draw)
-        at = draw.pick([i for i, turn in enumerate(turns) if turn.family == family and turn.check])
-        question = to_question(turns, at)
-        questions.setdefault(tuple(question.messages), question)
+        if at := _askable(turns, family):
+            question = to_question(turns, draw.pick(at))
+            questions.setdefault(tuple(question.messages), question)
         index += 1
     return list(questions.values())
 
