@@ -37,7 +37,7 @@ from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
 from microgpt.training.data import DataConfig
 from microgpt.training.loop import fit
-from microgpt.training.plan import extension_note
+from microgpt.training.plan import extension_note, save_estimate_s
 from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, newest_run
 from microgpt.training.session import Plan, Session
 from microgpt.training.stop import StopFlag
@@ -240,7 +240,8 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
     job, state, first_step = work.job, work.state, work.state.step
     print(*report.header(work), sep="\n", flush=True)
     job.sample = make_sample(work)
-    clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf)
+    costs_s = {"save": save_estimate_s(job.model), "evaluation": state.metrics.get("val_s", 0.0)}
+    clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf, costs_s)
     fitting = time.monotonic()
     with StopFlag() as stop, job.log:
         try:
@@ -269,7 +270,7 @@ def make_sample(work: Session) -> Callable[[int], str]:
     model, tokenizer, held_out = work.job.model, work.job.tokenizer, work.prepared.val
 
     def sample(step: int) -> str:
-        prompt = opening(held_out, step % held_out.n_documents, tokenizer, model.config.seq_len // 2)
+        prompt = opening(held_out, step % held_out.n_documents, tokenizer, max(1, model.config.seq_len // 2))
         decoder = Decoder(model, tokenizer)  # a fresh one: its cache is of these weights
         tokens = decoder.generate(prompt, SamplerConfig(), SAMPLE_TOKENS, uniform_stream(step))
         shown, answer = (tokenizer.decode(ids).decode("utf-8", "replace") for ids in (prompt, list(tokens)))

@@ -143,7 +143,8 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     if result is None:
         return
     state.evaluated_at = state.step
-    state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step}
+    state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step,
+                      "val_s": plain(clock.costs_s["evaluation"])}  # fmt: skip
     job.progress.evaluated(result.bpb)
     job.log.write(
         "eval",

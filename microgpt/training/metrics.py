@@ -5,19 +5,28 @@ import math
 from pathlib import Path
 from typing import Any
 
+from microgpt.common.errors import CheckpointError
+
 
 class MetricsLog:
     """Appends events to a file, once what an interrupted session wrote past its checkpoint is cut off."""
 
     def __init__(self, path: Path, keep_bytes: int = 0) -> None:
-        self._file = open(path, "a+b")  # noqa: SIM115
-        self._cut(keep_bytes)
+        self.path = path
+        try:
+            self._file = open(path, "a+b")  # noqa: SIM115
+            self._cut(keep_bytes)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one event with the step after which it happened."""
         line = {"event": event, "step": step} | {name: plain(value) for name, value in values.items()}
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
 
     @property
     def n_bytes(self) -> int:
@@ -33,6 +42,9 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _failed(self, error: OSError) -> CheckpointError:
+        return CheckpointError(f"cannot write {self.path}: {error.strerror}; checkpoints so far are intact")
 
     def _cut(self, keep_bytes: int) -> None:
         """Keep whole lines of the first `keep_bytes` bytes."""

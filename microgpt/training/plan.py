@@ -36,14 +36,19 @@ def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, lim
     """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
     ids, targets = batches.batch(0)
     budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * limit_s)
-    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets), budget_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, key=0), budget_s)
     model.grads.flat[:] = 0
     # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
     update_s = _mean_time(lambda: adam.apply(lr=0.0), 0.0)
     rows = slice(0, batches.batch_size)
     batch_s = _mean_time(lambda: model.token_losses(held_out.ids[rows], held_out.targets[rows]), 0.0)
     evaluation_s = batch_s * len(held_out.ids) / len(held_out.ids[rows])
-    return Timing(micro_s, update_s, evaluation_s, 3 * model.params.flat.nbytes / SAVE_BYTES_PER_S)
+    return Timing(micro_s, update_s, evaluation_s, save_estimate_s(model))
+
+
+def save_estimate_s(model: GPT) -> float:
+    """Seconds that a checkpoint may take, before one was measured."""
+    return 3 * model.params.flat.nbytes / SAVE_BYTES_PER_S
 
 
 def _mean_time(work: Callable[[], object], budget_s: float) -> float:

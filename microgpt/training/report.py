@@ -1,8 +1,10 @@
 """What a person reads before and after a run: facts counted or measured, and estimates that say so."""
 
+import contextlib
 import resource
 import sys
 import time
+from pathlib import Path
 
 from microgpt.core import native
 from microgpt.model import ModelConfig
@@ -33,6 +35,9 @@ def memory_estimate(model: ModelConfig, batch_size: int) -> float:
 
 def peak_memory() -> float:
     """Most bytes that this process has held so far."""
+    with contextlib.suppress(OSError, IndexError):  # Linux; getrusage there counts the parent's memory too
+        status = Path("/proc/self/status").read_text()
+        return 1024 * float(status.split("VmHWM:")[1].split()[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak if sys.platform == "darwin" else 1024 * peak)
 

@@ -61,7 +61,7 @@ class RunDirectory:
 
     def __enter__(self) -> "RunDirectory":
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            storage.make_directory(self.path)
             self._lock = storage.lock_directory(self.path)
         except BlockingIOError:
             raise ConfigError(

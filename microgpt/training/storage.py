@@ -4,6 +4,8 @@ Durable means: a file is fsynced before it gets its name, and the directory with
 A failed fsync is never retried on the same file (the kernel may have dropped its pages): write a new file.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -42,6 +44,17 @@ def sync_file(path: Path) -> None:
 def sync_directory(path: Path) -> None:
     """Force the names in a directory to disk."""
     _sync_path(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it that are missing, durably; one that exists must be writable."""
+    if path.is_dir():
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -90,7 +103,9 @@ def _sync_path(path: Path, flags: int) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone stops at the drive's cache
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+    os.fsync(descriptor)
+    if hasattr(
+        fcntl, "F_FULLFSYNC"
+    ):  # macOS: fsync stops at the drive's cache; not every file system has more
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from training_fakes import FakeBatches, FakeModel, make_config, make_job, train
 
+from microgpt.common.errors import ConfigError
 from microgpt.training import checkpoint
 from microgpt.training.clock import Clock
 from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError
 from microgpt.training.metrics import read_metrics
+from microgpt.training.plan import Timing, measure, planned_steps
 from microgpt.training.progress import Progress
 from microgpt.training.rundir import METRICS, checkpoints
 from microgpt.training.state import TrainState
@@ -152,6 +154,23 @@ def test_the_run_ends_before_its_deadline_with_evaluation_and_checkpoint(tmp_pat
     assert why == OUT_OF_TIME and state.step == 0
     assert [line["event"] for line in events(job.run)] == ["eval"]
     assert [step for step, _ in checkpoints(job.run)] == [0]
+
+
+def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for_all(tmp_path):
+    job = new_run(tmp_path, "a", weight_decay=0.1)
+    job.log.close()
+    before = digest(job)
+    timing = measure(job.model, job.adam, job.batches, job.held_out, limit_s=1)
+    assert digest(job) == before and job.adam.updates == 0 and not job.model.grads.flat.any()
+    assert min(vars(timing).values()) > 0
+    timing = Timing(micro_s=0.5, update_s=0.25, evaluation_s=10, save_s=2)
+    config = make_config(
+        grad_accum=2, eval_every=100, sample_every=0, save_every=50, max_steps=0, max_time="1h"
+    )
+    steps = planned_steps(3600, timing, config)
+    assert 0.9 * 3600 < steps * (1.25 + 10 / 100 + 2 / 50) + 2 * 10 + 2 < 3600
+    with pytest.raises(ConfigError, match="--max-time 1h is too short"):
+        planned_steps(20, timing, config)
 
 
 def test_the_clock_keeps_time_for_what_closes_a_run():

@@ -13,6 +13,7 @@ import pytest
 
 from microgpt import train
 from microgpt.common.errors import MicrogptError
+from microgpt.core import native
 from microgpt.training.checkpoint import load_model
 from microgpt.training.metrics import read_metrics
 
@@ -213,7 +214,9 @@ def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code):
     assert process.returncode == code, err
     assert "stopped at step" in out and "--resume runs/a" in out and "Traceback" not in err
     step = int(next(Path("runs/a").glob("step_*")).name[5:])
-    resumed = command("--resume", "runs/a", "--max-steps", "100000", "--keep", "9999", "--save-every", str(step + 5))
+    resumed = command(
+        "--resume", "runs/a", "--max-steps", "100000", "--keep", "9999", "--save-every", str(step + 5)
+    )
     straight = command(*flags, "--keep", "9999", "--save-every", str(step + 5), "--out-dir", "runs/b")
     for process, run in ((resumed, "runs/a"), (straight, "runs/b")):
         while process.poll() is None and not Path(run, f"step_{step + 5:08d}").exists():
@@ -242,3 +245,20 @@ def test_samples_continue_held_out_documents_and_do_not_change_the_run(capfd):
     assert any(line["text"].startswith(("A ", "The ")) for line in samples)
     assert "--- sample after 3 steps" in capfd.readouterr().err
     assert tensors("runs/a/step_00000006") == tensors("runs/b/step_00000006")
+
+
+def test_a_resume_that_may_differ_in_the_last_bit_says_why(capfd, monkeypatch):
+    new("--max-steps", "2")
+    real = native.info()
+    monkeypatch.setattr(native, "info", lambda: real | {"isa": "other", "blas_core": "Other"})
+    train.main(["--resume", "runs/a", "--max-steps", "4"])
+    err = capfd.readouterr().err
+    assert f"may not be exact to the last bit: isa was {real['isa']}, is other" in err
+    assert f"blas_core was {real['blas_core']}, is Other" in err and "threads was" not in err
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as for a user who is not root
+    Path("runs/a").mkdir(parents=True)
+    with pytest.raises(MicrogptError, match="cannot use runs/a as run directory: Permission denied"):
+        new("--max-steps", "2")
