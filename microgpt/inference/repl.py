@@ -28,13 +28,11 @@ class Repl:
         self.commands = {
             "/help": Command("", "this list", self._help),
             "/reset": Command("", "forget the conversation", self._reset),
-            "/temp": Command("0.7", "0: always the likeliest token", self._setter("temperature", float)),
-            "/topk": Command("40", "choose among so many likeliest; 0: all", self._setter("top_k", int)),
-            "/topp": Command(
-                "0.95", "choose among the likeliest of this share", self._setter("top_p", float)
-            ),
-            "/penalty": Command("1.1", "against repetition; 1: none", self._setter("penalty", float)),
-            "/seed": Command("1", "start the random numbers again from here", self._seed),
+            "/temp": self._setting("T", "temperature", float, "temperature; 0: always the likeliest token"),
+            "/topk": self._setting("N", "top_k", int, "choose among so many likeliest tokens; 0: all"),
+            "/topp": self._setting("P", "top_p", float, "choose among the likeliest that hold this share"),
+            "/penalty": self._setting("X", "penalty", float, "against repetition; 1: none"),
+            "/seed": Command("N", "start the random numbers again from here", self._seed),
             "/save": Command("FILE", "add the conversation to a JSONL file", self._save),
             "/quit": Command("", "leave; so do Ctrl-C and Ctrl-D", self._quit),
         }
@@ -80,28 +78,32 @@ class Repl:
             return f"{name}: {error}"
 
     def _help(self, _: str) -> str:
-        rows = [(f"{name} {c.argument}".strip(), c.help) for name, c in self.commands.items()]
-        width = max(len(usage) for usage, _ in rows)
-        session = self.session
-        now = ", ".join(f"{name} {value:g}" for name, value in dataclasses.asdict(session.config).items())
-        lines = [f"  {usage:{width}}  {help}" for usage, help in rows]
-        taken = f"{session.n_tokens} of the window's {session.window} tokens are taken"
-        return "\n".join([*lines, f"now: {now}, seed {session.seed}; {taken}"])
+        usages = {f"{name} {command.argument}": command.help for name, command in self.commands.items()}
+        lines = [f"  {usage:13}{help}" for usage, help in usages.items()]
+        config, session = self.session.config, self.session
+        return "\n".join(
+            [
+                *lines,
+                f"now: temperature {config.temperature:g}, top-k {config.top_k}, top-p {config.top_p:g}, "
+                f"penalty {config.penalty:g}, seed {session.seed}; "
+                f"{session.n_tokens} of the window's {session.window} tokens are taken",
+            ]
+        )
 
     def _reset(self, _: str) -> str:
         self.session.reset()
         return "the conversation is forgotten"
 
-    def _setter(self, field: str, kind: type) -> Callable[[str], str]:
+    def _setting(self, argument: str, field: str, kind: type, help: str) -> Command:
         """A command that shows or changes one setting of the sampler."""
 
-        def run(argument: str) -> str:
-            if argument:
-                value = _number(argument, kind)
+        def run(text: str) -> str:
+            if text:
+                value = _number(text, kind)
                 self.session.config = dataclasses.replace(self.session.config, **{field: value})
             return f"{field.replace('_', '-')} is {getattr(self.session.config, field):g}"
 
-        return run
+        return Command(argument, help, run)
 
     def _seed(self, argument: str) -> str:
         if argument:

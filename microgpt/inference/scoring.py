@@ -45,12 +45,13 @@ def held_out_text(
     """
     data = DataConfig.from_dict(read_config(checkpoint)["data"])
     names = list(data.data) if files is None else [_absolute(name) for name in files]
+    how: dict[str, Any] = {"options": data.reading, "threads": threads}
+    if sorted(names) != sorted(data.data) and names != [SMALLTALK]:
+        return HeldOut(prepare_held_out(names, tokenizer, **how), names, "all of it")
+    how["smalltalk_bytes"] = data.smalltalk_bytes
     if names == [SMALLTALK]:
-        tokens = prepare_held_out(names, tokenizer, smalltalk_bytes=data.smalltalk_bytes, threads=threads)
-        return HeldOut(tokens, names, "the held-out part")
-    if sorted(names) != sorted(data.data):
-        return HeldOut(prepare_held_out(names, tokenizer, threads=threads), names, "all of it")
-    prepared = prepare(names, merges=data.merges, smalltalk_bytes=data.smalltalk_bytes, threads=threads)
+        return HeldOut(prepare_held_out(names, tokenizer, **how), names, "the held-out part")
+    prepared = prepare(names, merges=data.merges, **how)
     if prepared.tokenizer.sha256 != tokenizer.sha256:
         raise CheckpointError(
             f"{checkpoint}: the corpus is not any more what it was trained on, so no part of it is held out; "

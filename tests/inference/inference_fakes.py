@@ -1,0 +1,48 @@
+"""A model that says what a script tells it, and remembers what it was fed."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from microgpt.corpus.chat import role_marker
+
+
+class ScriptedModel:
+    """Its logits want the ids of `script`, one after the other; at the end of the script the end token.
+
+    calls: (cache length before, ids) of every call.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, tokenizer, script=(), seq_len=64):
+        self.config = SimpleNamespace(n_layer=1, n_embd=2, seq_len=seq_len, vocab_size=tokenizer.vocab_size)
+        self.end = tokenizer.special_id("<|end|>")
+        self.script = list(script)
+        self.calls = []
+
+    def next_logits(self, ids, cache):
+        assert cache.length + len(ids) <= self.config.seq_len
+        self.calls.append((cache.length, ids.tolist()))
+        cache.length += len(ids)
+        logits = np.zeros(self.config.vocab_size, np.float32)
+        logits[self.script.pop(0) if self.script else self.end] = 50
+        return logits
+
+    @property
+    def n_fed(self):
+        return sum(len(ids) for _, ids in self.calls)
+
+
+def says(tokenizer, *answers):
+    """The script of several answers, each with its end token."""
+    end = tokenizer.special_id("<|end|>")
+    return [i for answer in answers for i in [*tokenizer.encode(answer).tolist(), end]]
+
+
+def spell(ids, tokenizer):
+    """Ids as text, markers by name."""
+    return tokenizer.decode(ids, show_specials=True).decode()
+
+
+ASSISTANT = role_marker("assistant")

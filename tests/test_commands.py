@@ -1,0 +1,280 @@
+"""The commands chat, sample, eval and microgpt, on a small checkpoint, called as a shell would call them."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from microgpt import chat, eval, sample
+from microgpt.__main__ import COMMANDS, main
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.corpus.smalltalk import FAMILIES, generate
+from microgpt.model import GPT, ModelConfig
+from microgpt.training import checkpoint
+from microgpt.training.config import TrainConfig
+from microgpt.training.data import DataConfig
+from microgpt.training.optim import Adam
+from microgpt.training.session import Plan
+from tokenizer import train
+
+ROOT = Path(__file__).parents[1]
+PLAIN_TEXT = "The cat sat on the mat.\n\nThe dog ran after the cat.\n\n" * 40
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a run of random weights, runs/a, said to be trained on a short smalltalk."""
+    place = tmp_path_factory.mktemp("work")
+    texts = [message.content for document in generate(20_000) for message in document]
+    tokenizer = train(texts, n_merges=150)
+    config = ModelConfig(
+        n_layer=2, n_head=2, n_embd=16, seq_len=128, vocab_size=tokenizer.vocab_size, init_std=0.3
+    )
+    save(place / "runs" / "a", GPT(config).init(1), tokenizer, DataConfig(smalltalk_bytes=400_000))
+    return place
+
+
+def save(run, model, tokenizer, data):
+    run.mkdir(parents=True, exist_ok=True)
+    train_config = TrainConfig()
+    document = Plan(model.config, train_config, data).to_dict()
+    state = {"step": 7, "metrics": {"val_bpb": 2.5}}
+    snapshot = checkpoint.snapshot(model, Adam(model, train_config), tokenizer, document, state)
+    return checkpoint.persist(snapshot, run, 2)
+
+
+@pytest.fixture(autouse=True)
+def here(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("MICROGPT_DATA_DIR", raising=False)
+
+
+def typed(monkeypatch, text):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+# ---- chat ----
+
+
+def test_chat_answers_every_line_with_the_newest_run(monkeypatch, capsys):
+    typed(monkeypatch, "Hello!\nWho are you?\n")
+    assert chat.main(["--max-tokens", "5", "--threads", "1"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "> Hello!" and "> Who are you?" in lines
+    banner = err.splitlines()
+    assert "parameters: 2 layers of width 16, window 128, vocabulary" in banner[0]
+    assert banner[1] == "from runs/a/step_00000007, held-out 2.500 bits per byte"
+
+
+def test_chat_with_the_same_seed_says_the_same(monkeypatch, capsys):
+    def talk(seed):
+        typed(monkeypatch, "Hello!\nAnd now?\n")
+        chat.main(["runs/a", "--seed", seed, "-t", "1.5", "--max-tokens", "20"])
+        return capsys.readouterr().out
+
+    assert talk("1") == talk("1") != talk("2")
+
+
+# ---- sample ----
+
+
+def test_sample_goes_on_with_a_text(capsys):
+    assert sample.main(["runs/a/step_00000007", "-p", "Once upon", "--n", "2", "--max-tokens", "9"]) == 0
+    out, err = capsys.readouterr()
+    parts = out.split("--- ")
+    assert parts[1].startswith("1 of 2\nOnce upon") and parts[2].startswith("2 of 2\nOnce upon")
+    assert parts[1][6:] != parts[2][6:] and err.startswith("microgpt: seed ")
+
+
+def test_sample_answers_a_message_and_greedy_needs_no_seed(capsys):
+    flags = ["--chat", "-p", "Hello!", "-t", "0", "--max-tokens", "9"]
+    outputs = []
+    for _ in range(2):
+        assert sample.main(flags) == 0
+        outputs.append(capsys.readouterr())
+    assert outputs[0] == outputs[1] and outputs[0].err == "" and "Hello!" not in outputs[0].out
+
+
+def test_sample_reads_settings(capsys):
+    one = ["-p", "a", "--seed", "1", "--max-tokens", "20"]
+    sample.main([*one, "-k", "1"])
+    first = capsys.readouterr().out
+    sample.main([*one, "-t", "0"])
+    assert capsys.readouterr().out == first
+    sample.main([*one, "--temperature=9", "--top_k=0", "--top-p=1"])
+    assert capsys.readouterr().out != first
+
+
+def test_a_prompt_too_long_is_cut_and_it_is_said(capsys):
+    sample.main(["-p", "0123456789" * 30, "--max-tokens", "1", "--seed", "0"])
+    assert "the prompt is too long: its first" in capsys.readouterr().err
+
+
+# ---- eval ----
+
+
+def test_eval_of_smalltalk_shows_loss_and_exam(capsys):
+    assert eval.main(["runs/a", "--questions", "2", "--show-errors", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "on smalltalk (the held-out part): " in out and "nats/token" in out and "bits per byte" in out
+    assert all(f"\n{family} " in out for family in FAMILIES) and "\nall " in out
+    assert out.count("  answered ") == len(FAMILIES)
+
+
+def test_eval_as_json_agrees_with_its_own_counts(capsys):
+    assert eval.main(["--json", "--questions", "1"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    nats = report["loss"] * report["n_tokens"]
+    assert report["bpb"] == pytest.approx(nats / 0.693147 / report["n_bytes"], rel=1e-5)
+    assert report["exam"]["asked"] == len(FAMILIES) and report["step"] == 7
+
+
+def test_eval_of_a_file_is_about_all_of_it_and_has_no_exam(tmp_path, capsys):
+    path = tmp_path / "text.txt"
+    path.write_text(PLAIN_TEXT)
+    assert eval.main(["runs/a", "--data", str(path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["part"] == "all of it" and report["exam"] is None
+    assert report["n_bytes"] == sum(len(part) for part in PLAIN_TEXT.split("\n\n"))
+
+
+def test_eval_can_score_a_part(capsys):
+    eval.main(["--json", "--questions", "0", "--max-tokens", "256"])
+    assert json.loads(capsys.readouterr().out)["n_tokens"] == 256
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_eval_of_a_runs_own_file_is_about_its_held_out_part_only(tmp_path, capsys, named):
+    from microgpt.corpus.prepare import prepare
+
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n".join(f"Line {i} tells of the number {i * i}." for i in range(300)))
+    prepared = prepare([str(path)], merges=20, root=tmp_path / "data" / "prepared")
+    config = ModelConfig(
+        n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=prepared.tokenizer.vocab_size, init_std=0.3
+    )
+    data = DataConfig(data=(str(path),), merges=20)
+    save(tmp_path / "run", GPT(config).init(0), prepared.tokenizer, data)
+    assert eval.main([str(tmp_path / "run"), "--json"] + (["--data", str(path)] if named else [])) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["n_documents"] == prepared.val.n_documents < 300 and report["part"] == "the held-out part"
+
+
+def test_eval_refuses_a_corpus_that_is_not_the_one_trained_on(tmp_path, place):
+    path = tmp_path / "text.txt"
+    path.write_text(PLAIN_TEXT)
+    _, tokenizer, _ = checkpoint.load_model(place / "runs" / "a")
+    config = ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=tokenizer.vocab_size)
+    save(tmp_path / "run", GPT(config).init(0), tokenizer, DataConfig(data=(str(path),), merges=20))
+    with pytest.raises(CheckpointError, match="not any more what it was trained on"):
+        eval.main([str(tmp_path / "run")])
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize("command", [chat, sample, eval])
+@pytest.mark.parametrize(
+    "flags, error, words",
+    [
+        (["runs/none"], CheckpointError, "runs/none: no such directory"),
+        (["runs"], CheckpointError, "no checkpoint in it"),
+        (["--threads", "many"], ConfigError, "--threads many"),
+    ],
+)
+def test_mistakes_about_the_model_are_named(command, flags, error, words):
+    with pytest.raises(error, match=words):
+        command.main([*flags, "-p", "x"] if command is sample else flags)
+
+
+@pytest.mark.parametrize(
+    "command, flags, error, words",
+    [
+        (chat, ["-t", "-1"], ConfigError, "temperature is -1"),
+        (chat, ["--system", "word " * 500], ConfigError, "no room to talk beside a system prompt"),
+        (sample, ["--top-p", "0"], ConfigError, "top-p is 0"),
+        (sample, ["--chat"], ConfigError, "-p TEXT"),
+        (sample, ["--system", "x"], ConfigError, "--system without --chat"),
+        (eval, ["--data", "no.txt"], DataError, "no.txt"),
+    ],
+)
+def test_mistakes_about_flags_are_named(command, flags, error, words):
+    with pytest.raises(error, match=words):
+        command.main(flags)
+
+
+@pytest.mark.parametrize(
+    "command, flags, words",
+    [
+        (chat, ["--temp"], "--temp"),
+        (chat, ["--max-tokens", "0"], "'0': expected a whole number from 1 up"),
+        (sample, ["--n", "x"], "'x': expected a whole number"),
+        (sample, ["--seed", "-5"], "'-5'"),
+        (eval, ["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_exit_code_2(command, flags, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(flags)
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and words in err and err.count("\n") == 1
+
+
+# ---- microgpt, the command of commands ----
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_microgpt_lists_its_commands(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    out = capsys.readouterr().out
+    assert stopped.value.code == 0 and all(f"\n  {name} " in out for name in COMMANDS)
+
+
+def test_every_command_has_its_file_and_the_other_way_round():
+    files = {path.stem for path in (ROOT / "microgpt").glob("*.py")} - {"__init__", "__main__"}
+    assert files <= set(COMMANDS)
+
+
+def test_microgpt_runs_a_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["sample", "-p", "Hi", "--max-tokens", "2", "--seed", "0"])
+    assert stopped.value.code == 0 and capsys.readouterr().out.startswith("Hi")
+
+
+@pytest.mark.parametrize("words", [["dance"], ["chat", "runs/none"], ["eval", "--nonsense"]])
+def test_microgpt_ends_mistakes_with_one_line_and_code_2(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and err.startswith("microgpt") and err.count("\n") == 1
+
+
+def python_m(*words, stdin="", **options):
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONUTF8": "1"},
+        timeout=60,
+        **options,
+    )
+
+
+def test_as_programs():
+    version = python_m("microgpt", "--version")
+    assert (version.returncode, version.stderr) == (0, "") and version.stdout.startswith("microgpt ")
+    mistake = python_m("microgpt.chat", "runs/none")
+    assert mistake.returncode == 2 and mistake.stderr.count("\n") == 1 and mistake.stdout == ""
+    silent = python_m("microgpt.chat")
+    assert silent.returncode == 0 and silent.stdout == ""
+
+
+def test_help_is_instant_because_nothing_is_imported():
+    code = "import sys; from microgpt.__main__ import HELP; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
