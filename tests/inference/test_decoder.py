@@ -126,3 +126,19 @@ def test_text_comes_in_whole_characters(tokenizer):
 def test_an_unfinished_character_is_shown_as_such_at_the_end(tokenizer):
     model = ScriptedModel(tokenizer, [ord("a"), *"😀".encode()[:2]])
     assert "".join(Decoder(model, tokenizer).stream(prompt(tokenizer))) == "a\ufffd"
+
+
+def test_the_penalty_sees_the_last_64_text_tokens_of_prompt_and_answer(tokenizer, monkeypatch):
+    seen = []
+
+    def note(logits, config, draw, recent):
+        seen.append(list(recent))
+        return int(logits.argmax())
+
+    monkeypatch.setattr("microgpt.inference.decoder.next_token", note)
+    model = ScriptedModel(tokenizer, [65, 66], seq_len=200)
+    text = np.arange(100, dtype=np.int32)
+    bos, assistant = (tokenizer.special_id(name) for name in ("<|bos|>", "<|assistant|>"))
+    marked = np.array([bos, *text, assistant], np.int32)
+    list(Decoder(model, tokenizer).generate(marked))
+    assert seen == [[*range(36, 100)], [*range(37, 100), 65], [*range(38, 100), 65, 66]]

@@ -59,6 +59,7 @@ def test_each_number_belongs_to_one_token():
     """Likeliest first: [0, 0.4) is id 1, [0.4, 0.7) id 3, [0.7, 0.9) id 2, [0.9, 1) id 0."""
     draws = [0, 0.39, 0.41, 0.69, 0.71, 0.89, 0.91, 1 - 2**-53]
     assert [next_token(LOGITS, PLAIN, u) for u in draws] == [1, 1, 3, 3, 2, 2, 0, 0]
+    assert next_token(np.zeros(4, np.float32), PLAIN, 0.5) == 2  # a border belongs to what is above it
 
 
 def test_temperature_zero_takes_the_likeliest_and_of_equals_the_first():

@@ -1,4 +1,4 @@
-"""A conversation: what the model is shown, what it need not be shown again, and what happens at the window's end."""
+"""A conversation: what the model is shown, what it is not shown again, and the end of the window."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_only_new_tokens_are_fed(tokenizer):
 
 
 def test_answers_are_shown_again_as_the_ids_that_were_made(tokenizer):
-    """The model may spell a text otherwise than the tokenizer would; encoding it anew would waste the cache."""
+    """A model may spell a text otherwise than the tokenizer would; encoding it anew would waste the cache."""
     odd = [ord(c) for c in "thank you"]
     assert len(tokenizer.encode("thank you")) < len(odd)
     session, model, _ = chat(tokenizer)
@@ -95,7 +95,8 @@ def test_old_turns_are_dropped_in_whole_and_it_is_said(tokenizer):
         assert prompt.startswith("<|bos|><|system|>Be kind.<|end|><|user|>question ")
         assert prompt.count("<|user|>") == prompt.count("<|assistant|>")
     assert "question 0" not in prompt and "question 5" in prompt
-    assert notices and all("dropped: the window holds 64 tokens" in notice for notice in notices)
+    assert set(notices) == {"the oldest turn was dropped: the window holds 64 tokens"}  # each turn once
+    assert 0 < session.n_tokens <= 64
     assert len(session.history) == 1 + 12
 
 
@@ -181,6 +182,8 @@ def test_the_same_seed_gives_the_same_conversation(model, tokenizer):
 
     first, session = talk(1)
     assert first == talk(1)[0] != talk(2)[0]
+    session.reset()
+    assert ask(session, "hi") != first[0]  # the random numbers go on
     session.reset()
     session.reseed(1)
     assert [ask(session, "hi"), ask(session, "hi")] == first
