@@ -40,8 +40,9 @@ static inline int bpe_is_tail(uint8_t byte)
     return (byte & 0xC0) == 0x80;
 }
 
-/* Code point of the well-formed UTF-8 sequence (RFC 3629) of 2 to 4 bytes at p[0..room), its length in *length.
- * Anything else is one byte long and UINT32_MAX, which has class "other". */
+/* Code point of the UTF-8 sequence of 2 to 4 bytes at p[0..room), its length in *length.  Anything else is one byte
+ * long and UINT32_MAX, which has class "other".  Surrogates and what lies beyond U+10FFFF is no UTF-8 either, but
+ * need not be told apart: it is "other" as a whole and byte by byte. */
 static inline uint32_t bpe_decode(const uint8_t *p, int64_t room, int64_t *length)
 {
     uint32_t c;
@@ -52,12 +53,12 @@ static inline uint32_t bpe_decode(const uint8_t *p, int64_t room, int64_t *lengt
     } else if (p[0] >= 0xE0 && p[0] < 0xF0 && room >= 3 && bpe_is_tail(p[1]) && bpe_is_tail(p[2])) {
         c = (p[0] & 0x0Fu) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu);
         *length = 3;
-        if (c >= 0x800 && (c < 0xD800 || c > 0xDFFF)) return c;
+        if (c >= 0x800) return c;
     } else if (p[0] >= 0xF0 && p[0] < 0xF8 && room >= 4 && bpe_is_tail(p[1]) && bpe_is_tail(p[2]) &&
                bpe_is_tail(p[3])) {
         c = (p[0] & 0x07u) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu);
         *length = 4;
-        if (c >= 0x10000 && c <= 0x10FFFF) return c;
+        if (c >= 0x10000) return c;
     }
     *length = 1;
     return UINT32_MAX;

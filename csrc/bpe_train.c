@@ -210,7 +210,6 @@ static int32_t update_pairs(bpe_trainer *t, int32_t left, int32_t right, int32_t
         if (before->seen[k] != new)
             find_pair(t, bpe_pair(before->seen[k], left))->weight -= before->weight[before->seen[k]];
     after->weight[left] -= before->weight[new];
-    find_pair(t, bpe_pair(left, right))->weight = 0;
 
     int32_t status = reserve_positions(t, (uint64_t)(before->n_events + after->n_events));
     if (status == BPE_OK) status = add_noted(t, before, new, 0);

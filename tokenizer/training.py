@@ -56,10 +56,12 @@ def count(documents: Iterable[Text], threads: int, report: Progress) -> Counter:
         idle.put(Counter(salt))
 
     def add(block: list[Buffer]) -> int:
-        counter = idle.get()
         joined = block[0] if len(block) == 1 else b"".join(block)
-        counter.add(joined, [len(text) for text in block])
-        idle.put(counter)
+        counter = idle.get()
+        try:
+            counter.add(joined, [len(text) for text in block])
+        finally:
+            idle.put(counter)
         return len(joined)
 
     texts = (piece for document in documents for piece in pieces(as_bytes(document)))

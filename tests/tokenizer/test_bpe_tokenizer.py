@@ -210,10 +210,10 @@ def test_buffers_of_every_kind(tmp_path):
 def test_a_megabyte_without_a_break(text, tok):
     """Quadratic work would take hours."""
     tokenizer = Tokenizer([(97, 97), (256, 256), (257, 257), (97, 98), (99, 100), (259, 260)])
-    start = time.perf_counter()
+    start = time.process_time()
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tok.decode(tok.encode(text)) == text
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_pickle_equality_and_hash():
