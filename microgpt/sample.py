@@ -9,6 +9,7 @@ The text goes to stdout, everything else to stderr.
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import numpy as np
 
@@ -61,13 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     prompt = prompt_of(args, loaded.tokenizer, decoder.window)
     if config.temperature and args.seed is None:
         say(f"seed {seed}")
+    out = forgiving(sys.stdout)
     for number in range(args.n):
         if args.n > 1:
-            show(f"--- {number + 1} of {args.n}\n")
-        show("" if args.chat else args.prompt)
+            show(out, f"--- {number + 1} of {args.n}\n")
+        show(out, "" if args.chat else args.prompt)
         for piece in decoder.stream(prompt, config, args.max_tokens, uniform_stream(seed, number)):
-            show(piece)
-        show("\n")
+            show(out, piece)
+        show(out, "\n")
     return 0
 
 
@@ -87,9 +89,8 @@ def prompt_of(args: argparse.Namespace, tokenizer: Tokenizer, window: int) -> np
     return ids
 
 
-def show(text: str) -> None:
+def show(out: TextIO, text: str) -> None:
     """Print a piece of text at once."""
-    out = forgiving(sys.stdout)
     out.write(harmless(text) if out.isatty() else text)
     out.flush()
 

@@ -26,8 +26,10 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def forgiving(stream: Any) -> Any:
-    """A standard stream that replaces what it cannot read or show instead of failing."""
+def forgiving(stream: TextIO | None) -> TextIO:
+    """A standard stream that replaces what it cannot read or show instead of failing; closed, it is empty."""
+    if stream is None:
+        return open(os.devnull, "r+", encoding="utf-8")
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
     return stream
@@ -61,9 +63,8 @@ class Terminal:
     """
 
     def __init__(self) -> None:
-        self._in: TextIO | None = forgiving(sys.stdin)
-        self._out: TextIO = forgiving(sys.stdout)
-        self.interactive = self._in is not None and self._in.isatty()
+        self._in, self._out = forgiving(sys.stdin), forgiving(sys.stdout)
+        self.interactive = self._in.isatty()
         plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
         self._colours = self._out.isatty() and not plain
         self._readline: Any = None
@@ -113,7 +114,7 @@ class Terminal:
         return self._painted(PROMPT, CYAN)
 
     def _piped(self) -> Iterator[str]:
-        for line in self._in or ():
+        for line in self._in:
             if line.strip():
                 self.write(PROMPT + line.strip() + "\n")
             yield line
