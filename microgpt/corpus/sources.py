@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from microgpt.common.errors import DataError
 
@@ -98,7 +98,7 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+    def readinto(self, buffer: Any) -> int:
         n = self._file.readinto(buffer)  # type: ignore[attr-defined]
         self._progress(n)
         return n
@@ -117,24 +117,48 @@ def _open_zstandard(raw: BinaryIO, path: Path) -> BinaryIO:
         import zstandard
     except ImportError:
         raise DataError(f"{path}: reading .zst needs the zstandard package; pip install zstandard") from None
-    reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-    return io.BufferedReader(_ZstdErrors(reader, zstandard.ZstdError), 1 << 18)  # type: ignore[arg-type]
+    return io.BufferedReader(_Zstd(raw, zstandard), 1 << 18)  # type: ignore[return-value]
 
 
-class _ZstdErrors(io.RawIOBase):
-    """Turn zstandard's own errors into OSError, as gzip's are."""
+class _Zstd(io.RawIOBase):
+    """Decompressed bytes of zstd frames.
 
-    def __init__(self, reader: BinaryIO, error: type[Exception]):
-        self._reader, self._error = reader, error
+    zstandard's own stream_reader takes a file that is cut off for one that ends and loses text in silence.
+    A few bytes may stand for 128 KiB, so a small block of input at a time bounds the memory.
+    """
+
+    _INPUT_BYTES = 1024
+
+    def __init__(self, raw: BinaryIO, zstandard: Any):
+        self._raw, self._zstandard = raw, zstandard
+        self._frame: Any = None
+        self._input, self._output = b"", memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+    def readinto(self, buffer: Any) -> int:
+        while not self._output:
+            self._input = self._input or self._raw.read(self._INPUT_BYTES)
+            if not self._input:
+                if self._frame is not None:
+                    raise EOFError("the file ends inside a zstd frame")
+                return 0
+            self._step()
+        n = min(len(buffer), len(self._output))
+        buffer[:n], self._output = self._output[:n], self._output[n:]
+        return n
+
+    def _step(self) -> None:
+        """Decompress what was read; a frame may end in it and the next begin."""
+        self._frame = self._frame or self._zstandard.ZstdDecompressor().decompressobj()
         try:
-            return self._reader.readinto(buffer)  # type: ignore[attr-defined]
-        except self._error as error:
+            self._output = memoryview(self._frame.decompress(self._input))
+        except self._zstandard.ZstdError as error:
             raise OSError(str(error)) from error
+        self._input = self._frame.unused_data if self._frame.eof else b""
+        if self._frame.eof:
+            self._frame = None
 
 
 def head_of(path: Path) -> bytes:

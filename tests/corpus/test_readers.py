@@ -30,7 +30,7 @@ FILES = {
 @pytest.mark.parametrize("before", ["", "\ufeff", "\n \n"])
 def test_the_format_is_known_by_content(write, kind, before):
     assert detect(write("data.bin", before + FILES[kind])) == kind
-    assert read(write("data.bin", before + FILES[kind]))
+    assert read(write("data.bin", before + FILES[kind])) == read(write("plain", FILES[kind]))
 
 
 @pytest.mark.parametrize("text", ["[Scene: a room]\n\nHello.", "{curly} words", '"quoted"', "123"])
@@ -51,7 +51,7 @@ def test_text_without_blank_lines_is_one_document(write):
     assert read(write("x.txt", "a\nb\nc")) == ["a\nb\nc"]
 
 
-@pytest.mark.parametrize("text", ["".join(f"line {i}\n" for i in range(500)), "äöü€𝄞" * 300])
+@pytest.mark.parametrize("text", ["".join(f"line {i}\n" for i in range(500)), "äöü€𝄞" * 300, "é" * 50])
 def test_a_very_long_text_is_divided_and_nothing_is_lost(write, monkeypatch, text):
     monkeypatch.setattr(readers, "MAX_TEXT_BYTES", 100)
     documents = read(write("x.txt", text))
@@ -95,8 +95,20 @@ def test_zstandard_files_read_the_same(write):
     plain = chat_line("hi", "hello") * 3
     frames = zstandard.compress(plain.encode()) + zstandard.compress(chat_line("one", "more").encode())
     assert read(write("a", frames)) == read(write("b", plain + chat_line("one", "more")))
-    with pytest.raises(DataError, match=r"a\.zst"):
-        read(write("a.zst", frames[:20]))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstandard"])
+def test_a_compressed_file_that_is_cut_off_is_no_shorter_corpus(write, kind):
+    pack = pytest.importorskip(kind).compress
+    lines = b"".join(b'{"text": "%d"}\n' % (i * 7919 % 100_003) for i in range(50_000))
+    packed = pack(lines) + pack(lines)
+    for cut in (len(packed) // 4, len(packed) * 3 // 4, len(packed) - 1):
+        with pytest.raises(DataError, match=r"data\.bin"):
+            read(write("data.bin", packed[:cut]), options=SKIP)
+    assert len(read(write("data.bin", packed))) == 100_000
+    broken = packed[:5000] + bytes(99) + packed[5099:]
+    with pytest.raises(DataError, match="damaged"):
+        read(write("data.bin", broken), options=SKIP)
 
 
 def test_several_files_and_folders_in_order(write, tmp_path):
