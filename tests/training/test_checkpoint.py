@@ -11,7 +11,14 @@ from training_fakes import FakeModel, make_config, make_job, train
 
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.training import checkpoint, storage
-from microgpt.training.checkpoint import ALL_FILES, MANIFEST, find_checkpoint, load_weights, verify
+from microgpt.training.checkpoint import (
+    ALL_FILES,
+    MANIFEST,
+    MODEL_FILES,
+    find_checkpoint,
+    load_weights,
+    verify,
+)
 from microgpt.training.rundir import RunDirectory, checkpoint_name, checkpoints, newest_run
 
 
@@ -91,6 +98,12 @@ def test_a_wrong_length_is_refused(run, change):
         path.write_bytes(data[:-1] if change == "cut" else data + b"\0")
     lines, say = heard()
     assert find_checkpoint(run, say=say).name == "step_00000004" and "model.safetensors" in lines[0]
+
+
+def test_sizes_of_all_files_count_even_where_only_the_model_is_read(run):
+    (run / "step_00000006" / "optimizer.safetensors").write_bytes(b"short")
+    lines, say = heard()
+    assert find_checkpoint(run, MODEL_FILES, say).name == "step_00000004" and len(lines) == 1
 
 
 def test_every_byte_of_the_manifest_counts(run):

@@ -10,10 +10,12 @@ import pytest
 from training_fakes import FakeBatches, FakeModel, make_config, make_job, train
 
 from microgpt.common.errors import ConfigError
+from microgpt.corpus.batches import EvalWindows
 from microgpt.training import checkpoint
 from microgpt.training.clock import Clock
+from microgpt.training.evaluate import evaluate
 from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError
-from microgpt.training.metrics import read_metrics
+from microgpt.training.metrics import MetricsLog, read_metrics
 from microgpt.training.plan import Timing, measure, planned_steps
 from microgpt.training.progress import Progress
 from microgpt.training.rundir import METRICS, checkpoints
@@ -109,20 +111,20 @@ def test_a_killed_session_leaves_nothing_in_the_metrics_twice(tmp_path):
     assert digest(job) == digest(straight) and events(job.run) == events(straight.run)
 
 
-def test_accumulation_gives_the_mean_gradient(tmp_path):
-    """Two micro-batches of 2 windows = one batch of the same 4 windows."""
-    single, double = FakeModel(dropout=0), FakeModel(dropout=0)
-    for model in (single, double):
-        model.init(0)
-    halves = FakeBatches(2, seed=0)
-    parts = [halves.batch(0), halves.batch(1)]
-    for ids, targets in parts:
-        double.loss_and_grad(ids, targets, scale=0.5)
-    single.loss_and_grad(*(np.concatenate(both) for both in zip(*parts, strict=True)))
-    np.testing.assert_allclose(double.grads.flat, single.grads.flat, rtol=0, atol=1e-7)
-    job = new_run(tmp_path, "b", grad_accum=2, max_steps=1)
+def test_accumulation_gives_the_mean_gradient_and_every_micro_batch_masks_of_its_own(tmp_path):
+    """One step of three micro-batches of 2 windows = one batch of the same 6 windows."""
+    job = new_run(tmp_path, "a", grad_accum=3, max_steps=1, eval_every=0)
+    job.model.config.dropout = 0
     train(job)
-    assert job.batches.asked == [0, 1]
+    assert job.batches.asked == [0, 1, 2] and job.model.keys == [None] * 3
+    parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
+    whole = FakeModel()
+    whole.init(0)
+    whole.loss_and_grad(*(np.concatenate(both) for both in zip(*parts, strict=True)))
+    np.testing.assert_allclose(job.model.grads.flat, whole.grads.flat, rtol=0, atol=1e-7)
+    job = new_run(tmp_path, "b", grad_accum=3, max_steps=4)
+    train(job)
+    assert job.batches.asked == list(range(12)) and len(set(job.model.keys)) == 12
 
 
 def test_a_step_with_bad_numbers_changes_nothing_and_is_logged(tmp_path):
@@ -216,3 +218,22 @@ def test_progress_without_a_terminal_prints_plain_lines():
     first, second = stream.getvalue().splitlines()
     assert first.startswith("step 1/10  loss 2.500, 1,000 tok/s  ") and first.endswith(" left")
     assert "held-out 1.250 bpb" in second
+
+
+def test_evaluation_is_the_mean_over_scored_targets_in_nats_and_in_bits_per_byte():
+    model = FakeModel()
+    model.init(1)
+    ids, targets = FakeBatches(5, seed=3).batch(0)
+    targets[4, 2:] = -1
+    losses = model.token_losses(ids, targets)
+    result = evaluate(model, EvalWindows(ids, targets, n_tokens=26, n_bytes=40), batch_size=2)
+    assert result.loss == pytest.approx(losses.sum() / 26, rel=1e-6)
+    assert result.bpb == pytest.approx(losses.sum() / math.log(2) / 40, rel=1e-6)
+
+
+def test_a_metrics_file_shorter_than_recorded_is_cut_to_whole_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "train", "step": 1}\n{"event": "tr')
+    with MetricsLog(path, keep_bytes=1000) as log:
+        log.write("train", 2, loss=math.inf)
+    assert read_metrics(path) == [{"event": "train", "step": 1}, {"event": "train", "step": 2, "loss": "inf"}]

@@ -48,7 +48,7 @@ class FakeModel:
         self.params = FakeArena({"table.weight": (V, V), "bias.weight": (V,)})
         self.grads = self.params.zeros_like()
         self.poison = {}  # call number -> loss to return instead
-        self.calls = 0
+        self.calls, self.keys = 0, []
 
     def init(self, seed):
         self.params["table.weight"][:] = random.normal(random.key(seed, "init"), V * V).reshape(V, V)
@@ -61,6 +61,7 @@ class FakeModel:
         return probs, np.where(targets >= 0, losses, 0)
 
     def loss_and_grad(self, ids, targets, key=None, scale=1.0):
+        self.keys.append(key)
         probs, losses = self._losses(ids, targets)
         dlogits = (probs - np.eye(V)[targets]) * scale / targets.size
         if key is not None:
