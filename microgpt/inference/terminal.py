@@ -1,6 +1,7 @@
 """Screen and keyboard of a chat: prompts, streamed text, notes, and a Ctrl-C that stops only an answer."""
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -29,7 +30,7 @@ def encodable(text: str) -> str:
 def forgiving(stream: TextIO | None) -> TextIO:
     """A standard stream that replaces what it cannot read or show instead of failing; closed, it is empty."""
     if stream is None:
-        return open(os.devnull, "r+", encoding="utf-8")
+        return io.StringIO()
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")
     return stream
