@@ -227,7 +227,7 @@ def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code):
 
 
 def test_a_second_interrupt_leaves_at_once():
-    code = "from microgpt.training.stop import StopFlag\nwith StopFlag():\n print(1, flush=True)\n while 1: pass"
+    code = "from microgpt.training import stop\nwith stop.StopFlag():\n  print(1, flush=True)\n  while 1: ..."
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
