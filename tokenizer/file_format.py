@@ -18,8 +18,9 @@ from tokenizer.errors import TokenizerError
 from tokenizer.native import MAX_MERGES
 from tokenizer.unicode_tables import VERSION as UNICODE_VERSION
 
-MAX_FILE_BYTES = 1 << 24  # a vocabulary of 200,000 takes 8 MB
-MAX_VALUES = 8 * MAX_MERGES  # bounds memory before parsing
+# Bounds before a file is parsed: memory stays below 64 MiB beyond the file, and MAX_MERGES merges fit in.
+MAX_FILE_BYTES = 1 << 23
+MAX_COUNTS = {b"[": 2 * MAX_MERGES, b"{": MAX_MERGES, b",": 4 * MAX_MERGES}
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 PLAIN_MODEL = {
@@ -75,8 +76,7 @@ def write(path: str | Path, text: str) -> None:
     """Write a file whole or not at all."""
     path = Path(path)
     data = text.encode("utf-8")
-    if len(data) > MAX_FILE_BYTES:
-        raise TokenizerError(f"{path}: takes {len(data)} bytes, at most {MAX_FILE_BYTES} can be read back")
+    _refuse_large(data)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
@@ -129,8 +129,7 @@ def from_json(data: bytes) -> tuple[Merges, list[str]]:
 
 def _parse(data: bytes) -> dict[str, Any]:
     """JSON without duplicate keys, deep nesting or long numbers."""
-    if len(data) > MAX_FILE_BYTES or data.count(b"[") + data.count(b"{") + data.count(b'"') > MAX_VALUES:
-        raise TokenizerError(f"larger than any tokenizer.json of up to {MAX_MERGES} merges")
+    _refuse_large(data)
     try:
         content = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates,
                              parse_int=_short_int, parse_float=_no_number, parse_constant=_no_number)
@@ -143,6 +142,12 @@ def _parse(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TokenizerError("not a tokenizer.json: not an object")
     return content
+
+
+def _refuse_large(data: bytes) -> None:
+    """Neither written nor read: what could take much memory to parse."""
+    if len(data) > MAX_FILE_BYTES or any(data.count(sign) > limit for sign, limit in MAX_COUNTS.items()):
+        raise TokenizerError(f"a file larger than a tokenizer.json of {MAX_MERGES} merges has reason to be")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

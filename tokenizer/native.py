@@ -21,7 +21,7 @@ except ImportError as error:  # pragma: no cover - only in a tree that was not b
 
 Buffer = bytes | bytearray | memoryview  # or anything else with contiguous bytes, such as mmap
 
-MAX_MERGES = 1 << 20
+MAX_MERGES = 1 << 17
 
 
 def _check(status: int) -> int:
