@@ -28,7 +28,7 @@ from microgpt.corpus.smalltalk.draw import Draw, is_held_out
 
 MEGABYTE = 1_000_000
 # Of the first megabyte of seed 0, in the form of `_canonical`.
-GOLDEN_SHA256 = "b34fa55a0e0c315a8f1fdc92626c02aebe9a1719d6765ac0dba734e1dfdc883d"
+GOLDEN_SHA256 = "a38f9086edc060e4fcab76f56149f4583a3875b2df84333c8f5213c395b17388"
 N_DIALOGUES = 6000
 N_QUESTIONS = 40
 
@@ -147,8 +147,8 @@ def test_held_out_letter_questions_are_new_but_every_word_is_spelled():
     asked = {turn.key for turn in _training_turns()}
     for word, task in spelling.HELD_OUT:
         assert f"{task} letter of {word}" not in asked
-    said = " ".join(turn.reply for turn in _training_turns() if turn.key.startswith("spell "))
-    assert all(spelling.spelled(word) in said for word in spelling.WORDS)
+    said = {turn.reply for turn in _training_turns()}
+    assert all(any(f" {spelling.spelled(word)}" in reply for reply in said) for word in spelling.WORDS)
 
 
 def test_every_fact_is_trained():
@@ -248,7 +248,7 @@ def test_answers_to_other_questions_are_rejected(family):
         for other in questions
         if question.expected != other.expected
     ]
-    assert sum(verdicts) <= 0.04 * len(verdicts)
+    assert sum(verdicts) <= 0.05 * len(verdicts)
 
 
 def test_checks():
@@ -261,12 +261,15 @@ def test_checks():
     assert checks.number_is(12, (7, 5))("7 + 5 = 12.")
     assert not checks.number_is(12, (7, 5))("7 + 5 = 12 or 13.")
     assert not checks.number_is(12, (7, 5))("It is 12, no, 7.")
-    assert checks.spells("cat")("You spell it C-A-T.") and checks.spells("cat")("c a t")
-    assert not checks.spells("cat")("C-A-T-S") and not checks.spells("cat")("cat")
-    assert checks.letter_is("A", "ant")("A-N-T starts with A.") and checks.letter_is("C", "cat")("It is c.")
-    assert not checks.letter_is("C", "cat")("C-A-T starts with A.") and not checks.letter_is("C", "cat")(
-        "C or A."
-    )
+    assert checks.spells("cat")("You spell it C A T.") and checks.spells("cat")("C-A-T")
+    assert not checks.spells("cat")("C A T S") and not checks.spells("cat")("CAT")
+    assert checks.letter_is("A", "ant")("We write A N T, so it starts with A.")
+    assert checks.letter_is("C", "cat")("I think it is C.")
+    assert not checks.letter_is("C", "cat")("We write C A T, so it starts with A.")
+    assert not checks.letter_is("C", "cat")("C A T") and not checks.letter_is("C", "cat")("C or A.")
+    assert checks.letters_are(3, "cat")("C A T has 3.") and not checks.letters_are(3, "cat")("D O G has 3.")
+    assert checks.counts([2, 3, 4])("Okay: 2, 3, 4.") and not checks.counts([2, 3, 4])("2, 3, 4, 5")
+    assert checks.decides("no")("No, never.") and not checks.decides("no")("Yes and no.")
     assert checks.is_one_word("Paris")("Paris.") and not checks.is_one_word("Paris")("It is Paris.")
     assert checks.is_twice("Paris")("Paris. Paris.") and not checks.is_twice("Paris")("Paris.")
     assert not checks.is_twice("Paris")("Paris. Rome.")

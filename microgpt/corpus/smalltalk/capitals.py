@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import begins, says
+from microgpt.corpus.smalltalk.checks import decides, says
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.turns import Turn
 
@@ -26,9 +26,9 @@ ASK_CAPITAL = (
     "What capital does {x} have?", "The capital of {x} is which city?",
 )
 ASK_COUNTRY = (
-    "Which country has the capital {x}?", "{x} is the capital of which country?",
-    "Of which country is {x} the capital?", "What country is {x} the capital of?", "In which country is {x}?",
-    "Which country is {x} in?", "Tell me the country of {x}.", "Do you know which country {x} is in?",
+    "Which country has the capital {x}?", "Of which country is {x} the capital?",
+    "What country is {x} the capital of?", "In which country is {x}?", "Which country is {x} in?",
+    "Tell me the country of {x}.", "Do you know which country {x} is in?",
 )
 
 
@@ -59,8 +59,8 @@ def is_capital(draw: Draw) -> Turn:
     country, city = draw.content(pair, lambda p: f"is capital|{p[0]}|{p[1]}")
     real = CAPITALS[country]
     word = "Yes" if city == real else "No"
-    check = begins(word.lower(), wrong={*CITIES} - {city, real})
-    reply = f"{word}, the capital of {country} is {real}."
+    check = decides(word.lower(), {*CITIES} - {city, real})
+    reply = f"The capital of {country} is {real}, so {word.lower()}."
     return Turn(
         f"Is {city} the capital of {country}?", reply, word, FAMILY, f"is capital|{country}|{city}", check
     )

@@ -14,14 +14,13 @@ from microgpt.corpus.smalltalk.draw import listed
 Check = Callable[[str], bool]
 
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
-SPELLED = r"\b[A-Za-z](?:-[A-Za-z])+\b"
 # Words that an answer may begin with in capitals without naming anybody.
 NOT_NAMES = frozenset(
     listed(
-        "A An The I It Is You Your My His Her He She They Their This That These There Then Here Yes No Not "
-        "Now So Well And But Oh Okay Ok Sure Sorry Of Course Please Thank Thanks Welcome Hello Hi Hey Good "
-        "Goodbye Bye See Nice Morning Afternoon Evening Night Later Soon Tomorrow Name Remember In At On To "
-        "What Who Nobody Only Still"
+        "A An The I It Is You Your My His Her He She They Their This That These There Then Here Yes No "
+        "Not Now So Well And But Oh Okay Ok Sure Sorry Of Course Please Thank Thanks Welcome Hello Hi Hey "
+        "Good Goodbye Bye See Nice Morning Afternoon Evening Night Later Soon Tomorrow Name Remember In "
+        "At On To What Who Nobody Only Still First Last"
     )
 )
 
@@ -58,14 +57,9 @@ def names_only(name: str, *, right: Sequence[str] = ()) -> Check:
     return check
 
 
-def begins(first: str, right: Sequence[str] = (), wrong: Iterable[str] = ()) -> Check:
-    """The first word is `first` (yes or no), and `says(right, wrong)` holds."""
-    says_rest = says(right, wrong)
-
-    def check(answer: str) -> bool:
-        return words(answer)[:1] == [first] and says_rest(answer)
-
-    return check
+def decides(right: str, wrong: Iterable[str] = ()) -> Check:
+    """The answer says `right` (yes or no) and not its contrary, and none of `wrong`."""
+    return says(right, {"yes", "no", *wrong} - {right})
 
 
 def number_is(right: int, operands: Sequence[int] = ()) -> Check:
@@ -79,53 +73,35 @@ def number_is(right: int, operands: Sequence[int] = ()) -> Check:
     return check
 
 
-def sequence_is(right: Sequence[str]) -> Check:
-    """The answer is exactly this sequence of words or numbers."""
+def counts(numbers: Sequence[int]) -> Check:
+    """The numbers of the answer are exactly these, in this order."""
+    return lambda answer: [int(digits) for digits in re.findall(r"\d+", answer)] == list(numbers)
 
-    def check(answer: str) -> bool:
-        return words(answer) == [item.lower() for item in right]
 
-    return check
+def letters_in(answer: str) -> str:
+    """The letters that stand alone in the answer, "I" before another word not counted."""
+    return "".join(re.findall(r"\b[A-Z]\b", re.sub(r"\bI (?=[a-z])", " ", answer)))
 
 
 def spells(word: str) -> Check:
-    """The letters of the word stand in the answer one by one, once."""
-    letters = [letter.upper() for letter in word]
-
-    def check(answer: str) -> bool:
-        runs = re.findall(r"\b[A-Za-z](?:[-\s,.]+[A-Za-z]\b)+", answer)
-        return len(runs) == 1 and re.findall("[A-Z]", runs[0].upper()) == letters
-
-    return check
-
-
-def spelled_in(answer: str) -> set[str]:
-    """The words that are spelled with hyphens in the answer, in capitals."""
-    return {run.replace("-", "").upper() for run in re.findall(SPELLED, answer)}
+    """The letters of the word stand in the answer one by one, and no others."""
+    return lambda answer: letters_in(answer) == word.upper()
 
 
 def letter_is(right: str, word: str) -> Check:
-    """The only single letter is the right one; the word, and no other, may be spelled beside it."""
-
-    def check(answer: str) -> bool:
-        if spelled_in(answer) - {word.upper()}:
-            return False
-        rest = re.sub(SPELLED + r"|\bI (?=[a-z])", " ", answer)  # also "I think"
-        letters = re.findall(r"\b[B-Zb-z]\b|\bA\b(?=\W*$)", rest)
-        return [letter.upper() for letter in letters] == [right.upper()]
-
-    return check
+    """The right letter stands alone in the answer, or behind the word spelled in full."""
+    return lambda answer: letters_in(answer) in (right, word.upper() + right)
 
 
 def letters_are(n: int, word: str) -> Check:
     """The number of letters is right; the word, and no other, may be spelled beside it."""
     number = number_is(n)
-    return lambda answer: number(answer) and not spelled_in(answer) - {word.upper()}
+    return lambda answer: number(answer) and letters_in(answer) in ("", word.upper())
 
 
 def is_one_word(right: str) -> Check:
     """Nothing but the right word."""
-    return sequence_is([right])
+    return lambda answer: words(answer) == words(right)
 
 
 def is_twice(right: str) -> Check:

@@ -31,20 +31,20 @@ Maker = Callable[[Draw], list[Turn]]
 # family -> (how its dialogues are made, its share of the dialogues).  Harder families get more practice;
 # single questions are practised as distractions in the others too.
 TABLE: dict[str, tuple[Maker, int]] = {
-    greetings.FAMILY: (greetings.dialogue, 5),
-    memory.FAMILY: (memory.dialogue, 12),
-    corrections.FAMILY: (corrections.dialogue, 10),
-    two_facts.FAMILY: (two_facts.dialogue, 15),
-    persona.FAMILY: (dialogue_of(persona.ask), 4),
-    arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 10),
-    order.FAMILY: (dialogue_of(order.ask), 5),
-    opposites.FAMILY: (dialogue_of(opposites.ask), 4),
+    greetings.FAMILY: (greetings.dialogue, 6),
+    memory.FAMILY: (memory.dialogue, 14),
+    corrections.FAMILY: (corrections.dialogue, 12),
+    two_facts.FAMILY: (two_facts.dialogue, 20),
+    persona.FAMILY: (dialogue_of(persona.ask), 3),
+    arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 6),
+    order.FAMILY: (dialogue_of(order.ask), 4),
+    opposites.FAMILY: (dialogue_of(opposites.ask), 3),
     things.FAMILY: (dialogue_of(things.ask), 5),
-    capitals.FAMILY: (dialogue_of(capitals.ask), 4),
-    spelling.FAMILY: (dialogue_of(spelling.ask), 6),
-    instructions.FAMILY: (instructions.dialogue, 9),
-    feelings.FAMILY: (feelings.dialogue, 6),
-    stories.FAMILY: (stories.dialogue, 14),
+    capitals.FAMILY: (dialogue_of(capitals.ask), 3),
+    spelling.FAMILY: (dialogue_of(spelling.ask), 5),
+    instructions.FAMILY: (instructions.dialogue, 12),
+    feelings.FAMILY: (feelings.dialogue, 5),
+    stories.FAMILY: (stories.dialogue, 20),
 }
 FAMILIES = tuple(TABLE)
 WEIGHTS = tuple((maker, weight) for maker, weight in TABLE.values())

@@ -12,13 +12,13 @@ Ask = Callable[[Draw], Turn]
 
 # What a distraction is made of: (family, weight).
 ASKS: tuple[tuple[Ask, int], ...] = (
-    (arithmetic.ask, 28),
+    (arithmetic.ask, 26),
     (order.ask, 16),
-    (opposites.ask, 14),
-    (things.ask, 16),
-    (capitals.ask, 14),
+    (opposites.ask, 10),
+    (things.ask, 18),
+    (capitals.ask, 10),
     (spelling.ask, 14),
-    (persona.ask, 8),
+    (persona.ask, 5),
 )
 
 

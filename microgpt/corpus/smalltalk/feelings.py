@@ -7,7 +7,7 @@ from microgpt.corpus.smalltalk.checks import Check, both, names_only, says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.facts import distractions
 from microgpt.corpus.smalltalk.names import person
-from microgpt.corpus.smalltalk.turns import Turn, capitalised
+from microgpt.corpus.smalltalk.turns import Turn
 
 FAMILY = "feelings"
 BAD = listed("sad angry upset unhappy worried")
@@ -15,8 +15,8 @@ GOOD = listed("happy glad proud cheerful excited")
 LOST = listed("lost/broke/forgot/dropped", "/")
 FOUND = listed("found/got/fixed/bought", "/")
 OWNED = listed(
-    "book bike ball hat phone watch ring key bag coat kite doll scarf cup lamp umbrella guitar camera "
-    "toy boat drum coin pen radio mirror clock"
+    "book bike ball hat phone watch ring key bag coat kite doll scarf cup lamp umbrella guitar camera toy "
+    "boat drum coin pen radio mirror clock"
 )
 TELL = (
     "I am {feel} because I {did} my {x}.", "I feel {feel}. I {did} my {x}.",
@@ -38,9 +38,13 @@ ADVISE_ME = (
     "What should I do when I am {state}?", "I feel {state}. Do you have any advice?",
     "I am {state}. Can you help me?", "I'm {state}. What now?",
 )
-ADVISE_OTHER = (
-    "{X} is {state}. What should {x} do?", "{X} is so {state}. What can {x} do?",
-    "{X} feels {state}. Any advice for {x}?", "What should {x} do when {x} is {state}?",
+ADVISE_RELATIVE = (
+    "My {x} is {state}. What should my {x} do?", "My {x} is so {state}. What can my {x} do?",
+    "My {x} feels {state}. Any advice for my {x}?", "What should my {x} do when my {x} is {state}?",
+)
+ADVISE_FRIEND = (
+    "My friend {x} is {state}. What should {x} do?", "My friend {x} is so {state}. What can {x} do?",
+    "My friend {x} feels {state}. Any advice for {x}?", "What should {x} do when {x} is {state}?",
 )
 
 
@@ -76,21 +80,24 @@ def advice_for_relative(draw: Draw) -> Turn:
     state, who = draw.content(
         lambda: (draw.pick(tuple(ADVICE)), draw.pick(RELATIVES)), lambda m: f"advice|{m[0]}|{m[1]}"
     )
-    user = draw.pick(ADVISE_OTHER).format(X=f"My {who}", x=f"my {who}", state=state)
-    user = capitalised(user)
+    user = draw.pick(ADVISE_RELATIVE).format(x=who, state=state)
     check = both(_advice_check(state), says(who, RELATIVES))
-    return Turn(user, f"Your {who} should {ADVICE[state][0]}.", "", FAMILY, f"advice|{state}|{who}", check)
+    return Turn(
+        user, f"I think your {who} should {ADVICE[state][0]}.", "", FAMILY, f"advice|{state}|{who}", check
+    )
 
 
-def advice_for_person(draw: Draw) -> Turn:
-    """What somebody with a name should do."""
+def advice_for_friend(draw: Draw) -> Turn:
+    """What a friend with a name should do."""
     state, name = draw.pick(tuple(ADVICE)), person(draw)
-    user = draw.pick(ADVISE_OTHER).format(X=name, x=name, state=state)
+    user = draw.pick(ADVISE_FRIEND).format(x=name, state=state)
     check = both(_advice_check(state), names_only(name))
-    return Turn(user, f"{name} should {ADVICE[state][0]}.", "", FAMILY, f"advice|{state}|{name}", check)
+    return Turn(
+        user, f"I think {name} should {ADVICE[state][0]}.", "", FAMILY, f"advice|{state}|{name}", check
+    )
 
 
-ASKS = ((mood, 35), (advice_for_me, 25), (advice_for_relative, 20), (advice_for_person, 20))
+ASKS = ((mood, 35), (advice_for_me, 25), (advice_for_relative, 20), (advice_for_friend, 20))
 
 
 def dialogue(draw: Draw) -> list[Turn]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from microgpt.corpus.smalltalk import arithmetic, capitals, greetings, opposites, order, things
+from microgpt.corpus.smalltalk import capitals, greetings, opposites, order, things
 from microgpt.corpus.smalltalk.checks import Check, is_capitals, is_one_word, is_twice, names_only
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.names import person
@@ -64,6 +64,14 @@ RULES = {
         lambda turn, name: _with_name(turn, name),
     ),
 }
+# Questions with an answer of one word; the last three have few enough answers to know them in capitals.
+SHORT: tuple[Callable[[Draw], Turn], ...] = (
+    lambda draw: capitals.capital_of(draw, draw.pick(capitals.COUNTRIES)),
+    lambda draw: opposites.opposite_of(draw, draw.pick(opposites.WORDS)),
+    lambda draw: things.colour_of(draw, draw.pick(things.COLOURED)),
+    lambda draw: things.sound_of(draw, draw.pick(things.SOUNDING)),
+    order.any_neighbour,
+)
 STOP = (
     "You can stop that now.", "Now answer normally again.", "Stop that, please.",
     "You may answer as usual again.",
@@ -80,25 +88,9 @@ def _with_name(turn: Turn, name: str) -> Check:
     return check
 
 
-def _short_question(draw: Draw) -> Turn:
-    """A question with an answer of one word."""
-    at = draw.below(7)
-    if at == 0:
-        return capitals.capital_of(draw, draw.pick(capitals.COUNTRIES))
-    if at == 1:
-        return opposites.opposite_of(draw, draw.pick(opposites.WORDS))
-    if at == 2:
-        return things.colour_of(draw, draw.pick(things.COLOURED))
-    if at == 3:
-        return things.sound_of(draw, draw.pick(things.SOUNDING))
-    if at == 4:
-        return arithmetic.sum_turn(draw, arithmetic.any_sum(draw))
-    return capitals.country_of(draw, draw.pick(capitals.CITIES)) if at == 5 else order.any_neighbour(draw)
-
-
 def _ruled(draw: Draw, kind: str, name: str) -> Turn:
     """A question answered under the rule."""
-    rule, turn = RULES[kind], _short_question(draw)
+    rule, turn = RULES[kind], draw.pick(SHORT[-3:] if kind == "capitals" else SHORT)(draw)
     reply = rule.apply(turn.short, name)
     return turn._replace(reply=reply, family=FAMILY, key=f"{kind}|{turn.key}", check=rule.check(turn, name))
 
@@ -110,6 +102,6 @@ def dialogue(draw: Draw) -> list[Turn]:
     start = Turn(draw.pick(rule.wordings).format(x=name), rule.apply("Okay", name))
     turns = [start, *(_ruled(draw, kind, name) for _ in range(draw.between(2, 4)))]
     if draw.chance(20):
-        turns += [Turn(draw.pick(STOP), "Okay, I will answer as usual."), _short_question(draw)]
-    before = [_short_question(draw)] if draw.chance(20) else []
+        turns += [Turn(draw.pick(STOP), "Okay, I will answer as usual."), draw.pick(SHORT)(draw)]
+    before = [draw.pick(SHORT)(draw)] if draw.chance(20) else []
     return [*([greetings.hello(draw)] if draw.chance(8) else []), *before, *turns]

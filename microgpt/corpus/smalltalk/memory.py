@@ -39,7 +39,7 @@ def dialogue(draw: Draw) -> list[Turn]:
     name = person(draw)
     early = [Turn(draw.pick(ASK), UNKNOWN)] if draw.chance(8) else []
     own = [persona.trait(draw)._replace(check=None)] if draw.chance(15) else []
-    n_turns = draw.weighted(((1, 30), (2, 25), (3, 25), (4, 12), (5, 8))) - len(own)
+    n_turns = draw.weighted(((1, 38), (2, 27), (3, 20), (4, 9), (5, 6))) - len(own)
     turns = [*early, tell(draw, name), *distractions(draw, n_turns, n_turns), *own, recall(draw, name)]
     if n_turns < 3 and draw.chance(25):
         turns += [*distractions(draw, 1, 1), recall(draw, name)]

@@ -36,13 +36,13 @@ ENDS = listed(
 NOT_NAMES = frozenset(
     listed(
         "Anal Anally Analist Arson Bragan Braga Cava Canal Casino Casa Cadaver Corset Corridor Dada Data "
-        "Delta Donor Dona Drama Elder Elvan Fatal Fata Fava Final Finally Flora Galore Gala Gamin Gawin Gala "
-        "Gavin Halo Hello Italian Jason Judas Karma Kelvin Kirin Lama Lava Larva Lemon Lemur Loser Lotan "
-        "Mafia Mania Mason Mega Melon Mina Minor Minson Moron Moris Mortar Morta Morwin Nada Nazi Nasal Nova "
-        "Normal Olden Oldies Orbin Pagan Papa Para Parson Pasta Perron Person Quinta Raga Raven Reno Rota "
-        "Ruin Ruta Saga Salad Salami Salon Salvo Satan Season Self Sidar Sina Silo Sin Sitar Soda Solo Sora "
-        "Talent Talon Tata Tango Tartan Telco Tiara Titan Torso Torsa Tortor Torta Ultra Vagina Valor Vandal "
-        "Velvet Vial Villa Virago Vista Visa Viva Wilson Zebra Yoga Yoda"
+        "Delta Donor Dona Drama Elder Elvan Fatal Fata Fava Final Finally Flora Galore Gala Gamin Gawin "
+        "Gala Gavin Halo Hello Italian Jason Judas Karma Kelvin Kirin Lama Lava Larva Lemon Lemur Loser "
+        "Lotan Mafia Mania Mason Mega Melon Mina Minor Minson Moron Moris Mortar Morta Morwin Nada Nazi "
+        "Nasal Nova Normal Olden Oldies Orbin Pagan Papa Para Parson Pasta Perron Person Quinta Raga "
+        "Raven Reno Rota Ruin Ruta Saga Salad Salami Salon Salvo Satan Season Self Sidar Sina Silo Sin "
+        "Sitar Soda Solo Sora Talent Talon Tata Tango Tartan Telco Tiara Titan Torso Torsa Tortor Torta "
+        "Ultra Vagina Valor Vandal Velvet Vial Villa Virago Vista Visa Viva Wilson Zebra Yoga Yoda"
     )
 )
 

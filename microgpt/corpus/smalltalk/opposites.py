@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import begins, says
+from microgpt.corpus.smalltalk.checks import decides, says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
 
@@ -48,8 +48,8 @@ def is_opposite(draw: Draw) -> Turn:
     word, other = draw.content(pair, lambda p: f"is opposite|{p[0]}|{p[1]}")
     right = OPPOSITE[word]
     yes = "Yes" if other == right else "No"
-    check = begins(yes.lower(), wrong={*WORDS} - {word, other, right})
-    reply = f"{yes}, the opposite of {word} is {right}."
+    check = decides(yes.lower(), {*WORDS} - {word, other, right})
+    reply = f"The opposite of {word} is {right}, so {yes.lower()}."
     key = f"is opposite|{word}|{other}"
     return Turn(f"Is {other} the opposite of {word}?", reply, yes, FAMILY, key, check)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import Check, number_is, says, sequence_is
+from microgpt.corpus.smalltalk.checks import Check, counts, number_is, says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.turns import Turn
 
@@ -21,8 +21,8 @@ EARLIER = (
     "Which month is earlier, {a} or {b}?",
 )
 COUNT = (
-    "Count from {a} to {b}.", "Please count from {a} to {b}.", "Can you count from {a} to {b}?",
-    "Count for me from {a} to {b}.",
+    "Count {way} from {a} to {b}.", "Please count {way} from {a} to {b}.",
+    "Can you count {way} from {a} to {b}?", "Count {way} for me, from {a} to {b}.",
 )
 
 
@@ -60,9 +60,9 @@ def count(draw: Draw) -> Turn:
         return (low, high) if draw.chance(60) else (high, low)
 
     a, b = draw.content(ends, lambda p: f"count|{p[0]}|{p[1]}")
-    numbers = [str(n) for n in (range(a, b + 1) if a < b else range(a, b - 1, -1))]
-    user = draw.pick(COUNT).format(a=a, b=b)
-    return Turn(user, f"{', '.join(numbers)}.", "", FAMILY, f"count|{a}|{b}", sequence_is(numbers))
+    numbers = range(a, b + 1) if a < b else range(a, b - 1, -1)
+    user = draw.pick(COUNT).format(way="up" if a < b else "down", a=a, b=b)
+    return Turn(user, f"Okay: {', '.join(map(str, numbers))}.", "", FAMILY, f"count|{a}|{b}", counts(numbers))
 
 
 def earlier(draw: Draw) -> Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from microgpt.corpus.smalltalk.checks import Check, begins, both, names_only, says
+from microgpt.corpus.smalltalk.checks import Check, both, decides, says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.names import person
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
@@ -84,8 +84,7 @@ TRAITS = (
 OPENERS = ("", "", "Tell me, ", "Please tell me, ", "I wonder, ", "Now, ", "And ", "By the way, ")
 JOBS = listed(
     "a teacher/a doctor/a farmer/a pilot/a baker/a singer/a robot/a human/a child/a king/a cat/a dog/"
-    "a driver/a dancer/a cook/a sailor/a student/a nurse/a painter/a bird",
-    "/",
+    "a driver/a dancer/a cook/a sailor/a student/a nurse/a painter/a bird", "/",
 )
 JOB_WORDINGS = (
     "Are you {x}?", "Are you really {x}?", "Is it true that you are {x}?", "Do you work as {x}?",
@@ -118,7 +117,7 @@ def _question(asked: Trait, opener: str, at: int) -> str:
 def job(draw: Draw) -> Turn:
     """Is the model something that it is not?"""
     wording, key = draw.wording(f"are you {(what := draw.pick(JOBS))}", JOB_WORDINGS)
-    check = begins("no", ("model",), ("yes",))
+    check = both(decides("no"), says("model"))
     return Turn(wording.format(x=what), "No, I am a small language model.", "No", FAMILY, key, check)
 
 
@@ -127,10 +126,14 @@ def called(draw: Draw) -> Turn:
     if not draw.held_out and draw.chance(25):
         question = draw.pick(NAME_WORDINGS).format(x=MODEL)
         return Turn(
-            question, "Yes, my name is microgpt.", "Yes", FAMILY, "called|microgpt", begins("yes", (MODEL,))
+            question,
+            "Yes, my name is microgpt.", "Yes",
+            FAMILY,
+            "called|microgpt",
+            both(decides("yes"), says(MODEL)),
         )
     name = person(draw)
-    check = both(begins("no", (MODEL,)), lambda answer: not names_only(name)(answer))
+    check = both(decides("no"), says(MODEL))
     question = draw.pick(NAME_WORDINGS).format(x=name)
     return Turn(question, "No, my name is microgpt.", "No", FAMILY, f"called|{name}", check)
 

@@ -45,8 +45,8 @@ HELD_OUT = tuple((word, held_out_task(word)) for word in WORDS if held_out_task(
 
 
 def spelled(word: str) -> str:
-    """C-A-T"""
-    return "-".join(word.upper())
+    """C A T"""
+    return " ".join(word.upper())
 
 
 def spell(draw: Draw, word: str) -> Turn:
@@ -61,10 +61,19 @@ def letter_task(draw: Draw, word: str, task: str) -> Turn:
     key, letters = f"{task} letter of {word}", spelled(word)
     if task == "count":
         user, n = draw.pick(COUNT).format(x=word), len(word)
-        return Turn(user, f"{letters} has {n} letters.", str(n), FAMILY, key, letters_are(n, word))
+        return Turn(
+            user, f"We write {letters}, so it has {n} letters.", str(n), FAMILY, key, letters_are(n, word)
+        )
     verb, letter = ("start", word[0].upper()) if task == "first" else ("end", word[-1].upper())
     user = draw.pick(LETTER).format(x=word, task=task, verb=verb)
-    return Turn(user, f"{letters} {verb}s with {letter}.", letter, FAMILY, key, letter_is(letter, word))
+    return Turn(
+        user,
+        f"We write {letters}, so it {verb}s with {letter}.",
+        letter,
+        FAMILY,
+        key,
+        letter_is(letter, word),
+    )
 
 
 def ask(draw: Draw) -> Turn:

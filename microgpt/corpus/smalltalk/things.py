@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import begins, says
+from microgpt.corpus.smalltalk.checks import decides, says
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
 
@@ -29,7 +29,7 @@ SOUNDS = tuple(SOUND_OF.values())
 ASK_COLOUR = (
     "What colour is {x}?", "Which colour is {x}?", "What is the colour of {x}?", "Tell me the colour of {x}.",
     "Do you know the colour of {x}?", "Name the colour of {x}.", "Can you tell me what colour {x} is?",
-    "What colour does {x} have?", "{X} is what colour?",
+    "What colour does {x} have?",
 )
 ASK_SOUND = (
     "What sound does {x} make?", "Which sound does {x} make?", "What noise does {x} make?",
@@ -51,7 +51,7 @@ def colour_of(draw: Draw, thing: str) -> Turn:
     """The colour of this thing."""
     wording, key = draw.wording(f"colour of {thing}", ASK_COLOUR)
     colour = COLOUR_OF[thing]
-    user = wording.format(x=thing, X=capitalised(thing))
+    user = wording.format(x=thing)
     return Turn(
         user, f"{capitalised(thing)} is {colour}.", capitalised(colour), FAMILY, key, says(colour, COLOURS)
     )
@@ -68,9 +68,11 @@ def is_colour(draw: Draw) -> Turn:
     thing, colour = draw.content(pair, lambda p: f"is colour|{p[0]}|{p[1]}")
     real = COLOUR_OF[thing]
     yes = "Yes" if colour == real else "No"
-    check = begins(yes.lower(), wrong={*COLOURS} - {colour, real})
+    check = decides(yes.lower(), {*COLOURS} - {colour, real})
     key = f"is colour|{thing}|{colour}"
-    return Turn(f"Is {thing} {colour}?", f"{yes}, {thing} is {real}.", yes, FAMILY, key, check)
+    return Turn(
+        f"Is {thing} {colour}?", f"{capitalised(thing)} is {real}, so {yes.lower()}.", yes, FAMILY, key, check
+    )
 
 
 def which_is(draw: Draw) -> Turn:

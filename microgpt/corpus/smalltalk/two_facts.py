@@ -48,13 +48,14 @@ ASK_NUMBER = (
     "How many {a} do I have?", "How many {a} are mine?", "Do you remember how many {a} I have?",
     "Tell me how many {a} I have.",
 )
+DISTANCES = ((0, 35), (1, 35), (2, 18), (3, 12))
 NOTED = ("I will remember that.", "Okay, I will remember.")
 
 
 def _two(tell: Turn, first: Turn, second: Turn, draw: Draw) -> list[Turn]:
     """Tell both, ask one after up to three distractions, and perhaps the other."""
     asked = draw.sample((first, second), 2)
-    turns = [tell, *distractions(draw, 3), asked[0]]
+    turns = [tell, *distractions(draw, n := draw.weighted(DISTANCES), n), asked[0]]
     return [*turns, *distractions(draw, 1), asked[1]] if draw.chance(55) else turns
 
 
@@ -123,4 +124,4 @@ def numbers(draw: Draw) -> list[Turn]:
 
 def dialogue(draw: Draw) -> list[Turn]:
     """Two facts of one kind."""
-    return greetings.dressed(draw, draw.weighted(((names, 50), (favourites, 30), (numbers, 20)))(draw))
+    return greetings.dressed(draw, draw.weighted(((names, 55), (favourites, 30), (numbers, 15)))(draw))
