@@ -9,7 +9,8 @@ from setuptools import find_packages, setup
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # build backends do not add it
 from csrc.build import LEVELS
 
-DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy"]
+ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
+DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy", *ZST]
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
 
 setup(
@@ -29,7 +30,7 @@ setup(
         "scipy-openblas32>=0.3.28",
         "safetensors>=0.4",
     ],
-    extras_require={"dev": DEVELOPMENT, "oracles": ORACLES},
+    extras_require={"zst": ZST, "dev": DEVELOPMENT, "oracles": ORACLES},
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build_tokenizer.py:ffibuilder", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,19 +47,10 @@ SAMPLE_TOKENS = 48
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 
 
-class GroupedParser(Parser):
-    """A parser in which settings of several classes can share a group of the help."""
-
-    def add_argument_group(self, title: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """The group of this title, made when it is new."""
-        found = [group for group in self._action_groups if title and group.title == title]
-        return found[0] if found else super().add_argument_group(title, *args, **kwargs)
-
-
 def parser() -> Parser:
     """All flags, in groups."""
     # fmt: off
-    flags = GroupedParser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
+    flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
     flags.add_argument("--preset", choices=tuple(PRESETS), metavar="NAME",
                        help="size of the model, which sets the flags of its group unless they are given: "
                        f"{', '.join(PRESETS)} [default {DEFAULT_PRESET}]")

@@ -30,7 +30,8 @@ REQUIRED = dataclasses.MISSING
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors, `_` accepted for `-` in flag names, and no guessing of cut-off names."""
+    """argparse with one-line errors, `_` accepted for `-` in flag names, no guessing of cut-off names, and
+    help groups that several config classes can share."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **kwargs}
@@ -39,6 +40,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args([_dashed(word) for word in words], namespace)
+
+    def add_argument_group(self, title: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The group of this title, made when it is new."""
+        found = [group for group in self._action_groups if title and group.title == title]
+        return found[0] if found else super().add_argument_group(title, *args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (--help lists the flags)\n")
@@ -56,20 +62,18 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def add_settings(parser: argparse.ArgumentParser, config: type, skip: Sequence[str] = ()) -> None:
+def add_settings(parser: Parser, config: type, skip: Sequence[str] = ()) -> None:
     """Offer every field of a config class as a flag, in the help groups that the fields name.
 
     A flag that is not typed leaves no trace in the namespace, so `given` knows what the user asked for.
     """
     kinds = typing.get_type_hints(config)
-    groups: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         if "help" not in field.metadata or field.name in skip:
             continue
         title = field.metadata["group"]
-        if title and title not in groups:
-            groups[title] = parser.add_argument_group(title)
-        _add_flag(groups.get(title, parser), field, _plain_type(kinds[field.name]))
+        target = parser.add_argument_group(title) if title else parser
+        _add_flag(target, field, _plain_type(kinds[field.name]))
 
 
 def _add_flag(target: Any, field: dataclasses.Field, kind: type) -> None:

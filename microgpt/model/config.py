@@ -108,6 +108,7 @@ def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any)
 _ROAD = {"init_std": 0.08, "dropout": 0.1}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": _preset(32, 2, 2, 64),
+    "1m": _preset(128, 4, 4, 256),
     "3.5m": _preset(192, 6, 6, 256),
     "8m": _preset(256, 9, 8, 256),
     "10m": _preset(256, 12, 8, 256, **_ROAD),

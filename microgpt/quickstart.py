@@ -1,0 +1,77 @@
+"""From nothing to a conversation: train a small chat model on the embedded corpus, examine it, talk to it.
+
+  python -m microgpt.quickstart
+
+Stopped, it goes on where it was; run again when it is done, it opens the chat at once.  Without a terminal it
+prints a sample conversation instead of opening the chat.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from microgpt import chat, eval, train
+from microgpt.common.flags import Parser, run_command
+from microgpt.inference.sampler import GREEDY
+from microgpt.inference.session import ChatSession
+from microgpt.training.checkpoint import load_model
+from microgpt.training.rundir import checkpoints
+from tokenizer import TokenizerError
+
+PRESET = "1m"
+MERGES = 2000  # the embedded corpus has few distinct words
+CONVERSATION = [
+    "Hello! My name is Marlena.",
+    "What is 7 plus 5?",
+    "My cat is called Tobi and my dog is called Rufus.",
+    "What is the capital of France?",
+    "Do you remember my name?",
+    "What is my dog called?",
+    "Goodbye.",
+]
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt quickstart", description=__doc__)
+    flags.add_argument("--out-dir", default="runs/quickstart", metavar="DIR",
+                       help="directory of the run [default runs/quickstart]")  # fmt: skip
+    flags.add_argument("--max-time", default="7m", metavar="TIME",
+                       help="train for this long, corpus and tokenizer included [default 7m]")  # fmt: skip
+    flags.add_argument("--preset", default=PRESET, metavar="NAME",
+                       help=f"size of the model, as of microgpt train [default {PRESET}]")  # fmt: skip
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.  Returns the exit code of the step that ended it."""
+    args = parser().parse_args(argv)
+    is_new = not checkpoints(args.out_dir)
+    if is_new:
+        how = ["--preset", args.preset, "--max-time", args.max_time, "--merges", str(MERGES)]
+        code = train.main([*how, "--out-dir", args.out_dir])
+    else:
+        code = train.main(["--resume", args.out_dir])
+    if code:
+        return code
+    if is_new:
+        print("\nThe exam: questions about names, numbers and facts that were never in training.", flush=True)
+        eval.main([args.out_dir])
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        print()
+        return chat.main([args.out_dir])
+    show_conversation(args.out_dir)
+    return 0
+
+
+def show_conversation(run: str) -> None:
+    """Print a short conversation with the model, without chance, as the chat would show it."""
+    model, tokenizer, _ = load_model(run)
+    session = ChatSession(model, tokenizer, GREEDY)
+    print("\nA sample conversation, for there is no terminal here.  To talk yourself: "
+          f"python -m microgpt.chat {run}\n")  # fmt: skip
+    for text in CONVERSATION:
+        print(f"> {text}\n{''.join(session.reply(text)).strip()}", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main, (TokenizerError,))
