@@ -45,5 +45,5 @@ void mg_attention_cached(float *y, float *scratch, const float *qkv, const float
     int64_t T, int64_t S, int64_t H, int64_t hs)
 {
     struct job job = {y, scratch, qkv, keys, values, T, S, H, hs};
-    mg_parallel(attend, &job, T * H);
+    mg_parallel_flop(attend, &job, T * H, 4.0 * (double)(T * H) * (double)(S * hs));
 }

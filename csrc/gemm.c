@@ -61,5 +61,6 @@ void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, 
     struct job job = {c, a, b, M, N, K, even_tile(M, TILE_ROWS), even_tile(N, TILE_COLUMNS), 0, beta};
     job.tiles_across = mg_blocks(N, job.tile_columns);
     if (job.tiles_across * mg_blocks(M, job.tile_rows) < ENOUGH_TILES) job.tile_rows = even_tile(M, TILE_ROWS / 2);
-    mg_parallel(tile_task, &job, job.tiles_across * mg_blocks(M, job.tile_rows));
+    int64_t tiles = job.tiles_across * mg_blocks(M, job.tile_rows);
+    mg_parallel_flop(tile_task, &job, tiles, 2.0 * (double)M * (double)N * (double)K);
 }

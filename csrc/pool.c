@@ -101,10 +101,21 @@ static uint64_t start_round(mg_task task, void *job, int64_t n_tasks)
     return round;
 }
 
+static void run_alone(mg_task task, void *job, int64_t n_tasks)
+{
+    for (int64_t index = 0; index < n_tasks; index++) task(job, index, 0);
+}
+
+void mg_parallel_flop(mg_task task, void *job, int64_t n_tasks, double flop)
+{
+    if (flop < 1e6) run_alone(task, job, n_tasks);
+    else mg_parallel(task, job, n_tasks);
+}
+
 void mg_parallel(mg_task task, void *job, int64_t n_tasks)
 {
     if (n_tasks <= 1 || pool.n_threads == 1 || pthread_mutex_trylock(&pool.entry) != 0) {
-        for (int64_t index = 0; index < n_tasks; index++) task(job, index, 0);
+        run_alone(task, job, n_tasks);
         return;
     }
     run_tasks(start_round(task, job, n_tasks), 0);

@@ -11,6 +11,9 @@ typedef void (*mg_task)(void *job, int64_t index, int64_t worker);
 /* Run all tasks on the pool and return when they are done.  Tasks are handed out in order, one at a time. */
 void mg_parallel(mg_task task, void *job, int64_t n_tasks);
 
+/* The same for work of a known size: below about ten microseconds, waking the workers costs more than they give. */
+void mg_parallel_flop(mg_task task, void *job, int64_t n_tasks, double flop);
+
 int mg_threads(void);
 
 /* Cut n items into blocks of `block`: the range of block `index`. */
