@@ -18,7 +18,9 @@ from microgpt.training.rundir import checkpoints
 from tokenizer import TokenizerError
 
 PRESET = "1m"
-MERGES = 2000  # the embedded corpus has few distinct words
+# What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do; small
+# batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens.
+RECIPE = "--merges 1500 --init-std 0.08 --batch-size 4 --lr 6e-3 --warmup-steps 100 --beta2 0.99 --save-every 1000"
 CONVERSATION = [
     "Hello! My name is Marlena.",
     "What is 7 plus 5?",
@@ -47,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     is_new = not checkpoints(args.out_dir)
     if is_new:
-        how = ["--preset", args.preset, "--max-time", args.max_time, "--merges", str(MERGES)]
-        code = train.main([*how, "--out-dir", args.out_dir])
+        how = ["--preset", args.preset, "--max-time", args.max_time, "--out-dir", args.out_dir]
+        code = train.main([*how, *RECIPE.split()])
     else:
         code = train.main(["--resume", args.out_dir])
     if code:
