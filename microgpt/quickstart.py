@@ -18,9 +18,9 @@ from microgpt.training.rundir import checkpoints
 from tokenizer import TokenizerError
 
 PRESET = "1m"
-# What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do; small
-# batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens.
-RECIPE = "--merges 1500 --init-std 0.08 --batch-size 4 --lr 6e-3 --warmup-steps 100 --beta2 0.99 --save-every 1000"
+# What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do;
+# small batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens.
+RECIPE = "--merges 1500 --init-std 0.08 --batch-size 4 --lr 6e-3 --warmup-steps 100 --beta2 0.99"
 CONVERSATION = [
     "Hello! My name is Marlena.",
     "What is 7 plus 5?",
