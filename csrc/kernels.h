@@ -17,7 +17,7 @@
 /* cdef: begin */
 
 #define MG_PARTIALS 32       /* row blocks whose partial weight gradients a backward sums; see scratch of rmsnorm */
-#define MG_ATTENTION_ROWS 128 /* query rows of one attention tile */
+#define MG_ATTENTION_ROWS 32 /* query rows of one attention tile */
 
 /* ---- machine ---------------------------------------------------------------------------------------------- */
 
@@ -61,13 +61,14 @@ void mg_rope(float *qkv, const float *cos, const float *sin, int64_t B, int64_t 
 
 /* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v.
  * qkv (B,T,3C): q, k, v side by side, each (H,hs).  y (B,T,C).  lse (B,H,T): log-sum-exp of the scaled scores,
- * kept for backward.  scratch: mg_attention_scratch(T) floats for each thread.  Scores are never stored whole. */
+ * kept for backward.  scratch: mg_attention_scratch(T,hs) floats for each thread.  Scores are never stored
+ * whole. */
 void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv,
     int64_t B, int64_t T, int64_t H, int64_t hs);
 /* dqkv (B,T,3C).  y, lse as the forward left them. */
 void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *y,
     const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs);
-int64_t mg_attention_scratch(int64_t T);
+int64_t mg_attention_scratch(int64_t T, int64_t hs);
 
 /* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.
  * y (T,C)  qkv (T,3C)  keys, values (S,C)  scratch (T,H,S). */

@@ -195,7 +195,7 @@ def attention_forward(qkv: np.ndarray, H: int) -> tuple[np.ndarray, np.ndarray]:
     B, T, C, hs = _attention_shape("attention_forward", qkv, H)
     y, lse = empty((B, T, C)), empty((B, H, T))
     native.lib.mg_attention_forward(
-        out(y), out(lse), out(_attention_scratch(T)), arg("qkv", qkv, (B, T, 3 * C)), B, T, H, hs
+        out(y), out(lse), out(_attention_scratch(T, hs)), arg("qkv", qkv, (B, T, 3 * C)), B, T, H, hs
     )
     return y, lse
 
@@ -207,7 +207,7 @@ def attention_backward(dy: np.ndarray, qkv: np.ndarray, y: np.ndarray, lse: np.n
     dqkv = empty_like(qkv)
     native.lib.mg_attention_backward(
         out(dqkv),
-        out(_attention_scratch(T)),
+        out(_attention_scratch(T, hs)),
         arg("dy", dy, (B, T, C)),
         arg("qkv", qkv, (B, T, 3 * C)),
         arg("y", y, (B, T, C)),
@@ -227,8 +227,8 @@ def _attention_shape(name: str, qkv: np.ndarray, H: int) -> tuple[int, int, int,
     return B, T, C3 // 3, C3 // (3 * H)
 
 
-def _attention_scratch(T: int) -> np.ndarray:
-    return memory.empty((native.threads(), native.lib.mg_attention_scratch(T)))
+def _attention_scratch(T: int, hs: int) -> np.ndarray:
+    return memory.empty((native.threads(), native.lib.mg_attention_scratch(T, hs)))
 
 
 @op
