@@ -69,6 +69,6 @@ def is_capital(draw: Draw) -> Turn:
 def ask(draw: Draw) -> Turn:
     """One question about capitals."""
     at = draw.below(100)
-    if at < 55:
+    if at < 50:
         return capital_of(draw, draw.pick(COUNTRIES))
-    return country_of(draw, draw.pick(CITIES)) if at < 85 else is_capital(draw)
+    return country_of(draw, draw.pick(CITIES)) if at < 92 else is_capital(draw)

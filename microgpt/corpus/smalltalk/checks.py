@@ -78,6 +78,17 @@ def counts(numbers: Sequence[int]) -> Check:
     return lambda answer: [int(digits) for digits in re.findall(r"\d+", answer)] == list(numbers)
 
 
+def repeats(items: Sequence[str]) -> Check:
+    """The answer is these words in this order, after "okay" at most."""
+    wanted = [word for item in items for word in words(item)]
+
+    def check(answer: str) -> bool:
+        said = words(answer)
+        return said[said[:1] == ["okay"] :] == wanted
+
+    return check
+
+
 def letters_in(answer: str) -> str:
     """The letters that stand alone in the answer, "I" before another word not counted."""
     return "".join(re.findall(r"\b[A-Z]\b", re.sub(r"\bI (?=[a-z])", " ", answer)))

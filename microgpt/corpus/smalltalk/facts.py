@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microgpt.corpus.smalltalk import arithmetic, capitals, opposites, order, persona, spelling, things
+from microgpt.corpus.smalltalk import (
+    arithmetic,
+    capitals,
+    opposites,
+    order,
+    persona,
+    repeating,
+    spelling,
+    things,
+)
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.turns import Turn
 
@@ -12,13 +21,14 @@ Ask = Callable[[Draw], Turn]
 
 # What a distraction is made of: (family, weight).
 ASKS: tuple[tuple[Ask, int], ...] = (
-    (arithmetic.ask, 26),
+    (arithmetic.ask, 30),
     (order.ask, 16),
-    (opposites.ask, 10),
-    (things.ask, 18),
-    (capitals.ask, 10),
+    (opposites.ask, 8),
+    (things.ask, 14),
+    (capitals.ask, 8),
     (spelling.ask, 14),
-    (persona.ask, 5),
+    (persona.ask, 4),
+    (repeating.repeat_words, 10),
 )
 
 

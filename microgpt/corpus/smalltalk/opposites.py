@@ -56,4 +56,4 @@ def is_opposite(draw: Draw) -> Turn:
 
 def ask(draw: Draw) -> Turn:
     """One question about opposites."""
-    return opposite_of(draw, draw.pick(WORDS)) if draw.chance(85) else is_opposite(draw)
+    return opposite_of(draw, draw.pick(WORDS)) if draw.chance(92) else is_opposite(draw)

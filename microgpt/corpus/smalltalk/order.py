@@ -94,6 +94,6 @@ def any_neighbour(draw: Draw) -> Turn:
 def ask(draw: Draw) -> Turn:
     """One question about counting or order."""
     at = draw.below(100)
-    if at < 45:
+    if at < 35:
         return any_neighbour(draw)
-    return next_number(draw) if at < 60 else count(draw) if at < 85 else earlier(draw)
+    return next_number(draw) if at < 50 else count(draw) if at < 90 else earlier(draw)

@@ -9,7 +9,7 @@ from microgpt.corpus.smalltalk.checks import Check, names_only, says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.facts import distractions
 from microgpt.corpus.smalltalk.names import people
-from microgpt.corpus.smalltalk.turns import Turn, capitalised, with_article
+from microgpt.corpus.smalltalk.turns import Turn, with_article
 
 FAMILY = "stories"
 THINGS = listed(
@@ -21,6 +21,8 @@ PLACES = listed(
     "park market school beach forest garden harbour library mill bridge castle station farm lake church "
     "bakery river museum"
 )
+GET = (("found", "find"), ("bought", "buy"), ("made", "make"))
+GO = (("went", "go"), ("walked", "walk"), ("ran", "run"), ("drove", "drive"))
 FOODS = listed("bread soup rice cake cheese fish pasta salad plums nuts")
 DRINKS = listed("tea milk water juice coffee cocoa")
 HIDING = (
@@ -52,73 +54,77 @@ def _asks(key: str, *asked: tuple[str, str, Check]) -> list[Turn]:
     return [Turn(user, reply, "", FAMILY, key, check) for user, reply, check in asked]
 
 
-def _it_was(name: str) -> tuple[str, Check]:
-    """The answer to a question that asks who."""
-    return f"It was {name}.", names_only(name)
+def _found(draw: Draw) -> tuple[str, str, str, str]:
+    """Two different things, each with its look."""
+    (x, y), (p, q) = draw.sample(THINGS, 2), draw.sample(LOOKS, 2)
+    return x, y, f"{p} {x}", f"{q} {y}"
 
 
-def owning(draw: Draw, a: str, b: str) -> Scene:
-    """Each gets something."""
-    x, y = draw.sample(THINGS, 2)
-    p, q = (
-        with_article(f"{look} {thing}") for look, thing in zip(draw.sample(LOOKS, 2), (x, y), strict=True)
+def getting(draw: Draw, a: str, b: str) -> Scene:
+    """Each gets something; asked is what."""
+    x, y, p, q = _found(draw)
+    past, verb = draw.pick(GET)
+    key = f"{a}|{b}|{x}|{y}"
+    first, second = f"{a} {past} {with_article(p)}", f"{b} {past} {with_article(q)}"
+    questions = _asks(
+        key,
+        (f"What did {a} {verb}?", f"I think {first}.", says(x, (y,))),
+        (f"What did {b} {verb}?", f"I think {second}.", says(y, (x,))),
     )
-    past, verb = draw.pick((("found", "find"), ("bought", "buy"), ("made", "make")))
+    return Scene(key, [f"{first}.", f"{second}."], questions)
+
+
+def getting_by(draw: Draw, a: str, b: str) -> Scene:
+    """Something is got by each; asked is who."""
+    x, y, p, q = _found(draw)
+    past, _ = draw.pick(GET)
     key = f"{a}|{b}|{x}|{y}"
     questions = _asks(
         key,
-        (f"What did {a} {verb}?", f"{capitalised(p)}.", says(x, (y,))),
-        (f"What did {b} {verb}?", f"{capitalised(q)}.", says(y, (x,))),
-        (f"Who {past} the {x}?", *_it_was(a)),
-        (f"Who {past} the {y}?", *_it_was(b)),
+        (f"Who {past} the {x}?", f"The {x} was {past} by {a}.", names_only(a)),
+        (f"Who {past} the {y}?", f"The {y} was {past} by {b}.", names_only(b)),
     )
-    return Scene(key, [f"{a} {past} {p}.", f"{b} {past} {q}."], questions)
+    return Scene(key, [f"The {p} was {past} by {a}.", f"The {q} was {past} by {b}."], questions)
 
 
 def going(draw: Draw, a: str, b: str) -> Scene:
     """Each goes somewhere."""
     x, y = draw.sample(PLACES, 2)
-    verb = draw.pick(("went", "walked", "ran", "drove"))
+    past, verb = draw.pick(GO)
     key = f"{a}|{b}|{x}|{y}"
     questions = _asks(
         key,
-        (f"Where is {a}?", f"At the {x}.", says(x, (y,))),
-        (f"Where is {b}?", f"At the {y}.", says(y, (x,))),
-        (f"Who {verb} to the {x}?", *_it_was(a)),
-        (f"Who {verb} to the {y}?", *_it_was(b)),
+        (f"Where did {a} {verb}?", f"I think {a} {past} to the {x}.", says(x, (y,))),
+        (f"Where did {b} {verb}?", f"I think {b} {past} to the {y}.", says(y, (x,))),
     )
-    return Scene(key, [f"{a} {verb} to the {x}.", f"{b} {verb} to the {y}."], questions)
+    return Scene(key, [f"{a} {past} to the {x}.", f"{b} {past} to the {y}."], questions)
 
 
 def hiding(draw: Draw, a: str, b: str) -> Scene:
     """Each puts something somewhere."""
     x, y = draw.sample(THINGS, 2)
     p, q = draw.sample(HIDING, 2)
-    verb = draw.pick(("put", "hid", "left"))
+    past = draw.pick(("put", "hid", "left"))
     key = f"{a}|{b}|{x}|{y}"
     questions = _asks(
         key,
         (f"Where is the {x}?", f"The {x} is {p}.", says(p, (q,))),
         (f"Where is the {y}?", f"The {y} is {q}.", says(q, (p,))),
-        (f"Who {verb} the {x} {p}?", *_it_was(a)),
-        (f"Who {verb} the {y} {q}?", *_it_was(b)),
     )
-    return Scene(key, [f"{a} {verb} the {x} {p}.", f"{b} {verb} the {y} {q}."], questions)
+    return Scene(key, [f"{a} {past} the {x} {p}.", f"{b} {past} the {y} {q}."], questions)
 
 
 def meal(draw: Draw, a: str, b: str) -> Scene:
     """One eats, the other drinks."""
     food, drink = draw.pick(FOODS), draw.pick(DRINKS)
     key = f"{a}|{b}|{food}|{drink}"
+    eats, drinks = f"{a} was hungry and ate some {food}.", f"{b} was thirsty and drank some {drink}."
     questions = _asks(
         key,
-        (f"What did {a} eat?", f"Some {food}.", says(food, FOODS)),
-        (f"What did {b} drink?", f"Some {drink}.", says(drink, DRINKS)),
-        ("Who was hungry?", *_it_was(a)),
-        ("Who was thirsty?", *_it_was(b)),
+        (f"What did {a} eat?", f"I think {a} ate some {food}.", says(food, FOODS)),
+        (f"What did {b} drink?", f"I think {b} drank some {drink}.", says(drink, DRINKS)),
     )
-    sentences = [f"{a} was hungry and ate some {food}.", f"{b} was thirsty and drank some {drink}."]
-    return Scene(key, draw.sample(sentences, 2), questions)
+    return Scene(key, draw.sample((eats, drinks), 2), questions)
 
 
 def giving(draw: Draw, a: str, b: str) -> Scene:
@@ -134,7 +140,7 @@ def giving(draw: Draw, a: str, b: str) -> Scene:
     return Scene(key, [f"{a} had {with_article(thing)}.", gave], questions)
 
 
-SCENES = ((owning, 25), (going, 25), (hiding, 20), (meal, 15), (giving, 15))
+SCENES = ((getting, 20), (getting_by, 15), (going, 20), (hiding, 20), (meal, 10), (giving, 15))
 
 
 def dialogue(draw: Draw) -> list[Turn]:

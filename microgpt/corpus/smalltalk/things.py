@@ -123,4 +123,4 @@ def ask(draw: Draw) -> Turn:
         return colour_of(draw, draw.pick(COLOURED))
     if at < 60:
         return sound_of(draw, draw.pick(SOUNDING))
-    return is_colour(draw) if at < 75 else which_is(draw) if at < 88 else maker_of(draw)
+    return is_colour(draw) if at < 70 else which_is(draw) if at < 80 else maker_of(draw)

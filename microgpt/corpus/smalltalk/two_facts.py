@@ -1,4 +1,4 @@
-"""Two facts told together and kept apart: pets, people, favourites, and how many of what."""
+"""Two facts told together and kept apart: names, favourites, ages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microgpt.corpus.smalltalk.turns import Turn, with_article
 FAMILY = "two_facts"
 PETS = listed("cat dog horse bird rabbit fish goat mouse")
 PEOPLE = listed("friend teacher cousin neighbour doctor boss coach driver")
-THINGS = listed("apples pens books coins cups balls cards hats keys lamps bikes dolls")
+YOUNG = (*PETS[:5], *listed("brother sister cousin friend neighbour son daughter"))
 FAVOURITES = {
     "colour": listed("red blue green yellow white black pink brown"),
     "food": listed("bread soup rice cake cheese fish pasta salad"),
@@ -41,21 +41,27 @@ ASK_FAVOURITE = (
     "What is my favourite {a}?", "What's my favourite {a}?", "Which {a} do I like best?",
     "Do you remember my favourite {a}?", "Tell me my favourite {a}.", "What was my favourite {a}?",
 )
-TELL_NUMBERS = (
-    "I have {x} {a} and {y} {b}.", "I own {x} {a} and {y} {b}.", "There are {x} {a} and {y} {b} in my bag.",
+TELL_AGES = (
+    "My {a} is {x} years old and my {b} is {y} years old.", "My {a} is {x} and my {b} is {y} years old.",
+    "My {a} is {x} years old. My {b} is {y}.",
 )
-ASK_NUMBER = (
-    "How many {a} do I have?", "How many {a} are mine?", "Do you remember how many {a} I have?",
-    "Tell me how many {a} I have.",
+ASK_AGE = (
+    "How old is my {a}?", "What is the age of my {a}?", "Tell me how old my {a} is.",
+    "Do you remember how old my {a} is?",
 )
 DISTANCES = ((0, 35), (1, 35), (2, 18), (3, 12))
-NOTED = ("I will remember that.", "Okay, I will remember.")
 
 
-def _two(tell: Turn, first: Turn, second: Turn, draw: Draw) -> list[Turn]:
+def _noted(first: Turn, second: Turn) -> str:
+    """The reply to two facts: both of them, said back."""
+    replies = (first.reply, second.reply)
+    return "Okay, " + " and ".join(reply[0].lower() + reply[1:-1] for reply in replies) + "."
+
+
+def _two(draw: Draw, told: str, first: Turn, second: Turn) -> list[Turn]:
     """Tell both, ask one after up to three distractions, and perhaps the other."""
-    asked = draw.sample((first, second), 2)
-    turns = [tell, *distractions(draw, n := draw.weighted(DISTANCES), n), asked[0]]
+    asked, n = draw.sample((first, second), 2), draw.weighted(DISTANCES)
+    turns = [Turn(told, _noted(first, second)), *distractions(draw, n, n), asked[0]]
     return [*turns, *distractions(draw, 1), asked[1]] if draw.chance(55) else turns
 
 
@@ -64,15 +70,12 @@ def names(draw: Draw) -> list[Turn]:
     a, b = draw.sample(draw.pick((PETS, PEOPLE)), 2)
     x, y = people(draw, 2)
     told = draw.pick(TELL_NAMES).format(a=a, b=b, x=x, y=y, an_a=with_article(a), an_b=with_article(b))
-    tell = Turn(told, draw.pick(NOTED))
 
     def ask(kind: str, name: str) -> Turn:
-        user = draw.pick(ASK_NAME).format(a=kind)
-        return Turn(
-            user, f"Your {kind} is called {name}.", name, FAMILY, f"two names|{x}|{y}", names_only(name)
-        )
+        user, reply = draw.pick(ASK_NAME).format(a=kind), f"Your {kind} is {name}."
+        return Turn(user, reply, name, FAMILY, f"two names|{x}|{y}", names_only(name))
 
-    return _two(tell, ask(a, x), ask(b, y), draw)
+    return _two(draw, told, ask(a, x), ask(b, y))
 
 
 def favourites(draw: Draw) -> list[Turn]:
@@ -87,41 +90,38 @@ def favourites(draw: Draw) -> list[Turn]:
 
     made = draw.content(four, key)
     a, b, x, y = made
-    tell = Turn(draw.pick(TELL_FAVOURITES).format(a=a, b=b, x=x, y=y), draw.pick(NOTED))
+    told = draw.pick(TELL_FAVOURITES).format(a=a, b=b, x=x, y=y)
 
     def ask(kind: str, value: str, other: str) -> Turn:
-        check = says(value, {*FAVOURITES[kind], other})
-        reply = f"Your favourite {kind} is {value}."
-        return Turn(draw.pick(ASK_FAVOURITE).format(a=kind), reply, "", FAMILY, key(made), check)
+        user, reply = draw.pick(ASK_FAVOURITE).format(a=kind), f"Your favourite {kind} is {value}."
+        return Turn(user, reply, "", FAMILY, key(made), says(value, {*FAVOURITES[kind], other}))
 
-    return _two(tell, ask(a, x, y), ask(b, y, x), draw)
+    return _two(draw, told, ask(a, x, y), ask(b, y, x))
 
 
-def numbers(draw: Draw) -> list[Turn]:
-    """How many of two things; the numbers and things together decide the side."""
+def ages(draw: Draw) -> list[Turn]:
+    """How old two of them are; who and how old together decide the side."""
 
     def four() -> tuple[str, str, int, int]:
-        a, b = draw.sample(THINGS, 2)
+        a, b = draw.sample(YOUNG, 2)
         x, y = draw.sample(range(2, 20), 2)
         return a, b, x, y
 
     def key(made: tuple[str, str, int, int]) -> str:
         a, b, x, y = made
-        return f"numbers|{'|'.join(sorted((f'{x} {a}', f'{y} {b}')))}"
+        return f"ages|{'|'.join(sorted((f'{a} {x}', f'{b} {y}')))}"
 
     made = draw.content(four, key)
     a, b, x, y = made
-    tell = Turn(draw.pick(TELL_NUMBERS).format(a=a, b=b, x=x, y=y), draw.pick(NOTED))
+    told = draw.pick(TELL_AGES).format(a=a, b=b, x=x, y=y)
 
-    def ask(thing: str, number: int) -> Turn:
-        reply = f"You have {number} {thing}."
-        return Turn(
-            draw.pick(ASK_NUMBER).format(a=thing), reply, str(number), FAMILY, key(made), number_is(number)
-        )
+    def ask(kind: str, age: int) -> Turn:
+        user, reply = draw.pick(ASK_AGE).format(a=kind), f"Your {kind} is {age} years old."
+        return Turn(user, reply, str(age), FAMILY, key(made), number_is(age))
 
-    return _two(tell, ask(a, x), ask(b, y), draw)
+    return _two(draw, told, ask(a, x), ask(b, y))
 
 
 def dialogue(draw: Draw) -> list[Turn]:
     """Two facts of one kind."""
-    return greetings.dressed(draw, draw.weighted(((names, 55), (favourites, 30), (numbers, 15)))(draw))
+    return greetings.dressed(draw, draw.weighted(((names, 50), (favourites, 30), (ages, 20)))(draw))
