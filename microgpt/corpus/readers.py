@@ -187,8 +187,8 @@ def _json_values(path: Path, reading: _Reading) -> Iterator[tuple[int, Any]]:
     scan = json.JSONDecoder().raw_decode
     with open_source(path, reading.progress) as stream:
         text = _TextWindow(path, stream)
-        if text.next_character() == "[":
-            text.drop(1)
+        in_array = text.next_character() == "["
+        text.drop(in_array)
         while (character := text.next_character()) not in ("", "]"):
             if character == ",":
                 text.drop(1)
@@ -201,6 +201,10 @@ def _json_values(path: Path, reading: _Reading) -> Iterator[tuple[int, Any]]:
                 continue
             yield text.line, value
             text.drop(end - text.start)
+        closed = character == "]"
+        text.drop(closed)
+        if closed != in_array or text.next_character():
+            raise DataError(f"{path}:{text.line}: a JSON array must end where its file ends; is it cut off?")
 
 
 class _TextWindow:
