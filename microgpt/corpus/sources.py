@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from microgpt.common.errors import DataError
 
@@ -33,7 +33,7 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = _in_folder(path) if path.is_dir() else [path]
+        found = _in_folder(path) if os.path.isdir(path) else [path]
         if not found:
             wanted = " ".join(TEXT_SUFFIXES)
             raise DataError(f"{path}: no corpus file in this folder; expected names in {wanted} (.gz, .zst)")
@@ -47,10 +47,14 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
 
 def _in_folder(folder: Path) -> list[Path]:
     found = []
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(root, name) for name in sorted(names) if _is_text_name(name)]
     return found
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: cannot read this folder ({error.strerror}); check its rights")
 
 
 def _is_text_name(name: str) -> bool:

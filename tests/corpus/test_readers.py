@@ -166,23 +166,45 @@ BAD_FILES = {
     "bad gzip": (b"\x1f\x8b" + b"junk" * 9, "damaged"),
     "broken array": (b'[{"text": "a"},\n{"text": ', ":2: not valid JSON"),
     "empty array": (b"[ ]", "empty"),
+    "array cut between records": (b'[{"text": "a"},\n{"text": "b"},', ":2: .*cut off"),
+    "two arrays": (b'[{"text": "a"}]\n[{"text": "b"}]', ":2: .*cut off"),
+    "bracket after objects": (b'{\n"text": "a"\n}\n]\n{\n"text": "b"}', ":4: .*cut off"),
 }
 
 
 @pytest.mark.parametrize("content, reason", BAD_FILES.values(), ids=BAD_FILES)
 def test_a_file_that_cannot_be_read_is_one_clear_line(write, content, reason):
     with pytest.raises(DataError, match=f"some.file.*{reason}") as caught:
-        read(write("some.file", content))
+        read(write("some.file", content), options=SKIP)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_paths_and_empty_folders(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         read(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match="too long"):
+        read("name" * 99)
     with pytest.raises(DataError, match="no corpus file"):
         read(tmp_path)
     with pytest.raises(DataError, match="no corpus given"):
         read()
+
+
+def test_a_folder_that_cannot_be_opened_is_not_passed_over(write, tmp_path, monkeypatch):
+    import os
+
+    write("here/x.txt", "text")
+    write("here/closed/y.txt", "text")
+    listed = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"closed: .*Permission denied"):
+        read(tmp_path / "here")
 
 
 def test_a_named_pipe_is_refused_at_once(tmp_path):
