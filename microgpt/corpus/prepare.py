@@ -31,6 +31,8 @@ from .token_file import TokenFile, TokenFileWriter
 
 FORMAT = 1  # part of the hash: raise it when the same corpus would be prepared differently
 SIDES = {False: "train", True: "val"}
+_META = {"meta.json"}
+_FILES = _META | {"tokenizer.json", "train.tokens", "val.tokens"}
 _CHUNK_BYTES = 4 << 20
 _QUIET_S = 2.0  # no progress bar for what is done sooner
 
@@ -150,8 +152,10 @@ def _place(key: str, root: str | os.PathLike | None, out_dir: str | os.PathLike 
     if out_dir is None:
         return (Path(root) if root is not None else data_dir() / "prepared") / key[:16]
     directory = Path(out_dir)
-    if directory.exists() and not (directory / "meta.json").exists() and any(directory.iterdir()):
-        raise DataError(f"{directory}: this folder holds other files; name a new or empty folder")
+    if directory.exists():
+        held = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
+        if held and not _META <= held <= _FILES:  # what is there will be replaced
+            raise DataError(f"{directory}: this place holds other files; name a new or empty folder")
     return directory
 
 

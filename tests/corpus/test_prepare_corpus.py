@@ -156,6 +156,15 @@ def test_a_folder_of_ones_own_choice(chats, write, tmp_path):
     assert (tmp_path / "full" / "precious.txt").exists()
 
 
+def test_files_beside_a_prepared_corpus_are_kept(chats, write, tmp_path):
+    prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    notes = write("mine/notes.txt", "keep me")
+    for out_dir in (tmp_path / "mine", notes):
+        with pytest.raises(DataError, match="other files"):
+            prepare(write("y.txt", "other\n\ntext"), merges=5, out_dir=out_dir)
+    assert notes.read_text() == "keep me"
+
+
 def test_what_a_killed_process_left_is_removed(chats, tmp_path):
     stale = tmp_path / "data" / "prepared" / ".microgpt-building-x"
     stale.mkdir(parents=True)
