@@ -19,8 +19,12 @@ from tokenizer import TokenizerError
 
 PRESET = "1m"
 # What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do;
-# small batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens.
-RECIPE = "--merges 1500 --init-std 0.08 --batch-size 4 --lr 6e-3 --warmup-steps 100 --beta2 0.99"
+# small batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens;
+# and little effort on foreseeing the user.
+RECIPE = (
+    "--merges 1000 --init-std 0.08 --batch-size 4 --lr 6e-3 --warmup-steps 100 --beta2 0.99 "
+    "--prompt-loss-weight 0.2"
+)
 CONVERSATION = [
     "Hello! My name is Marlena.",
     "What is 7 plus 5?",

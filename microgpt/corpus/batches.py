@@ -12,6 +12,7 @@ import numpy as np
 from microgpt.common.errors import DataError
 from microgpt.core import random
 
+from .prompt_loss import PromptLoss
 from .token_file import TokenFile
 
 IGNORED = -1  # a target that is not scored
@@ -34,7 +35,14 @@ class Batches:
     goes on with batch i + 1 and needs no other memory of where it was.
     """
 
-    def __init__(self, tokens: TokenFile, seq_len: int, batch_size: int, seed: int):
+    def __init__(
+        self,
+        tokens: TokenFile,
+        seq_len: int,
+        batch_size: int,
+        seed: int,
+        prompt_loss: PromptLoss | None = None,
+    ) -> None:
         if tokens.n_tokens <= seq_len:
             raise DataError(
                 f"{tokens.path}: {tokens.n_tokens} tokens, shorter than one window of {seq_len} + 1; "
@@ -43,10 +51,16 @@ class Batches:
         self._tokens, self.seq_len, self.batch_size, self.seed = tokens, seq_len, batch_size, seed
         self.n_windows = count_windows(tokens.n_tokens, seq_len)
         self._orders: dict[int, np.ndarray] = {}
+        self._prompt_loss = prompt_loss
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """ids and targets of batch `index`, (B, T) int32 each."""
-        return shifted(np.stack([self._window(number) for number in self.windows(index)]))
+        """ids and targets of batch `index`, (B, T) int32 each; a target that is not learned is IGNORED."""
+        starts = [self._start(number) for number in self.windows(index)]
+        rows = np.stack([_read(self._tokens, start, self.seq_len + 1) for start in starts])
+        ids, targets = shifted(rows)
+        if self._prompt_loss:
+            targets[~self._prompt_loss.targets_kept(ids, starts, index)] = IGNORED
+        return ids, targets
 
     def windows(self, index: int) -> list[int]:
         """The numbers of the windows in batch `index`, each in [0, n_windows)."""
@@ -62,9 +76,9 @@ class Batches:
             self._orders[epoch] = random.permutation(key, self.n_windows)
         return self._orders[epoch]
 
-    def _window(self, number: int) -> np.ndarray:
-        start = min(number * self.seq_len, self._tokens.n_tokens - 1 - self.seq_len)
-        return _read(self._tokens, start, self.seq_len + 1)
+    def _start(self, number: int) -> int:
+        """Where a window begins in the stream."""
+        return min(number * self.seq_len, self._tokens.n_tokens - 1 - self.seq_len)
 
 
 class EvalWindows(NamedTuple):

@@ -40,6 +40,9 @@ class TrainConfig:
         group=LENGTH)
 
     batch_size: int = setting(8, "windows in one micro-batch", "windows", group=BATCH)
+    prompt_loss_weight: float = setting(
+        1.0, "how much a token outside the assistant's answers counts; below 1 a chat model learns to "
+        "answer sooner and foresees its user less", "0 to 1", group="batch")
     grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH)
 
     lr: float = setting(1e-3, "peak learning rate; 3e-4 from 20 million parameters on", group=ADAM)
@@ -127,6 +130,8 @@ def _check_ranges(config: TrainConfig) -> None:
         if not math.isfinite(value) or value < 0 or (name in positive and value == 0):
             bound = "above 0" if name in positive else "0 or more"
             raise ConfigError(f"{flag_name(name)} {value}: expected a number {bound}")
+    if not 0 <= config.prompt_loss_weight <= 1:
+        raise ConfigError(f"--prompt-loss-weight {config.prompt_loss_weight:g}: expected 0 to 1")
     for name in ("beta1", "beta2"):
         if getattr(config, name) >= 1:
             raise ConfigError(f"{flag_name(name)} {getattr(config, name):g}: expected a number below 1")

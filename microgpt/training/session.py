@@ -16,6 +16,7 @@ from microgpt.common.errors import CheckpointError
 from microgpt.core import native
 from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
 from microgpt.corpus.prepare import Prepared, prepare
+from microgpt.corpus.prompt_loss import PromptLoss
 from microgpt.model import GPT, ModelConfig
 from tokenizer import Tokenizer
 
@@ -153,7 +154,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _parts(plan: Plan, prepared: Prepared) -> Parts:
     config, seq_len = plan.train, plan.model.seq_len
-    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed)
+    weight = config.prompt_loss_weight
+    prompt_loss = (
+        PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed) if weight < 1 else None
+    )
+    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss)
     held_out = eval_windows(prepared.val, seq_len, prepared.tokenizer.byte_lengths, config.eval_tokens)
     model = GPT(plan.model)
     return Parts(model, Adam(model, config), batches, held_out)

@@ -1,0 +1,52 @@
+"""Learning from answers more than from prompts.
+
+What a user will say cannot be foreseen, and a small model that tries spends itself on it.  With a weight
+below 1 only that share of the tokens outside the assistant's answers are targets.  Which ones is a pure
+function of (seed, batch).  Plain text has no roles and is learned whole.  The name is the one that OpenAI's
+fine-tuning interface uses; there the loss is scaled, here targets are left out: the same on average.
+"""
+
+import numpy as np
+
+from microgpt.core import random
+from tokenizer import Tokenizer
+
+from .chat import BOS, role_marker
+
+LOOK_BACK = 256  # tokens read at a time when a window begins in the middle of a message
+
+
+class PromptLoss:
+    """Leaves out targets of prompts.
+
+    Args: ids: the packed stream, (n_tokens,).  weight: share of prompt tokens that stay targets, in [0, 1).
+    """
+
+    def __init__(self, ids: np.ndarray, tokenizer: Tokenizer, weight: float, seed: int) -> None:
+        self._ids, self.weight, self._seed = ids, weight, seed
+        self._learned = np.array([tokenizer.special_id(m) for m in (BOS, role_marker("assistant"))])
+        self._prompt = np.array([tokenizer.special_id(role_marker(role)) for role in ("user", "system")])
+
+    def targets_kept(self, ids: np.ndarray, starts: list[int], batch: int) -> np.ndarray:
+        """Whether the target after each of ids (B, T) is learned.  starts: where each row begins."""
+        before = np.array([self._is_learned_before(start) for start in starts])
+        key = random.key(self._seed, "prompt loss", batch)
+        kept = random.uniform(key, ids.size).reshape(ids.shape) < self.weight
+        return self._is_learned(ids, before) | kept
+
+    def _is_learned(self, ids: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Whether the token after each id belongs to an answer or to plain text: the last marker says so."""
+        learned = np.isin(ids, self._learned)
+        is_marker = learned | np.isin(ids, self._prompt)
+        last = np.maximum.accumulate(np.where(is_marker, np.arange(ids.shape[1]), -1), axis=1)
+        at_last = np.take_along_axis(learned, np.maximum(last, 0), axis=1)
+        return np.where(last >= 0, at_last, before[:, None])
+
+    def _is_learned_before(self, start: int) -> bool:
+        """The same for the token at `start`, by looking back to the last marker."""
+        for end in range(start, 0, -LOOK_BACK):
+            piece = np.asarray(self._ids[max(0, end - LOOK_BACK) : end])
+            found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
+            if found.size:
+                return bool(np.isin(piece[found[-1]], self._learned))
+        return True

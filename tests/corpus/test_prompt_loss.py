@@ -1,0 +1,73 @@
+"""Targets of prompts are left out by their share, those of answers and plain text never."""
+
+import numpy as np
+import pytest
+
+from microgpt.corpus.batches import IGNORED, Batches
+from microgpt.corpus.chat import Message, render
+from microgpt.corpus.prompt_loss import LOOK_BACK, PromptLoss
+from microgpt.corpus.token_file import TokenFile, write_token_file
+from tokenizer import train
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train(["no merges"], n_merges=0)
+
+
+CHAT = [
+    Message("user", "uuuuu"),
+    Message("assistant", "aaaa"),
+    Message("user", "uu"),
+    Message("assistant", "aaa"),
+]
+
+
+def batches(tmp_path, tokenizer, documents, weight, seq_len=6, seed=0):
+    path = tmp_path / "s.tokens"
+    write_token_file(path, [render(document, tokenizer) for document in documents], tokenizer)
+    tokens = TokenFile.open(path)
+    return Batches(tokens, seq_len, 1, seed, PromptLoss(tokens.ids, tokenizer, weight, seed))
+
+
+def targets_by_place(made, n_tokens):
+    """The target of every place of the stream, over one epoch."""
+    found = np.full(n_tokens, -2)
+    for index in range(made.n_windows):
+        start = made._start(made.windows(index)[0])
+        found[start + 1 : start + 1 + made.seq_len] = made.batch(index)[1][0]
+    return found
+
+
+def test_only_answers_are_learned_whatever_the_window(tmp_path, tokenizer):
+    ids = render(CHAT, tokenizer)
+    user, assistant = tokenizer.special_id("<|user|>"), tokenizer.special_id("<|assistant|>")
+    learned, role = [], user
+    for i, token in enumerate(ids):
+        learned.append(i > 0 and (role == assistant or ids[i - 1] == ids[0]))
+        role = token if token in (user, assistant) else role
+    for seq_len in (1, 2, 5, 11, len(ids) - 1):
+        made = batches(tmp_path, tokenizer, [CHAT], 0.0, seq_len)
+        found = targets_by_place(made, len(ids))
+        assert [t == token for t, token in zip(found[1:], ids[1:], strict=True)] == learned[1:]
+
+
+def test_plain_text_is_learned_whole(tmp_path, tokenizer):
+    made = batches(tmp_path, tokenizer, ["x" * 3 * LOOK_BACK, "y" * 30], 0.0)
+    assert all((made.batch(i)[1] != IGNORED).all() for i in range(made.n_windows))
+
+
+def test_a_long_message_is_looked_back_through(tmp_path, tokenizer):
+    long = [Message("user", "u" * 3 * LOOK_BACK), Message("assistant", "a" * 3 * LOOK_BACK)]
+    made = batches(tmp_path, tokenizer, [long], 0.0)
+    found = targets_by_place(made, len(render(long, tokenizer)))
+    assert not (found == ord("u")).any() and (found == ord("a")).sum() == 3 * LOOK_BACK
+
+
+def test_the_share_and_its_repeatability(tmp_path, tokenizer):
+    chat = [Message("user", "u" * 5000), Message("assistant", "a")]
+    runs = [batches(tmp_path, tokenizer, [chat], 0.2, 50, seed) for seed in (0, 0, 1)]
+    kept = [[made.batch(i)[1].tolist() for i in range(made.n_windows)] for made in runs]
+    share = (np.concatenate(kept[0]) == ord("u")).mean()
+    assert 0.17 < share < 0.23
+    assert kept[0] == kept[1] != kept[2]
