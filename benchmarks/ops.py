@@ -16,7 +16,7 @@ from microgpt.common.flags import Parser, run_command
 from microgpt.core import native
 from microgpt.core.cases import CASES, Case, Inputs, normal
 
-from .machine import gemm_peak_gflops, seconds, set_threads
+from ._machine import gemm_peak_gflops, seconds, set_threads
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -22,7 +22,7 @@ from microgpt.model.config import PRESETS
 from microgpt.training.config import TrainConfig
 from microgpt.training.optim import Adam
 
-from .machine import gemm_peak_gflops, peak_rss_bytes, seconds, set_threads
+from ._machine import gemm_peak_gflops, peak_rss_bytes, seconds, set_threads
 
 WARM_UP = 2
 
