@@ -199,6 +199,7 @@ def test_mistakes_about_the_model_are_named(command, flags, error, words):
         (sample, ["--top-p", "0"], ConfigError, "top-p is 0"),
         (sample, ["--chat"], ConfigError, "-p TEXT"),
         (sample, ["--system", "x"], ConfigError, "--system without --chat"),
+        (sample, ["--chat", "-p", "x", "--system", "word " * 99], ConfigError, "no room to talk"),
         (eval, ["--data", "no.txt"], DataError, "no.txt"),
     ],
 )

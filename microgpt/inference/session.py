@@ -47,7 +47,7 @@ class Prompt:
 def fit_window(head: np.ndarray, turns: Sequence[np.ndarray], question: np.ndarray, limit: int) -> Prompt:
     """Leave out the oldest turns in whole until everything takes at most `limit` ids.
 
-    A question too long even alone keeps its marker and its end.
+    A question too long even alone keeps its marker and its end, for which `check_room` sees that room is.
     """
     spare = limit - len(head) - len(question)
     dropped = 0
@@ -58,15 +58,29 @@ def fit_window(head: np.ndarray, turns: Sequence[np.ndarray], question: np.ndarr
     return Prompt(head, list(turns[dropped:]), question, dropped, cut)
 
 
+def check_room(head: np.ndarray, limit: int) -> None:
+    """Refuse an opening that leaves no room for a message where a prompt may take `limit` ids."""
+    if len(head) + SHORTEST_QUESTION > limit:
+        raise ConfigError(
+            f"a prompt for this model may take {limit} tokens, no room to talk beside a system prompt of "
+            f"{len(head) - 1}; shorten the prompt or take a model with a larger --seq-len"
+        )
+
+
 def conversation_prompt(messages: Sequence[Message], tokenizer: Tokenizer, limit: int) -> Prompt:
-    """The prompt for a conversation that ends with the user's message, in at most `limit` ids."""
+    """The prompt for a conversation that ends with the user's message, in at most `limit` ids.
+
+    Raises:   ConfigError: the system message leaves no room for the user's.
+    """
     opening = [message for message in messages[:1] if message.role == "system"]
+    head = render(opening, tokenizer)
+    check_room(head, limit)
     starts = [i for i, message in enumerate(messages) if message.role == "user"]
     turns = [
         render(list(messages[i:j]), tokenizer)[1:] for i, j in pairwise(starts)
     ]  # each without its <|bos|>
     question = prompt_ids(messages[starts[-1] :], tokenizer)[1:]
-    return fit_window(render(opening, tokenizer), turns, question, limit)
+    return fit_window(head, turns, question, limit)
 
 
 def prompt_limit(window: int) -> int:
@@ -98,11 +112,7 @@ class ChatSession:
         self._opening = [Message("system", system)] if system else []
         self._head = render(self._opening, tokenizer)  # just <|bos|> without a system message
         self._limit = prompt_limit(self.window)
-        if len(self._head) + SHORTEST_QUESTION > self._limit:
-            raise ConfigError(
-                f"a window of {self.window} tokens has no room to talk beside a system prompt of "
-                f"{len(self._head) - 1}; shorten the prompt or take a model with a larger --seq-len"
-            )
+        check_room(self._head, self._limit)
         self.reseed(seed)
         self.reset()
 
@@ -122,8 +132,8 @@ class ChatSession:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the window that are taken."""
-        return len(self._head) + sum(map(len, self._turns))
+        """Tokens of the window that are taken.  An answer cut by its end is not seen again in whole."""
+        return min(self.window, len(self._head) + sum(map(len, self._turns)))
 
     def reply(self, text: str) -> Iterator[str]:
         """Stream the answer to the user's message, in pieces of whole characters.
@@ -165,3 +175,5 @@ class ChatSession:
             limited = self.max_tokens is not None and n_tokens >= self.max_tokens
             why = "--max-tokens" if limited else "the window is full"
             self._say(f"the answer was cut at {n_tokens} tokens: {why}")
+        elif not n_tokens:
+            self._say("the answer is empty")

@@ -5,7 +5,7 @@ import pytest
 from inference_fakes import ScriptedModel, says, spell
 
 from microgpt.common.errors import ConfigError
-from microgpt.corpus.chat import Message, prompt_ids
+from microgpt.corpus.chat import Message, prompt_ids, render
 from microgpt.inference.sampler import GREEDY, SamplerConfig
 from microgpt.inference.session import ChatSession, conversation_prompt, fit_window
 from tokenizer import SPECIALS
@@ -121,6 +121,23 @@ def test_a_message_too_long_is_cut_at_its_beginning_and_it_is_said(tokenizer):
     assert notices[1] == "the message is too long: its first 56 tokens were cut off, the window holds 64"
 
 
+def test_a_window_filled_to_the_end_is_not_said_to_hold_more(tokenizer):
+    session, model, _ = chat(tokenizer, seq_len=64)
+    model.script = [65] * 999
+    ask(session, "hi")
+    assert session.n_tokens == 64
+
+
+def test_a_prompt_without_room_for_a_message_is_refused_not_cut_into(tokenizer):
+    messages = [Message("system", "Be kind. " * 9), Message("user", "hello")]
+    n_opening = len(render(messages[:1], tokenizer))
+    for limit in (n_opening - 1, n_opening + 3):
+        with pytest.raises(ConfigError, match="no room"):
+            conversation_prompt(messages, tokenizer, limit)
+    prompt = conversation_prompt(messages, tokenizer, n_opening + 8)
+    assert spell(prompt.ids, tokenizer).endswith("<|end|><|assistant|>")
+
+
 def test_an_answer_that_fills_the_window_is_announced(tokenizer):
     session, model, notices = chat(tokenizer, seq_len=64)
     model.script = [65] * 999
@@ -171,7 +188,7 @@ def test_reset_forgets_the_turns_but_not_the_system_message(tokenizer):
 
 
 def test_a_system_message_that_leaves_no_room_is_refused(tokenizer):
-    with pytest.raises(ConfigError, match="64 tokens has no room to talk beside a system prompt of 50"):
+    with pytest.raises(ConfigError, match="48 tokens, no room to talk beside a system prompt of 50"):
         chat(tokenizer, seq_len=64, system="0" * 48)
 
 
