@@ -52,7 +52,7 @@ class Repl:
         if not self.terminal.interactive:
             for piece in self.session.reply(text):
                 self.terminal.write(piece)
-            self.terminal.write("\n")
+            self.terminal.end_line()
             return
         pieces = self.session.reply(text)
         with Interrupt() as interrupt:
@@ -61,7 +61,7 @@ class Repl:
                 if interrupt.hit:
                     break
             pieces.close()  # type: ignore[attr-defined]
-        self.terminal.write("\n")
+        self.terminal.end_line()
         if interrupt.hit:
             self.terminal.note("(stopped)")
 
@@ -101,7 +101,7 @@ class Repl:
             if text:
                 value = _number(text, kind)
                 self.session.config = dataclasses.replace(self.session.config, **{field: value})
-            return f"{field.replace('_', '-')} is {getattr(self.session.config, field):g}"
+            return f"{field.replace('_', '-')} is {getattr(self.session.config, field)}"
 
         return Command(argument, help, run)
 

@@ -68,6 +68,7 @@ class Terminal:
         self.interactive = self._in.isatty()
         plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
         self._colours = self._out.isatty() and not plain
+        self._in_line = False  # whether a line of an answer is open
         self._readline: Any = None
         if self.interactive:
             with contextlib.suppress(ImportError):
@@ -82,16 +83,25 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Show a piece of an answer at once."""
-        self._out.write(harmless(text))
-        self._out.flush()
+        self._show(harmless(text))
+        self._in_line = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """Go to a new line unless this one is empty."""
+        if self._in_line:
+            self.write("\n")
 
     def note(self, text: str) -> None:
         """A line beside the conversation: on the screen, or on stderr where the output is no terminal."""
+        self.end_line()
         if self._out.isatty():
-            self._out.write(self._painted(text, GREY) + "\n")
-            self._out.flush()
+            self._show(self._painted(harmless(text), GREY) + "\n")
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(harmless(text), file=sys.stderr, flush=True)
+
+    def _show(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
 
     def _painted(self, text: str, colour: str) -> str:
         return f"{colour}{text}{PLAIN}" if self._colours else text

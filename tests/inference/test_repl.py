@@ -47,9 +47,9 @@ def test_nothing_to_read_is_no_error(talk, monkeypatch):
 
 
 def test_settings_are_changed_and_shown(talk):
-    _, err, session = talk("/temp 0.3\n/topk 7\n/topp 0.5\n/penalty 1.4\n/seed 9\n/temp\n")
-    assert session.config == SamplerConfig(0.3, 7, 0.5, 1.4) and session.seed == 9
-    assert err.splitlines()[-1] == "temperature is 0.3" and "top-k is 7" in err
+    _, err, session = talk("/temp 0.3\n/topk 1234567\n/topp 0.5\n/penalty 1.4\n/seed 9\n/temp\n")
+    assert session.config == SamplerConfig(0.3, 1234567, 0.5, 1.4) and session.seed == 9
+    assert err.splitlines()[-1] == "temperature is 0.3" and "top-k is 1234567" in err
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,28 @@ def test_a_file_that_cannot_be_written_is_named(talk, tmp_path):
 def test_an_answer_cannot_control_the_terminal(talk):
     assert talk("\x1b[2Jhello\n", "a\x1b[31mb\x07\tc\n\x9bd")[0] == "> �[2Jhello\na�[31mb�\tc\n�d\n"
     assert harmless("plain é 😀\n\t") == "plain é 😀\n\t"
+
+
+def test_neither_can_what_a_note_repeats(talk):
+    assert talk("/\x1b[2Jx\n")[1] == "unknown command /�[2Jx; /help lists them\n"
+
+
+def test_notes_stand_on_lines_of_their_own(tokenizer, monkeypatch):
+    """Both streams go to one place, as on a screen; an answer is cut, another has no text."""
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello\nand now?\n"))
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    model, terminal = ScriptedModel(tokenizer, says(tokenizer, "0123")), Terminal()
+    config = SamplerConfig(temperature=0)
+    Repl(ChatSession(model, tokenizer, config, max_tokens=4, say=terminal.note), terminal).run()
+    assert screen.getvalue().splitlines() == [
+        "> hello",
+        "0123",
+        "the answer was cut at 4 tokens: --max-tokens",
+        "> and now?",
+        "the answer is empty",
+    ]
 
 
 def test_what_is_no_character_is_replaced(talk):
