@@ -91,8 +91,8 @@ def penalised(log_probs: np.ndarray, recent: Sequence[int], penalty: float) -> n
 def candidates(scores: np.ndarray, config: SamplerConfig) -> tuple[np.ndarray, np.ndarray]:
     """The ids to draw from, likeliest first (of equals the smallest id first), and their probabilities."""
     ids = _top(scores, config.top_k or len(scores))
-    scaled = (scores[ids] - scores[ids[0]]) / config.temperature
-    probs = np.exp(scaled)
+    with np.errstate(over="ignore"):  # -inf at a tiny temperature: never drawn, as it should be
+        probs = np.exp((scores[ids] - scores[ids[0]]) / config.temperature)
     probs /= probs.sum()
     before = np.cumsum(probs) - probs  # probability of all likelier ones
     keep = int((before < config.top_p).sum())

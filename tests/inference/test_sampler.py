@@ -114,3 +114,8 @@ def test_a_broken_model_is_named(bad):
 def test_settings_outside_their_range_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=field.replace("_", "-")):
         SamplerConfig(**{field: value})
+
+
+def test_the_smallest_temperature_is_as_good_as_none():
+    with np.errstate(over="raise"):
+        assert next_token(LOGITS, config(temperature=5e-324), 0.99) == 1
