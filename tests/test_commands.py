@@ -164,6 +164,30 @@ def test_eval_of_a_runs_own_file_is_about_its_held_out_part_only(tmp_path, capsy
     assert report["n_documents"] == prepared.val.n_documents < 300 and report["part"] == "the held-out part"
 
 
+@pytest.mark.parametrize("named", ["own/a.txt", "own/link.txt", "own/a.txt new.txt", "own", "."])
+def test_eval_refuses_a_part_of_what_the_run_was_trained_on(place, tmp_path, monkeypatch, named):
+    """All of it would be a number about text seen in training."""
+    (tmp_path / "own").mkdir()
+    for name in ("own/a.txt", "own/b.txt", "new.txt"):
+        (tmp_path / name).write_text(PLAIN_TEXT)
+    (tmp_path / "own" / "link.txt").symlink_to("a.txt")
+    trained = (str(tmp_path / "own" / "a.txt"), str(tmp_path / "own" / "b.txt"))
+    _, tokenizer, _ = checkpoint.load_model(place / "runs" / "a")
+    config = ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=tokenizer.vocab_size)
+    save(tmp_path / "run", GPT(config).init(0), tokenizer, DataConfig(data=trained))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="trained on"):
+        eval.main(["run", "--data", *named.split()])
+    assert eval.main(["run", "--data", "new.txt"]) == 0
+
+
+def test_eval_of_smalltalk_beside_a_file_names_both_parts(tmp_path, capsys):
+    path = tmp_path / "text.txt"
+    path.write_text(PLAIN_TEXT)
+    eval.main(["runs/a", "--data", "smalltalk", str(path), "--json", "--questions", "0"])
+    assert json.loads(capsys.readouterr().out)["part"] == "all of it, of smalltalk the held-out part"
+
+
 def test_eval_refuses_a_corpus_that_is_not_the_one_trained_on(tmp_path, place):
     path = tmp_path / "text.txt"
     path.write_text(PLAIN_TEXT)

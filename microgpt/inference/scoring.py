@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgpt.common.errors import CheckpointError
+from microgpt.common.errors import CheckpointError, DataError
 from microgpt.corpus.batches import EvalWindows, eval_windows
 from microgpt.corpus.corpora import SMALLTALK
 from microgpt.corpus.prepare import prepare, prepare_held_out
@@ -39,19 +40,21 @@ def held_out_text(
 ) -> HeldOut:
     """What to measure on: the files named, in whole, or the held-out part of the run's own corpus.
 
-    Files that the run was trained on count as its own corpus: only what it never saw is worth measuring.
+    All files that the run was trained on count as its own corpus: only what it never saw is worth measuring.
 
     Raises:   CheckpointError: its own corpus is not any more what it was trained on.
+              DataError: the files are a part of what it was trained on.
     """
     data = DataConfig.from_dict(read_config(checkpoint)["data"])
-    names = list(data.data) if files is None else [_absolute(name) for name in files]
-    how: dict[str, Any] = {"options": data.reading, "threads": threads}
-    if sorted(names) != sorted(data.data) and names != [SMALLTALK]:
-        return HeldOut(prepare_held_out(names, tokenizer, **how), names, "all of it")
-    how["smalltalk_bytes"] = data.smalltalk_bytes
-    if names == [SMALLTALK]:
-        return HeldOut(prepare_held_out(names, tokenizer, **how), names, "the held-out part")
-    prepared = prepare(names, merges=data.merges, **how)
+    own = sorted(set(map(_real, data.data)))
+    names = own if files is None else sorted(set(map(_real, files)))
+    how: dict[str, Any] = {
+        "options": data.reading, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads,
+    }  # fmt: skip
+    if names != own or names == [SMALLTALK]:
+        _refuse_trained(names, own)
+        return HeldOut(prepare_held_out(names, tokenizer, **how), names, _part(names))
+    prepared = prepare(data.data, merges=data.merges, **how)
     if prepared.tokenizer.sha256 != tokenizer.sha256:
         raise CheckpointError(
             f"{checkpoint}: the corpus is not any more what it was trained on, so no part of it is held out; "
@@ -60,8 +63,25 @@ def held_out_text(
     return HeldOut(prepared.val, names, "the held-out part")
 
 
-def _absolute(name: str) -> str:
-    return name if name == SMALLTALK else os.path.abspath(name)
+def _real(name: str) -> str:
+    return name if name == SMALLTALK else os.path.realpath(name)
+
+
+def _refuse_trained(names: Sequence[str], own: Sequence[str]) -> None:
+    """Refuse files and folders that hold or lie in something a run was trained on."""
+    for name, trained in product(names, own):
+        if SMALLTALK not in (name, trained) and os.path.commonpath([name, trained]) in (name, trained):
+            raise DataError(
+                f"{name}: the run was trained on {trained}; without --data the held-out part of its corpus "
+                "is measured, or name text that it never saw"
+            )
+
+
+def _part(names: Sequence[str]) -> str:
+    """What `prepare_held_out` takes of a corpus."""
+    if SMALLTALK not in names:
+        return "all of it"
+    return "the held-out part" if len(names) == 1 else "all of it, of smalltalk the held-out part"
 
 
 def windows_of(held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, max_tokens: int | None) -> EvalWindows:
