@@ -21,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user ends in one line and exit code 2."""
     args = _parser().parse_args(arguments)
     try:
+        if sys.stdout is None:
+            raise TokenizerError("standard output is closed")
         args.command(args)
         sys.stdout.flush()
     except TokenizerError as error:
@@ -29,8 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `... | head`
+    except OSError as error:  # files have errors of their own above
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `... | head`
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            return 2
     return 0
 
 
@@ -101,6 +106,8 @@ def _summary(tokenizer: Tokenizer) -> str:
 def _read(path: str) -> Iterator[bytes]:
     """The pieces of a file, or standard input whole."""
     if path == "-":
+        if sys.stdin is None:
+            raise TokenizerError("standard input is closed; name a file")
         yield sys.stdin.buffer.read()
     else:
         yield from read_pieces(path)

@@ -73,6 +73,20 @@ def test_mistakes_end_in_one_line(arguments, word, folder, capsys):
     assert error.startswith("error: ") and error.count("\n") == 1 and word in error
 
 
+@pytest.mark.parametrize("command, word", [
+    ("encode <&-", "input"), ("decode ids >&-", "output"), ("show >/dev/full", "output"),
+])  # fmt: skip
+def test_a_closed_or_full_stream_is_a_mistake_too(command, word, folder):
+    if "/dev/full" in command and not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    (folder / "ids").write_text("97 98")
+    shell = f"{sys.executable} -m tokenizer {command}"
+    done = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, cwd=folder,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2 and done.stderr.startswith(f"error: standard {word}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_ctrl_c_stops_with_130_and_leaves_no_file(tmp_path):
     """The input is a pipe that is filled without end, so that the signal surely arrives while counting."""
     pipe = tmp_path / "pipe"
