@@ -8,6 +8,7 @@ prints a sample conversation instead of opening the chat.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from microgpt import chat, eval, train
 from microgpt.common.flags import Parser, run_command
@@ -39,7 +40,7 @@ CONVERSATION = [
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt quickstart", description=__doc__)
-    flags.add_argument("--out-dir", default="runs/quickstart", metavar="DIR",
+    flags.add_argument("--out-dir", default=Path("runs/quickstart"), type=Path, metavar="DIR",
                        help="directory of the run [default runs/quickstart]")  # fmt: skip
     flags.add_argument("--max-time", default="7m", metavar="TIME",
                        help="train for this long, corpus and tokenizer included [default 7m]")  # fmt: skip
@@ -51,21 +52,21 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.  Returns the exit code of the step that ended it."""
     args = parser().parse_args(argv)
-    is_new = not checkpoints(args.out_dir)
-    if is_new:
-        how = ["--preset", args.preset, "--max-time", args.max_time, "--out-dir", args.out_dir]
-        code = train.main([*how, *RECIPE.split()])
+    run, before = str(args.out_dir), checkpoints(args.out_dir)
+    if before:
+        code = train.main(["--resume", run])
     else:
-        code = train.main(["--resume", args.out_dir])
+        how = ["--preset", args.preset, "--max-time", args.max_time, "--out-dir", run]
+        code = train.main([*how, *RECIPE.split()])
     if code:
         return code
-    if is_new:
+    if checkpoints(args.out_dir) != before:
         print("\nThe exam: questions about names, numbers and facts that were never in training.", flush=True)
-        eval.main([args.out_dir])
+        eval.main([run])
     if sys.stdin.isatty() and sys.stdout.isatty():
         print()
-        return chat.main([args.out_dir])
-    show_conversation(args.out_dir)
+        return chat.main([run])
+    show_conversation(run)
     return 0
 
 

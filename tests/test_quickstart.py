@@ -1,0 +1,30 @@
+"""The quickstart's order of steps; the steps themselves are tested as commands."""
+
+import pytest
+
+from microgpt import quickstart
+
+
+@pytest.fixture
+def called(tmp_path, monkeypatch):
+    """An empty folder, and the list of what the quickstart calls; training leaves a checkpoint unless done."""
+    calls = []
+
+    def train(flags):
+        calls.append("resume" if "--resume" in flags else "train")
+        step = len(list(tmp_path.glob("run/step_*")))
+        if step < 2:
+            (tmp_path / f"run/step_{step:08d}").mkdir(parents=True)
+        return 130 if step == 0 else 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(quickstart.train, "main", train)
+    monkeypatch.setattr(quickstart.eval, "main", lambda flags: calls.append("exam"))
+    monkeypatch.setattr(quickstart, "show_conversation", lambda run: calls.append("talk"))
+    return calls
+
+
+def test_a_stopped_quickstart_goes_on_and_is_examined_once_it_is_done(called):
+    assert quickstart.main(["--out-dir", "run"]) == 130 and called == ["train"]
+    assert quickstart.main(["--out-dir", "run"]) == 0 and called[1:] == ["resume", "exam", "talk"]
+    assert quickstart.main(["--out-dir", "run"]) == 0 and called[4:] == ["resume", "talk"]
