@@ -57,7 +57,12 @@ _MARKS = (
 _SENTENCES = (
     # A stop or mark glued to the next word.  Names such as shop.com, U.S. and 9.30 are left alone.
     _rule("", r"(?<=[a-z0-9)'\"])([.?!])(?=[A-Z](?:[a-z']|\b))", r"\1 "),
-    _rule(".", r"(?<![.@\w])(?!www\.)([a-z']+)\.(?!(?:com|net|org|edu|gov|cn|co|uk)\b)(?=[a-z]{2})", r"\1. "),
+    # {1,40}: a run of apostrophes without end must not be searched from each of them to its end.
+    _rule(
+        ".",
+        r"(?<![.@\w])(?!www\.)([a-z']{1,40})\.(?!(?:com|net|org|edu|gov|cn|co|uk)\b)(?=[a-z]{2})",
+        r"\1. ",
+    ),
     _rule("OK.", r"\bOK\.(?=[A-Za-z])", "OK. "),
     _rule("", r"(?<=[A-Za-z])([?!,;])(?=[A-Za-z])", r"\1 "),
 )
