@@ -7,6 +7,7 @@ and `given` or `settings_from` to read back what the user typed.
 
 import argparse
 import dataclasses
+import re
 import sys
 import types
 import typing
@@ -27,6 +28,7 @@ def setting(default: Any, help: str, unit: str = "", choices: Sequence[Any] = ()
 
 
 REQUIRED = dataclasses.MISSING
+FLAG = re.compile(r"--[\w-]+")
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,10 +53,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def _dashed(word: str) -> str:
-    if not word.startswith("--"):
-        return word
     name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value
+    return name.replace("_", "-") + equals + value if FLAG.fullmatch(name) else word
 
 
 def flag_name(field: str) -> str:
@@ -120,7 +120,8 @@ def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -
 
 
 def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]] = ()) -> NoReturn:
-    """Run a command's main: a user's mistake is one line on stderr and exit code 2; Ctrl-C is 130.
+    """Run a command's main: a mistake of the user or a refusal of the machine is one line on stderr and exit
+    code 2; Ctrl-C is 130.
 
     `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
     """
@@ -137,4 +138,11 @@ def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]
         # The reader of our output is gone (`| head`); give the interpreter's own final flush somewhere to go.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         code = 141
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"microgpt: {place}{error.strerror or error}", file=sys.stderr)
+        code = 2
+    except MemoryError as error:
+        print(f"microgpt: out of memory; take a smaller model or batch. {error}".rstrip(), file=sys.stderr)
+        code = 2
     sys.exit(code)

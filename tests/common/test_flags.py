@@ -96,3 +96,26 @@ def test_run_command_knows_foreign_errors():
     with pytest.raises(SystemExit) as stop:
         run_command(main, errors=(LookupError,))
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("error, words", [
+    (OSError(36, "File name too long", "xxx"), "xxx: File name too long"),
+    (OSError("no device"), "no device"),
+    (MemoryError(), "out of memory"),
+])  # fmt: skip
+def test_what_the_machine_refuses_is_one_line(error, words, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_command(main)
+    text = capsys.readouterr().err
+    assert stop.value.code == 2 and words in text and text.count("\n") == 1
+
+
+def test_only_names_of_flags_are_dashed():
+    flags = Parser()
+    flags.add_argument("--a-text")
+    assert flags.parse_args(["--a_text=--b_c"]).a_text == "--b_c"
+    assert flags.parse_args(["--a_text", "--say my_name now"]).a_text == "--say my_name now"
+    assert flags.parse_args(["--a_text", "--my_name is Bo"]).a_text == "--my_name is Bo"
