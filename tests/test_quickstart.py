@@ -7,7 +7,7 @@ from microgpt import quickstart
 
 @pytest.fixture
 def called(tmp_path, monkeypatch):
-    """An empty folder, and the list of what the quickstart calls; training leaves a checkpoint unless done."""
+    """An empty folder, and the list of what was called; training leaves a checkpoint unless it is done."""
     calls = []
 
     def train(flags):
