@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.common.errors import ConfigError, NativeError, ShapeError
+from microgpt.common.errors import ConfigError, MicrogptError, NativeError, ShapeError
 
 LEVELS = ("baseline", "avx2", "avx512")
 NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave half of an AVX-512 core idle
 
 lib: Any = None  # the kernels of the chosen level
 ffi: Any = None
+blas: Any = None
 _state: dict[str, Any] = {"isa": "", "threads": 1}
 
 
@@ -74,9 +75,6 @@ def _find_blas() -> Blas:
     return Blas(Path(scipy_openblas32.get_lib_dir()) / scipy_openblas32.get_library(fullname=True))
 
 
-blas: Blas = None  # type: ignore[assignment]
-
-
 # ---- kernels
 # ------------------------------------------------------------------------------------------------
 
@@ -114,6 +112,7 @@ def set_threads(n: int) -> None:
     """Run every kernel on n threads.  Results do not depend on n."""
     status = lib.mg_set_threads(n)
     if status:
+        lib.mg_set_threads(_state["threads"])  # not some of the n: scratch memory is counted by threads()
         raise NativeError(f"cannot run on {n} threads ({os.strerror(status)}); give 1 to 256")
     _state["threads"] = n
 
@@ -164,5 +163,22 @@ def out(array: np.ndarray) -> Any:
     return ffi.from_buffer(C_TYPES[array.dtype], array, require_writable=True)
 
 
-blas = _find_blas()
-use_level()
+# ---- loading
+# -------------------------------------------------------------------------------------------------
+
+
+class _Missing:
+    """Stands for what cannot be loaded: importing succeeds, and the first use tells what is wrong."""
+
+    def __init__(self, error: MicrogptError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
+
+
+try:
+    blas = _find_blas()
+    use_level()
+except MicrogptError as error:
+    lib = ffi = blas = _Missing(error)

@@ -1,0 +1,47 @@
+"""The door to C: what is missing or refused is said when it is needed, in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(*words, **environment):
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("MICROGPT_ISA", "mmx", "instruction set 'mmx' cannot run here"),
+    ("MICROGPT_BLAS", "/none.so", "BLAS library /none.so cannot be loaded"),
+])  # fmt: skip
+def test_what_is_wrong_with_kernels_or_blas_is_one_line(name, value, words, tmp_path):
+    done = python("-m", "microgpt.train", "--out-dir", str(tmp_path / "run"), **{name: value})
+    assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
+    assert python("-m", "microgpt.train", "--help", **{name: value}).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_threads_that_cannot_be_had_leave_the_number_as_it_was():
+    """Kernels get scratch memory for as many workers as were granted, so no others may stay."""
+    code = """
+import os, resource
+from microgpt.common.errors import NativeError
+from microgpt.core import native
+native.set_threads(2)
+before = len(os.listdir("/proc/self/task"))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
+try:
+    native.set_threads(256)
+except NativeError as error:
+    print(error, native.threads(), len(os.listdir("/proc/self/task")) - before)
+"""
+    done = python("-c", code)
+    assert done.stdout.endswith("give 1 to 256 2 0\n"), done
