@@ -64,7 +64,11 @@ def embedding_backward(dy: np.ndarray, ids: np.ndarray, dweight: np.ndarray) -> 
     """Add dy's rows into the rows of dweight that ids name."""
     N, C = dy.shape
     native.lib.mg_embedding_backward(
-        out(dweight), arg("dy", dy, (N, C)), arg("ids", ids, (N,), np.int32), N, C
+        arg("dweight", dweight, (len(dweight), C)),
+        arg("dy", dy, (N, C)),
+        arg("ids", ids, (N,), np.int32),
+        N,
+        C,
     )
 
 
@@ -238,7 +242,10 @@ def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, H: i
     Args:    qkv: (T, 3C).  keys, values: (S, C), S >= T.
     Returns: y: (T, C).
     """
-    (T, C3), (S, C) = qkv.shape, keys.shape
+    _, T, C, hs = _attention_shape("attention_cached", qkv[None], H)
+    S = len(keys)
+    if S < T:
+        raise ShapeError(f"attention_cached: {S} cached rows; expected at least the {T} new ones")
     y, scratch = empty((T, C)), empty((T, H, S))
     native.lib.mg_attention_cached(
         out(y),
@@ -249,7 +256,7 @@ def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, H: i
         T,
         S,
         H,
-        C3 // (3 * H),
+        hs,
     )
     return y
 

@@ -220,6 +220,11 @@ def test_sum_squares(n):
         lambda x: ops.embedding_forward(x, np.array([1], np.int64)),
         lambda x: ops.cross_entropy_forward(x, np.array([0, 1, 2, 8], np.int32)),
         lambda x: ops.attention_forward(x.reshape(1, 4, 8), 3),
+        lambda x: ops.embedding_backward(x, np.zeros(4, np.int32), np.zeros((9, 7), np.float32)),
+        lambda x: ops.embedding_backward(x, np.zeros(4, np.int32), np.zeros((9, 8))),
+        lambda x: ops.attention_cached(np.ones((1, 24), np.float32), x[:, :7].copy(), x[:, :7].copy(), 2),
+        lambda x: ops.attention_cached(np.ones((1, 24), np.float32), x, x, 3),
+        lambda x: ops.attention_cached(np.ones((5, 24), np.float32), x, x, 2),
     ],
 )
 def test_bad_arrays_are_refused_by_name(call):
