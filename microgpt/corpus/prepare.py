@@ -88,6 +88,7 @@ def prepare(
     ready = _open(directory, key)
     if ready is None:
         raise DataError(f"{directory}: the prepared corpus cannot be read back; is the disk damaged?")
+    bars.tell_skipped(ready.meta)
     return ready
 
 
@@ -113,11 +114,12 @@ def prepare_held_out(
         _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, meta)
 
     make_folder(directory, lambda: bool(_meta(directory, key) and _open_side(path, tokenizer)), fill)
+    bars.tell_skipped(_meta(directory, key) or {})
     return TokenFile.open(path, tokenizer.sha256)
 
 
 class _Bars:
-    """Progress bars on stderr for passes over a corpus."""
+    """What stderr shows: progress bars for passes over a corpus, and what the passes left out."""
 
     def __init__(self, show: bool):
         self._show = show
@@ -133,6 +135,13 @@ class _Bars:
         """A bar for the tokenizer's merges, in the form in which it reports them."""
         with self._bar("merging", merges, "pairs") as bar:
             yield lambda stage, done, total: bar.update(done - bar.n) if stage == "merge" else None
+
+    def tell_skipped(self, meta: dict[str, Any]) -> None:
+        """Say how many bad lines a prepared corpus lacks, whenever it is used."""
+        skipped = Skipped(**meta.get("skipped", {}))
+        if skipped.lines and self._show:
+            lines = "1 bad line" if skipped.lines == 1 else f"{skipped.lines:,} bad lines"
+            print(f"microgpt: {lines} left out: {skipped.examples[0]}", file=sys.stderr)
 
     def _bar(self, title: str, total: int, unit: str) -> tqdm:
         """It appears only when the work takes a while; in a log it writes a line now and then."""

@@ -117,6 +117,17 @@ def test_a_corpus_shorter_than_a_window_is_one_clear_line(write):
         Batches(done.train, 64, 1, 0)
 
 
+def test_skipped_lines_are_told_each_time_they_are_missing(write, tokenizer, capsys):
+    path = write("x.jsonl", chat_line("a", "b") * 40 + chat_line("c", "d") * 9 + "{bad\n")
+    skip = ReadOptions(bad_lines="skip")
+    for _ in range(2):  # made, then found
+        prepare(path, merges=5, options=skip)
+        prepare_held_out(path, tokenizer, options=skip)
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 2
+        assert all("1 bad line left out: " in line and "x.jsonl:50" in line for line in told)
+
+
 def test_skipped_lines_are_counted_once(write):
     good = [chat_line(f"{i}", "b") for i in range(50)]
     path = write("x.jsonl", "".join([*good[:3], "{broken\n", *good[3:]]))
