@@ -143,21 +143,16 @@ def exam_lines(result: ExamResult, args: argparse.Namespace) -> list[str]:
 
 def errors_of(result: ExamResult, n_per_family: int) -> dict[str, Any]:
     """Wrong answers for JSON."""
-    return (
+    errors = [
         {
-            "errors": [
-                {
-                    "family": answer.question.family,
-                    "answer": answer.text,
-                    "expected": answer.question.expected,
-                    "messages": [message._asdict() for message in answer.question.messages],
-                }
-                for answer in result.wrong(n_per_family)
-            ]
+            "family": answer.question.family,
+            "answer": answer.text,
+            "expected": answer.question.expected,
+            "messages": [message._asdict() for message in answer.question.messages],
         }
-        if n_per_family
-        else {}
-    )
+        for answer in result.wrong(n_per_family)
+    ]
+    return {"errors": errors}
 
 
 if __name__ == "__main__":
