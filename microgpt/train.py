@@ -39,6 +39,7 @@ from microgpt.training.loop import fit
 from microgpt.training.plan import extension_note, save_estimate_s
 from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, newest_run
 from microgpt.training.session import Plan, Session
+from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
 from tokenizer import SPECIALS, Tokenizer, TokenizerError
 
@@ -152,7 +153,7 @@ def resume(args: argparse.Namespace, started: float) -> int:
         source = checkpoint.find_checkpoint(place)
         old = Plan.from_dict(checkpoint.read_config(source))
         plan = dataclasses.replace(old, train=session_config(args, old, place))
-        step = checkpoint.read_json(source / checkpoint.STATE).get("step", 0)
+        step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
         if step >= plan.train.max_steps:
             say(
                 f"{run} is finished: {step:,} of {plan.train.max_steps:,} steps are done; "
@@ -219,6 +220,8 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
             f"{place} cannot be resumed with {', '.join(clashes)}; leave that out or start anew"
         )
     changes = {name: value for name, value in wanted.items() if name in SESSION_FIELDS}
+    if changes.get("max_steps") == 0:
+        raise ConfigError(f"--max-steps 0: the steps of {place} are planned already; give a number above 0")
     return dataclasses.replace(old.train, **changes)
 
 

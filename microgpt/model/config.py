@@ -1,6 +1,7 @@
 """The configuration of a model, its presets and its parameter count."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class ModelConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; expected 0 <= dropout < 1")
-        if self.init_std < 0 or self.rope_theta <= 0:
+        if not (0 <= self.init_std < math.inf and 0 < self.rope_theta < math.inf):
             raise ConfigError(f"init_std {self.init_std} and rope_theta {self.rope_theta} must be positive")
         for name, values in BUILT.items():
             if getattr(self, name) not in values:

@@ -144,7 +144,11 @@ def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
         if size != entry["size"]:
             raise CheckpointError(f"{path / name}: {size} bytes, the manifest says {entry['size']}")
     for name in names:
-        if storage.sha256_of(path / name) != files[name]["sha256"]:
+        try:
+            digest = storage.sha256_of(path / name)
+        except OSError as error:
+            raise CheckpointError(f"{path / name}: {error.strerror}") from error
+        if digest != files[name]["sha256"]:
             raise CheckpointError(f"{path / name}: damaged or changed; its SHA-256 is not the manifest's")
 
 

@@ -53,7 +53,7 @@ class Job:
 def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int = -1) -> str:
     """Train until max_steps, a stop or the deadline, and leave a checkpoint of the last step.
 
-    Args:     saved_at: step of the checkpoint the run was resumed from.
+    Args:     saved_at: step of the newest checkpoint in the run's directory; -1: none.
     Returns:  why it ended: FINISHED, OUT_OF_TIME or STOPPED.
     """
     config = job.config
@@ -69,6 +69,8 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int
             break
         if saved_at != state.step > 0 and due(state.step, config.save_every):
             saved_at = save(job, state, clock)
+        if clock.is_over():  # all that took the time of the next step
+            continue
 
         # ---- one optimizer step
         start = time.perf_counter()

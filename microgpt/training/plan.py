@@ -73,7 +73,11 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
         + _shared(SAMPLE_S, config.sample_every)
         + _shared(timing.save_s, config.save_every)
     )
-    closing_s = 2 * timing.evaluation_s + SAMPLE_S + timing.save_s
+    closing_s = timing.save_s
+    if config.eval_every:
+        closing_s += 2 * timing.evaluation_s  # at both ends of the run
+    if config.sample_every:
+        closing_s += SAMPLE_S
     steps = int((MARGIN * available_s - closing_s) / per_step_s)
     if steps < 1:
         raise ConfigError(

@@ -100,7 +100,8 @@ def _results(session: Session) -> list[str]:
         lines.append(f"loss     {metrics['loss']:.4f} nats/token at the last step")
     if "val_bpb" in metrics:
         lines.append(
-            f"held out {metrics['val_loss']:.4f} nats/token, {metrics['val_bpb']:.4f} bits per byte "
+            f"held out {float(metrics['val_loss']):.4f} nats/token, "
+            f"{float(metrics['val_bpb']):.4f} bits per byte "
             f"(step {metrics['val_step']:,})"
         )
     return lines

@@ -68,7 +68,7 @@ class Session(NamedTuple):
 
     job: Job
     state: TrainState
-    saved_at: int  # step of the checkpoint it goes on from; -1: none
+    saved_at: int  # step of the newest checkpoint in the run's own directory; -1: none
     prepared: Prepared
 
 
@@ -100,8 +100,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) 
     parts.model.init(plan.train.seed)
     if plan.train.max_steps == 0:
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, deadline, say))
-    log = MetricsLog(run / METRICS)
-    return _session(plan, prepared, parts, TrainState(), -1, run, log)
+    return _session(plan, prepared, parts, TrainState(), -1, run, MetricsLog(run / METRICS))
 
 
 def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) -> TrainConfig:
@@ -127,10 +126,11 @@ def resume(plan: Plan, source: Path, run: Path, say: Say) -> Session:
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)
     parts.adam.updates = state.updates
-    if source.parent.resolve() != run.resolve() and (source.parent / METRICS).exists():
+    in_place = source.parent.resolve() == run.resolve()
+    if not in_place and (source.parent / METRICS).exists():
         shutil.copyfile(source.parent / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes)
-    session = _session(plan, prepared, parts, state, state.step, run, log)
+    session = _session(plan, prepared, parts, state, state.step if in_place else -1, run, log)
     for difference in differences(document, session.job.identity):
         say(f"this resume may not be exact to the last bit: {difference}")
     return session
@@ -168,7 +168,7 @@ def _session(
     plan: Plan, prepared: Prepared, parts: Parts, state: TrainState, saved_at: int, run: Path, log: MetricsLog
 ) -> Session:
     config = plan.train
-    progress = Progress(state.step, config.max_steps, state.metrics.get("val_bpb"))
+    progress = Progress(state.step, config.max_steps, _bpb(state))
     job = Job(
         *parts,
         tokenizer=prepared.tokenizer,
@@ -180,13 +180,18 @@ def _session(
         progress=progress,
     )
     log.write(
-        "start" if saved_at < 0 else "resume",
+        "start" if state == TrainState() else "resume",
         state.step,
         n_params=parts.model.params.flat.size,
         max_steps=config.max_steps,
         **native.info(),
     )
     return Session(job, state, saved_at, prepared)
+
+
+def _bpb(state: TrainState) -> float | None:
+    bpb = state.metrics.get("val_bpb")
+    return None if bpb is None else float(bpb)  # "nan" and "inf" are text in JSON
 
 
 def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:

@@ -100,6 +100,20 @@ def test_a_wrong_length_is_refused(run, change):
     assert find_checkpoint(run, say=say).name == "step_00000004" and "model.safetensors" in lines[0]
 
 
+def test_a_file_that_cannot_be_read_is_as_good_as_damaged(run, monkeypatch):
+    real = storage.sha256_of
+
+    def failing(path):
+        if path.parent.name == "step_00000006":
+            raise OSError(5, os.strerror(5))
+        return real(path)
+
+    monkeypatch.setattr(storage, "sha256_of", failing)
+    lines, say = heard()
+    assert find_checkpoint(run, say=say).name == "step_00000004"
+    assert "Input/output error" in lines[0] and "model.safetensors" in lines[0]
+
+
 def test_sizes_of_all_files_count_even_where_only_the_model_is_read(run):
     (run / "step_00000006" / "optimizer.safetensors").write_bytes(b"short")
     lines, say = heard()

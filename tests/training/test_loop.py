@@ -11,9 +11,9 @@ from training_fakes import FakeBatches, FakeModel, make_config, make_job, train
 
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.batches import EvalWindows
-from microgpt.training import checkpoint
+from microgpt.training import checkpoint, loop
 from microgpt.training.clock import Clock
-from microgpt.training.evaluate import evaluate
+from microgpt.training.evaluate import Evaluation, evaluate
 from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError
 from microgpt.training.metrics import MetricsLog, read_metrics
 from microgpt.training.plan import Timing, measure, planned_steps
@@ -173,6 +173,8 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     assert 0.9 * 3600 < steps * (1.25 + 10 / 100 + 2 / 50) + 2 * 10 + 2 < 3600
     with pytest.raises(ConfigError, match="--max-time 1h is too short"):
         planned_steps(20, timing, config)
+    config = make_config(eval_every=0, sample_every=0, max_steps=0, max_time="4s")
+    assert planned_steps(4, timing, config) == 2, "no time is kept for what is off"
 
 
 def test_the_clock_keeps_time_for_what_closes_a_run():
@@ -182,6 +184,31 @@ def test_the_clock_keeps_time_for_what_closes_a_run():
     assert clock.costs_s["save"] < 1 and not clock.is_over()
     assert not Clock(deadline=time.monotonic() + 60, costs_s={"save": 40}).is_over()
     assert Clock(deadline=time.monotonic() + 60, costs_s={"save": 40, "evaluation": 10}).is_over()
+
+
+def test_the_deadline_holds_when_everything_is_due_just_before_it(tmp_path, monkeypatch):
+    now = 0.0
+
+    def took(seconds, result=None):
+        nonlocal now
+        now += seconds
+        return result
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(loop, "persist", lambda *args: took(20))
+    monkeypatch.setattr(loop, "evaluate", lambda *args: took(20, Evaluation(1.0, 1.0)))
+    for deadline in range(100, 400, 7):
+        now = 0.0
+        run = tmp_path / str(deadline)
+        run.mkdir()
+        job = make_job(run, make_config(max_steps=10**6, eval_every=9, sample_every=9, save_every=9))
+        job.sample = lambda step: took(20, "")
+        batch = job.batches.batch
+        job.batches.batch = lambda index, batch=batch: took(1, batch(index))
+        costs_s = {"save": 20.0, "evaluation": 20.0, "sample": 20.0}
+        assert train(job, clock=Clock(deadline=deadline, costs_s=costs_s))[0] == OUT_OF_TIME
+        assert now <= deadline
 
 
 def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp_path):

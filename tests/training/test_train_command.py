@@ -1,6 +1,7 @@
 """The command on a tiny model and corpus: exact resume, signals, time limit, one line for each mistake."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ import pytest
 from microgpt import train
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
+from microgpt.training import loop
 from microgpt.training.checkpoint import load_model
+from microgpt.training.evaluate import Evaluation
 from microgpt.training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +56,8 @@ def test_10_and_10_steps_equal_20_on_any_number_of_threads(grad_accum, capfd):
     assert tensors("runs/a/step_00000020") == tensors("runs/b/step_00000020")
     losses = [[(line["step"], line["loss"]) for line in read_metrics(Path(run, "metrics.jsonl"))
                if line["event"] in ("train", "eval")] for run in ("runs/a", "runs/b")]  # fmt: skip
-    assert set(losses[1]) - set(losses[0]) <= {(10, losses[1][-1][1])} | set(
-        losses[1]
-    )  # one more, at its end
+    assert set(losses[0]) < set(losses[1])
+    assert [step for step, _ in set(losses[1]) - set(losses[0])] == [10]  # evaluated once more, at its end
     assert "going on from runs/b/step_00000010" in capfd.readouterr().err
 
 
@@ -88,6 +90,28 @@ def test_a_run_can_branch_off_an_older_checkpoint(capfd):
     assert steps == [0, 4, 6]
 
 
+def test_a_branch_that_ends_at_once_has_its_own_checkpoint():
+    new("--max-steps", "4", "--save-every", "2")
+    train.main(["--resume", "runs/a/step_00000002", "--out-dir", "runs/b", "--max-time", "0.01s"])
+    assert tensors("runs/a/step_00000002") == tensors("runs/b/step_00000002")
+    events = [line["event"] for line in read_metrics(Path("runs/b/metrics.jsonl"))]
+    assert events.count("start") == events.count("resume") == 1
+
+
+def test_a_held_out_loss_that_is_no_number_is_reported_as_that(monkeypatch, capfd):
+    monkeypatch.setattr(loop, "evaluate", lambda *args: Evaluation(math.nan, math.inf))
+    new("--max-steps", "2")
+    train.main(["--resume", "runs/a", "--max-steps", "3"])
+    out, err = capfd.readouterr()
+    assert "held out nan nats/token, inf bits per byte (step 3)" in out and "held-out inf bpb" in err
+
+
+def test_a_resume_cannot_plan_its_steps_anew():
+    new("--max-time", "4s", "--sample-every", "0", "--eval-every", "0")
+    with pytest.raises(MicrogptError, match="--max-steps 0"):
+        train.main(["--resume", "runs/a", "--max-steps", "0"])
+
+
 def test_resume_skips_a_damaged_checkpoint_and_says_why(capfd):
     new("--max-steps", "6", "--save-every", "2")
     good = tensors("runs/a/step_00000006")
@@ -116,6 +140,8 @@ MISTAKES = {
     "--resume text.txt": "text.txt",
     "--resume data": "data: no checkpoint",
     "--max-time 1ms": "--max-time",
+    "--init-std nan": "init_std",
+    "--rope-theta inf": "rope_theta",
 }
 
 
@@ -183,13 +209,26 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
     assert text.count("data:") == 1
 
 
-def command(*flags):
-    """The command as a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "microgpt.train", *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+@pytest.fixture
+def python():
+    """Start Python processes that are gone after the test, however it ends.
+
+    What they run must also end by itself in a minute or so, for when this process is killed.
+    """
+    processes = []
+
+    def start(*words):
+        process = subprocess.Popen(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def wait_for_steps(process, run):
@@ -203,8 +242,11 @@ def wait_for_steps(process, run):
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code):
-    flags = [*SMALL, "--data", "text.txt", "--threads", "1", "--max-steps", "100000"]
+def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code, python):
+    def command(*flags):
+        return python("-m", "microgpt.train", *flags, "--max-steps", "100000", "--max-time", "60s")
+
+    flags = [*SMALL, "--data", "text.txt", "--threads", "1"]
     process = command(*flags, "--out-dir", "runs/a")
     wait_for_steps(process, "runs/a")
     with pytest.raises(MicrogptError, match="another training is using runs/a"):
@@ -214,9 +256,7 @@ def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code):
     assert process.returncode == code, err
     assert "stopped at step" in out and "--resume runs/a" in out and "Traceback" not in err
     step = int(next(Path("runs/a").glob("step_*")).name[5:])
-    resumed = command(
-        "--resume", "runs/a", "--max-steps", "100000", "--keep", "9999", "--save-every", str(step + 5)
-    )
+    resumed = command("--resume", "runs/a", "--keep", "9999", "--save-every", str(step + 5))
     straight = command(*flags, "--keep", "9999", "--save-every", str(step + 5), "--out-dir", "runs/b")
     for process, run in ((resumed, "runs/a"), (straight, "runs/b")):
         while process.poll() is None and not Path(run, f"step_{step + 5:08d}").exists():
@@ -226,12 +266,16 @@ def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code):
     assert tensors(f"runs/a/step_{step + 5:08d}") == tensors(f"runs/b/step_{step + 5:08d}")
 
 
-def test_a_second_interrupt_leaves_at_once():
-    code = "from microgpt.training import stop\nwith stop.StopFlag():\n  print(1, flush=True)\n  while 1: ..."
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def test_a_second_interrupt_leaves_at_once(python):
+    code = """
+import time
+from microgpt.training import stop
+with stop.StopFlag():
+    print(1, flush=True)
+    end = time.monotonic() + 60
+    while time.monotonic() < end: ...
+"""
+    process = python("-c", code)
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)  # the first one, of either kind, only asks
     assert process.stderr.readline() == "\n" and "stopping" in process.stderr.readline()
