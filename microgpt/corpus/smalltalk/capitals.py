@@ -1,8 +1,8 @@
-"""Capitals of countries, asked in both directions and as yes-or-no questions."""
+"""Capitals of countries, asked in both directions also as a guess to be confirmed or put right."""
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import decides, says
+from microgpt.corpus.smalltalk.checks import says
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.turns import Turn
 
@@ -49,7 +49,7 @@ def country_of(draw: Draw, city: str) -> Turn:
 
 
 def is_capital(draw: Draw) -> Turn:
-    """Is this city the capital of that country?  One half of the cases is true."""
+    """Is this city the capital of that country?  In half the cases it is; the answer names the real one."""
     true = draw.chance(50)
 
     def pair() -> tuple[str, str]:
@@ -58,12 +58,8 @@ def is_capital(draw: Draw) -> Turn:
 
     country, city = draw.content(pair, lambda p: f"is capital|{p[0]}|{p[1]}")
     real = CAPITALS[country]
-    word = "Yes" if city == real else "No"
-    check = decides(word.lower(), {*CITIES} - {city, real})
-    reply = f"The capital of {country} is {real}, so {word.lower()}."
-    return Turn(
-        f"Is {city} the capital of {country}?", reply, word, FAMILY, f"is capital|{country}|{city}", check
-    )
+    user, reply = f"Is {city} the capital of {country}?", f"The capital of {country} is {real}."
+    return Turn(user, reply, real, FAMILY, f"is capital|{country}|{city}", says(real, CITIES))
 
 
 def ask(draw: Draw) -> Turn:

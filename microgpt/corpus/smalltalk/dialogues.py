@@ -32,10 +32,10 @@ Maker = Callable[[Draw], list[Turn]]
 # family -> (how its dialogues are made, its share of the dialogues).  Harder families get more practice;
 # single questions are practised as distractions in the others too.
 TABLE: dict[str, tuple[Maker, int]] = {
-    greetings.FAMILY: (greetings.dialogue, 6),
+    greetings.FAMILY: (greetings.dialogue, 5),
     memory.FAMILY: (memory.dialogue, 14),
     corrections.FAMILY: (corrections.dialogue, 12),
-    two_facts.FAMILY: (two_facts.dialogue, 16),
+    two_facts.FAMILY: (two_facts.dialogue, 14),
     persona.FAMILY: (dialogue_of(persona.ask), 3),
     arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 10),
     order.FAMILY: (dialogue_of(order.ask), 6),
@@ -45,8 +45,8 @@ TABLE: dict[str, tuple[Maker, int]] = {
     spelling.FAMILY: (dialogue_of(spelling.ask), 6),
     repeating.FAMILY: (dialogue_of(repeating.ask), 5),
     instructions.FAMILY: (instructions.dialogue, 10),
-    feelings.FAMILY: (feelings.dialogue, 6),
-    stories.FAMILY: (stories.dialogue, 16),
+    feelings.FAMILY: (feelings.dialogue, 5),
+    stories.FAMILY: (stories.dialogue, 20),
 }
 FAMILIES = tuple(TABLE)
 WEIGHTS = tuple((maker, weight) for maker, weight in TABLE.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import decides, says
+from microgpt.corpus.smalltalk.checks import says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
 
@@ -38,7 +38,7 @@ def opposite_of(draw: Draw, word: str) -> Turn:
 
 
 def is_opposite(draw: Draw) -> Turn:
-    """Is this word the opposite of that one?"""
+    """Is this word the opposite of that one?  The answer tells which one is."""
     true = draw.chance(50)
 
     def pair() -> tuple[str, str]:
@@ -47,11 +47,9 @@ def is_opposite(draw: Draw) -> Turn:
 
     word, other = draw.content(pair, lambda p: f"is opposite|{p[0]}|{p[1]}")
     right = OPPOSITE[word]
-    yes = "Yes" if other == right else "No"
-    check = decides(yes.lower(), {*WORDS} - {word, other, right})
-    reply = f"The opposite of {word} is {right}, so {yes.lower()}."
-    key = f"is opposite|{word}|{other}"
-    return Turn(f"Is {other} the opposite of {word}?", reply, yes, FAMILY, key, check)
+    user, reply = f"Is {other} the opposite of {word}?", f"The opposite of {word} is {right}."
+    check = says(right, {*WORDS} - {word})
+    return Turn(user, reply, capitalised(right), FAMILY, f"is opposite|{word}|{other}", check)
 
 
 def ask(draw: Draw) -> Turn:

@@ -76,7 +76,7 @@ TRAITS = (
         "No, I am very small and I make mistakes.",
         ("mistakes",),
         (
-            "do you know everything?", "are you always right?", "are you perfect?",
+            "are you very clever?", "are you always right?", "are you perfect?",
             "do you never make mistakes?",
         ),
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from microgpt.corpus.smalltalk import greetings
@@ -21,7 +22,7 @@ PLACES = listed(
     "park market school beach forest garden harbour library mill bridge castle station farm lake church "
     "bakery river museum"
 )
-GET = (("found", "find"), ("bought", "buy"), ("made", "make"))
+GET = (("found", "find"), ("bought", "buy"), ("made", "make"), ("sold", "sell"))
 GO = (("went", "go"), ("walked", "walk"), ("ran", "run"), ("drove", "drive"))
 FOODS = listed("bread soup rice cake cheese fish pasta salad plums nuts")
 DRINKS = listed("tea milk water juice coffee cocoa")
@@ -60,16 +61,21 @@ def _found(draw: Draw) -> tuple[str, str, str, str]:
     return x, y, f"{p} {x}", f"{q} {y}"
 
 
+def _deeds(draw: Draw, deeds: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What the one did and what the other did: most often different things."""
+    return draw.sample(deeds, 2) if draw.chance(75) else [draw.pick(deeds)] * 2
+
+
 def getting(draw: Draw, a: str, b: str) -> Scene:
     """Each gets something; asked is what."""
     x, y, p, q = _found(draw)
-    past, verb = draw.pick(GET)
+    (got, get), (won, win) = _deeds(draw, GET)
     key = f"{a}|{b}|{x}|{y}"
-    first, second = f"{a} {past} {with_article(p)}", f"{b} {past} {with_article(q)}"
+    first, second = f"{a} {got} {with_article(p)}", f"{b} {won} {with_article(q)}"
     questions = _asks(
         key,
-        (f"What did {a} {verb}?", f"I think {first}.", says(x, (y,))),
-        (f"What did {b} {verb}?", f"I think {second}.", says(y, (x,))),
+        (f"What did {a} {get}?", f"I think {first}.", says(x, (y,))),
+        (f"What did {b} {win}?", f"I think {second}.", says(y, (x,))),
     )
     return Scene(key, [f"{first}.", f"{second}."], questions)
 
@@ -77,27 +83,27 @@ def getting(draw: Draw, a: str, b: str) -> Scene:
 def getting_by(draw: Draw, a: str, b: str) -> Scene:
     """Something is got by each; asked is who."""
     x, y, p, q = _found(draw)
-    past, _ = draw.pick(GET)
+    (got, _), (won, _) = _deeds(draw, GET)
     key = f"{a}|{b}|{x}|{y}"
     questions = _asks(
         key,
-        (f"Who {past} the {x}?", f"The {x} was {past} by {a}.", names_only(a)),
-        (f"Who {past} the {y}?", f"The {y} was {past} by {b}.", names_only(b)),
+        (f"Who {got} the {x}?", f"The {x} was {got} by {a}.", names_only(a)),
+        (f"Who {won} the {y}?", f"The {y} was {won} by {b}.", names_only(b)),
     )
-    return Scene(key, [f"The {p} was {past} by {a}.", f"The {q} was {past} by {b}."], questions)
+    return Scene(key, [f"The {p} was {got} by {a}.", f"The {q} was {won} by {b}."], questions)
 
 
 def going(draw: Draw, a: str, b: str) -> Scene:
     """Each goes somewhere."""
     x, y = draw.sample(PLACES, 2)
-    past, verb = draw.pick(GO)
+    (went, go), (ran, run) = _deeds(draw, GO)
     key = f"{a}|{b}|{x}|{y}"
     questions = _asks(
         key,
-        (f"Where did {a} {verb}?", f"I think {a} {past} to the {x}.", says(x, (y,))),
-        (f"Where did {b} {verb}?", f"I think {b} {past} to the {y}.", says(y, (x,))),
+        (f"Where did {a} {go}?", f"I think {a} {went} to the {x}.", says(x, (y,))),
+        (f"Where did {b} {run}?", f"I think {b} {ran} to the {y}.", says(y, (x,))),
     )
-    return Scene(key, [f"{a} {past} to the {x}.", f"{b} {past} to the {y}."], questions)
+    return Scene(key, [f"{a} {went} to the {x}.", f"{b} {ran} to the {y}."], questions)
 
 
 def hiding(draw: Draw, a: str, b: str) -> Scene:

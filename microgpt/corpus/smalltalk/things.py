@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk.checks import decides, says
+from microgpt.corpus.smalltalk.checks import says
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
 
@@ -58,7 +58,7 @@ def colour_of(draw: Draw, thing: str) -> Turn:
 
 
 def is_colour(draw: Draw) -> Turn:
-    """Has this thing that colour?"""
+    """Has this thing that colour?  The answer tells which one it has."""
     true = draw.chance(50)
 
     def pair() -> tuple[str, str]:
@@ -66,13 +66,9 @@ def is_colour(draw: Draw) -> Turn:
         return thing, COLOUR_OF[thing] if true else draw.pick(tuple(COLOURS))
 
     thing, colour = draw.content(pair, lambda p: f"is colour|{p[0]}|{p[1]}")
-    real = COLOUR_OF[thing]
-    yes = "Yes" if colour == real else "No"
-    check = decides(yes.lower(), {*COLOURS} - {colour, real})
-    key = f"is colour|{thing}|{colour}"
-    return Turn(
-        f"Is {thing} {colour}?", f"{capitalised(thing)} is {real}, so {yes.lower()}.", yes, FAMILY, key, check
-    )
+    real, key = COLOUR_OF[thing], f"is colour|{thing}|{colour}"
+    reply = f"{capitalised(thing)} is {real}."
+    return Turn(f"Is {thing} {colour}?", reply, capitalised(real), FAMILY, key, says(real, COLOURS))
 
 
 def which_is(draw: Draw) -> Turn:
