@@ -1,13 +1,12 @@
 """What this machine can do: the ceiling that a benchmark's figure is a share of, measured in the same run."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 
 from microgpt.core import native, ops
+from microgpt.training.config import TrainConfig
 
 
 def seconds(call: Callable[..., object], *args: object) -> float:
@@ -29,13 +28,5 @@ def gemm_peak_gflops(n_embd: int, repeats: int = 5) -> float:
 
 def set_threads(text: str) -> int:
     """Run on `text` threads, a number or "auto" for all CPUs; returns how many."""
-    from microgpt.training.config import available_cpus
-
-    native.set_threads(available_cpus() if text == "auto" else int(text))
+    native.set_threads(TrainConfig(threads=text).n_threads)
     return native.threads()
-
-
-def peak_rss_bytes() -> int:
-    """The most memory this process ever held."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

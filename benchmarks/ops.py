@@ -68,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if unknown := [name for name in args.names if name not in CASES]:
         raise MicrogptError(f"no operation {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if args.repeats < 1:
+        raise MicrogptError(f"--repeats {args.repeats}: expected at least 1")
     threads = set_threads(args.threads)
     print(
         f"{threads} threads, {native.info()['isa']}, BLAS {native.info()['blas_core']}: "

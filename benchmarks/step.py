@@ -21,8 +21,9 @@ from microgpt.model import GPT, ModelConfig
 from microgpt.model.config import PRESETS
 from microgpt.training.config import TrainConfig
 from microgpt.training.optim import Adam
+from microgpt.training.report import peak_memory
 
-from ._machine import gemm_peak_gflops, peak_rss_bytes, seconds, set_threads
+from ._machine import gemm_peak_gflops, seconds, set_threads
 
 WARM_UP = 2
 
@@ -88,7 +89,7 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
         "blas_core": native.info()["blas_core"], "dropout": config.dropout, "step_s": round(step_s, 5),
         "tok_per_s": round(n_tokens / step_s, 1), "model_gflops": round(gflops, 1),
         "gemm_peak_gflops": round(peak, 1), "mfu": round(gflops / peak, 4),
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": int(peak_memory()),
     }  # fmt: skip
 
 
