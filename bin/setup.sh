@@ -24,7 +24,7 @@ check_machine() {
 }
 
 fingerprint() {
-    cat setup.py pyproject.toml bin/setup.sh csrc/* | cksum
+    cat setup.py pyproject.toml bin/setup.sh csrc/*.[ch] csrc/*.py | cksum
     echo "$1"
     .venv/bin/python --version 2>&1
 }
