@@ -87,7 +87,7 @@ static inline float mg_row_max(const float *x, int64_t n)
     return most;
 }
 
-/* exp(x) with an error of at most 2 ulp (tests/core/test_exp.py scans it); 0 below -87.34, inf above 88.72, NaN
+/* exp(x) with an error of at most 2 ulp (tests/core/test_ops.py scans it); 0 below -87.34, inf above 88.72, NaN
  * stays NaN.  x = n ln2 + r with |r| <= ln2/2, ln2 in two parts; a degree-6 polynomial for exp(r) fitted for the
  * least relative error; then two multiplications by powers of two, so that no intermediate exponent overflows. */
 static inline vf mg_exp(vf x)
