@@ -188,10 +188,10 @@ def test_sums_counts_and_spellings_are_true():
 
 
 def test_order_of_days_and_months_is_true():
-    for items in (order.DAYS, order.MONTHS):
-        for i, item in enumerate(items):
-            after = order.neighbour_of(Draw("x"), "day" if items is order.DAYS else "month", item, "after")
-            assert after.short == items[(i + 1) % len(items)]
+    for kind, items in (("day", order.DAYS), ("month", order.MONTHS)):
+        for item, following in zip(items, (*items[1:], items[0]), strict=True):
+            assert order.neighbour_of(Draw("x"), kind, item, "after").short == following
+            assert order.neighbour_of(Draw("x"), kind, following, "before").short == item
 
 
 # Marking
