@@ -56,10 +56,3 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 def empty_like(x: np.ndarray) -> np.ndarray:
     """An uninitialised array of x's shape and type."""
     return empty(x.shape, x.dtype)
-
-
-def release() -> int:
-    """Give all free memory back to the system; returns its bytes."""
-    n_bytes = sum(size * len(blocks) for size, blocks in _free.items())
-    _free.clear()
-    return n_bytes
