@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -139,7 +140,11 @@ static int start_worker(int worker)
     struct start *start = malloc(sizeof *start);
     if (!start) return ENOMEM;
     *start = (struct start){worker, current_round()};
+    sigset_t all, before; /* a worker inherits the mask: signals are for the threads that Python knows */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int status = pthread_create(&pool.handles[worker], NULL, worker_main, start);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status) free(start);
     return status;
 }
@@ -148,6 +153,7 @@ static int start_worker(int worker)
 static void forget_workers(void)
 {
     pool.n_threads = 1;
+    atomic_store(&pool.quit, 0);
     pthread_mutex_init(&pool.entry, NULL);
     pthread_mutex_init(&pool.mutex, NULL);
     pthread_cond_init(&pool.wake, NULL);

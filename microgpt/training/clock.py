@@ -17,6 +17,7 @@ class Clock:
         self._started = time.monotonic() - elapsed_s
         self._deadline = deadline
         self.costs_s = dict(costs_s or {})  # seconds that each kind of work took last time
+        self._lap: tuple[float, int] | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -30,6 +31,18 @@ class Clock:
         yield
         self.costs_s[name] = time.perf_counter() - start
 
+    @property
+    def remaining_s(self) -> float:
+        """Seconds before the deadline that steps may take: closing evaluation, sample and save are kept."""
+        return self._deadline - time.monotonic() - MARGIN * sum(self.costs_s.values())
+
+    def seconds_per_step(self, step: int) -> float | None:
+        """Mean seconds of a step since the last call, all that came between included; None at first."""
+        last, self._lap = self._lap, (time.monotonic(), step)
+        if last is None or step <= last[1]:
+            return None
+        return (self._lap[0] - last[0]) / (step - last[1])
+
     def is_over(self) -> bool:
         """Whether one more step, then the closing evaluation, sample and save would pass the deadline."""
-        return time.monotonic() + MARGIN * sum(self.costs_s.values()) >= self._deadline
+        return self.remaining_s <= 0

@@ -19,6 +19,7 @@ from .config import TrainConfig
 from .evaluate import evaluate
 from .metrics import MetricsLog, plain
 from .optim import Adam
+from .plan import replanned_steps
 from .progress import Progress
 from .schedule import learning_rate
 from .state import TrainState
@@ -48,6 +49,7 @@ class Job:
     log: MetricsLog
     progress: Progress
     sample: Callable[[int], str] | None = None  # step -> what the model says
+    is_timed: bool = False  # the number of steps follows from the time limit
 
 
 def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int = -1) -> str:
@@ -56,13 +58,14 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int
     Args:     saved_at: step of the newest checkpoint in the run's directory; -1: none.
     Returns:  why it ended: FINISHED, OUT_OF_TIME or STOPPED.
     """
-    config = job.config
     while not stop:
+        config = job.config
         leaving = state.step >= config.max_steps or clock.is_over()
 
         # ---- once in a while
         if state.evaluated_at != state.step and due(state.step, config.eval_every, leaving):
             run_evaluation(job, state, stop, clock)
+            replan(job, state.step, clock)
         if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
             run_sample(job, state, clock)
         if leaving or stop:
@@ -94,7 +97,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int
         save(job, state, clock)
     if stop:
         return STOPPED
-    return FINISHED if state.step >= config.max_steps else OUT_OF_TIME
+    return FINISHED if state.step >= job.config.max_steps else OUT_OF_TIME
 
 
 def due(step: int, every: int, leaving: bool = False) -> bool:
@@ -157,6 +160,20 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
         bytes=job.held_out.n_bytes,
         dt_s=clock.costs_s["evaluation"],
     )
+
+
+def replan(job: Job, step: int, clock: Clock) -> None:
+    """Fit the number of steps of a timed run to the speed since the last evaluation."""
+    step_s = clock.seconds_per_step(step)
+    if not job.is_timed or step_s is None or step >= job.config.max_steps:
+        return
+    max_steps = replanned_steps(step, job.config.max_steps, step_s, clock.remaining_s)
+    if max_steps == job.config.max_steps:
+        return
+    job.config = dataclasses.replace(job.config, max_steps=max_steps)
+    job.document = {**job.document, "train": job.config.to_dict()}
+    job.progress.planned(max_steps)
+    job.log.write("plan", step, max_steps=max_steps, step_s=step_s)
 
 
 def run_sample(job: Job, state: TrainState, clock: Clock) -> None:

@@ -1,7 +1,8 @@
-"""How many steps fit into a time limit: measure the real step once, then fix the number for the whole run.
+"""How many steps fit into a time limit: measured before the first step, and again at every evaluation.
 
-The schedule must be a function of recorded numbers, or a resume could not be exact.  So time decides once,
-before the first step; after that the number of steps is part of the run, and the limit is only a hard stop.
+The learning rate falls over the planned steps, so a machine that slows down must not cost the run the end
+of its cosine, nor a machine that is free again leave time unused.  A new number of steps acts like a resume
+with another --max-steps: it is recorded in the checkpoint's config, so a resume is exact all the same.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ from .config import TrainConfig, format_duration
 from .optim import Adam
 from .schedule import learning_rate
 
-MARGIN = 0.96  # share of the time that is planned; the rest is for a machine that slows down
+MARGIN = 0.96  # share of the time that is planned
+WORTH_REPLANNING = 0.01  # relative change of the steps still to do
 SAVE_BYTES_PER_S = 100e6  # a slow disk
 SAMPLE_S = 1.0
 PROBE_SHARE, LONGEST_PROBE_S, FEWEST_PROBES = 0.02, 10.0, 3
@@ -86,6 +88,12 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
             "give more time"
         )
     return steps
+
+
+def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float) -> int:
+    """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`."""
+    left, fitting = max_steps - step, max(1, int(MARGIN * remaining_s / step_s))
+    return step + fitting if abs(fitting - left) > WORTH_REPLANNING * left else max_steps
 
 
 def _shared(seconds: float, every: int) -> float:

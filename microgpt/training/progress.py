@@ -46,6 +46,12 @@ class Progress:
             self._line_due = time.monotonic() + self._line_every_s
             self.say(f"step {step}/{self._max_steps}  {self._numbers()}  {self._time_left()} left")
 
+    def planned(self, max_steps: int) -> None:
+        """Count up to another number of steps from now on."""
+        self._max_steps = max_steps
+        if self._bar is not None:
+            self._bar.total = max_steps
+
     def evaluated(self, bpb: float) -> None:
         """Show a new held-out result from now on."""
         self._bpb = bpb

@@ -98,9 +98,12 @@ def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) 
     """A new run with fresh weights."""
     parts = _parts(plan, prepared)
     parts.model.init(plan.train.seed)
-    if plan.train.max_steps == 0:
+    is_timed = plan.train.max_steps == 0
+    if is_timed:
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, deadline, say))
-    return _session(plan, prepared, parts, TrainState(), -1, run, MetricsLog(run / METRICS))
+    session = _session(plan, prepared, parts, TrainState(), -1, run, MetricsLog(run / METRICS))
+    session.job.is_timed = is_timed
+    return session
 
 
 def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) -> TrainConfig:

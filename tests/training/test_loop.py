@@ -16,7 +16,7 @@ from microgpt.training.clock import Clock
 from microgpt.training.evaluate import Evaluation, evaluate
 from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError
 from microgpt.training.metrics import MetricsLog, read_metrics
-from microgpt.training.plan import Timing, measure, planned_steps
+from microgpt.training.plan import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.progress import Progress
 from microgpt.training.rundir import METRICS, checkpoints
 from microgpt.training.state import TrainState
@@ -175,6 +175,36 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
         planned_steps(20, timing, config)
     config = make_config(eval_every=0, sample_every=0, max_steps=0, max_time="4s")
     assert planned_steps(4, timing, config) == 2, "no time is kept for what is off"
+
+
+class SlowModel(FakeModel):
+    """Takes its time over a step."""
+
+    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
+        time.sleep(0.004)
+        return super().loss_and_grad(ids, targets, key, scale)
+
+
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_a_timed_run_that_is_slower_than_planned_still_ends_its_cosine(tmp_path, is_timed):
+    (tmp_path / "a").mkdir()
+    job = make_job(tmp_path / "a", make_config(max_steps=2000, sample_every=0), SlowModel())
+    job.is_timed = is_timed
+    why, state = train(job, clock=Clock(deadline=time.monotonic() + 0.8))
+    recorded = checkpoint.read_config(checkpoint.find_checkpoint(job.run))["train"]["max_steps"]
+    last = [line["lr"] for line in events(job.run) if line["event"] == "train"][-1]
+    assert state.step < 300 and recorded == job.config.max_steps
+    if is_timed:
+        assert why == FINISHED and state.step == recorded and last < 2 * job.config.min_lr
+    else:
+        assert why == OUT_OF_TIME and recorded == 2000 and last > 0.9 * job.config.lr
+
+
+def test_small_changes_of_speed_do_not_change_the_plan():
+    assert replanned_steps(100, 1100, 1.0, 1000 / 0.96 + 1) == 1100
+    assert replanned_steps(100, 1100, 1.0, 500) == 100 + 480
+    assert replanned_steps(100, 1100, 0.5, 1000) == 100 + 1920
+    assert replanned_steps(100, 1100, 1.0, -5) == 101
 
 
 def test_the_clock_keeps_time_for_what_closes_a_run():
