@@ -42,8 +42,8 @@ def parser() -> Parser:
     flags = Parser(prog="microgpt quickstart", description=__doc__)
     flags.add_argument("--out-dir", default=Path("runs/quickstart"), type=Path, metavar="DIR",
                        help="directory of the run [default runs/quickstart]")  # fmt: skip
-    flags.add_argument("--max-time", default="7m45s", metavar="TIME",
-                       help="train for this long, corpus and tokenizer included [default 7m45s]")  # fmt: skip
+    flags.add_argument("--max-time", default="8m15s", metavar="TIME",
+                       help="train for this long, corpus and tokenizer included [default 8m15s]")  # fmt: skip
     flags.add_argument("--preset", default=PRESET, metavar="NAME",
                        help=f"size of the model, as of microgpt train [default {PRESET}]")  # fmt: skip
     return flags

@@ -98,19 +98,24 @@ class GPT:
     def _head_loss_and_grad(
         self, x: np.ndarray, targets: np.ndarray, scale: float
     ) -> tuple[float, np.ndarray]:
-        """Norm, logits and loss, a few rows at a time with their backward: (loss, dx)."""
+        """Norm, logits and loss, a few rows at a time with their backward: (loss, dx).
+
+        Rows whose target is ignored cost nothing here.
+        """
         p, g = self.params, self.grads
         normed, rstd = ops.rmsnorm_forward(x, p["ln_f.weight"])
-        n_targets = max(int((targets >= 0).sum()), 1)
-        d_normed, total = np.empty_like(normed), 0.0
-        for rows in self._head_chunks(len(x)):
-            logits = ops.linear_forward(normed[rows], p["wte.weight"])
-            losses, lse = ops.cross_entropy_forward(logits, targets[rows])
+        scored = np.flatnonzero(targets >= 0)
+        d_normed, total = np.zeros_like(normed), 0.0
+        for chunk in self._head_chunks(len(scored)):
+            rows = scored[chunk]
+            inputs, wanted = normed[rows], targets[rows]
+            logits = ops.linear_forward(inputs, p["wte.weight"])
+            losses, lse = ops.cross_entropy_forward(logits, wanted)
             total += float(losses.sum(dtype=np.float64))
-            dlogits = ops.cross_entropy_backward(logits, lse, targets[rows], scale / n_targets)
-            d_normed[rows] = ops.linear_backward(dlogits, normed[rows], p["wte.weight"], g["wte.weight"])
+            dlogits = ops.cross_entropy_backward(logits, lse, wanted, scale / len(scored))
+            d_normed[rows] = ops.linear_backward(dlogits, inputs, p["wte.weight"], g["wte.weight"])
         dx = ops.rmsnorm_backward(d_normed, x, p["ln_f.weight"], rstd, g["ln_f.weight"], np.zeros_like(x))
-        return total / n_targets, dx
+        return total / max(len(scored), 1), dx
 
     @staticmethod
     def _head_chunks(N: int) -> list[slice]:

@@ -22,12 +22,12 @@ Ask = Callable[[Draw], Turn]
 # What a distraction is made of: (family, weight).
 ASKS: tuple[tuple[Ask, int], ...] = (
     (arithmetic.ask, 30),
-    (order.ask, 16),
-    (opposites.ask, 8),
-    (things.ask, 14),
-    (capitals.ask, 8),
-    (spelling.ask, 14),
-    (persona.ask, 4),
+    (order.ask, 18),
+    (opposites.ask, 5),
+    (things.ask, 10),
+    (capitals.ask, 5),
+    (spelling.ask, 10),
+    (persona.ask, 3),
     (repeating.repeat_words, 10),
 )
 

@@ -22,14 +22,14 @@ def _turn(draw: Draw, items: list[str]) -> Turn:
 
 
 def repeat_words(draw: Draw) -> Turn:
-    """Two to five words; the words in their order decide the side."""
-    items = draw.content(lambda: draw.sample(WORDS, draw.between(2, 5)), lambda w: f"repeat|{'|'.join(w)}")
+    """Three to six words; the words in their order decide the side."""
+    items = draw.content(lambda: draw.sample(WORDS, draw.between(3, 6)), lambda w: f"repeat|{'|'.join(w)}")
     return _turn(draw, items)
 
 
 def repeat_names(draw: Draw) -> Turn:
-    """One to four names."""
-    return _turn(draw, people(draw, draw.between(1, 4)))
+    """One to five names."""
+    return _turn(draw, people(draw, draw.between(1, 5)))
 
 
 def ask(draw: Draw) -> Turn:

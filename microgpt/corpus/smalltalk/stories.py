@@ -153,9 +153,10 @@ def dialogue(draw: Draw) -> list[Turn]:
     """A story with its first question, and perhaps more questions about it."""
     make = draw.weighted(SCENES)
     scene = draw.content(lambda: make(draw, *people(draw, 2)), lambda s: f"story|{s.key}")
-    setting = draw.pick(OPEN).format(day=draw.pick(DAYS), time=draw.pick(TIMES)) if draw.chance(50) else ""
-    parts = [setting, *scene.sentences, draw.pick(CLOSE) if draw.chance(50) else ""]
-    asked = draw.sample(scene.questions, draw.between(1, 2))
+    setting = draw.pick(OPEN).format(day=draw.pick(DAYS), time=draw.pick(TIMES)) if draw.chance(35) else ""
+    parts = [setting, *scene.sentences, draw.pick(CLOSE) if draw.chance(35) else ""]
+    asked = draw.sample(scene.questions, 2 if draw.chance(80) else 1)
     story = draw.pick(INTRO) + " ".join(part for part in parts if part)
     first = asked[0]._replace(user=f"{story} {asked[0].user}")
-    return greetings.dressed(draw, [first, *asked[1:], *distractions(draw, 1, 2 - len(asked))])
+    n = 1 if len(asked) == 1 or draw.chance(30) else 0
+    return greetings.dressed(draw, [first, *asked[1:], *distractions(draw, n, n)])
