@@ -104,7 +104,7 @@ class GPT:
         """
         p, g = self.params, self.grads
         normed, rstd = ops.rmsnorm_forward(x, p["ln_f.weight"])
-        scored = np.flatnonzero(targets >= 0)
+        scored = np.flatnonzero(targets != -1)
         d_normed, total = np.zeros_like(normed), 0.0
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
