@@ -48,8 +48,7 @@ class GPT:
         self.params.init(seed)
         return self
 
-    # ---- training
-    # -------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------
 
     def loss_and_grad(
         self, ids: np.ndarray, targets: np.ndarray, key: int | None = None, scale: float = 1.0
@@ -121,8 +120,7 @@ class GPT:
     def _head_chunks(N: int) -> list[slice]:
         return [slice(start, min(start + HEAD_ROWS, N)) for start in range(0, N, HEAD_ROWS)]
 
-    # ---- evaluation and inference
-    # ---------------------------------------------------------------------------
+    # ---- evaluation and inference ----------------------------------------------------------------
 
     def token_losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Loss of every token in nats, (B, T); no dropout, no gradient; 0 where the target is -1."""
