@@ -36,6 +36,8 @@ class Progress:
     def stepped(self, step: int, loss: float, tok_per_s: float) -> None:
         """Show one finished step."""
         self._open_bar()
+        if self._loss is None:  # what came before the first step is not its price
+            self._started, self._first_step = time.monotonic(), step
         self._step = step
         self._loss = _smoothed(self._loss, loss, SMOOTHING)
         self._tok_per_s = _smoothed(self._tok_per_s, tok_per_s, SPEED_SMOOTHING)
@@ -44,7 +46,7 @@ class Progress:
             self._bar.update(step - self._bar.n)
         elif time.monotonic() >= self._line_due:
             self._line_due = time.monotonic() + self._line_every_s
-            self.say(f"step {step}/{self._max_steps}  {self._numbers()}  {self._time_left()} left")
+            self.say(f"step {step}/{self._max_steps}  {self._numbers()}{self._time_left()}")
 
     def planned(self, max_steps: int) -> None:
         """Count up to another number of steps from now on."""
@@ -83,8 +85,10 @@ class Progress:
         return f"loss {self._loss:.3f}, {held_out}{self._tok_per_s:,.0f} tok/s"
 
     def _time_left(self) -> str:
-        per_step = (time.monotonic() - self._started) / max(1, self._step - self._first_step)
-        return format_duration(per_step * (self._max_steps - self._step))
+        if self._step == self._first_step:
+            return ""
+        per_step = (time.monotonic() - self._started) / (self._step - self._first_step)
+        return f", {format_duration(per_step * (self._max_steps - self._step))} left"
 
 
 def _smoothed(old: float | None, new: float, keep: float) -> float:
