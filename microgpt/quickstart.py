@@ -23,7 +23,7 @@ PRESET = "1m"
 # small batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens;
 # and little effort on foreseeing the user.
 RECIPE = (
-    "--merges 1100 --init-std 0.08 --batch-size 4 --lr 6e-3 --warmup-steps 100 --beta2 0.99 "
+    "--merges 1100 --init-std 0.08 --batch-size 4 --lr 6e-3 --min-lr 6e-5 --warmup-steps 100 --beta2 0.99 "
     "--prompt-loss-weight 0.2"
 )
 CONVERSATION = [

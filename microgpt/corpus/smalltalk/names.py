@@ -21,28 +21,21 @@ REAL = listed(
     "Rania Ravi Robert Rosa Ruth Samir Sandra Sara Simon Sofia Stefan Susan Tamara Tanya Tariq Theo "
     "Thomas Tina Tom Ursula Vera Victor Viola Walter Wendy Yara Yusuf Zoe"
 )
-# Closed syllables first and open ones behind: the tokenizer then cuts where a reader would.
 STARTS = listed(
-    "Bar Bel Ben Bor Cal Car Cas Cor Dal Dan Dar Del Der Dor Fal Fen Fer Gal Gar Gil Hal Han Har Jan "
-    "Jas Jor Kal "
-    "Kar Kel Kir Lan Lar Len Lor Mal Mar Mel Mer Mir Mor Nal Nel Nor Pal Per Ral Ren Ros Sal Sel Sen "
-    "Sor Tal Tam "
-    "Tan Tar Tel Tor Val Van Ver Vil Wen Wil Yan Yor Zan Zel Zor"
+    "Al An Ar Bel Bra Ca Da Do El Em Fa Fi Ga Ha Il Jo Ka Ki La Le Lo Lu Ma Mi Mo Na No Or Pa Ra Ro Sa Ta "
+    "Ti Va Wil Yo Za Zo"
 )
-MIDDLES = listed("a e i o")
+MIDDLES = listed("la li ma na ra ri ro sa va vi")
 ENDS = listed(
-    "ba bi bo da di do fi ga go ka ki ko la li lo ma mi mo na ne ni no ra ri ro sa so ta ti to va vi vo "
-    "ya zi zo "
-    "dia nia via den mir ton win"
+    "bel da dan dor fin ga kin la lan len lia lin lo mar mi na nel nia nor ra ran ric rin ro sa sel sha "
+    "son ta tan tor va vin wen"
 )
 # Put together by chance, but words in their own right.
 NOT_NAMES = frozenset(
     listed(
-        "Baravia Bordo Borne Cargo Carne Carton Casino Casava Corona Dandi Delta Falso Fendi Garden Handi "
-        "Harden "
-        "Karma Malaga Malta Marine Merino Paleta Renova Salami Saliva Salsa Senden Senso Sorta Tango Tanto "
-        "Torero "
-        "Torso Valida Verso Villa"
+        "Arsa Arsel Arson Caga Canal Casa Cava Data Donor Final Finally Gala Gator Halo Kilo Label Lava "
+        "Mania Manila Manor Mason Mina Minor Motor Nada Nasa Nova Para Raga Roman Rota Rotor Saga Salami "
+        "Salon Satan Senor Solo Sonar Tata Titan Torso Vagina Villain Wilson Yoda Yoga"
     )
 )
 

@@ -62,9 +62,9 @@ def _two(draw: Draw, told: str, first: Turn, second: Turn) -> list[Turn]:
     """Tell both, ask one after up to three distractions, and perhaps the other."""
     asked, n = draw.sample((first, second), 2), draw.weighted(DISTANCES)
     turns = [Turn(told, _noted(first, second)), *distractions(draw, n, n), asked[0]]
-    return (
-        [*turns, *(distractions(draw, 1) if draw.chance(40) else []), asked[1]] if draw.chance(80) else turns
-    )
+    if not draw.chance(80):
+        return turns
+    return [*turns, *(distractions(draw, 1) if draw.chance(40) else []), asked[1]]
 
 
 def names(draw: Draw) -> list[Turn]:
