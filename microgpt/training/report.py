@@ -77,7 +77,7 @@ def summary(session: Session, why: str, started: float, first_step: int) -> list
     checkpoint = job.run / checkpoint_name(state.step)
     return [
         f"{_ending(session, why)}: {state.step - first_step:,} steps, {n_tokens:,} tokens in "
-        f"{format_duration(seconds)}, all included ({n_tokens / seconds:,.0f} tok/s)",
+        f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "
         f"(estimated {memory_estimate(job.model.config, job.config.batch_size) / 1e9:.2f})",
