@@ -72,8 +72,10 @@ def add_sampling_flags(flags: Parser) -> None:
     """Everything that decides which token comes."""
     add_settings(flags, SamplerConfig)
     for letter, name, kind in (("-t", "temperature", float), ("-k", "top_k", int)):
-        short_for = f"short for --{name.replace('_', '-')}"
-        flags.add_argument(letter, dest=name, type=kind, metavar="N", default=argparse.SUPPRESS, help=short_for)
+        text = f"short for --{name.replace('_', '-')}"
+        flags.add_argument(
+            letter, dest=name, type=kind, metavar="N", default=argparse.SUPPRESS, help=text
+        )
     flags.add_argument(
         "--seed",
         type=whole(0),
