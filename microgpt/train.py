@@ -24,7 +24,7 @@ from microgpt.common.flags import Parser, add_settings, flag_name, given, run_co
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK
-from microgpt.corpus.readers import ReadOptions
+from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.sampler import SamplerConfig

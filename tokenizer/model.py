@@ -93,11 +93,16 @@ class Tokenizer:
         for arrays in map_threads(self._encode_block, blocks(map(as_bytes, texts)), threads):
             yield from arrays
 
+    def encode_packed(self, texts: Sequence[Text]) -> tuple[Ids, NDArray[np.int64]]:
+        """Ids of all texts back to back, and how many belong to each."""
+        data = [as_bytes(text) for text in texts]
+        return self._encoder.encode(b"".join(data), [len(text) for text in data])
+
     def _encode_block(self, block: list[Buffer]) -> list[Ids]:
         """Ids of a few texts."""
         if len(block) == 1:
             return [self.encode(block[0])]
-        ids, n_ids = self._encoder.encode(b"".join(block), [len(text) for text in block])
+        ids, n_ids = self.encode_packed(block)
         ends = np.cumsum(n_ids).tolist()
         return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 

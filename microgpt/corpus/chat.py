@@ -5,7 +5,7 @@ A conversation is rendered as `<|bos|><|user|>...<|end|><|assistant|>...<|end|>`
 never makes one, so nothing that a user types or a corpus holds can open or close a turn.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from tokenizer import Tokenizer
 
 ROLES = ("user", "assistant", "system")
 BOS, END = "<|bos|>", "<|end|>"
+NO_ROLE = -1
 
 
 class Message(NamedTuple):
@@ -39,38 +40,64 @@ def role_marker(role: str) -> str:
     return f"<|{role}|>"
 
 
+class Packed(NamedTuple):
+    """Rendered documents back to back: ids (n,) int32, and lengths (n_documents,), the tokens of each."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
 def render(document: Document, tokenizer: Tokenizer) -> np.ndarray:
     """The ids of one document, markers included, (n,) int32."""
-    return render_batch([document], tokenizer)[0]
+    return render_packed([document], tokenizer).ids
 
 
-def render_batch(documents: Sequence[Document], tokenizer: Tokenizer, threads: int = 1) -> list[np.ndarray]:
-    """The ids of many documents: `render` for each, with one call of the tokenizer for all their texts."""
-    pieces = iter(tokenizer.encode_batch([text for doc in documents for text in texts(doc)], threads=threads))
-    markers = {name: np.array([tokenizer.special_id(name)], np.int32) for name in _marker_names()}
-    return [np.concatenate(list(_parts(doc, pieces, markers))) for doc in documents]
+def render_packed(documents: Sequence[Document], tokenizer: Tokenizer) -> Packed:
+    """The ids of many documents, with one call of the tokenizer and no work in Python for each token.
+
+    Every text is followed by `<|end|>` and preceded by its role's marker, if it has a role; the first text of
+    a document is preceded by `<|bos|>` before that.
+    """
+    contents: list[str] = []
+    roles: list[str | None] = []
+    starts: list[int] = []  # where each document's texts begin in these lists
+    for document in documents:
+        starts.append(len(contents))
+        contents += texts(document)
+        roles += [None] if isinstance(document, str) else [message.role for message in document]
+    markers = {role: tokenizer.special_id(role_marker(role)) if role else NO_ROLE for role in set(roles)}
+    opening = np.array([markers[role] for role in roles])
+    encoded, n_ids = tokenizer.encode_packed(contents)
+    return _with_markers(encoded, n_ids, opening, np.array(starts), tokenizer)
+
+
+def _with_markers(
+    encoded: np.ndarray, n_ids: np.ndarray, opening: np.ndarray, starts: np.ndarray, tokenizer: Tokenizer
+) -> Packed:
+    """Put the markers between texts.
+
+    opening: the id that precedes each text, NO_ROLE for none.  starts: the texts that begin a document.
+    """
+    has_role = opening != NO_ROLE
+    begins = np.zeros(len(n_ids), bool)
+    begins[starts] = True
+    sizes = n_ids + begins + has_role + 1
+    ends = np.cumsum(sizes)
+    at_role = (ends - n_ids - 2)[has_role]
+    ids = np.empty(ends[-1], np.int32)
+    is_text = np.ones(ends[-1], bool)
+    for places, values in (
+        ((ends - sizes)[begins], tokenizer.special_id(BOS)),
+        (at_role, opening[has_role]),
+        (ends - 1, tokenizer.special_id(END)),
+    ):
+        ids[places] = values
+        is_text[places] = False
+    ids[is_text] = encoded
+    return Packed(ids, np.add.reduceat(sizes, starts))
 
 
 def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> np.ndarray:
     """The ids that ask for an answer: the conversation so far, ending at the assistant's marker."""
     answer = np.array([tokenizer.special_id(role_marker("assistant"))], np.int32)
     return np.concatenate([render(list(messages), tokenizer), answer])
-
-
-def _marker_names() -> list[str]:
-    return [BOS, END, *map(role_marker, ROLES)]
-
-
-def _parts(
-    document: Document, pieces: Iterator[np.ndarray], markers: dict[str, np.ndarray]
-) -> Iterator[np.ndarray]:
-    """The id arrays of one document in order, taking its texts' ids from `pieces`."""
-    yield markers[BOS]
-    if isinstance(document, str):
-        yield next(pieces)
-        yield markers[END]
-        return
-    for message in document:
-        yield markers[role_marker(message.role)]
-        yield next(pieces)
-        yield markers[END]

@@ -13,7 +13,8 @@ from microgpt.common.errors import DataError
 
 from . import smalltalk
 from .chat import Document, Message, texts
-from .readers import ReadOptions, Skipped, read_documents
+from .readers import read_documents
+from .reading import ReadOptions, Skipped
 from .sources import Progress, find_files
 from .split import EVERYTHING, Split, Survey
 

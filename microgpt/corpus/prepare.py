@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from tqdm import tqdm
 
 from microgpt.common.errors import DataError
 from tokenizer import Tokenizer, TokenizerError, train
+from tokenizer.pieces import map_threads
 
 from .cache import make_folder
-from .chat import Document, render_batch, texts
+from .chat import Document, Packed, render_packed, texts
 from .corpora import SMALLTALK_BYTES, Corpus, Sources
-from .readers import ReadOptions, Skipped
+from .reading import ReadOptions, Skipped
 from .sources import Progress
 from .split import DEFAULT, EVERYTHING, Split, Survey
 from .token_file import TokenFile, TokenFileWriter
@@ -33,7 +35,7 @@ FORMAT = 1  # part of the hash: raise it when the same corpus would be prepared 
 SIDES = {False: "train", True: "val"}
 _META = {"meta.json"}
 _FILES = _META | {"tokenizer.json", "train.tokens", "val.tokens"}
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 2 << 20
 _QUIET_S = 2.0  # no progress bar for what is done sooner
 
 
@@ -237,10 +239,10 @@ def _write(
             side: stack.enter_context(TokenFileWriter(folder / f"{SIDES[side]}.tokens", tokenizer))
             for side in wanted
         }
-        for chunk in _chunks(corpus.sides(split, skipped, progress)):
-            arrays = render_batch([document for _, document in chunk], tokenizer, threads)
-            for side, writer in writers.items():
-                writer.add(ids for (held_out, _), ids in zip(chunk, arrays, strict=True) if held_out == side)
+        chunks = _chunks(corpus.sides(split, skipped, progress))
+        for encoded in map_threads(partial(_encode, tokenizer=tokenizer), chunks, threads):
+            for side, packed in encoded.items():
+                writers[side].add(packed)
         corpus.check_unchanged()
     counts = {SIDES[side]: _counts(writer) for side, writer in writers.items()}
     meta = meta | {"sources": corpus.names, "tokenizer": tokenizer.sha256, "skipped": vars(skipped)} | counts
@@ -255,14 +257,22 @@ def _counts(writer: TokenFileWriter) -> dict[str, int | float]:
             "bytes_per_token": per_token}  # fmt: skip
 
 
-def _chunks(sides: Iterator[tuple[bool, Document]]) -> Iterator[list[tuple[bool, Document]]]:
+Chunk = dict[bool, list[Document]]  # documents in order, those held out under True
+
+
+def _encode(chunk: Chunk, tokenizer: Tokenizer) -> dict[bool, Packed]:
+    return {side: render_packed(documents, tokenizer) for side, documents in chunk.items()}
+
+
+def _chunks(sides: Iterator[tuple[bool, Document]]) -> Iterator[Chunk]:
     """Documents in groups of a few megabytes, enough to keep the encoder's threads busy."""
-    chunk, size = [], 0
+    chunk: Chunk = {}
+    size = 0
     for held_out, document in sides:
-        chunk.append((held_out, document))
+        chunk.setdefault(held_out, []).append(document)
         size += sum(map(len, texts(document))) + 1
         if size >= _CHUNK_BYTES:
             yield chunk
-            chunk, size = [], 0
+            chunk, size = {}, 0
     if chunk:
         yield chunk

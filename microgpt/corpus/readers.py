@@ -9,57 +9,21 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from microgpt.common.errors import ConfigError, DataError
-from microgpt.common.flags import flag_name, setting
+from microgpt.common.errors import DataError
 
 from .chat import Document
 from .detokenize import detokenize
-from .records import SENDERS, BadRecordError, alternating, document_from
-from .sources import MAX_LINE_BYTES, Progress, find_files, head_of, lines_of, open_source, text_lines_of
+from .plain_text import read_text
+from .reading import Reader, Reading, ReadOptions, Skipped, decoded
+from .records import BadRecordError, alternating, document_from
+from .sources import MAX_LINE_BYTES, Progress, find_files, head_of, lines_of, open_source
 
-MAX_TEXT_BYTES = 1 << 20  # a longer plain text is divided at line ends into several documents
 _TURN_END = b"__eou__"
 _BLANKS = re.compile(r"\s*")
-_EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How files become documents.  `senders` is the role for each ShareGPT sender."""
-
-    bad_lines: str = setting(
-        "error", "stop at a line that cannot be read, or skip and count such lines",
-        choices=("error", "skip"), group="data",
-    )  # fmt: skip
-    text_documents: str = setting(
-        "paragraphs", "a document of plain text: between blank lines, or a whole file",
-        choices=("paragraphs", "file"), group="data",
-    )  # fmt: skip
-    senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
-
-    def __post_init__(self) -> None:
-        for known in fields(self):
-            value, allowed = getattr(self, known.name), known.metadata.get("choices")
-            if allowed and value not in allowed:
-                raise ConfigError(f"{flag_name(known.name)}: got {value!r}; expected {' or '.join(allowed)}")
-
-
-@dataclass
-class Skipped:
-    """The lines that were left out, counted, with the first few spelled out."""
-
-    lines: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, message: str) -> None:
-        self.lines += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(message)
 
 
 def read_documents(
@@ -76,7 +40,7 @@ def read_documents(
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    reading = _Reading(options or ReadOptions(), skipped or Skipped(), progress)
+    reading = Reading(options or ReadOptions(), skipped or Skipped(), progress)
     for path in find_files(paths):
         found = False
         for document in READERS[detect(path)](path, reading):
@@ -105,42 +69,15 @@ def detect(path: Path) -> str:
     return "dailydialog" if _TURN_END in stripped.split(b"\n", 1)[0] else "text"
 
 
-@dataclass
-class _Reading:
-    """What the readers share during one pass."""
-
-    options: ReadOptions
-    skipped: Skipped
-    progress: Progress | None
-
-    def bad(self, path: Path, line: int, reason: object) -> None:
-        """Note a line that cannot be read: stop here, or count it and go on."""
-        message = f"{path}:{line}: {reason}"
-        if self.options.bad_lines == "error":
-            raise DataError(f"{message}; mend the line, or leave such lines out with --bad-lines skip")
-        self.skipped.add(message)
-
-
-Reader: TypeAlias = Callable[[Path, _Reading], Iterator[Document]]
-
-
-def _decode(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise BadRecordError(f"not UTF-8 (byte 0x{byte:02x} at column {error.start + 1})") from None
-
-
 def _by_line(convert: Callable[[str, ReadOptions], Document]) -> Reader:
     """A reader for formats with one document a line; blank lines are passed over."""
 
-    def read(path: Path, reading: _Reading) -> Iterator[Document]:
+    def read(path: Path, reading: Reading) -> Iterator[Document]:
         for number, line in lines_of(path, reading.progress):
             if not line.strip():
                 continue
             try:
-                document = convert(_decode(line), reading.options)
+                document = convert(decoded(line), reading.options)
             except BadRecordError as error:
                 reading.bad(path, number, error)
                 continue
@@ -171,7 +108,7 @@ def _from_dailydialog(line: str, options: ReadOptions) -> Document:
     return alternating(spoken)
 
 
-def _read_json(path: Path, reading: _Reading) -> Iterator[Document]:
+def _read_json(path: Path, reading: Reading) -> Iterator[Document]:
     """Records of one JSON array, or pretty-printed objects one after the other."""
     for number, value in _json_values(path, reading):
         try:
@@ -182,7 +119,7 @@ def _read_json(path: Path, reading: _Reading) -> Iterator[Document]:
         yield document
 
 
-def _json_values(path: Path, reading: _Reading) -> Iterator[tuple[int, Any]]:
+def _json_values(path: Path, reading: Reading) -> Iterator[tuple[int, Any]]:
     """Each value of a JSON array or sequence with its line number; memory holds one value at a time."""
     scan = json.JSONDecoder().raw_decode
     with open_source(path, reading.progress) as stream:
@@ -238,35 +175,9 @@ class _TextWindow:
         return bool(more)
 
 
-def _read_text(path: Path, reading: _Reading) -> Iterator[Document]:
-    """Plain text: paragraphs between blank lines, or the whole file; very long ones divided at line ends."""
-    by_paragraph = reading.options.text_documents == "paragraphs"
-    parts: list[str] = []
-    size = 0
-    for number, line in text_lines_of(path, MAX_TEXT_BYTES, reading.progress):
-        ends = by_paragraph and not line.strip()
-        if size and (ends or size + len(line) > MAX_TEXT_BYTES):
-            yield from _text_document(parts)
-            parts, size = [], 0
-        if ends:
-            continue
-        try:
-            parts.append(_decode(line).replace("\r\n", "\n"))
-            size += len(line)
-        except BadRecordError as error:
-            reading.bad(path, number, error)
-    yield from _text_document(parts)
-
-
-def _text_document(parts: list[str]) -> Iterator[Document]:
-    text = "".join(parts).strip("\n")
-    if text.strip():
-        yield text
-
-
 READERS: dict[str, Reader] = {
     "jsonl": _by_line(_from_json_line),
     "json": _read_json,
     "dailydialog": _by_line(_from_dailydialog),
-    "text": _read_text,
+    "text": read_text,
 }

@@ -165,10 +165,15 @@ class _Zstd(io.RawIOBase):
             self._frame = None
 
 
+def without_bom(start: bytes) -> bytes:
+    """The start of a file without the mark that some editors put before UTF-8 text."""
+    return start.removeprefix(_BOM)
+
+
 def head_of(path: Path) -> bytes:
     """The first decompressed bytes of a file, enough to tell its format."""
     with open_source(path) as stream:
-        return stream.read(HEAD_BYTES).removeprefix(_BOM)
+        return without_bom(stream.read(HEAD_BYTES))
 
 
 def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
@@ -179,32 +184,4 @@ def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int
             number += 1
             if len(line) == MAX_LINE_BYTES:
                 raise DataError(f"{path}:{number}: line of over {MAX_LINE_BYTES >> 20} MiB; split the record")
-            yield number, (line.removeprefix(_BOM) if number == 1 else line).rstrip(b"\r\n")
-
-
-def text_lines_of(path: Path, limit: int, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
-    """As `lines_of`, line ends kept; a line longer than `limit` comes in pieces cut between characters."""
-    with open_source(path, progress) as stream:
-        number, rest = 1, b""
-        while block := stream.readline(limit - len(rest)):
-            piece, rest = rest + block, b""
-            if not piece.endswith(b"\n") and len(piece) == limit:
-                piece, rest = _cut_between_characters(piece)
-            if number == 1:
-                piece = piece.removeprefix(_BOM)
-            yield number, piece
-            number += piece.endswith(b"\n")
-        if rest:
-            yield number, rest
-
-
-def _cut_between_characters(piece: bytes) -> tuple[bytes, bytes]:
-    """Cut UTF-8 before its last character if that may be incomplete."""
-    end = len(piece)
-    for back in range(1, 5):
-        if piece[-back] < 0x80:
-            break
-        end = len(piece) - back
-        if piece[-back] >= 0xC0:
-            return piece[:end], piece[end:]
-    return piece, b""
+            yield number, (without_bom(line) if number == 1 else line).rstrip(b"\r\n")

@@ -36,6 +36,8 @@ import numpy as np
 from microgpt.common.errors import DataError
 from tokenizer import Tokenizer
 
+from .chat import Packed
+
 MAGIC, VERSION = b"MGTOKENS", 1
 _HEADER = struct.Struct("<8sIIIIQQQ32sI")
 _CHECK = struct.Struct("<I")
@@ -126,13 +128,14 @@ class TokenFileWriter:
         """Documents written so far."""
         return len(self._offsets)
 
-    def add(self, documents: Iterable[np.ndarray]) -> None:
-        """Append documents, each an array of ids."""
-        for ids in documents:
-            self._offsets.append(self.n_tokens)
-            self.n_tokens += len(ids)
-            self.n_bytes += int(self._byte_lengths[ids].sum())
-            self._write(ids.astype(_ID_TYPES[self._id_width]).tobytes())
+    def add(self, packed: Packed) -> None:
+        """Append documents that lie back to back."""
+        ids, lengths = packed
+        ends = self.n_tokens + np.cumsum(lengths)
+        self._offsets.frombytes((ends - lengths).astype(np.uint64).tobytes())
+        self.n_tokens += len(ids)
+        self.n_bytes += int(self._byte_lengths[ids].sum(dtype=np.int64))
+        self._write(ids.astype(_ID_TYPES[self._id_width]).tobytes())
 
     def _write(self, data: bytes) -> None:
         self._crc = zlib.crc32(data, self._crc)
@@ -165,7 +168,8 @@ class TokenFileWriter:
 def write_token_file(path: str | os.PathLike, documents: Iterable[np.ndarray], tokenizer: Tokenizer) -> None:
     """Write documents, each an array of ids, as one token file."""
     with TokenFileWriter(path, tokenizer) as writer:
-        writer.add(documents)
+        for ids in documents:
+            writer.add(Packed(ids, np.array([len(ids)])))
 
 
 class TokenFile:

@@ -6,7 +6,7 @@ from typing import Any
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import setting
 from microgpt.corpus.corpora import SMALLTALK, SMALLTALK_BYTES
-from microgpt.corpus.readers import ReadOptions
+from microgpt.corpus.reading import ReadOptions
 
 from .config import config_from
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import DataError
-from microgpt.corpus.chat import Message, prompt_ids, render, render_batch
+from microgpt.corpus.chat import Message, prompt_ids, render, render_packed
 from tokenizer import SPECIALS
 
 CHAT = [Message("system", "Be kind."), Message("user", "hi"), Message("assistant", "hello")]
@@ -46,10 +46,22 @@ def test_text_cannot_forge_a_marker(tokenizer, marker):
     assert render(f"{marker}", tokenizer).size > 3
 
 
-def test_a_batch_is_each_document_alone(tokenizer):
-    documents = [CHAT, "plain", [Message("user", "only me")], CHAT[1:]]
-    for ids, document in zip(render_batch(documents, tokenizer), documents, strict=True):
-        assert ids.tolist() == render(document, tokenizer).tolist()
+def slowly(document, tokenizer):
+    """The ids of a document, put together text by text."""
+    ids = [tokenizer.special_id("<|bos|>")]
+    for message in [document] if isinstance(document, str) else document:
+        if not isinstance(message, str):
+            ids.append(tokenizer.special_id(f"<|{message.role}|>"))
+        ids += tokenizer.encode(message if isinstance(message, str) else message.content).tolist()
+        ids.append(tokenizer.special_id("<|end|>"))
+    return ids
+
+
+def test_packed_documents_are_each_document_alone(tokenizer):
+    documents = [CHAT, "plain", [Message("user", "only me")], "", CHAT[1:], "more € text"]
+    packed = render_packed(documents, tokenizer)
+    parts = np.split(packed.ids, np.cumsum(packed.lengths)[:-1])
+    assert [part.tolist() for part in parts] == [slowly(document, tokenizer) for document in documents]
 
 
 def test_an_unknown_role_is_named(tokenizer):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from microgpt.common.errors import DataError
 from microgpt.corpus.chat import texts
-from microgpt.corpus.readers import ReadOptions, read_documents
+from microgpt.corpus.readers import read_documents
+from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.split import place
 
 SHARED_FOLDER = HealthCheck.function_scoped_fixture

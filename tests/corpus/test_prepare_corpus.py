@@ -12,7 +12,8 @@ from microgpt.corpus import prepare as room
 from microgpt.corpus.batches import Batches
 from microgpt.corpus.chat import render
 from microgpt.corpus.prepare import prepare, prepare_held_out
-from microgpt.corpus.readers import ReadOptions, read_documents
+from microgpt.corpus.readers import read_documents
+from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.split import Split
 
 
@@ -208,13 +209,13 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(chats, write):
 
 
 def test_a_file_that_changes_under_our_hands_is_refused(chats, monkeypatch):
-    real = room.render_batch
+    real = room.render_packed
 
     def meddle(*args):
         os.utime(chats, ns=(1, 1))
         return real(*args)
 
-    monkeypatch.setattr(room, "render_batch", meddle)
+    monkeypatch.setattr(room, "render_packed", meddle)
     with pytest.raises(DataError, match="changed while"):
         prepare(chats, merges=50)
 

@@ -6,9 +6,10 @@ import pytest
 from corpus_lines import chat_line
 
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.corpus import readers
+from microgpt.corpus import plain_text
 from microgpt.corpus.chat import Message, texts
-from microgpt.corpus.readers import ReadOptions, Skipped, detect, read_documents
+from microgpt.corpus.readers import detect, read_documents
+from microgpt.corpus.reading import ReadOptions, Skipped
 
 SKIP = ReadOptions(bad_lines="skip")
 WHOLE = ReadOptions(text_documents="file")
@@ -53,7 +54,7 @@ def test_text_without_blank_lines_is_one_document(write):
 
 @pytest.mark.parametrize("text", ["".join(f"line {i}\n" for i in range(500)), "äöü€𝄞" * 300, "é" * 50])
 def test_a_very_long_text_is_divided_and_nothing_is_lost(write, monkeypatch, text):
-    monkeypatch.setattr(readers, "MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr(plain_text, "MAX_TEXT_BYTES", 100)
     documents = read(write("x.txt", text))
     assert max(len(d.encode()) for d in documents) <= 100
     assert "".join(documents).replace("\n", "") == text.replace("\n", "")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import DataError
-from microgpt.corpus.chat import render_batch
+from microgpt.corpus.chat import render, render_packed
 from microgpt.corpus.token_file import HEADER_BYTES, TokenFile, TokenFileWriter, write_token_file
 
 DOCUMENTS = ["hello there", "how are you?", "ä € 𝄞", "fine"]
@@ -14,7 +14,7 @@ DOCUMENTS = ["hello there", "how are you?", "ä € 𝄞", "fine"]
 
 @pytest.fixture
 def arrays(tokenizer):
-    return render_batch(DOCUMENTS, tokenizer)
+    return [render(document, tokenizer) for document in DOCUMENTS]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_another_tokenizer_is_refused_by_name(path, tokenizer, other_tokenizer):
 
 def test_an_unfinished_file_is_not_a_token_file(tmp_path, arrays, tokenizer):
     with pytest.raises(RuntimeError), TokenFileWriter(tmp_path / "u", tokenizer) as writer:
-        writer.add(arrays)
+        writer.add(render_packed(DOCUMENTS, tokenizer))
         raise RuntimeError
     with pytest.raises(DataError, match="not a token file"):
         TokenFile.open(tmp_path / "u")

@@ -1,0 +1,77 @@
+"""What all readers of corpus files share: how files become documents, and what was left out."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TypeAlias
+
+from microgpt.common.errors import ConfigError, DataError
+from microgpt.common.flags import flag_name, setting
+
+from .chat import Document
+from .records import SENDERS, BadRecordError
+from .sources import Progress
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files become documents.  `senders` is the role for each ShareGPT sender."""
+
+    bad_lines: str = setting(
+        "error", "stop at a line that cannot be read, or skip and count such lines",
+        choices=("error", "skip"), group="data",
+    )  # fmt: skip
+    text_documents: str = setting(
+        "paragraphs", "a document of plain text: between blank lines, or a whole file",
+        choices=("paragraphs", "file"), group="data",
+    )  # fmt: skip
+    senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
+
+    def __post_init__(self) -> None:
+        for known in fields(self):
+            value, allowed = getattr(self, known.name), known.metadata.get("choices")
+            if allowed and value not in allowed:
+                raise ConfigError(f"{flag_name(known.name)}: got {value!r}; expected {' or '.join(allowed)}")
+
+
+@dataclass
+class Skipped:
+    """The lines that were left out, counted, with the first few spelled out."""
+
+    lines: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, message: str) -> None:
+        self.lines += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(message)
+
+
+@dataclass
+class Reading:
+    """What the readers share during one pass."""
+
+    options: ReadOptions
+    skipped: Skipped
+    progress: Progress | None
+
+    def bad(self, path: Path, line: int, reason: object) -> None:
+        """Note a line that cannot be read: stop here, or count it and go on."""
+        message = f"{path}:{line}: {reason}"
+        if self.options.bad_lines == "error":
+            raise DataError(f"{message}; mend the line, or leave such lines out with --bad-lines skip")
+        self.skipped.add(message)
+
+
+Reader: TypeAlias = Callable[[Path, Reading], Iterator[Document]]
+
+
+def decoded(line: bytes) -> str:
+    """The text of a line, or what is wrong with it."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise BadRecordError(f"not UTF-8 (byte 0x{byte:02x} at column {error.start + 1})") from None
