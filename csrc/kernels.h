@@ -27,9 +27,14 @@ int mg_cpu_supports(const char *level);
 /* Hand in BLAS: the address of a cblas_sgemm with 32-bit integers.  Called once, before any matrix product. */
 void mg_blas_bind(void *cblas_sgemm);
 
-/* Run kernels on n threads (the caller is one of them).  Returns 0, or an errno value when threads cannot be made.
- * Not to be called while a kernel runs. */
+/* Run kernels on n threads (the caller is one of them).  Returns 0, or an errno value when threads cannot be made; then
+ * their number stays.  Not to be called while a kernel runs. */
 int mg_set_threads(int n);
+int mg_threads(void);
+
+/* This library's thread pool; and: use the pool of another library, built from the same sources, from now on. */
+void *mg_pool(void);
+void mg_pool_share(void *other);
 
 /* ---- layers ----------------------------------------------------------------------------------------------- */
 

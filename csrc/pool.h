@@ -14,6 +14,7 @@ void mg_parallel(mg_task task, void *job, int64_t n_tasks);
 /* The same for work of a known size: below about ten microseconds, waking the workers costs more than they give. */
 void mg_parallel_flop(mg_task task, void *job, int64_t n_tasks, double flop);
 
+/* As many workers as a task may see, so many scratch memories it needs. */
 int mg_threads(void);
 
 /* Cut n items into blocks of `block`: the range of block `index`. */

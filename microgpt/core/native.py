@@ -21,7 +21,7 @@ NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave 
 lib: Any = None  # the kernels of the chosen level
 ffi: Any = None
 blas: Any = None
-_state: dict[str, Any] = {"isa": "", "threads": 1}
+_state = {"isa": ""}
 
 
 # ---- BLAS ----------------------------------------------------------------------------------------
@@ -102,22 +102,29 @@ def use_level(level: str | None = None) -> None:
     module = _load(level)
     lib, ffi = module.lib, module.ffi
     lib.mg_blas_bind(ffi.cast("void *", blas.sgemm))
+    lib.mg_pool_share(ffi.cast("void *", _pool_address()))
     _state["isa"] = level
-    set_threads(_state["threads"])
+
+
+def _pool_address() -> int:
+    """The one thread pool that the libraries of all levels use: that of the lowest."""
+    lowest = _load("baseline")
+    return int(lowest.ffi.cast("intptr_t", lowest.lib.mg_pool()))
 
 
 def set_threads(n: int) -> None:
-    """Run every kernel on n threads.  Results do not depend on n."""
+    """Run every kernel on n threads, in every level.  Results do not depend on n.
+
+    Raises: NativeError: the system does not grant so many; then their number stays what it was.
+    """
     status = lib.mg_set_threads(n)
     if status:
-        lib.mg_set_threads(_state["threads"])  # not some of the n: scratch memory is counted by threads()
         raise NativeError(f"cannot run on {n} threads ({os.strerror(status)}); give 1 to 256")
-    _state["threads"] = n
 
 
 def threads() -> int:
     """The number of threads that kernels run on."""
-    return _state["threads"]
+    return lib.mg_threads()
 
 
 def info() -> dict[str, Any]:

@@ -45,3 +45,42 @@ except NativeError as error:
 """
     done = python("-c", code)
     assert done.stdout.endswith("give 1 to 256 2 0\n"), done
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_all_levels_share_one_pool():
+    code = """
+import os
+from microgpt.core import native
+native.set_threads(3)
+before = len(os.listdir("/proc/self/task"))
+for level in native.supported_levels():
+    native.use_level(level)
+    print(native.threads(), len(os.listdir("/proc/self/task")) - before)
+native.set_threads(2)
+native.use_level("baseline")
+print(native.threads(), len(os.listdir("/proc/self/task")) - before)
+"""
+    done = python("-c", code)
+    *levels, last = done.stdout.splitlines()
+    assert levels and set(levels) == {"3 0"} and last == "2 -1", done
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_a_forked_child_keeps_the_number_of_threads_and_computes_the_same():
+    code = """
+import os
+import numpy as np
+from microgpt.core import native, ops
+native.set_threads(3)
+x, weight = np.random.default_rng(0).normal(size=(2, 700, 300)).astype(np.float32)
+expected = ops.linear_forward(x, weight)
+if os.fork() == 0:
+    before = len(os.listdir("/proc/self/task"))
+    same = np.array_equal(ops.linear_forward(x, weight), expected)
+    print(native.threads(), before, len(os.listdir("/proc/self/task")), same, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = python("-W", "ignore::DeprecationWarning", "-c", code)
+    assert done.stdout == "3 1 3 True\n", done
