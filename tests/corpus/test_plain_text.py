@@ -29,7 +29,7 @@ def paragraphs(data):
     return [text.strip("\n") for text in documents if text.strip()], bad
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 1 << 18])
+@pytest.mark.parametrize("block", [3, 7, 64, 1 << 18])
 @given(lines=st.lists(LINES, max_size=30), mark=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_blocks_do_not_show(tmp_path_factory, block, lines, mark):
