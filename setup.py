@@ -10,7 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # build backends
 from csrc.build import LEVELS
 
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
-DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy", *ZST]
+PARQUET = ["pyarrow"]  # reads .parquet corpora
+DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy", *ZST, *PARQUET]
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
 
 setup(
@@ -29,8 +30,9 @@ setup(
         "tqdm>=4.60",
         "scipy-openblas32>=0.3.28",
         "safetensors>=0.4",
+        "orjson>=3.9",
     ],
-    extras_require={"zst": ZST, "dev": DEVELOPMENT, "oracles": ORACLES},
+    extras_require={"zst": ZST, "parquet": PARQUET, "dev": DEVELOPMENT, "oracles": ORACLES},
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build_tokenizer.py:ffibuilder", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},

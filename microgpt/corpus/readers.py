@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from microgpt.common.errors import DataError
 
 from .chat import Document
@@ -69,15 +71,15 @@ def detect(path: Path) -> str:
     return "dailydialog" if _TURN_END in stripped.split(b"\n", 1)[0] else "text"
 
 
-def _by_line(convert: Callable[[str, ReadOptions], Document]) -> Reader:
+def _by_line(convert: Callable[[bytes, ReadOptions], Document]) -> Reader:
     """A reader for formats with one document a line; blank lines are passed over."""
 
     def read(path: Path, reading: Reading) -> Iterator[Document]:
         for number, line in lines_of(path, reading.progress):
-            if not line.strip():
+            if not line or line.isspace():
                 continue
             try:
-                document = convert(decoded(line), reading.options)
+                document = convert(line, reading.options)
             except BadRecordError as error:
                 reading.bad(path, number, error)
                 continue
@@ -86,18 +88,17 @@ def _by_line(convert: Callable[[str, ReadOptions], Document]) -> Reader:
     return read
 
 
-def _from_json_line(line: str, options: ReadOptions) -> Document:
+def _from_json_line(line: bytes, options: ReadOptions) -> Document:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadRecordError(f"not valid JSON: {error.msg} at column {error.colno}") from None
-    except (RecursionError, ValueError):
-        raise BadRecordError("not usable JSON: nested too deep or a number too long") from None
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        decoded(line)  # says where the line is not UTF-8
+        raise BadRecordError(f"not usable JSON: {error.msg} at column {error.colno}") from None
     return document_from(record, options.senders)
 
 
-def _from_dailydialog(line: str, options: ReadOptions) -> Document:
-    turns = line.split(_TURN_END.decode())
+def _from_dailydialog(line: bytes, options: ReadOptions) -> Document:
+    turns = decoded(line).split(_TURN_END.decode())
     if len(turns) == 1:
         raise BadRecordError("no __eou__; expected one dialogue a line, each turn ended by __eou__")
     if not turns[-1].strip():

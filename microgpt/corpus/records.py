@@ -90,17 +90,19 @@ def alternating(turns: list[str]) -> list[Message]:
 
 
 def _message(turn: Any, role_key: str, text_key: str, senders: Mapping[str, str]) -> Message:
-    if not isinstance(turn, dict) or role_key not in turn or text_key not in turn:
-        raise BadRecordError(f"a message needs the keys {role_key!r} and {text_key!r}")
-    sender = turn[role_key]
-    if not isinstance(sender, str) or sender not in senders:
+    try:
+        sender, content = turn[role_key], turn[text_key]
+    except (KeyError, TypeError, IndexError):
+        raise BadRecordError(f"a message needs the keys {role_key!r} and {text_key!r}") from None
+    role = senders.get(sender) if isinstance(sender, str) else None
+    if role is None:
         raise BadRecordError(f"unknown {role_key} {str(sender)[:40]!r}; expected one of {', '.join(senders)}")
-    return Message(senders[sender], _text(turn[text_key], text_key))
+    return Message(role, _text(content, text_key))
 
 
 def _text(value: Any, key: str) -> str:
     if isinstance(value, list) and all(isinstance(part, dict) and "text" in part for part in value):
-        value = "".join(str(part["text"]) for part in value)
+        value = "".join([str(part["text"]) for part in value])
     if not isinstance(value, str):
         raise BadRecordError(f"{key!r} must hold text, got {_kind(value)}")
     if not value.isascii():
@@ -120,16 +122,20 @@ def _list(record: Record, key: str) -> list[Any]:
 def _checked(document: Document) -> Document:
     """Refuse what has no text; leave out an empty system message, which says nothing."""
     if isinstance(document, str):
-        if not document.strip():
+        if _is_blank(document):
             raise BadRecordError("the text is empty")
         return document
-    kept = [message for message in document if message.role != "system" or message.content.strip()]
+    kept = [message for message in document if message.role != "system" or not _is_blank(message.content)]
     if not kept:
         raise BadRecordError("the conversation has no messages")
     for number, message in enumerate(kept, 1):
-        if not message.content.strip():
+        if _is_blank(message.content):
             raise BadRecordError(f"message {number} ({message.role}) is empty")
     return kept
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def _kind(value: Any) -> str:

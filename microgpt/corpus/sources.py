@@ -184,4 +184,6 @@ def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int
             number += 1
             if len(line) == MAX_LINE_BYTES:
                 raise DataError(f"{path}:{number}: line of over {MAX_LINE_BYTES >> 20} MiB; split the record")
-            yield number, (without_bom(line) if number == 1 else line).rstrip(b"\r\n")
+            if number == 1:
+                line = without_bom(line)
+            yield number, line.rstrip(b"\r\n")

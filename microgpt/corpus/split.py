@@ -13,6 +13,7 @@ any size has both sides.
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import chain
 
 from microgpt.common.errors import DataError
 
@@ -21,12 +22,13 @@ from .chat import Document, Message, texts
 PLACES = 1 << 64
 RATES = (0.01, 0.02, 0.05, 0.10)
 MIN_HELD_OUT = 8192  # characters
+_HIGHEST_LIMIT = int(max(RATES) * PLACES)
 
 
 def place(document: Document) -> int:
     """The document's place in [0, 2^64), the same for equal documents only (but for chance)."""
-    parts = [document] if isinstance(document, str) else [part for message in document for part in message]
-    borders = ",".join([str(len(part)) for part in parts])
+    parts = [document] if isinstance(document, str) else list(chain.from_iterable(document))
+    borders = ",".join(map(str, map(len, parts)))
     data = "".join([borders, "|", *parts]).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
@@ -66,18 +68,22 @@ class Survey:
         self.n_documents = self.n_characters = 0
         self._below = dict.fromkeys(RATES, 0)
         self._lowest: dict[int, int] = {}  # characters of text at the two lowest places
+        self._second_lowest = PLACES
 
     def add(self, document: Document) -> int:
         """Count one document; its place."""
         where, size = place(document), sum(map(len, texts(document)))
         self.n_documents += 1
         self.n_characters += size
-        for rate in RATES:
-            if where < int(rate * PLACES):
-                self._below[rate] += size
-        self._lowest[where] = self._lowest.get(where, 0) + size
-        if len(self._lowest) > 2:
-            del self._lowest[max(self._lowest)]
+        if where < _HIGHEST_LIMIT:
+            for rate in RATES:
+                if where < int(rate * PLACES):
+                    self._below[rate] += size
+        if where <= self._second_lowest:
+            self._lowest[where] = self._lowest.get(where, 0) + size
+            if len(self._lowest) > 2:
+                del self._lowest[max(self._lowest)]
+            self._second_lowest = max(self._lowest) if len(self._lowest) == 2 else PLACES
         return where
 
     def choose(self) -> Split:
