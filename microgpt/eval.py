@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from microgpt.common.flags import Parser, run_command
 from microgpt.core import native
+from microgpt.corpus.packing import DOCUMENTS, PACKINGS
 from microgpt.corpus.smalltalk import exam
 from microgpt.inference.exam import ExamResult, table, take_exam
 from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
-from microgpt.inference.scoring import HeldOut, held_out_text, score, windows_of
+from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
 from tokenizer import TokenizerError
 
 QUIET_S = 2.0  # no progress bar for what is done sooner
@@ -44,6 +45,12 @@ def parser() -> Parser:
         type=whole(1),
         metavar="TOKENS",
         help="score about this many held-out tokens, evenly spread [default all]",
+    )
+    flags.add_argument(
+        "--packing",
+        choices=PACKINGS,
+        help="windows as training makes them with this --packing; to compare runs, measure both on the same "
+        "[default that of the run]",
     )
     flags.add_argument(
         "--questions",
@@ -75,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "step": loaded.state.get("step"),
         "n_params": loaded.model.config.n_params,
     }
-    report |= measured(loaded, held_out, args.max_tokens)
+    report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
     if not args.json:
         print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
     result = examined(loaded, held_out, args.questions)
@@ -87,14 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None) -> dict[str, Any]:
+def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing: str) -> dict[str, Any]:
     """Loss with the counts behind it."""
-    windows = windows_of(held_out, loaded.tokenizer, loaded.model.config.seq_len, max_tokens)
-    with bar("scoring", len(windows.ids), "window") as progress:
+    windows = windows_of(held_out, loaded.tokenizer, loaded.model.config.seq_len, max_tokens, packing)
+    with bar("scoring", windows.n_windows, "window") as progress:
         result = score(loaded.model, windows, progress.update)
     return {
         "data": held_out.names,
         "part": held_out.part,
+        "packing": packing,
         "n_documents": held_out.tokens.n_documents,
         "n_tokens": windows.n_tokens,
         "n_bytes": windows.n_bytes,
@@ -124,8 +132,9 @@ def bar(title: str, total: int, unit: str) -> Iterator[tqdm]:
 
 def loss_lines(report: dict[str, Any]) -> list[str]:
     """What was measured on, and the two numbers."""
+    packed = ", packed whole" if report["packing"] == DOCUMENTS else ""
     return [
-        f"on {' '.join(report['data'])} ({report['part']}): {report['n_documents']:,} documents, "
+        f"on {' '.join(report['data'])} ({report['part']}): {report['n_documents']:,} documents{packed}, "
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
         f"loss {report['loss']:.4f} nats/token, {report['bpb']:.4f} bits per byte",
     ]

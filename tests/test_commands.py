@@ -37,9 +37,9 @@ def place(tmp_path_factory):
     return place
 
 
-def save(run, model, tokenizer, data):
+def save(run, model, tokenizer, data, train_config=None):
     run.mkdir(parents=True, exist_ok=True)
-    train_config = TrainConfig()
+    train_config = train_config or TrainConfig()
     document = Plan(model.config, train_config, data).to_dict()
     state = {"step": 7, "metrics": {"val_bpb": 2.5}}
     snapshot = checkpoint.snapshot(model, Adam(model, train_config), tokenizer, document, state)
@@ -145,6 +145,23 @@ def test_eval_of_a_file_is_about_all_of_it_and_has_no_exam(tmp_path, capsys):
 def test_eval_can_score_a_part(capsys):
     eval.main(["--json", "--questions", "0", "--max-tokens", "256"])
     assert json.loads(capsys.readouterr().out)["n_tokens"] == 256
+
+
+def test_eval_measures_the_windows_that_the_run_was_trained_on_or_those_named(place, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(PLAIN_TEXT)
+    _, tokenizer, _ = checkpoint.load_model(place / "runs" / "a")
+    config = ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=tokenizer.vocab_size)
+    save(tmp_path / "run", GPT(config).init(0), tokenizer, DataConfig(), TrainConfig(packing="documents"))
+
+    def measured(run, *flags):
+        eval.main([str(run), "--data", str(tmp_path / "text.txt"), "--json", *flags])
+        report = json.loads(capsys.readouterr().out)
+        return report["packing"], report["n_documents"] + report["n_tokens"], report["n_bytes"]
+
+    whole, stream = measured(tmp_path / "run"), measured(place / "runs" / "a")
+    assert whole[0] == "documents" and stream[0] == "stream"
+    assert whole[1:] == (stream[1] - 79, stream[2]), "the first <|bos|> is scored by neither, 79 by one"
+    assert measured(tmp_path / "run", "--packing", "stream") == stream
 
 
 @pytest.mark.parametrize("named", [False, True])

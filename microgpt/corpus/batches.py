@@ -1,17 +1,17 @@
-"""Windows of a token file as batches, each a pure function of (seed, index).
+"""Windows of a token file as batches: ids and, shifted by one, targets, read when they are asked for.
 
-Documents lie one after the other in a packed stream; a window is T+1 tokens of it: ids and, shifted by one,
-targets. This is the only place where the shift is made.  Window k starts at token k*T; the last one is moved
-back to end with the stream, so every token but the very first is a target and none is out of reach.
+This is the only place where the shift is made.  Which tokens make a window is told by `packing`; training
+draws windows in an order that is a pure function of (seed, epoch), evaluation takes evenly spread ones.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from microgpt.common.errors import DataError
 from microgpt.core import random
 
+from .packing import DOCUMENTS, STREAM, DocumentWindows, Layout, Piece, StreamWindows
 from .prompt_loss import PromptLoss
 from .token_file import TokenFile
 
@@ -23,9 +23,31 @@ def shifted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
-def count_windows(n_tokens: int, seq_len: int) -> int:
-    """Windows of seq_len targets that cover a stream; the last two may overlap."""
-    return -(-(n_tokens - 1) // seq_len)
+def read(
+    tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """ids and targets (B, T) int32 of windows given by their pieces.
+
+    The first token of a piece is no target, since nothing foretells it, and nothing behind the last piece is.
+    """
+    rows = np.full((len(windows), seq_len + 1), IGNORED, np.int32)
+    is_first = np.zeros(rows.shape, bool)
+    for b, pieces in enumerate(windows):
+        t = 0
+        for start, length in pieces:
+            rows[b, t : t + length] = _read(tokens, start, length)
+            is_first[b, t] = True
+            t += length
+    ids, targets = shifted(rows)
+    targets[is_first[:, 1:]] = IGNORED
+    return np.maximum(ids, 0), targets  # behind the last piece any id will do: no target sees it
+
+
+def _read(tokens: TokenFile, start: int, length: int) -> np.ndarray:
+    piece = np.asarray(tokens.ids[start : start + length])
+    if int(piece.max()) >= tokens.vocab_size:
+        raise DataError(f"{tokens.path}: an id outside the vocabulary near token {start}; prepare it again")
+    return piece
 
 
 class Batches:
@@ -42,23 +64,25 @@ class Batches:
         batch_size: int,
         seed: int,
         prompt_loss: PromptLoss | None = None,
+        packing: str = STREAM,
     ) -> None:
-        if tokens.n_tokens <= seq_len:
+        if packing == STREAM and tokens.n_tokens <= seq_len:
             raise DataError(
                 f"{tokens.path}: {tokens.n_tokens} tokens, shorter than one window of {seq_len} + 1; "
                 "give more text or a smaller --seq-len"
             )
         self._tokens, self.seq_len, self.batch_size, self.seed = tokens, seq_len, batch_size, seed
-        self.n_windows = count_windows(tokens.n_tokens, seq_len)
+        self._layout = _layout(tokens, seq_len, packing, is_moved_back=True)
+        self.packing, self.n_windows, self.fill = packing, self._layout.n_windows, self._layout.fill
         self._orders: dict[int, np.ndarray] = {}
         self._prompt_loss = prompt_loss
 
     def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """ids and targets of batch `index`, (B, T) int32 each; a target that is not learned is IGNORED."""
-        starts = [self._start(number) for number in self.windows(index)]
-        rows = np.stack([_read(self._tokens, start, self.seq_len + 1) for start in starts])
-        ids, targets = shifted(rows)
+        windows = [self._layout.pieces(number) for number in self.windows(index)]
+        ids, targets = read(self._tokens, windows, self.seq_len)
         if self._prompt_loss:
+            starts = [pieces[0].start for pieces in windows]
             targets[~self._prompt_loss.targets_kept(ids, starts, index)] = IGNORED
         return ids, targets
 
@@ -76,27 +100,42 @@ class Batches:
             self._orders[epoch] = random.permutation(key, self.n_windows)
         return self._orders[epoch]
 
-    def _start(self, number: int) -> int:
-        """Where a window begins in the stream."""
-        return min(number * self.seq_len, self._tokens.n_tokens - 1 - self.seq_len)
 
-
-class EvalWindows(NamedTuple):
-    """A fixed set of held-out windows: ids and targets (N, T) int32, targets of IGNORED are not scored.
+class EvalWindows:
+    """A fixed set of held-out windows, read batch by batch; targets of IGNORED are not scored.
 
     n_tokens counts the targets that are scored, n_bytes the bytes of text they stand for.  Markers such as
     `<|end|>` stand for no bytes but are scored, so bits per byte = nats summed over all targets / ln 2 /
     n_bytes.
     """
 
-    ids: np.ndarray
-    targets: np.ndarray
-    n_tokens: int
-    n_bytes: int
+    def __init__(
+        self, tokens: TokenFile, seq_len: int, layout: Layout, n_windows: int, byte_lengths: np.ndarray
+    ) -> None:
+        self._tokens, self.seq_len, self._layout, self.n_windows = tokens, seq_len, layout, n_windows
+        self.n_tokens = self.n_bytes = 0
+        for _, targets in self.batches(batch_size=64):
+            scored = targets[targets != IGNORED]
+            self.n_tokens += scored.size
+            self.n_bytes += int(byte_lengths[scored].sum(dtype=np.int64))
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """ids and targets of all windows in order, (B, T) int32; the last batch may be smaller."""
+        for first in range(0, self.n_windows, batch_size):
+            places = range(first, min(first + batch_size, self.n_windows))
+            yield read(self._tokens, [self._pieces(i) for i in places], self.seq_len)
+
+    def _pieces(self, place: int) -> list[Piece]:
+        """The window at a place of the set, evenly spread over all there are."""
+        return self._layout.pieces(place * self._layout.n_windows // self.n_windows)
 
 
 def eval_windows(
-    tokens: TokenFile, seq_len: int, byte_lengths: np.ndarray, max_tokens: int | None = None
+    tokens: TokenFile,
+    seq_len: int,
+    byte_lengths: np.ndarray,
+    max_tokens: int | None = None,
+    packing: str = STREAM,
 ) -> EvalWindows:
     """Evenly spread windows of about `max_tokens` targets in all (None = every one), none scored twice.
 
@@ -104,26 +143,13 @@ def eval_windows(
     """
     if tokens.n_tokens < 2:
         raise DataError(f"{tokens.path}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
-    n = count_windows(tokens.n_tokens, seq_len)
+    layout = _layout(tokens, seq_len, packing)
+    n = layout.n_windows
     n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // seq_len))
-    windows = [_eval_window(tokens, i * n // n_chosen, seq_len) for i in range(n_chosen)]
-    ids, targets = shifted(np.stack(windows))
-    np.maximum(ids, 0, out=ids)  # behind the end of the stream any id will do
-    scored = targets[targets != IGNORED]
-    return EvalWindows(ids, targets, scored.size, int(byte_lengths[scored].sum(dtype=np.int64)))
+    return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths)
 
 
-def _eval_window(tokens: TokenFile, number: int, seq_len: int) -> np.ndarray:
-    """Window `number` from its own start, filled up with IGNORED behind the end of the stream."""
-    start = number * seq_len
-    window = np.full(seq_len + 1, IGNORED, np.int32)
-    length = min(seq_len + 1, tokens.n_tokens - start)
-    window[:length] = _read(tokens, start, length)
-    return window
-
-
-def _read(tokens: TokenFile, start: int, length: int) -> np.ndarray:
-    window = np.asarray(tokens.ids[start : start + length])
-    if int(window.max()) >= tokens.vocab_size:
-        raise DataError(f"{tokens.path}: an id outside the vocabulary near token {start}; prepare it again")
-    return window.astype(np.int32)
+def _layout(tokens: TokenFile, seq_len: int, packing: str, is_moved_back: bool = False) -> Layout:
+    if packing == DOCUMENTS:
+        return DocumentWindows(tokens, seq_len)
+    return StreamWindows(tokens, seq_len, is_moved_back)

@@ -6,8 +6,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from microgpt.common.errors import CheckpointError, DataError
 from microgpt.corpus.batches import EvalWindows, eval_windows
 from microgpt.corpus.corpora import SMALLTALK
@@ -15,6 +13,7 @@ from microgpt.corpus.prepare import prepare, prepare_held_out
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
 from microgpt.training.checkpoint import read_config
+from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.evaluate import Evaluation, evaluate
 from tokenizer import Tokenizer
@@ -84,27 +83,21 @@ def _part(names: Sequence[str]) -> str:
     return "the held-out part" if len(names) == 1 else "all of it, of smalltalk the held-out part"
 
 
-def windows_of(held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, max_tokens: int | None) -> EvalWindows:
+def packing_of(checkpoint: Path) -> str:
+    """How the run that made a checkpoint packed its windows."""
+    return TrainConfig.from_dict(read_config(checkpoint)["train"]).packing
+
+
+def windows_of(
+    held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, max_tokens: int | None, packing: str
+) -> EvalWindows:
     """The windows to score: all, or evenly spread ones of about max_tokens."""
-    return eval_windows(held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens)
+    return eval_windows(held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing)
 
 
 def score(model: GPT, windows: EvalWindows, progress: Callable[[int], Any] = lambda n: None) -> Evaluation:
     """Loss and bits per byte; `progress` hears the number of windows done after each batch."""
-    batch_size = max(1, TOKENS_AT_ONCE // windows.ids.shape[1])
-    measured = evaluate(_Watched(model, progress), windows, batch_size)  # type: ignore[arg-type]
+    batch_size = max(1, TOKENS_AT_ONCE // windows.seq_len)
+    measured = evaluate(model, windows, batch_size, progress=progress)
     assert measured is not None, "nothing can stop it"
     return measured
-
-
-class _Watched:
-    """A model that tells of each batch it scored."""
-
-    def __init__(self, model: GPT, progress: Callable[[int], Any]) -> None:
-        self._model, self._progress = model, progress
-
-    def token_losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """The model's."""
-        losses = self._model.token_losses(ids, targets)
-        self._progress(len(ids))
-        return losses

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name, setting
+from microgpt.corpus.packing import PACKINGS, STREAM
 
 Config = TypeVar("Config")
 
@@ -40,6 +41,9 @@ class TrainConfig:
         group=LENGTH)
 
     batch_size: int = setting(8, "windows in one micro-batch", "windows", group=BATCH)
+    packing: str = setting(
+        STREAM, "what a window is: cut from the stream of all text, or made of whole documents, beginning at "
+        "<|bos|> as a chat does; only what is longer than a window is cut", choices=PACKINGS, group=BATCH)
     prompt_loss_weight: float = setting(
         1.0, "how much a token outside the assistant's answers counts; below 1 a chat model learns to "
         "answer sooner and foresees its user less", "0 to 1", group="batch")
@@ -78,6 +82,8 @@ class TrainConfig:
         if self.precision not in BUILT_PRECISIONS:
             built = ", ".join(BUILT_PRECISIONS)
             raise ConfigError(f"--precision {self.precision} is not built; this microgpt has {built}")
+        if self.packing not in PACKINGS:
+            raise ConfigError(f"--packing {self.packing}: expected {' or '.join(PACKINGS)}")
         if self.min_lr > self.lr:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
         if self.max_steps == 0 and self.max_time is None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,19 +19,24 @@ class Evaluation:
     bpb: float
 
 
-def evaluate(model: GPT, windows: EvalWindows, batch_size: int, stop: object = None) -> Evaluation | None:
+def evaluate(
+    model: GPT,
+    windows: EvalWindows,
+    batch_size: int,
+    stop: object = None,
+    progress: Callable[[int], Any] = lambda n: None,
+) -> Evaluation | None:
     """Measure the model on a fixed set of windows, a batch at a time.
 
     bpb = (sum of all token losses, markers such as <|end|> included) / (ln 2 * bytes of text)
 
-    Args:     stop: once true, give up.
+    Args:     stop: once true, give up.  progress: hears of each batch how many windows it had.
     Returns:  None if stopped.
     """
     nats = 0.0
-    for start in range(0, len(windows.ids), batch_size):
+    for ids, targets in windows.batches(batch_size):
         if stop:
             return None
-        rows = slice(start, start + batch_size)
-        losses = model.token_losses(windows.ids[rows], windows.targets[rows])
-        nats += float(losses.sum(dtype=np.float64))
+        nats += float(model.token_losses(ids, targets).sum(dtype=np.float64))
+        progress(len(ids))
     return Evaluation(nats / windows.n_tokens, nats / math.log(2) / max(1, windows.n_bytes))

@@ -108,6 +108,8 @@ def due(step: int, every: int, leaving: bool = False) -> bool:
 def accumulate(job: Job, position: int, stop: StopFlag) -> float | None:
     """Put the mean gradient of one step's micro-batches into model.grads.
 
+    Each micro-batch counts the same, and in it each target that is scored, however many are not.
+
     Returns:  the mean loss; None if a stop came before the last micro-batch, which changes nothing.
     """
     job.model.grads.flat[:] = 0

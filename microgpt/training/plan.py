@@ -42,9 +42,8 @@ def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, lim
     model.grads.flat[:] = 0
     # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
     update_s = _mean_time(lambda: adam.apply(lr=0.0), 0.0)
-    rows = slice(0, batches.batch_size)
-    batch_s = _mean_time(lambda: model.token_losses(held_out.ids[rows], held_out.targets[rows]), 0.0)
-    evaluation_s = batch_s * len(held_out.ids) / len(held_out.ids[rows])
+    rows, wanted = next(held_out.batches(batches.batch_size))
+    evaluation_s = _mean_time(lambda: model.token_losses(rows, wanted), 0.0) * held_out.n_windows / len(rows)
     return Timing(micro_s, update_s, evaluation_s, save_estimate_s(model))
 
 

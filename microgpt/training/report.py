@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from microgpt.core import native
+from microgpt.corpus.packing import DOCUMENTS
 from microgpt.model import ModelConfig
 
 from .checkpoint import WEIGHTS
@@ -55,12 +56,24 @@ def header(session: Session) -> list[str]:
         f"vocabulary {model.vocab_size}",
         f"corpus   {train.n_documents:,} documents, {train.n_bytes:,} bytes, {train.n_tokens:,} tokens; "
         f"held out {val.n_documents:,} documents, {val.n_tokens:,} tokens",
+        *_packing(session),
         f"plan     {_steps(session)} of {tokens_per_step(job):,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         f"machine  {machine['threads']} threads, {machine['isa']}, BLAS core {machine['blas_core']}, "
         f"{config.precision}; about {memory_estimate(model, config.batch_size) / 1e9:.2f} GB of memory",
         f"run      {job.run}",
+    ]
+
+
+def _packing(session: Session) -> list[str]:
+    """How full the windows are, where they are not by themselves."""
+    batches = session.job.batches
+    if batches.packing != DOCUMENTS:
+        return []
+    return [
+        f"windows  {batches.n_windows:,} of whole documents, {100 * batches.fill:.1f} % full; "
+        "token counts include the filling"
     ]
 
 

@@ -161,8 +161,10 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     prompt_loss = (
         PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed) if weight < 1 else None
     )
-    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss)
-    held_out = eval_windows(prepared.val, seq_len, prepared.tokenizer.byte_lengths, config.eval_tokens)
+    packing = config.packing
+    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
+    byte_lengths = prepared.tokenizer.byte_lengths
+    held_out = eval_windows(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
     model = GPT(plan.model)
     return Parts(model, Adam(model, config), batches, held_out)
 

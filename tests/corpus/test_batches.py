@@ -1,3 +1,4 @@
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -28,6 +29,11 @@ def stream(tmp_path):
 
 def starts(batches, indices):
     return [int(row[0]) for i in indices for row in batches.batch(i)[0]]
+
+
+def stacked(windows, batch_size=3):
+    """All ids and targets of a set of evaluation windows."""
+    return [np.concatenate(arrays) for arrays in zip(*windows.batches(batch_size), strict=True)]
 
 
 def test_targets_are_the_next_ids():
@@ -104,28 +110,42 @@ def test_an_id_outside_the_vocabulary_is_found(stream):
 @pytest.mark.parametrize("n", [2, 3, 8, 9, 10, 57, 64, 65])
 def test_evaluation_scores_each_token_once(stream, n):
     windows = eval_windows(stream(n), 8, Plain.byte_lengths)
-    scored = windows.targets[windows.targets != IGNORED]
+    ids, targets = stacked(windows)
+    scored = targets[targets != IGNORED]
     assert scored.tolist() == list(range(1, n))
-    assert (windows.ids[windows.targets != IGNORED] == scored - 1).all()
+    assert (ids[targets != IGNORED] == scored - 1).all()
     assert windows.n_tokens == n - 1
     assert windows.n_bytes == Plain.byte_lengths[1:n].sum()
-    assert windows.ids.min() >= 0
-    assert windows.ids.dtype == windows.targets.dtype == np.int32
+    assert ids.min() >= 0
+    assert ids.dtype == targets.dtype == np.int32
 
 
 def test_evaluation_on_a_part_is_evenly_spread_and_fixed(stream):
     tokens = stream(801)
     windows = eval_windows(tokens, 8, Plain.byte_lengths, max_tokens=80)
-    assert windows.ids[:, 0].tolist() == [i * 80 for i in range(10)]
+    ids, targets = stacked(windows)
+    assert ids[:, 0].tolist() == [i * 80 for i in range(10)]
     again = eval_windows(tokens, 8, Plain.byte_lengths, max_tokens=80)
-    assert (again.targets == windows.targets).all()
-    assert windows.n_bytes == Plain.byte_lengths[windows.targets].sum()
+    assert (stacked(again, 10)[1] == targets).all()
+    assert windows.n_bytes == Plain.byte_lengths[targets].sum()
 
 
 @pytest.mark.parametrize("max_tokens", [1, 7, 8, 10**9])
 def test_evaluation_has_at_least_one_window_and_at_most_all(stream, max_tokens):
     windows = eval_windows(stream(50), 8, Plain.byte_lengths, max_tokens)
-    assert len(windows.ids) == (7 if max_tokens > 50 else 1)
+    assert windows.n_windows == len(stacked(windows)[0]) == (7 if max_tokens > 50 else 1)
+
+
+def test_evaluation_holds_one_batch_of_a_corpus_however_long(tmp_path):
+    write_token_file(tmp_path / "s.tokens", [np.arange(1_000_000, dtype=np.int32) % 1000], Plain())
+    tokens = TokenFile.open(tmp_path / "s.tokens")
+    tracemalloc.start()
+    windows = eval_windows(tokens, 50, Plain.byte_lengths)
+    sizes = [len(ids) for ids, _ in windows.batches(16)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sizes == [16] * 1250 and windows.n_tokens == 999_999
+    assert peak < 300_000, "all windows at once are 8 MB"
 
 
 def test_one_token_cannot_be_evaluated(stream):

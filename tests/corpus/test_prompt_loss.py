@@ -22,32 +22,40 @@ CHAT = [
     Message("assistant", "aaa"),
 ]
 
+LONG = [Message("user", "u" * 2 * LOOK_BACK), Message("assistant", "a" * 2 * LOOK_BACK)]
 
-def batches(tmp_path, tokenizer, documents, weight, seq_len=6, seed=0):
+
+def batches(tmp_path, tokenizer, documents, weight, seq_len=6, seed=0, packing="stream"):
     path = tmp_path / "s.tokens"
     write_token_file(path, [render(document, tokenizer) for document in documents], tokenizer)
     tokens = TokenFile.open(path)
-    return Batches(tokens, seq_len, 1, seed, PromptLoss(tokens.ids, tokenizer, weight, seed))
+    return Batches(tokens, seq_len, 1, seed, PromptLoss(tokens.ids, tokenizer, weight, seed), packing)
 
 
 def targets_by_place(made, n_tokens):
     """The target of every place of the stream, over one epoch."""
     found = np.full(n_tokens, -2)
     for index in range(made.n_windows):
-        start = made._start(made.windows(index)[0])
-        found[start + 1 : start + 1 + made.seq_len] = made.batch(index)[1][0]
+        targets, t = made.batch(index)[1][0], 0
+        for start, length in made._layout.pieces(made.windows(index)[0]):
+            found[start + 1 : start + length] = targets[t : t + length - 1]
+            t += length
     return found
 
 
-def test_only_answers_are_learned_whatever_the_window(tmp_path, tokenizer):
-    ids = render(CHAT, tokenizer)
+@pytest.mark.parametrize("packing", ["stream", "documents"])
+@pytest.mark.parametrize("documents", [[CHAT], [LONG, "plain", CHAT, CHAT[:1], LONG[1:]]])
+def test_only_answers_are_learned_whatever_the_window(tmp_path, tokenizer, documents, packing):
+    ids = np.concatenate([render(document, tokenizer) for document in documents])
+    bos = tokenizer.special_id("<|bos|>")
     user, assistant = tokenizer.special_id("<|user|>"), tokenizer.special_id("<|assistant|>")
     learned, role = [], user
     for i, token in enumerate(ids):
-        learned.append(i > 0 and (role == assistant or ids[i - 1] == ids[0]))
-        role = token if token in (user, assistant) else role
+        is_scored = packing == "stream" or token != bos
+        learned.append(i > 0 and role in (assistant, bos) and is_scored)
+        role = token if token in (user, assistant, bos) else role
     for seq_len in (1, 2, 5, 11, len(ids) - 1):
-        made = batches(tmp_path, tokenizer, [CHAT], 0.0, seq_len)
+        made = batches(tmp_path, tokenizer, documents, 0.0, seq_len, packing=packing)
         found = targets_by_place(made, len(ids))
         assert [t == token for t, token in zip(found[1:], ids[1:], strict=True)] == learned[1:]
 

@@ -7,10 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from training_fakes import FakeBatches, FakeModel, make_config, make_job, train
+from training_fakes import FakeBatches, FakeModel, FakeWindows, make_config, make_job, train
 
 from microgpt.common.errors import ConfigError
-from microgpt.corpus.batches import EvalWindows
 from microgpt.training import checkpoint, loop
 from microgpt.training.clock import Clock
 from microgpt.training.evaluate import Evaluation, evaluate
@@ -283,7 +282,10 @@ def test_evaluation_is_the_mean_over_scored_targets_in_nats_and_in_bits_per_byte
     ids, targets = FakeBatches(5, seed=3).batch(0)
     targets[4, 2:] = -1
     losses = model.token_losses(ids, targets)
-    result = evaluate(model, EvalWindows(ids, targets, n_tokens=26, n_bytes=40), batch_size=2)
+    told = []
+    windows = FakeWindows(ids, targets, n_tokens=26, n_bytes=40)
+    result = evaluate(model, windows, batch_size=2, progress=told.append)
+    assert told == [2, 2, 1]
     assert result.loss == pytest.approx(losses.sum() / 26, rel=1e-6)
     assert result.bpb == pytest.approx(losses.sum() / math.log(2) / 40, rel=1e-6)
 

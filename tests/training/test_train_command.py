@@ -61,6 +61,22 @@ def test_10_and_10_steps_equal_20_on_any_number_of_threads(grad_accum, capfd):
     assert "going on from runs/b/step_00000010" in capfd.readouterr().err
 
 
+def test_10_and_10_steps_equal_20_with_whole_documents(capfd):
+    flags = ["--packing", "documents", "--seq-len", "100", "--prompt-loss-weight", "0.5"]
+    assert new(*flags, "--max-steps", "20") == 0
+    assert new(*flags, "--max-steps", "10", out="runs/b") == 0
+    out = capfd.readouterr().out
+    n_windows, fill = re.search(r"windows  ([\d,]+) of whole documents, ([\d.]+) % full", out).groups()
+    epochs = re.search(r"([\d.]+) epochs", out)[1]
+    assert 20 * 2 / int(n_windows) == pytest.approx(float(epochs), abs=0.005) and 50 < float(fill) <= 100
+    with pytest.raises(MicrogptError, match=r"--packing stream \(the run has documents\)"):
+        train.main(["--resume", "runs/b", "--packing", "stream", "--max-steps", "20"])
+    assert train.main(["--resume", "runs/b", "--max-steps", "20"]) == 0
+    assert tensors("runs/a/step_00000020") == tensors("runs/b/step_00000020")
+    new(*flags[2:], "--max-steps", "20", out="runs/c")
+    assert tensors("runs/c/step_00000020") != tensors("runs/a/step_00000020"), "the setting does something"
+
+
 def test_header_and_summary_tell_the_truth(capfd):
     new("--max-steps", "5", "--grad-accum", "3")
     out, err = capfd.readouterr()
@@ -162,7 +178,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, workplace):
 
 
 @pytest.mark.parametrize("flags", ["--lr 0.5", "--batch-size 9", "--preset 10m", "--n-embd 64",
-                                   "--data other.txt", "--bad-lines skip",
+                                   "--data other.txt", "--bad-lines skip", "--packing documents",
                                    "--merges 21", "--seed 4", "--seed 4 --beta1 0.5"])  # fmt: skip
 def test_resume_refuses_flags_that_contradict_the_run_by_name(flags):
     new("--max-steps", "2")

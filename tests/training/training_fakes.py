@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from microgpt.core import random
-from microgpt.corpus.batches import EvalWindows
 from microgpt.training.clock import Clock
 from microgpt.training.config import TrainConfig
 from microgpt.training.loop import Job, fit
@@ -98,6 +97,19 @@ class FakeBatches:
         return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
 
 
+class FakeWindows:
+    """Held-out windows that lie in memory."""
+
+    def __init__(self, ids, targets, n_tokens, n_bytes):
+        self.ids, self.targets, self.n_tokens, self.n_bytes = ids, targets, n_tokens, n_bytes
+        self.n_windows = len(ids)
+
+    def batches(self, batch_size):
+        for first in range(0, self.n_windows, batch_size):
+            rows = slice(first, first + batch_size)
+            yield self.ids[rows], self.targets[rows]
+
+
 def make_config(**changes):
     values = {
         "batch_size": 2,
@@ -122,7 +134,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
         model,
         Adam(model, config),
         FakeBatches(config.batch_size, config.seed),
-        EvalWindows(ids, targets, ids.size, 3 * ids.size),
+        FakeWindows(ids, targets, ids.size, 3 * ids.size),
         FakeTokenizer(),
         config,
         run,
