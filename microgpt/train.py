@@ -21,6 +21,7 @@ import numpy as np
 
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, run_command, settings_from
+from microgpt.common.threads import threads_from_environment
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK
@@ -41,6 +42,7 @@ from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, newest_run
 from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
+from microgpt.training.threads import choose_threads
 from tokenizer import SPECIALS, Tokenizer, TokenizerError
 
 DEFAULT_PRESET = "10m"
@@ -91,9 +93,9 @@ def start(args: argparse.Namespace, started: float) -> int:
         refuse_used(run)
         prepared = session.open_corpus(plan)
         plan = plan_from(args, prepared.tokenizer.vocab_size)
-        return train(
-            session.start(plan, prepared, run, deadline(plan.train, started), say), plan.train, started
-        )
+        ends = deadline(plan.train, started)
+        settle_threads(plan, plan.train.max_steps or math.inf, ends)
+        return train(session.start(plan, prepared, run, ends, say), plan.train, started)
 
 
 def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
@@ -111,10 +113,16 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
 
 def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
     """Training settings: what was typed, over the recipe for this size."""
-    values = recipe(n_params, getattr(args, "lr", None))
+    values = recipe(n_params, getattr(args, "lr", None)) | from_environment()
     if hasattr(args, "max_time"):
         values["max_steps"] = 0
     return settings_from(args, TrainConfig, **values)
+
+
+def from_environment() -> dict[str, str]:
+    """Training settings that environment variables give; flags come before them."""
+    threads = threads_from_environment()
+    return {"threads": threads} if threads else {}
 
 
 def data_config(args: argparse.Namespace) -> DataConfig:
@@ -163,9 +171,12 @@ def resume(args: argparse.Namespace, started: float) -> int:
         refuse_newer(run, step)
         set_up_machine(plan.train)
         say(f"going on from {source}")
+        limited = "max_time" in args
+        ends = deadline(plan.train, started) if limited else math.inf
+        settle_threads(plan, plan.train.max_steps - step, ends)
         if note := extension_note(step, old.train, plan.train):
             say(note)
-        return train(session.resume(plan, source, run, say), plan.train, started, limited="max_time" in args)
+        return train(session.resume(plan, source, run, say), plan.train, started, limited)
 
 
 def run_of(place: Path, out_dir: Path | None) -> Path:
@@ -219,7 +230,7 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
         raise ConfigError(
             f"{place} cannot be resumed with {', '.join(clashes)}; leave that out or start anew"
         )
-    changes = {name: value for name, value in wanted.items() if name in SESSION_FIELDS}
+    changes = from_environment() | {n: value for n, value in wanted.items() if n in SESSION_FIELDS}
     if changes.get("max_steps") == 0:
         raise ConfigError(f"--max-steps 0: the steps of {place} are planned already; give a number above 0")
     return dataclasses.replace(old.train, **changes)
@@ -256,6 +267,11 @@ def set_up_machine(config: TrainConfig) -> None:
     native.set_threads(config.n_threads)
     if warning := native.warning():
         say(f"warning: {warning}")
+
+
+def settle_threads(plan: Plan, steps: float, ends: float) -> None:
+    """The number of threads for training: probed where it is `auto`.  steps, ends: of the run."""
+    native.set_threads(choose_threads(plan.model, plan.train, say, steps, ends - time.monotonic()))
 
 
 def make_sample(work: Session) -> Callable[[int], str]:

@@ -44,6 +44,11 @@ def _size_class(n_bytes: int) -> int:
     return (n_bytes + step - 1) // step * step
 
 
+def release() -> None:
+    """Give the memory of dropped arrays back to the system."""
+    _free.clear()
+
+
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """An uninitialised C-contiguous array, like `numpy.empty`."""
     dtype = np.dtype(dtype)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from microgpt.common.flags import Parser, add_settings, settings_from
+from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.core import native
 from microgpt.model import GPT
 from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model, to_stderr
-from microgpt.training.config import TrainConfig
 from tokenizer import Tokenizer
 
 from .sampler import SamplerConfig
@@ -60,12 +60,7 @@ def add_model_flags(flags: Parser) -> None:
         help="a run directory, for its newest checkpoint, or one checkpoint of it "
         "[default the newest run under runs/]",
     )
-    flags.add_argument(
-        "--threads",
-        default="auto",
-        metavar="NUMBER",
-        help="CPU threads; auto: as many as this process may use [default auto]",
-    )
+    add_threads_flag(flags)
 
 
 def add_sampling_flags(flags: Parser) -> None:
@@ -102,7 +97,7 @@ def seed_from(args: argparse.Namespace) -> int:
 
 def open_model(args: argparse.Namespace) -> Loaded:
     """Load the checkpoint that was named, the newest by default, and set the threads."""
-    native.set_threads(TrainConfig(threads=args.threads).n_threads)
+    native.set_threads(thread_count(args.threads))
     if warning := native.warning():
         to_stderr(f"warning: {warning}")
     path = find_checkpoint(args.checkpoint, MODEL_FILES)

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-import os
 import re
 from typing import Any, TypeVar
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name, setting
+from microgpt.common.threads import AUTO, available_cpus, check_threads
 from microgpt.corpus.packing import PACKINGS, STREAM
 
 Config = TypeVar("Config")
@@ -74,7 +74,8 @@ class TrainConfig:
 
     precision: str = setting("fp32", "of the matrix products; only fp32 is built", "name", group=MACHINE)
     threads: str = setting(
-        "auto", "CPU threads; auto: as many as this process may use", "number", group=MACHINE)
+        AUTO, "CPU threads; auto: what trains this model fastest here, measured once and remembered; "
+        "MICROGPT_THREADS sets it too", "number", group=MACHINE)
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -97,12 +98,8 @@ class TrainConfig:
 
     @property
     def n_threads(self) -> int:
-        """`threads` as a number: `auto` is the number of CPUs this process may run on."""
-        if self.threads == "auto":
-            return available_cpus()
-        if not self.threads.isdecimal() or int(self.threads) < 1:
-            raise ConfigError(f"--threads {self.threads}: expected a number from 1 up, or auto")
-        return int(self.threads)
+        """`threads` as a number; `auto` is all CPUs, until `choose_threads` has probed."""
+        return check_threads(self.threads) or available_cpus()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
@@ -188,10 +185,3 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def available_cpus() -> int:
-    """CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

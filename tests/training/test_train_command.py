@@ -15,7 +15,7 @@ import pytest
 from microgpt import train
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
-from microgpt.training import loop
+from microgpt.training import loop, threads
 from microgpt.training.checkpoint import load_model
 from microgpt.training.evaluate import Evaluation
 from microgpt.training.metrics import read_metrics
@@ -34,6 +34,7 @@ def workplace(tmp_path, monkeypatch):
     """An empty folder with a corpus in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "text.txt").write_text(TEXT)
     return tmp_path
 
@@ -325,3 +326,33 @@ def test_a_directory_that_cannot_be_written_is_one_line(monkeypatch):
     Path("runs/a").mkdir(parents=True)
     with pytest.raises(MicrogptError, match="cannot use runs/a as run directory: Permission denied"):
         new("--max-steps", "2")
+
+
+def test_the_variable_sets_the_threads_and_a_flag_beats_it(capfd, monkeypatch):
+    monkeypatch.setenv("MICROGPT_THREADS", "2")
+    flags = [*SMALL, "--data", "text.txt", "--out-dir", "runs/a", "--max-steps", "1"]
+    assert train.main(flags) == 0 and "machine  2 threads" in capfd.readouterr().out
+    monkeypatch.setenv("MICROGPT_THREADS", "1")
+    assert train.main(["--resume", "runs/a", "--max-steps", "2"]) == 0
+    assert "machine  1 threads" in capfd.readouterr().out
+    assert train.main(["--resume", "runs/a", "--max-steps", "3", "--threads", "2"]) == 0
+    assert "machine  2 threads" in capfd.readouterr().out
+    monkeypatch.setenv("MICROGPT_THREADS", "few")
+    with pytest.raises(MicrogptError, match="MICROGPT_THREADS few: "):
+        train.main(["--resume", "runs/a", "--max-steps", "4"])
+
+
+def test_auto_probes_the_run_and_its_resume_remembers(capfd, monkeypatch):
+    probed = []
+    monkeypatch.delenv("MICROGPT_THREADS", raising=False)
+    monkeypatch.setattr(threads, "available_cpus", lambda: 3)
+    monkeypatch.setattr(threads, "RUN_SHARE", math.inf)
+    found = threads.Finding(2, {2: 0.5, 3: 0.6}, steady=True)
+    monkeypatch.setattr(threads, "_probed", lambda step, *_: probed.append(step.model.config) or found)
+    assert new("--max-steps", "2", threads="auto") == 0
+    out, err = capfd.readouterr()
+    assert "threads: 2 of 3 (probed: 2 -> 500 ms, 3 -> 600 ms)\n" in err and "machine  2 threads" in out
+    assert train.main(["--resume", "runs/a", "--max-steps", "3"]) == 0
+    out, err = capfd.readouterr()
+    assert "threads: 2 of 3 (measured earlier: " in err and "machine  2 threads" in out
+    assert probed == [load_model("runs/a")[0].config]

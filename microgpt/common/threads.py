@@ -1,0 +1,98 @@
+"""How many threads: what a user says (`--threads N|auto`, MICROGPT_THREADS), what the machine allows."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import ConfigError
+from .flags import Parser
+
+VARIABLE = "MICROGPT_THREADS"
+AUTO = "auto"
+MOST = 256  # what the pool holds
+
+
+def add_threads_flag(flags: Parser) -> None:
+    """--threads of a command that does not train; `thread_count` reads it."""
+    flags.add_argument(
+        "--threads",
+        metavar="NUMBER",
+        help=f"CPU threads, 1 to {MOST}; auto: all CPUs that this process may use "
+        f"[default {VARIABLE}, else auto]",
+    )
+
+
+def check_threads(text: str, source: str = "--threads") -> int | None:
+    """The number that a flag or the variable gives; None for `auto`.
+
+    Raises: ConfigError, naming the source.
+    """
+    if text == AUTO:
+        return None
+    number = int(text) if text.isdecimal() and len(text) < 9 else 0
+    if not 1 <= number <= MOST:
+        raise ConfigError(f"{source} {text}: expected a number from 1 to {MOST}, or {AUTO}")
+    return number
+
+
+def threads_from_environment() -> str | None:
+    """What MICROGPT_THREADS says, checked; None if it is not set."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return None
+    check_threads(text, VARIABLE)
+    return text
+
+
+def thread_count(flag: str | None = None) -> int:
+    """The number of threads where nothing is probed: of the flag, else of the variable, else all CPUs."""
+    text = flag if flag is not None else threads_from_environment() or AUTO
+    return check_threads(text) or available_cpus()
+
+
+# ---- the machine ---------------------------------------------------------------------------------
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the time its control group grants."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cpus, granted_cpus(), MOST)))
+
+
+def granted_cpus(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> float:
+    """CPUs' worth of time that control groups (version 1 or 2) grant; infinite without a limit."""
+    return min((_limit(folder) for folder in _groups(proc, mount)), default=math.inf)
+
+
+def _groups(proc: Path, mount: Path) -> Iterator[Path]:
+    """The folders of this process's CPU groups and of all groups around them: the tightest limit counts."""
+    for line in _words(proc, "\n"):
+        _, controllers, place = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = mount / controllers if controllers else mount
+        if not top.is_dir():
+            top = mount / "cpu"
+        parts = [part for part in place.split("/") if part not in ("", "..")]
+        yield from (top.joinpath(*parts[:depth]) for depth in range(len(parts) + 1))
+
+
+def _limit(folder: Path) -> float:
+    """CPUs that one group grants."""
+    words = _words(folder / "cpu.max") or (
+        _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+    )
+    try:
+        quota, period = (float(word) for word in words)
+    except ValueError:  # "max", or no such file
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf
+
+
+def _words(path: Path, separator: str | None = None) -> list[str]:
+    """A file's words; none if it cannot be read."""
+    try:
+        return path.read_text().strip().split(separator)
+    except (OSError, UnicodeDecodeError):
+        return []

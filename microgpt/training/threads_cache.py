@@ -1,0 +1,76 @@
+"""What probes of the number of threads found, kept in the user's cache directory.
+
+The file may vanish, be damaged or be unwritable at any time: then the probe is made again.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+MOST_ENTRIES = 200  # the newest
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """The number of threads that was chosen, and the seconds of a step on each number that was timed.
+
+    steady: whether it will hold: no other work was on the CPUs.
+    """
+
+    threads: int
+    seconds: dict[int, float] = dataclasses.field(default_factory=dict)
+    steady: bool = False
+
+
+def cache_file() -> Path:
+    """microgpt/threads.json under XDG_CACHE_HOME or ~/.cache."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(named) if os.path.isabs(named) else Path(os.path.expanduser("~/.cache"))
+    return base / "microgpt" / "threads.json"
+
+
+def recall(key: dict[str, Any]) -> Finding | None:
+    """What was found under a key, if it was."""
+    found = [entry for entry in _entries() if entry["key"] == key]
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        seconds = {int(count): float(taken) for count, taken in found[-1]["seconds"].items()} if found else {}
+        if seconds and found[-1]["threads"] in seconds:
+            return Finding(found[-1]["threads"], seconds, True)
+    return None
+
+
+def remember(key: dict[str, Any], finding: Finding) -> None:
+    """Keep a finding, in place of an older one under its key; where nothing can be written, do nothing."""
+    entries = [entry for entry in _entries() if entry["key"] != key]
+    entries.append({"key": key, "threads": finding.threads, "seconds": finding.seconds})
+    with contextlib.suppress(OSError):
+        _replace(cache_file(), json.dumps({"format": FORMAT, "entries": entries[-MOST_ENTRIES:]}, indent=1))
+
+
+def _entries() -> list[dict[str, Any]]:
+    """All that is kept; nothing if the file is missing, damaged or of another format."""
+    try:
+        document = json.loads(cache_file().read_text(encoding="utf-8"))
+        if document["format"] != FORMAT:
+            return []
+        return [entry for entry in document["entries"] if isinstance(entry["key"], dict)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".threads-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
