@@ -9,6 +9,7 @@ from microgpt import __version__
 from microgpt.common.flags import run_command
 
 COMMANDS = {
+    "prepare": "turn text and chats into token files and see what is in them",
     "train": "train a model on text or chats, or go on with a run",
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",

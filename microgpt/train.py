@@ -63,7 +63,8 @@ def parser() -> Parser:
                        help="go on with a run, its newest valid checkpoint [default the newest under runs/]")
     flags.add_argument_group("data").add_argument(
         "--data", nargs="+", metavar="FILE", dest="files",
-        help="files or folders of text, JSONL chats or DailyDialog; smalltalk: the embedded corpus "
+        help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
+        "smalltalk: the embedded corpus "
         f"[default {SMALLTALK}]")
     # fmt: on
     add_settings(flags, DataConfig)
@@ -104,6 +105,9 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     wanted = given(args, ModelConfig)
     if vocab_size is not None and wanted.get("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(f"--vocab-size {wanted['vocab_size']}: this corpus has pairs for {vocab_size} only")
+    merges = 0 if vocab_size is None else vocab_size - NO_MERGES
+    if merges > data.merges and "merges" in given(args, DataConfig):
+        raise ConfigError(f"--merges {data.merges}: this corpus was prepared with {merges}")
     preset = args.preset or DEFAULT_PRESET
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt import chat, eval, sample
+from microgpt import chat, eval, prepare, sample
 from microgpt.__main__ import COMMANDS, main
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.corpus.smalltalk import FAMILIES, generate
@@ -54,6 +54,34 @@ def here(place, monkeypatch):
 
 def typed(monkeypatch, text):
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+# ---- prepare ----
+
+
+def test_prepare_tells_what_is_in_a_corpus(tmp_path, capsys):
+    (tmp_path / "x.jsonl").write_text('{"text": "one two"}\nbroken\n' + '{"text": "three"}\n' * 2000)
+    how = ["--merges", "9", "--bad-lines", "skip", "--out-dir", str(tmp_path / "out")]
+    assert prepare.main([str(tmp_path / "x.jsonl"), *how, "--seq-len", "7", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["train"]["documents"] + found["val"]["documents"] == 2001
+    assert found["train"]["windows"] == -(-(found["train"]["tokens"] - 1) // 7)
+    assert found["skipped"]["lines"] == 1
+    assert prepare.main([str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert f"{found['train']['tokens']:,}" in out and "x.jsonl:2: " in out and f"--data {tmp_path}" in out
+
+
+def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    (tmp_path / "y.txt").write_text("Some other text.\n\nAnd one more.\n")
+    main_folder, other = str(tmp_path / "out"), str(tmp_path / "other")
+    prepare.main([str(tmp_path / "x.txt"), "--merges", "9", "--out-dir", main_folder])
+    prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--out-dir", other])
+    read = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("out", "other")]
+    assert read[0] == read[1]
+    with pytest.raises(ConfigError, match="--merges"):
+        prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--merges", "3"])
 
 
 # ---- chat ----

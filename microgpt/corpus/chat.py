@@ -48,12 +48,14 @@ class Packed(NamedTuple):
 
 
 def render(document: Document, tokenizer: Tokenizer) -> np.ndarray:
-    """The ids of one document, markers included, (n,) int32."""
+    """The ids of one document, markers included, (n,) int32; of a conversation not yet begun, `<|bos|>`."""
+    if document == []:
+        return np.array([tokenizer.special_id(BOS)], np.int32)
     return render_packed([document], tokenizer).ids
 
 
 def render_packed(documents: Sequence[Document], tokenizer: Tokenizer) -> Packed:
-    """The ids of many documents, with one call of the tokenizer and no work in Python for each token.
+    """The ids of many documents, none an empty list; the tokenizer is called once, NumPy does the rest.
 
     Every text is followed by `<|end|>` and preceded by its role's marker, if it has a role; the first text of
     a document is preceded by `<|bos|>` before that.

@@ -1,6 +1,6 @@
 """From a named corpus to token files, done once: the result is kept under the hash of what went into it.
 
-    DATA/prepared/<hash>/   tokenizer.json  train.tokens  val.tokens  meta.json
+    DATA/prepared/<hash>/   the files of prepared.py
 
 DATA is the folder `data`, or what MICROGPT_DATA_DIR says.  The hash covers the bytes of the corpus, the way
 it is read and the tokenizer, so an unchanged corpus starts at once and a changed one is prepared anew.
@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,34 +19,31 @@ from typing import Any
 from tqdm import tqdm
 
 from microgpt.common.errors import DataError
-from tokenizer import Tokenizer, TokenizerError, train
+from tokenizer import Tokenizer, train
 from tokenizer.pieces import map_threads
 
 from .cache import make_folder
 from .chat import Document, Packed, render_packed, texts
 from .corpora import SMALLTALK_BYTES, Corpus, Sources
+from .prepared import (
+    FILES,
+    META,
+    SIDES,
+    Prepared,
+    find_prepared,
+    is_prepared,
+    open_prepared,
+    open_side,
+    read_meta,
+)
 from .reading import ReadOptions, Skipped
 from .sources import Progress
 from .split import DEFAULT, EVERYTHING, Split, Survey
 from .token_file import TokenFile, TokenFileWriter
 
 FORMAT = 1  # part of the hash: raise it when the same corpus would be prepared differently
-SIDES = {False: "train", True: "val"}
-_META = {"meta.json"}
-_FILES = _META | {"tokenizer.json", "train.tokens", "val.tokens"}
 _CHUNK_BYTES = 2 << 20
 _QUIET_S = 2.0  # no progress bar for what is done sooner
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A corpus ready for training.  `meta` holds the counts that meta.json holds."""
-
-    directory: Path
-    tokenizer: Tokenizer
-    train: TokenFile
-    val: TokenFile
-    meta: dict[str, Any]
 
 
 def data_dir() -> Path:
@@ -69,12 +65,15 @@ def prepare(
 ) -> Prepared:
     """Read, split, tokenize and write a corpus, or find it done already.
 
-    Args:     sources: files, folders, "smalltalk", or several of them.
+    Args:     sources: files, folders, "smalltalk", or several of them; or one folder made by this function,
+                  which is taken as it is.
               merges: size of the tokenizer to train on the training side, unless `tokenizer` is given.
               root: the folder of all prepared corpora (default DATA/prepared).
               out_dir: this very folder instead of one named by the hash.
     Raises:   DataError: nothing to read, a bad line, nothing that could be held out, no room to write.
     """
+    if ready := _made_before(sources, tokenizer):
+        return ready
     corpus = Corpus(sources, options, smalltalk_bytes)
     bars = _Bars(show_progress)
     key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bars)
@@ -86,8 +85,8 @@ def prepare(
         _write(folder, corpus, split, learned, threads, bars, meta)
 
     with corpus:
-        make_folder(directory, lambda: _open(directory, key) is not None, fill)
-    ready = _open(directory, key)
+        make_folder(directory, lambda: find_prepared(directory, key) is not None, fill)
+    ready = find_prepared(directory, key)
     if ready is None:
         raise DataError(f"{directory}: the prepared corpus cannot be read back; is the disk damaged?")
     bars.tell_skipped(ready.meta)
@@ -104,7 +103,12 @@ def prepare_held_out(
     threads: int = 1,
     show_progress: bool = True,
 ) -> TokenFile:
-    """All documents of a corpus as one token file, to evaluate on; of smalltalk the held-out part."""
+    """All documents of a corpus as one token file, to evaluate on; of smalltalk the held-out part.
+
+    A prepared corpus gives its own held-out part.
+    """
+    if ready := _made_before(sources, tokenizer):
+        return ready.val
     corpus = Corpus(sources, options, smalltalk_bytes)
     bars = _Bars(show_progress)
     key = _key(corpus, f"held out {tokenizer.sha256}", bars)
@@ -115,9 +119,26 @@ def prepare_held_out(
         meta = {"key": key, "split": vars(EVERYTHING)}
         _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, meta)
 
-    make_folder(directory, lambda: bool(_meta(directory, key) and _open_side(path, tokenizer)), fill)
-    bars.tell_skipped(_meta(directory, key) or {})
+    make_folder(directory, lambda: bool(read_meta(directory, key) and open_side(path, tokenizer)), fill)
+    bars.tell_skipped(read_meta(directory, key) or {})
     return TokenFile.open(path, tokenizer.sha256)
+
+
+def _made_before(sources: Sources, tokenizer: Tokenizer | None) -> Prepared | None:
+    """The prepared corpus whose folder is the only source, or None.
+
+    Raises:   DataError: it is damaged, of another tokenizer, or named beside other sources.
+    """
+    names = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    folders = [Path(name) for name in names if is_prepared(Path(name))]
+    if not folders:
+        return None
+    if len(names) > 1:
+        raise DataError(f"{folders[0]}: a prepared corpus stands alone; name the files it was made of")
+    ready = open_prepared(folders[0])
+    if tokenizer and tokenizer.sha256 != ready.tokenizer.sha256:
+        raise DataError(f"{folders[0]}: made with another tokenizer; name the files it was made of instead")
+    return ready
 
 
 class _Bars:
@@ -165,41 +186,9 @@ def _place(key: str, root: str | os.PathLike | None, out_dir: str | os.PathLike 
     directory = Path(out_dir)
     if directory.exists():
         held = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
-        if held and not _META <= held <= _FILES:  # what is there will be replaced
+        if held and not {META} <= held <= FILES:  # what is there will be replaced
             raise DataError(f"{directory}: this place holds other files; name a new or empty folder")
     return directory
-
-
-def _meta(directory: Path, key: str) -> dict[str, Any] | None:
-    """meta.json of a finished folder of this very corpus, else None."""
-    try:
-        meta = json.loads((directory / "meta.json").read_text("utf-8"))
-        return meta if meta["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _open(directory: Path, key: str) -> Prepared | None:
-    """The prepared corpus, or None if there is none, another one or a damaged one."""
-    meta = _meta(directory, key)
-    if meta is None:
-        return None
-    try:
-        tokenizer = Tokenizer.load(directory / "tokenizer.json")
-    except (TokenizerError, OSError):
-        return None
-    train_file, val_file = (_open_side(directory / f"{side}.tokens", tokenizer) for side in SIDES.values())
-    if train_file is None or val_file is None:
-        return None
-    return Prepared(directory, tokenizer, train_file, val_file, meta)
-
-
-def _open_side(path: Path, tokenizer: Tokenizer) -> TokenFile | None:
-    """A token file of this tokenizer, or None if it is missing or damaged."""
-    try:
-        return TokenFile.open(path, tokenizer.sha256)
-    except DataError:
-        return None
 
 
 def _learn(
@@ -246,7 +235,7 @@ def _write(
         corpus.check_unchanged()
     counts = {SIDES[side]: _counts(writer) for side, writer in writers.items()}
     meta = meta | {"sources": corpus.names, "tokenizer": tokenizer.sha256, "skipped": vars(skipped)} | counts
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _counts(writer: TokenFileWriter) -> dict[str, int | float]:

@@ -1,8 +1,8 @@
 """Read documents from corpus files, each format known by its content.
 
 Formats: plain text, JSONL or JSON records of the kinds in records.py, DailyDialog (`__eou__`), each also as
-.gz or .zst.  A new format is one function and one row of READERS (or of records.FORMATS). Files are
-streamed: memory holds one document, never a file.
+.gz or .zst, and parquet.  A new format is one function and one row of READERS (or of records.FORMATS).  Files
+are streamed: memory holds one document, never a file.
 """
 
 import io
@@ -19,6 +19,7 @@ from microgpt.common.errors import DataError
 
 from .chat import Document
 from .detokenize import detokenize
+from .parquet import read_parquet
 from .plain_text import read_text
 from .reading import Reader, Reading, ReadOptions, Skipped, decoded
 from .records import BadRecordError, alternating, document_from
@@ -61,7 +62,7 @@ def detect(path: Path) -> str:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: this is UTF-16 text; save it as UTF-8")
     if head.startswith(b"PAR1"):
-        raise DataError(f"{path}: this is a parquet file; convert it to JSONL")
+        return "parquet"
     if b"\0" in head:
         raise DataError(f"{path}: this is a binary file; expected UTF-8 text, JSON or JSONL")
     if re.match(rb'\[\s*(\{\s*"|\])|\{\s*\n', stripped):
@@ -180,5 +181,6 @@ READERS: dict[str, Reader] = {
     "jsonl": _by_line(_from_json_line),
     "json": _read_json,
     "dailydialog": _by_line(_from_dailydialog),
+    "parquet": read_parquet,
     "text": read_text,
 }

@@ -18,7 +18,7 @@ from microgpt.common.errors import DataError
 
 Progress = Callable[[int], object]  # called with a number of bytes of input that have been read
 
-TEXT_SUFFIXES = (".txt", ".text", ".json", ".jsonl", ".ndjson")  # what is taken out of a folder
+TEXT_SUFFIXES = (".txt", ".text", ".json", ".jsonl", ".ndjson", ".parquet")  # what is taken out of a folder
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 MAX_LINE_BYTES = 64 << 20
 HEAD_BYTES = 1 << 16

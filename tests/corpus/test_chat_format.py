@@ -57,6 +57,10 @@ def slowly(document, tokenizer):
     return ids
 
 
+def test_a_conversation_not_yet_begun_is_its_first_marker(tokenizer):
+    assert render([], tokenizer).tolist() == [tokenizer.special_id("<|bos|>")]
+
+
 def test_packed_documents_are_each_document_alone(tokenizer):
     documents = [CHAT, "plain", [Message("user", "only me")], "", CHAT[1:], "more € text"]
     packed = render_packed(documents, tokenizer)

@@ -10,7 +10,9 @@ from microgpt.corpus import plain_text
 from microgpt.corpus.plain_text import read_text
 from microgpt.corpus.reading import Reading, ReadOptions, Skipped
 
-LINES = st.sampled_from([b"", b" ", b"\t \r", b"a", b" b ", b"word" * 5, b"\xc3\xa9", b"bad\xff", b"c\r", b"\x0b"])
+LINES = st.sampled_from(
+    [b"", b" ", b"\t \r", b"a", b" b ", b"word" * 5, b"\xc3\xa9", b"bad\xff", b"c\r", b"\x0b"]
+)
 
 
 def paragraphs(data):

@@ -254,3 +254,23 @@ def test_progress_shows_on_stderr_only_when_it_takes_long(chats, capfd, monkeypa
     assert "encoding" in err
     prepare(chats, merges=52, show_progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_prepared_folder_is_a_corpus(chats, tmp_path, tokenizer):
+    made = prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    chats.unlink()
+    again = prepare(tmp_path / "mine", merges=9)
+    assert (again.meta, again.tokenizer) == (made.meta, made.tokenizer)
+    assert prepare_held_out(tmp_path / "mine", made.tokenizer).path == made.val.path
+    with pytest.raises(DataError, match="another tokenizer"):
+        prepare(tmp_path / "mine", tokenizer=tokenizer)
+    with pytest.raises(DataError, match="stands alone"):
+        prepare([tmp_path / "mine", "smalltalk"])
+
+
+@pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.tokens", "val.tokens"])
+def test_a_damaged_prepared_folder_is_one_clear_line(chats, tmp_path, name):
+    prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    (tmp_path / "mine" / name).write_bytes(b"{}")
+    with pytest.raises(DataError, match=f"mine.{name}.*prepare"):
+        prepare(tmp_path / "mine")

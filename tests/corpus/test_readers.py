@@ -129,6 +129,47 @@ def test_progress_adds_up_to_the_stored_bytes(write):
     assert sum(seen) == sum(path.stat().st_size for path in paths)
 
 
+@pytest.fixture
+def write_rows(tmp_path):
+    """Write records as a parquet file of several row groups; its path."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import Table
+
+    def write(name, rows):
+        parquet.write_table(Table.from_pylist(rows), tmp_path / name, row_group_size=300)
+        return tmp_path / name
+
+    return write
+
+
+def test_parquet_rows_are_documents(write_rows):
+    turns = [{"role": "user", "content": "hi é"}, {"role": "assistant", "content": "yes"}]
+    rows = [{"prompt": "x", "prompt_id": str(i), "messages": turns[: 1 + i % 2]} for i in range(1000)]
+    path = write_rows("x.parquet", rows)
+    seen = []
+    chat = [Message("user", "hi é"), Message("assistant", "yes")]
+    assert read(path, progress=seen.append) == [chat[: 1 + i % 2] for i in range(1000)]
+    assert sum(seen) == path.stat().st_size
+    assert read(path.parent) == read(path)
+
+
+def test_bad_parquet_rows_are_named(write_rows):
+    path = write_rows("x.parquet", [{"text": "a"}, {"text": None}, {"text": "c"}])
+    with pytest.raises(DataError, match=r"x\.parquet:2: "):
+        read(path)
+    skipped = Skipped()
+    assert read(path, options=SKIP, skipped=skipped) == ["a", "c"]
+    assert skipped.lines == 1
+
+
+def test_a_damaged_parquet_file_is_one_clear_line(write_rows, write):
+    data = write_rows("x.parquet", [{"text": str(i) * 50} for i in range(999)]).read_bytes()
+    for broken in (data[:-9], data[: len(data) // 2], data[:30] + bytes(99) + data[129:]):
+        with pytest.raises(DataError, match=r"cut\.parquet.*damaged") as caught:
+            read(write("cut.parquet", broken))
+        assert "\n" not in str(caught.value)
+
+
 BAD_LINES = {
     "json": (chat_line("a", "b") + '{"messages": [\n' + chat_line("c", "d"), 2, "JSON"),
     "keys": (chat_line("a", "b") + '\n{"foo": 1}\n' + chat_line("c", "d"), 3, "foo"),

@@ -1,0 +1,130 @@
+"""Turn text and chats into token files, ready for training.
+
+  microgpt prepare chats.jsonl books/ --out-dir data/mine      read, train a tokenizer, encode
+  microgpt prepare more.jsonl --tokenizer runs/x/tokenizer.json
+  microgpt train --data data/mine
+
+Plain text, JSONL and JSON chats, DailyDialog and parquet are known by their content, packed as .gz or .zst or
+not.  `microgpt train --data` does the same by itself; this shows what is in a corpus before the training.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import Parser, add_settings, given, run_command
+from microgpt.common.threads import add_threads_flag, thread_count
+from microgpt.corpus.packing import StreamWindows
+from microgpt.corpus.prepare import prepare
+from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared
+from microgpt.corpus.reading import ReadOptions, Skipped
+from microgpt.inference.loading import whole
+from tokenizer import Tokenizer, TokenizerError
+
+MERGES = 4000
+TITLES = {"train": "training", "val": "held out"}
+
+
+def parser() -> Parser:
+    """All flags."""
+    # fmt: off
+    flags = Parser(prog="microgpt prepare", description=__doc__)
+    flags.add_argument("files", nargs="+", metavar="FILE",
+                       help="files or folders of text or chats; smalltalk: the embedded corpus")
+    flags.add_argument("--out-dir", type=Path, metavar="DIR",
+                       help="where the token files go [default data/prepared/<hash of the content>]")
+    flags.add_argument("--tokenizer", type=Path, metavar="FILE",
+                       help="use this tokenizer.json, or that of a prepared corpus [default train a new one]")
+    flags.add_argument("--merges", type=whole(0), metavar="MERGES",
+                       help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
+    flags.add_argument("--seq-len", type=whole(1), default=256, metavar="TOKENS",
+                       help="window to count with; the files serve every window [default 256]")
+    # fmt: on
+    add_settings(flags, ReadOptions)
+    add_threads_flag(flags)
+    flags.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parser().parse_args(argv)
+    started = time.monotonic()
+    prepared = prepare(
+        args.files,
+        merges=MERGES if args.merges is None else args.merges,
+        tokenizer=given_tokenizer(args),
+        options=ReadOptions(**given(args, ReadOptions)),
+        out_dir=args.out_dir,
+        threads=thread_count(args.threads),
+    )
+    if args.json:
+        print(json.dumps(facts(prepared, args.seq_len), ensure_ascii=False))
+    else:
+        print(*lines(prepared, args.seq_len, time.monotonic() - started), sep="\n")
+    return 0
+
+
+def given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
+    """The tokenizer that --tokenizer names."""
+    if args.tokenizer is None:
+        return None
+    if args.merges is not None:
+        raise ConfigError("--merges is for a new tokenizer, --tokenizer names one; give one of the two")
+    return Tokenizer.load(args.tokenizer / TOKENIZER if args.tokenizer.is_dir() else args.tokenizer)
+
+
+def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:
+    """What there is, for programs."""
+    tokens = {"train": prepared.train, "val": prepared.val}
+    return {
+        "directory": str(prepared.directory),
+        "tokenizer": prepared.tokenizer.sha256,
+        "vocab_size": prepared.tokenizer.vocab_size,
+        "seq_len": seq_len,
+        "skipped": prepared.meta["skipped"],
+        **{
+            side: {
+                "documents": file.n_documents,
+                "bytes": file.n_bytes,
+                "tokens": file.n_tokens,
+                "bytes_per_token": round(file.n_bytes / file.n_tokens, 4),
+                "windows": StreamWindows(file, seq_len).n_windows,
+            }
+            for side, file in tokens.items()
+        },
+    }
+
+
+def lines(prepared: Prepared, seq_len: int, elapsed_s: float) -> list[str]:
+    """What there is, for people."""
+    found = facts(prepared, seq_len)
+    windows = f"windows of {seq_len}"
+    table = [f"{'':9}{'documents':>12}{'bytes':>16}{'tokens':>15}{'bytes/token':>13}{windows:>17}"]
+    for side in SIDES.values():
+        row = found[side]
+        table.append(
+            f"{TITLES[side]:9}{row['documents']:12,}{row['bytes']:16,}{row['tokens']:15,}"
+            f"{row['bytes_per_token']:13.2f}{row['windows']:17,}"
+        )
+    return [
+        *table,
+        f"tokenizer {found['vocab_size']:,} ids, {len(prepared.tokenizer.merges):,} of them merges",
+        f"skipped   {skipped_line(Skipped(**found['skipped']))}",
+        f"ready in {elapsed_s:.1f} s; next: microgpt train --data {prepared.directory}",
+    ]
+
+
+def skipped_line(skipped: Skipped) -> str:
+    """How many lines a corpus lacks, and the first of them."""
+    if not skipped.lines:
+        return "nothing"
+    return f"{skipped.lines:,} bad {'line' if skipped.lines == 1 else 'lines'}; first {skipped.examples[0]}"
+
+
+if __name__ == "__main__":
+    run_command(main, (TokenizerError,))
