@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from tokenizer import file_format
 from tokenizer.alphabet import to_text
 from tokenizer.errors import TokenizerError
-from tokenizer.native import MAX_MERGES, Buffer, Encoder
-from tokenizer.pieces import BLOCK_BYTES, Text, as_bytes, blocks, map_threads, pieces
+from tokenizer.native import MAX_MERGES, Encoder
+from tokenizer.pieces import BLOCK_BYTES, Text, all_bytes, as_bytes, blocks, map_threads, pieces
 from tokenizer.streaming import StreamDecoder
 
 SPECIALS = ("<|bos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
@@ -90,15 +90,15 @@ class Tokenizer:
     def encode_each(self, texts: Iterable[Text], threads: int = 1) -> Iterator[Ids]:
         """The same one after the other, so that neither the texts nor all ids need to be in memory."""
         refuse_one_text(texts)
-        for arrays in map_threads(self._encode_block, blocks(map(as_bytes, texts)), threads):
+        for arrays in map_threads(self._encode_block, blocks(texts), threads):
             yield from arrays
 
     def encode_packed(self, texts: Sequence[Text]) -> tuple[Ids, NDArray[np.int64]]:
         """Ids of all texts back to back, and how many belong to each."""
-        data = [as_bytes(text) for text in texts]
-        return self._encoder.encode(b"".join(data), [len(text) for text in data])
+        data = all_bytes(texts)
+        return self._encoder.encode(b"".join(data), list(map(len, data)))
 
-    def _encode_block(self, block: list[Buffer]) -> list[Ids]:
+    def _encode_block(self, block: list[Text]) -> list[Ids]:
         """Ids of a few texts."""
         if len(block) == 1:
             return [self.encode(block[0])]

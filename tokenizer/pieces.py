@@ -6,7 +6,7 @@ with the whole.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from mmap import mmap
 from pathlib import Path
@@ -19,6 +19,7 @@ Text = str | bytes | bytearray | memoryview | mmap
 
 BLOCK_BYTES = 1 << 20
 
+AnyText = TypeVar("AnyText", bound=Sized)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -32,6 +33,14 @@ def as_bytes(text: Text) -> Buffer:
     if isinstance(text, bytearray | memoryview | mmap) and memoryview(text).c_contiguous:
         return memoryview(text).cast("B")
     raise TokenizerError(f"a text must be str or bytes, not {type(text).__name__}")
+
+
+def all_bytes(texts: Sequence[Text]) -> list[Buffer]:
+    """`as_bytes` of each text, at once for the usual case."""
+    try:
+        return [text.encode() for text in texts]  # type: ignore[union-attr]
+    except (AttributeError, UnicodeEncodeError):  # not a str; a lone surrogate
+        return [as_bytes(text) for text in texts]
 
 
 def pieces(data: Buffer) -> Iterator[Buffer]:
@@ -62,9 +71,9 @@ def read_pieces(path: str | Path) -> Iterator[bytes]:
         raise TokenizerError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def blocks(texts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
+def blocks(texts: Iterable[AnyText]) -> Iterator[list[AnyText]]:
     """Group texts in order into lists of about BLOCK_BYTES; a longer text is a list of its own."""
-    block: list[Buffer] = []
+    block: list[AnyText] = []
     size = 0
     for text in texts:
         if block and size + len(text) > BLOCK_BYTES:
