@@ -1,12 +1,15 @@
-"""What this machine can do: the ceiling that a benchmark's figure is a share of, measured in the same run."""
+"""What this machine can do: the ceilings that a benchmark's figures are shares of, measured in the same run;
+and how much of a time is spent in C."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
+from microgpt.common.threads import thread_count
 from microgpt.core import native, ops
-from microgpt.training.config import TrainConfig
 
 
 def seconds(call: Callable[..., object], *args: object) -> float:
@@ -26,7 +29,55 @@ def gemm_peak_gflops(n_embd: int, repeats: int = 5) -> float:
     return best
 
 
-def set_threads(text: str) -> int:
+def stream_gb_per_s(n_bytes: float, repeats: int = 5) -> float:
+    """Bandwidth of y = a + b on the threads now set, over arrays of n_bytes together, the best of several.
+
+    The same traffic as the operation beside it, so that what fits into a cache is compared with that cache.
+    """
+    n = max(1, int(n_bytes / 12))
+    a, b = np.ones(n, np.float32), np.ones(n, np.float32)
+    best = 0.0
+    for _ in range(repeats + 1):
+        with kernel_clock() as clock:
+            ops.residual_forward(a, b, 0.0, 0)
+        best = max(best, 12 * n / clock.seconds / 1e9)
+    return best
+
+
+def set_threads(text: str | None) -> int:
     """Run on `text` threads, a number or "auto" for all CPUs; returns how many."""
-    native.set_threads(TrainConfig(threads=text).n_threads)
+    native.set_threads(thread_count(text))
     return native.threads()
+
+
+class KernelClock:
+    """Stands in for the kernels and adds up the time inside them."""
+
+    def __init__(self, kernels: Any) -> None:
+        self._kernels = kernels
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._kernels, name)
+        if not callable(value):
+            return value
+
+        def timed(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = value(*args)
+            self.seconds += time.perf_counter() - start
+            return result
+
+        setattr(self, name, timed)  # found without this detour from now on
+        return timed
+
+
+@contextmanager
+def kernel_clock() -> Iterator[KernelClock]:
+    """Time every call into C while this lasts; `seconds` is their sum."""
+    kernels = native.lib
+    native.lib = KernelClock(kernels)
+    try:
+        yield native.lib
+    finally:
+        native.lib = kernels

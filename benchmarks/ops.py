@@ -1,22 +1,28 @@
 """Time every operation, forward and backward together, after checking it against the reference.
 
-    python -m benchmarks.ops [--threads 2] [--repeats 20] [NAME ...]
+    python -m benchmarks.ops [--threads 2] [--repeats 20] [--json] [NAME ...]
 
-Prints milliseconds, GFLOP/s and GB/s.  Beside them stand the sgemm rate and the copy bandwidth that this
-machine showed in the same run: an operation is done when it is near one of them.
+Only the time inside the kernels counts.  An operation of many FLOP a byte is measured in GFLOP/s, against
+the sgemm rate; any other in GB/s, against a sum of two arrays of the same traffic.  Both limits are of the
+same run and the same threads: an operation is done when its share of its limit is near 1.
 """
 
 import argparse
+import json
 import statistics
+from typing import Any
 
 import numpy as np
 
 from microgpt.common.errors import MicrogptError
 from microgpt.common.flags import Parser, run_command
+from microgpt.common.threads import add_threads_flag
 from microgpt.core import native
 from microgpt.core.cases import CASES, Case, Inputs, normal
 
-from ._machine import gemm_peak_gflops, seconds, set_threads
+from ._machine import gemm_peak_gflops, kernel_clock, set_threads, stream_gb_per_s
+
+MATRIX = 10  # FLOP a byte: from about here on, arithmetic and not memory is what an operation waits for
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -25,10 +31,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"operations [default all]: {', '.join(CASES)}"
     )
-    parser.add_argument("--threads", default="auto", help="CPU threads [default auto: all]")
     parser.add_argument(
         "--repeats", type=int, default=20, help="timed runs of each; the median counts [default 20]"
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    add_threads_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -39,28 +46,47 @@ def inputs_of(case: Case, shape: tuple[int, ...], dtype: type) -> Inputs:
 
 
 def run(case: Case, inputs: Inputs, dy: np.ndarray) -> dict[str, np.ndarray]:
-    """Forward and backward; the gradients."""
-    _, saved = case.forward(inputs)
-    return case.backward(dy, inputs, saved, lambda name: np.zeros_like(inputs[name]))
+    """Forward and backward; the output as y, and the gradients."""
+    y, saved = case.forward(inputs)
+    return {"y": y, **case.backward(dy, inputs, saved, lambda name: np.zeros_like(inputs[name]))}
 
 
 def verify(name: str, case: Case) -> None:
-    """Refuse to time an operation whose gradients are wrong."""
+    """Refuse to time an operation whose output or gradients are wrong."""
     shape = case.shapes[-1]
     inputs = inputs_of(case, shape, np.float32)
     truth = inputs_of(case, shape, np.float64)
     dy = normal("dy", *case.forward(truth)[0].shape)
     expected = run(case, truth, dy)
-    for key, grad in run(case, inputs, dy.astype(np.float32)).items():
-        if np.abs(grad - expected[key]).max() > 1e-4 * np.abs(expected[key]).max():
-            raise MicrogptError(f"{name}: d{key} is wrong; not timed")
+    for key, found in run(case, inputs, dy.astype(np.float32)).items():
+        if not np.abs(found - expected[key]).max() <= 1e-4 * np.abs(expected[key]).max():
+            raise MicrogptError(f"{name}: {'y' if key == 'y' else 'd' + key} is wrong; not timed")
 
 
-def copy_gb_per_s(repeats: int) -> float:
-    """Bytes read and written by a large copy on one thread, the best of several."""
-    x = np.ones(1 << 26, np.float32)
-    y = np.empty_like(x)
-    return max(2 * x.nbytes / seconds(np.copyto, y, x) / 1e9 for _ in range(repeats))
+def kernel_seconds(case: Case, repeats: int) -> float:
+    """Median time inside the kernels of one forward and backward: copies made around them are not theirs."""
+    inputs = inputs_of(case, case.bench, np.float32)
+    dy = normal("dy", *case.forward(inputs)[0].shape).astype(np.float32)
+    times = []
+    for _ in range(1 + repeats):
+        with kernel_clock() as clock:
+            run(case, inputs, dy)
+        times.append(clock.seconds)
+    return statistics.median(times[1:])  # the first one warms up
+
+
+def measure(case: Case, repeats: int, gemm_peak: float) -> dict[str, Any]:
+    """Time, rate and limit of one operation at its real size."""
+    dt = kernel_seconds(case, repeats)
+    flop, n_bytes = case.flop(*case.bench), case.bytes(*case.bench)
+    if flop > MATRIX * n_bytes:
+        unit, rate, limit = "GFLOP/s", flop / dt / 1e9, gemm_peak
+    else:
+        unit, rate, limit = "GB/s", n_bytes / dt / 1e9, stream_gb_per_s(n_bytes)
+    return {
+        "shape": list(case.bench), "kernel_s": dt, "rate": round(rate, 2), "limit": round(limit, 2),
+        "unit": unit, "share": round(rate / limit, 4),
+    }  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -70,23 +96,22 @@ def main(argv: list[str] | None = None) -> None:
         raise MicrogptError(f"no operation {', '.join(unknown)}; there are {', '.join(CASES)}")
     if args.repeats < 1:
         raise MicrogptError(f"--repeats {args.repeats}: expected at least 1")
-    threads = set_threads(args.threads)
-    print(
-        f"{threads} threads, {native.info()['isa']}, BLAS {native.info()['blas_core']}: "
-        f"sgemm {gemm_peak_gflops(384):.0f} GFLOP/s, copy on one thread {copy_gb_per_s(5):.1f} GB/s"
-    )
-    print(f"{'operation':<14} {'shape':<18} {'ms':>9} {'GFLOP/s':>9} {'GB/s':>7}")
+    threads, machine = set_threads(args.threads), native.info()
+    gemm_peak = gemm_peak_gflops(384)
+    print(f"{threads} threads, {machine['isa']}, BLAS {machine['blas_core']}, sgemm {gemm_peak:.0f} GFLOP/s")
+    print(f"{'operation':<16} {'shape':<18} {'ms':>8} {'rate':>8} {'limit':>8} {'':<8} {'share':>6}")
+    found = {}
     for name in args.names or CASES:
-        case = CASES[name]
-        verify(name, case)
-        inputs = inputs_of(case, case.bench, np.float32)
-        dy = normal("dy", *case.forward(inputs)[0].shape).astype(np.float32)
-        dt = statistics.median(seconds(run, case, inputs, dy) for _ in range(args.repeats))
-        shape = " x ".join(map(str, case.bench))
+        verify(name, CASES[name])
+        row = found[name] = measure(CASES[name], args.repeats, gemm_peak)
+        shape = " x ".join(map(str, row["shape"]))
         print(
-            f"{name:<14} {shape:<18} {dt * 1e3:>9.2f} {case.flop(*case.bench) / dt / 1e9:>9.1f} "
-            f"{case.bytes(*case.bench) / dt / 1e9:>7.1f}"
+            f"{name:<16} {shape:<18} {row['kernel_s'] * 1e3:>8.3f} {row['rate']:>8.1f} {row['limit']:>8.1f} "
+            f"{row['unit']:<8} {row['share']:>6.0%}",
+            flush=True,
         )
+    if args.json:
+        print(json.dumps({"threads": threads, "gemm_peak_gflops": round(gemm_peak, 1), "operations": found}))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,36 @@
 """Time one training step: forward, backward, gradient norm, Adam.
 
-    python -m benchmarks.step --preset 34m --batch-size 1 --threads 2 --steps 7 [--json]
+    python -m benchmarks.step --preset 34m --batch-size 1 --threads 2 --steps 7 [--vs-torch] [--json]
 
-The dimensions can be given by flags instead of a preset.  The matrix-product peak is measured between the
-steps of the same run, so mfu does not mix two states of a shared machine.  Dropout is 0 unless asked for.
+The dimensions can be given by flags instead of a preset.  The matrix-product peak, and with --vs-torch the
+same step in PyTorch, are measured between the steps of the same run, so that no ratio mixes two states of a
+shared machine.  python_share is the part of a step outside the C kernels, measured in further steps.
+Dropout is 0 unless asked for.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
 from typing import Any
 
-import numpy as np
-
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, run_command, settings_from
-from microgpt.core import native, random
-from microgpt.model import GPT, ModelConfig
+from microgpt.common.threads import add_threads_flag
+from microgpt.core import native
+from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
-from microgpt.training.config import TrainConfig
-from microgpt.training.optim import Adam
+from microgpt.training.config import BUILT_PRECISIONS, TrainConfig
 from microgpt.training.report import peak_memory
+from microgpt.training.threads import TrialStep
 
-from ._machine import gemm_peak_gflops, seconds, set_threads
+from ._machine import gemm_peak_gflops, kernel_clock, set_threads
+from ._torch_peer import TorchPeer
 
 WARM_UP = 2
+PROFILED = 3
+VOCAB_SIZE = 4261
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -34,44 +39,59 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", choices=list(PRESETS), help="dimensions by name")
     parser.add_argument("--batch-size", type=int, default=1, help="windows in a step [default 1]")
     parser.add_argument(
-        "--precision", choices=["fp32"], default="fp32", help="of matrix products [default fp32]"
+        "--precision", choices=BUILT_PRECISIONS, default="fp32", help="of matrix products [default fp32]"
     )
-    parser.add_argument("--threads", default="auto", help="CPU threads [default auto: all]")
     parser.add_argument("--steps", type=int, default=7, help="timed steps, after 2 to warm up [default 7]")
+    parser.add_argument("--vs-torch", action="store_true", help="beside the same step in PyTorch")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    add_threads_flag(parser)
     add_settings(parser, ModelConfig)
     return parser.parse_args(argv)
 
 
 def model_config(args: argparse.Namespace) -> ModelConfig:
     """The preset, without dropout, changed by the flags."""
-    base = {"vocab_size": 4261, **(PRESETS[args.preset] if args.preset else {}), "dropout": 0.0}
+    base = {"vocab_size": VOCAB_SIZE, **(PRESETS[args.preset] if args.preset else {}), "dropout": 0.0}
     return settings_from(args, ModelConfig, **base)
 
 
-def random_tokens(config: ModelConfig, batch_size: int) -> np.ndarray:
-    """Tokens (B, T): the time of a step does not depend on what they say."""
-    n = batch_size * config.seq_len
-    draws = random.uniform(random.key(0, "benchmark tokens"), n)
-    return (draws * config.vocab_size).astype(np.int32).reshape(batch_size, -1)
+def trial_step(config: ModelConfig, batch_size: int, precision: str = "fp32") -> TrialStep:
+    """A step of a model with initial weights."""
+    step = TrialStep(config, TrainConfig(precision=precision, threads="1"), batch_size)
+    step.model.init(0)
+    return step
 
 
-def measure(config: ModelConfig, batch_size: int, steps: int) -> tuple[float, float]:
-    """(median seconds of a step, best sgemm GFLOP/s seen between the steps)."""
-    model = GPT(config).init(0)
-    adam = Adam(model, TrainConfig())
-    ids = random_tokens(config, batch_size)
-
-    def step() -> None:
-        model.grads.flat[:] = 0
-        model.loss_and_grad(ids, ids, key=adam.updates)
-        adam.update(1e-5, adam.grad_norm())
-
-    times, peak = [], 0.0
+def measure(step: TrialStep, steps: int, peer: TorchPeer | None) -> dict[str, float]:
+    """Median times of our step and the peer's, their median ratio, and the best sgemm GFLOP/s between."""
+    ours, theirs, peak, threads = [], [], 0.0, native.threads()
     for i in range(steps + WARM_UP):
-        times.append(seconds(step))
-        peak = max(peak, gemm_peak_gflops(config.n_embd, repeats=2)) if i >= WARM_UP else 0.0
-    return statistics.median(times[WARM_UP:]), peak
+        ours.append(step.seconds())
+        if peer:
+            theirs.append(peer.seconds(threads))
+        if i >= WARM_UP:
+            peak = max(peak, gemm_peak_gflops(step.model.config.n_embd, repeats=2))
+    ours, theirs = ours[WARM_UP:], theirs[WARM_UP:]
+    found = {"step_s": statistics.median(ours), "gemm_peak_gflops": peak}
+    return found | against(ours, theirs)
+
+
+def against(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """The peer's median time and its median ratio to ours, turn by turn; nothing without a peer."""
+    if not theirs:
+        return {}
+    ratio = statistics.median(theirs[i] / ours[i] for i in range(len(ours)))
+    return {"torch_step_s": round(statistics.median(theirs), 5), "ratio": round(ratio, 3)}
+
+
+def python_share(step: TrialStep) -> float:
+    """The part of a step's time that is not spent in C: 1 - time inside the kernels / time of the step."""
+    shares = []
+    for _ in range(PROFILED):
+        with kernel_clock() as clock:
+            step_s = step.seconds()
+        shares.append(1 - clock.seconds / step_s)
+    return statistics.median(shares)
 
 
 def result(args: argparse.Namespace) -> dict[str, Any]:
@@ -79,17 +99,23 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     if args.steps < 1 or args.batch_size < 1:
         raise ConfigError("--steps and --batch-size: expected at least 1")
     threads, config = set_threads(args.threads), model_config(args)
-    step_s, peak = measure(config, args.batch_size, args.steps)
+    with contextlib.ExitStack() as stack:
+        peer = None
+        if args.vs_torch:
+            peer = stack.enter_context(TorchPeer(config, args.batch_size, args.precision))
+        step = trial_step(config, args.batch_size, args.precision)
+        found = measure(step, args.steps, peer)
+    step_s, peak = found["step_s"], found["gemm_peak_gflops"]
     n_tokens = args.batch_size * config.seq_len
     gflops = n_tokens * config.flop_per_token() / step_s / 1e9
     shape = {name: getattr(config, name) for name in ("n_embd", "n_layer", "n_head", "seq_len", "vocab_size")}
     return {
         "preset": args.preset, "n_params": config.n_params, **shape, "batch_size": args.batch_size,
         "precision": args.precision, "threads": threads, "isa": native.info()["isa"],
-        "blas_core": native.info()["blas_core"], "dropout": config.dropout, "step_s": round(step_s, 5),
-        "tok_per_s": round(n_tokens / step_s, 1), "model_gflops": round(gflops, 1),
-        "gemm_peak_gflops": round(peak, 1), "mfu": round(gflops / peak, 4),
-        "peak_rss_bytes": int(peak_memory()),
+        "blas_core": native.info()["blas_core"], "dropout": config.dropout, **found,
+        "step_s": round(step_s, 5), "tok_per_s": round(n_tokens / step_s, 1),
+        "model_gflops": round(gflops, 1), "gemm_peak_gflops": round(peak, 1), "mfu": round(gflops / peak, 4),
+        "python_share": round(python_share(step), 4), "peak_rss_bytes": int(peak_memory()),
     }  # fmt: skip
 
 
@@ -104,8 +130,10 @@ def main(argv: list[str] | None = None) -> None:
         f"{found['threads']} threads, {found['isa']}, BLAS {found['blas_core']}\n"
         f"step {found['step_s'] * 1e3:.0f} ms, {found['tok_per_s']:.0f} tok/s, {found['model_gflops']:.0f} "
         f"GFLOP/s of {found['gemm_peak_gflops']:.0f} (mfu {found['mfu']:.0%}), "
-        f"peak memory {found['peak_rss_bytes'] / 1e9:.2f} GB"
+        f"peak memory {found['peak_rss_bytes'] / 1e9:.2f} GB, {found['python_share']:.1%} outside the kernels"
     )
+    if "ratio" in found:
+        print(f"PyTorch {found['torch_step_s'] * 1e3:.0f} ms, {found['ratio']:.2f} times ours")
     if args.json:
         print(json.dumps(found))
 

@@ -47,8 +47,7 @@ class TrialStep:
         # Any numbers do, as long as they are small; drawing each one would take longer than the steps.
         self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
         self.adam = Adam(self.model, train)
-        draws = random.uniform(random.key(0, "trial tokens"), batch_size * model.seq_len)
-        self.ids = (draws * model.vocab_size).astype(np.int32).reshape(batch_size, -1)
+        self.ids = trial_tokens(model, batch_size)
 
     def __call__(self) -> None:
         self.model.grads.flat[:] = 0
@@ -60,6 +59,12 @@ class TrialStep:
         start = time.perf_counter()
         self()
         return time.perf_counter() - start
+
+
+def trial_tokens(model: ModelConfig, batch_size: int) -> np.ndarray:
+    """Tokens (B, T): the time of a step does not depend on what they say."""
+    draws = random.uniform(random.key(0, "trial tokens"), batch_size * model.seq_len)
+    return (draws * model.vocab_size).astype(np.int32).reshape(batch_size, -1)
 
 
 class Probe:
