@@ -171,7 +171,9 @@ def _no_number(text: str) -> None:
 
 def _short(value: object) -> str:
     """A value for an error message, cut if long."""
-    text = repr(value) if not isinstance(value, list | dict) else type(value).__name__
+    if isinstance(value, list | dict):
+        return type(value).__name__
+    text = repr(value[:60] if isinstance(value, str) else value)  # cut first: repr may be ten times as long
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -218,7 +220,7 @@ def _id(vocab: dict[str, Any], word: object) -> int:
 
 def _merge(vocab: dict[str, Any], merge: Any, new: int) -> tuple[int, int]:
     """One merge, `["a", "b"]` or `"a b"`, which must make the token of id `new`."""
-    parts = merge.split(" ") if isinstance(merge, str) else merge
+    parts = merge.split(" ", 2) if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2:
         raise TokenizerError(f"merges: entry {new - 256} is no pair of tokens: {_short(merge)}")
     pair = _id(vocab, parts[0]), _id(vocab, parts[1])

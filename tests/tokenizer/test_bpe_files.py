@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import time
+import tracemalloc
 
 import pytest
 
@@ -170,6 +171,25 @@ def test_broken_files_are_refused_at_once(name, tmp_path):
         load(tmp_path, BROKEN[name])
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
     assert time.process_time() - start < 5
+
+
+LONG = {
+    "characters whose repr is long": "\u0378" * 4_000_000 + "🙂",
+    "many spaces": ["a b" * 2_600_000 + "🙂", "a", "a"],
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_string_takes_no_more_memory_than_promised(name, content):
+    content["model"]["merges"] = LONG[name]
+    data = json.dumps(content, ensure_ascii=False).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(TokenizerError, match="merges: "):
+            file_format.from_json(data)
+        assert tracemalloc.get_traced_memory()[1] < len(data) + (64 << 20)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_key_twice_deep_inside(tmp_path, content):
