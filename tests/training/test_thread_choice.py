@@ -109,8 +109,9 @@ def test_each_number_runs_in_turn_until_the_budget_is_spent():
     found = Probe(step, [1, 2, 4], budget_s=100)
     assert step.ran == [4] + [4, 2, 1] * 9 and found.seconds == {1: 0.025, 2: 0.02, 4: 0.02}
     step = FakeStep({4: 0.02, 2: 0.02, 1: 0.025})
+    native.set_threads(3)
     Probe(step, [1, 2, 4], budget_s=0)
-    assert step.ran == [4, 4, 2, 1] and native.threads() == 1
+    assert step.ran == [4, 4, 2, 1] and native.threads() == 3
 
 
 def test_smaller_numbers_are_left_out_once_they_are_far_behind():

@@ -329,9 +329,9 @@ def test_a_directory_that_cannot_be_written_is_one_line(monkeypatch):
 
 
 def test_the_variable_sets_the_threads_and_a_flag_beats_it(capfd, monkeypatch):
-    monkeypatch.setenv("MICROGPT_THREADS", "2")
+    monkeypatch.setenv("MICROGPT_THREADS", "3")
     flags = [*SMALL, "--data", "text.txt", "--out-dir", "runs/a", "--max-steps", "1"]
-    assert train.main(flags) == 0 and "machine  2 threads" in capfd.readouterr().out
+    assert train.main(flags) == 0 and "machine  3 threads" in capfd.readouterr().out
     monkeypatch.setenv("MICROGPT_THREADS", "1")
     assert train.main(["--resume", "runs/a", "--max-steps", "2"]) == 0
     assert "machine  1 threads" in capfd.readouterr().out
