@@ -87,21 +87,24 @@ class Corpus:
         for document in self._smalltalk(progress, held_out=False):
             yield from texts(document)
         for document in self._documents(Skipped(), progress):
-            where = survey.add(document)
-            if split.tail or not split.holds(where):
-                yield from texts(split.sides(document)[0][1])
+            held_out, part = split.sides(document, survey.add(document))[0]
+            if not held_out:
+                yield from texts(part)
 
     def sides(
-        self, split: Split, skipped: Skipped, progress: Progress | None = None
+        self, split: Split, survey: Survey, skipped: Skipped, progress: Progress | None = None
     ) -> Iterator[tuple[bool, Document]]:
-        """Every document as (held out?, document); with EVERYTHING, of smalltalk only the held-out part."""
+        """Every document as (held out?, document), those from files added to the survey.
+
+        With EVERYTHING, of smalltalk only the held-out part.
+        """
         if split != EVERYTHING:
             for document in self._smalltalk(progress, held_out=False):
                 yield False, document
         for document in self._smalltalk(None, held_out=True):
             yield True, document
         for document in self._documents(skipped, progress):
-            yield from split.sides(document)
+            yield from split.sides(document, survey.add(document))
 
     def _documents(self, skipped: Skipped, progress: Progress | None) -> Iterator[Document]:
         if self.files:

@@ -29,6 +29,7 @@ from .prepared import (
     FILES,
     META,
     SIDES,
+    TOKENIZER,
     Prepared,
     find_prepared,
     is_prepared,
@@ -80,9 +81,10 @@ def prepare(
     directory = _place(key, root, out_dir)
 
     def fill(folder: Path) -> None:
-        split, learned = _learn(corpus, merges, tokenizer, threads, bars)
-        meta = {"key": key, "merges": merges, "split": vars(split)}
-        _write(folder, corpus, split, learned, threads, bars, meta)
+        split, learned = (DEFAULT, tokenizer) if tokenizer else _learn(corpus, merges, threads, bars)
+        meta = {"key": key, "merges": merges}
+        while (chosen := _write(folder, corpus, split, learned, threads, bars, meta)) != split:
+            split = chosen  # the corpus is small: another part is held out
 
     with corpus:
         make_folder(directory, lambda: find_prepared(directory, key) is not None, fill)
@@ -116,8 +118,7 @@ def prepare_held_out(
     path = directory / "val.tokens"
 
     def fill(folder: Path) -> None:
-        meta = {"key": key, "split": vars(EVERYTHING)}
-        _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, meta)
+        _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, {"key": key})
 
     make_folder(directory, lambda: bool(read_meta(directory, key) and open_side(path, tokenizer)), fill)
     bars.tell_skipped(read_meta(directory, key) or {})
@@ -191,22 +192,17 @@ def _place(key: str, root: str | os.PathLike | None, out_dir: str | os.PathLike 
     return directory
 
 
-def _learn(
-    corpus: Corpus, merges: int, tokenizer: Tokenizer | None, threads: int, bars: _Bars
-) -> tuple[Split, Tokenizer]:
+def _learn(corpus: Corpus, merges: int, threads: int, bars: _Bars) -> tuple[Split, Tokenizer]:
     """Choose the split and train a tokenizer on the training side, in one pass unless the corpus is small."""
     split = DEFAULT
     while True:
         survey = Survey()
-        title = "reading" if tokenizer else "counting words"
-        with bars.over(corpus, title) as progress, bars.merging(merges) as merged:
+        with bars.over(corpus, "counting words") as progress, bars.merging(merges) as merged:
             training = corpus.training_texts(split, survey, progress)
-            learned = tokenizer or train(training, n_merges=merges, threads=threads, progress=merged)
-            for _ in training:
-                pass
+            learned = train(training, n_merges=merges, threads=threads, progress=merged)
         chosen = survey.choose() if corpus.files else split
-        if tokenizer or chosen == split:
-            return chosen, learned
+        if chosen == split:
+            return split, learned
         split = chosen
 
 
@@ -218,24 +214,31 @@ def _write(
     threads: int,
     bars: _Bars,
     meta: dict[str, Any],
-) -> None:
-    """Encode every document into its side's token file; meta.json goes last."""
-    tokenizer.save(folder / "tokenizer.json")
-    skipped = Skipped()
+) -> Split:
+    """Encode every document into its side's token file; meta.json goes last.
+
+    Returns:  the split that suits the corpus.  If it is another one, what was written is of no use.
+    """
+    tokenizer.save(folder / TOKENIZER)
+    skipped, survey = Skipped(), Survey()
     wanted = [True] if split == EVERYTHING else [False, True]
     with ExitStack() as stack, bars.over(corpus, "encoding") as progress:
         writers = {
             side: stack.enter_context(TokenFileWriter(folder / f"{SIDES[side]}.tokens", tokenizer))
             for side in wanted
         }
-        chunks = _chunks(corpus.sides(split, skipped, progress))
+        chunks = _chunks(corpus.sides(split, survey, skipped, progress))
         for encoded in map_threads(partial(_encode, tokenizer=tokenizer), chunks, threads):
             for side, packed in encoded.items():
                 writers[side].add(packed)
         corpus.check_unchanged()
+    if corpus.files and split != EVERYTHING and (chosen := survey.choose()) != split:
+        return chosen
     counts = {SIDES[side]: _counts(writer) for side, writer in writers.items()}
-    meta = meta | {"sources": corpus.names, "tokenizer": tokenizer.sha256, "skipped": vars(skipped)} | counts
+    facts = {"split": vars(split), "sources": corpus.names, "tokenizer": tokenizer.sha256}
+    meta = meta | facts | {"skipped": vars(skipped)} | counts
     (folder / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return split
 
 
 def _counts(writer: TokenFileWriter) -> dict[str, int | float]:

@@ -50,11 +50,11 @@ class Split:
         """Whether documents of this place are held out."""
         return self.low <= where < self.high
 
-    def sides(self, document: Document) -> list[tuple[bool, Document]]:
-        """The document as (held out?, document); two parts if its tail is held out."""
+    def sides(self, document: Document, where: int) -> list[tuple[bool, Document]]:
+        """The document of this place as (held out?, document); two parts if its tail is held out."""
         if self.tail:
             return list(zip((False, True), cut_tail(document), strict=True))
-        return [(self.holds(place(document)), document)]
+        return [(self.holds(where), document)]
 
 
 DEFAULT = Split()

@@ -17,7 +17,7 @@ def choose(documents):
 
 def held_out(documents):
     split = choose(documents)
-    return [part for document in documents for side, part in split.sides(document) if side]
+    return [part for document in documents for side, part in split.sides(document, place(document)) if side]
 
 
 def many(n, words=20):
@@ -107,4 +107,4 @@ def test_an_empty_corpus_is_refused():
 
 
 def test_everything_can_be_held_out():
-    assert all(side for document in many(99) for side, _ in EVERYTHING.sides(document))
+    assert all(side for document in many(99) for side, _ in EVERYTHING.sides(document, place(document)))

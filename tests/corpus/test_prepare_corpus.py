@@ -14,7 +14,7 @@ from microgpt.corpus.chat import render
 from microgpt.corpus.prepare import prepare, prepare_held_out
 from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions
-from microgpt.corpus.split import Split
+from microgpt.corpus.split import Split, place
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def decoded(tokens, tokenizer):
 def test_every_document_lands_on_its_side(chats):
     done = prepare(chats, merges=50)
     split = Split(**done.meta["split"])
-    sides = [part for document in read_documents(chats) for part in split.sides(document)]
+    sides = [part for document in read_documents(chats) for part in split.sides(document, place(document))]
     for tokens, side in ((done.train, False), (done.val, True)):
         want = [render(document, done.tokenizer).tolist() for held_out, document in sides if held_out == side]
         assert decoded(tokens, done.tokenizer) == want
