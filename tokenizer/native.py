@@ -114,18 +114,41 @@ class Encoder:
         out = ffi.new("bpe_encoder **")
         _check(lib.bpe_encoder_new(out, _numbers(table, "int32_t"), len(table), secrets.randbits(64)))
         self.handle = _handle(out[0], lib.bpe_encoder_free)
-        self.caches: SimpleQueue[Any] = SimpleQueue()  # those that no thread is using now
+        self.workspaces: SimpleQueue[Workspace] = SimpleQueue()  # those that no thread is using now
 
     def encode(self, text: Buffer, lengths: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Encode texts that lie back to back: all ids, and how many belong to each.  The GIL is released."""
         assert sum(lengths) == len(text)
-        ids = np.empty(len(text) + lib.BPE_SLACK, np.int32)
-        n_ids = np.empty(len(lengths), np.int64)
         try:
-            cache = self.caches.get_nowait()
+            work = self.workspaces.get_nowait()
         except Empty:
-            cache = _handle(lib.bpe_cache_new(), lib.bpe_cache_free)
-        n = lib.bpe_encode(self.handle, cache, _numbers(ids, "int32_t"), _numbers(n_ids, "int64_t"),
+            work = Workspace()
+        ids = work.room(len(text) + lib.BPE_SLACK)
+        n_ids = np.empty(len(lengths), np.int64)
+        n = lib.bpe_encode(self.handle, work.cache, _numbers(ids, "int32_t"), _numbers(n_ids, "int64_t"),
                            _bytes_of(text), ffi.new("int64_t[]", lengths), len(lengths))
-        self.caches.put(cache)
-        return ids[: _check(n)].copy(), n_ids
+        found = ids[: max(n, 0)].copy()
+        self.workspaces.put(work)
+        _check(n)
+        return found, n_ids
+
+
+class Workspace:
+    """What one thread encodes with: recently encoded chunks, and room for ids that is used again.
+
+    Fresh room costs the kernel more time to hand out, page by page, than the encoder to fill.
+    """
+
+    KEPT_IDS = 1 << 22
+
+    def __init__(self) -> None:
+        self.cache = _handle(lib.bpe_cache_new(), lib.bpe_cache_free)
+        self._ids = np.empty(0, np.int32)
+
+    def room(self, n: int) -> NDArray[np.int32]:
+        """An array of at least n ids with any content."""
+        if n > self.KEPT_IDS:
+            return np.empty(n, np.int32)
+        if n > len(self._ids):
+            self._ids = np.empty(n, np.int32)
+        return self._ids
