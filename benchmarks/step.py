@@ -44,6 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=7, help="timed steps, after 2 to warm up [default 7]")
     parser.add_argument("--vs-torch", action="store_true", help="beside the same step in PyTorch")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--recompute", action="store_true", help="keep only the inputs of layers")
     add_threads_flag(parser)
     add_settings(parser, ModelConfig)
     return parser.parse_args(argv)
@@ -55,9 +56,12 @@ def model_config(args: argparse.Namespace) -> ModelConfig:
     return settings_from(args, ModelConfig, **base)
 
 
-def trial_step(config: ModelConfig, batch_size: int, precision: str = "fp32") -> TrialStep:
+def trial_step(
+    config: ModelConfig, batch_size: int, precision: str = "fp32", recompute: bool = False
+) -> TrialStep:
     """A step of a model with initial weights."""
-    step = TrialStep(config, TrainConfig(precision=precision, threads="1"), batch_size)
+    train = TrainConfig(precision=precision, threads="1", recompute=recompute)
+    step = TrialStep(config, train, batch_size)
     step.model.init(0)
     return step
 
@@ -103,7 +107,7 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
         peer = None
         if args.vs_torch:
             peer = stack.enter_context(TorchPeer(config, args.batch_size, args.precision))
-        step = trial_step(config, args.batch_size, args.precision)
+        step = trial_step(config, args.batch_size, args.precision, args.recompute)
         found = measure(step, args.steps, peer)
     step_s, peak = found["step_s"], found["gemm_peak_gflops"]
     n_tokens = args.batch_size * config.seq_len
@@ -112,7 +116,8 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "preset": args.preset, "n_params": config.n_params, **shape, "batch_size": args.batch_size,
         "precision": args.precision, "threads": threads, "isa": native.info()["isa"],
-        "blas_core": native.info()["blas_core"], "dropout": config.dropout, **found,
+        "blas_core": native.info()["blas_core"], "dropout": config.dropout,
+        "recompute": args.recompute, **found,
         "step_s": round(step_s, 5), "tok_per_s": round(n_tokens / step_s, 1),
         "model_gflops": round(gflops, 1), "gemm_peak_gflops": round(peak, 1), "mfu": round(gflops / peak, 4),
         "python_share": round(python_share(step), 4), "peak_rss_bytes": int(peak_memory()),

@@ -8,8 +8,14 @@
 #define TWO_SQRT_2_OVER_PI 1.5957691216057308f
 #define CUBIC 0.044715f
 
-struct job {
-    float *out;
+struct forward_job {
+    float *y;
+    const float *x;
+    int64_t n;
+};
+
+struct backward_job {
+    float *dx, *y;
     const float *dy, *x;
     int64_t n;
 };
@@ -19,35 +25,36 @@ static inline vf gate(vf x) { return 1.0f / (1.0f + mg_exp(-TWO_SQRT_2_OVER_PI *
 static void forward_task(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
-    const struct job *job = argument;
+    const struct forward_job *job = argument;
     int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
     for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += MG_LANES) {
         vf x = mg_load_n(job->x + i, end - i);
-        mg_store_n(job->out + i, x * gate(x), end - i);
+        mg_store_n(job->y + i, x * gate(x), end - i);
     }
 }
 
 static void backward_task(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
-    const struct job *job = argument;
+    const struct backward_job *job = argument;
     int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
     for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += MG_LANES) {
         vf x = mg_load_n(job->x + i, end - i), dy = mg_load_n(job->dy + i, end - i);
         vf s = gate(x);
         vf du = TWO_SQRT_2_OVER_PI * (1.0f + 3.0f * CUBIC * x * x);
-        mg_store_n(job->out + i, dy * (s + x * s * (1.0f - s) * du), end - i);
+        mg_store_n(job->y + i, x * s, end - i);
+        mg_store_n(job->dx + i, dy * (s + x * s * (1.0f - s) * du), end - i);
     }
 }
 
 void mg_gelu_forward(float *y, const float *x, int64_t n)
 {
-    struct job job = {y, NULL, x, n};
+    struct forward_job job = {y, x, n};
     mg_parallel(forward_task, &job, mg_blocks(n, MG_ELEMENTS_PER_TASK));
 }
 
-void mg_gelu_backward(float *dx, const float *dy, const float *x, int64_t n)
+void mg_gelu_backward(float *dx, float *y, const float *dy, const float *x, int64_t n)
 {
-    struct job job = {dx, dy, x, n};
+    struct backward_job job = {dx, y, dy, x, n};
     mg_parallel(backward_task, &job, mg_blocks(n, MG_ELEMENTS_PER_TASK));
 }

@@ -47,6 +47,8 @@ void mg_embedding_backward(float *dweight, const float *dy, const int32_t *ids, 
 /* y = x * rstd * weight with rstd = 1/sqrt(mean(x^2) + eps), per row (Zhang & Sennrich 2019, arXiv 1910.07467).
  * x, y (N,C)  weight (C)  rstd (N), kept for backward. */
 void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps);
+/* y alone, from the rstd of the forward: the same bits. */
+void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float *rstd, int64_t N, int64_t C);
 /* dx = dresidual + rstd * (dy*weight - xhat * mean(dy*weight*xhat)), xhat = x*rstd;  dweight += sum_n dy*xhat.
  * dresidual (N,C) is the gradient that by-passes the norm; it may be dx itself.  scratch (MG_PARTIALS,C). */
 void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
@@ -54,9 +56,9 @@ void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float 
 
 /* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K). */
 void mg_linear_forward(float *y, const float *x, const float *weight, int64_t N, int64_t M, int64_t K);
-/* dX = dY W and dW += dY^T X.   dx (N,K)  dweight (M,K)  dy (N,M). */
-void mg_linear_backward(float *dx, float *dweight, const float *dy, const float *x, const float *weight,
-    int64_t N, int64_t M, int64_t K);
+/* dX = dY W;  dW += dY^T X.   dx (N,K)  dweight (M,K)  dy (N,M). */
+void mg_linear_backward_input(float *dx, const float *dy, const float *weight, int64_t N, int64_t M, int64_t K);
+void mg_linear_backward_weight(float *dweight, const float *dy, const float *x, int64_t N, int64_t M, int64_t K);
 
 /* Rotate, in place, the query and key thirds of qkv (B,T,3C): pairs (i, i + hs/2) of a head turn by the angle of
  * row start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2).
@@ -83,8 +85,8 @@ void mg_attention_cached(float *y, float *scratch, const float *qkv, const float
 /* y = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU (Hendrycks & Gimpel 2016,
  * arXiv 1606.08415), for 0.5 (1 + tanh u) = sigmoid(2u).   n elements; y may be x. */
 void mg_gelu_forward(float *y, const float *x, int64_t n);
-/* dx may be dy. */
-void mg_gelu_backward(float *dx, const float *dy, const float *x, int64_t n);
+/* dx, and y again with the bits of the forward, so that y need not be kept.  dx may be dy, and y may be x. */
+void mg_gelu_backward(float *dx, float *y, const float *dy, const float *x, int64_t n);
 
 /* y = x with each element zeroed with probability p, else divided by 1-p.  Which ones is a pure function of
  * (key, index); see random.h.  The backward is the same call on the gradient.  y may be x. */

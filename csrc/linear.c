@@ -10,9 +10,12 @@ void mg_linear_forward(float *y, const float *x, const float *weight, int64_t N,
     mg_gemm_parallel(y, plain(x, K), transposed(weight, K), N, M, K, 0.0f);
 }
 
-void mg_linear_backward(float *dx, float *dweight, const float *dy, const float *x, const float *weight,
-    int64_t N, int64_t M, int64_t K)
+void mg_linear_backward_input(float *dx, const float *dy, const float *weight, int64_t N, int64_t M, int64_t K)
 {
     mg_gemm_parallel(dx, plain(dy, M), plain(weight, K), N, K, M, 0.0f);
+}
+
+void mg_linear_backward_weight(float *dweight, const float *dy, const float *x, int64_t N, int64_t M, int64_t K)
+{
     mg_gemm_parallel(dweight, transposed(dy, M), plain(x, K), M, K, N, 1.0f);
 }

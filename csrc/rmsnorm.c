@@ -7,6 +7,12 @@
 
 #include <math.h>
 
+static inline void scale_row(float *y, const float *x, const float *weight, float r, int64_t C)
+{
+    for (int64_t i = 0; i < C; i += MG_LANES)
+        mg_store_n(y + i, mg_load_n(x + i, C - i) * r * mg_load_n(weight + i, C - i), C - i);
+}
+
 struct forward_job {
     float *y, *rstd;
     const float *x, *weight;
@@ -21,18 +27,38 @@ static void forward_rows(void *argument, int64_t index, int64_t worker)
     const int64_t C = job->C;
     for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++) {
         const float *x_n = job->x + n * C;
-        float *y_n = job->y + n * C;
         float r = 1.0f / sqrtf(mg_dot(x_n, x_n, C) / (float)C + job->eps);
-        for (int64_t i = 0; i < C; i += MG_LANES)
-            mg_store_n(y_n + i, mg_load_n(x_n + i, C - i) * r * mg_load_n(job->weight + i, C - i), C - i);
+        scale_row(job->y + n * C, x_n, job->weight, r, C);
         job->rstd[n] = r;
     }
 }
+
 
 void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps)
 {
     struct forward_job job = {y, rstd, x, weight, N, C, mg_rows_per_task(C), eps};
     mg_parallel(forward_rows, &job, mg_blocks(N, job.rows));
+}
+
+struct again_job {
+    float *y;
+    const float *x, *weight, *rstd;
+    int64_t N, C, rows;
+};
+
+static void again_rows(void *argument, int64_t index, int64_t worker)
+{
+    (void)worker;
+    const struct again_job *job = argument;
+    const int64_t C = job->C;
+    for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++)
+        scale_row(job->y + n * C, job->x + n * C, job->weight, job->rstd[n], C);
+}
+
+void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float *rstd, int64_t N, int64_t C)
+{
+    struct again_job job = {y, x, weight, rstd, N, C, mg_rows_per_task(C)};
+    mg_parallel(again_rows, &job, mg_blocks(N, job.rows));
 }
 
 struct backward_job {

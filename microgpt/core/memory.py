@@ -5,37 +5,51 @@ again, each costs a page fault per 4 KiB, which is as slow as computing on it.  
 array goes to a free list and the next array of that size takes it; a steady step allocates nothing.
 """
 
+import contextlib
 import math
+import mmap
 from typing import Any
 
 import numpy as np
 
 SMALL = 1 << 16  # bytes; below, malloc has free lists of its own
-ALIGN = 64  # one cache line, one AVX-512 register
+ALIGN = 64  # sizes are multiples of a cache line; addresses, of a page
+HUGE = 1 << 22  # bytes from which memory comes in huge pages, where the system has them
 
 _free: dict[int, list[np.ndarray]] = {}
+_held = {"blocks": 0, "bytes": 0}
 
 
 class _Lease:
     """Memory lent to one array and its views; it returns to the free list with the last of them."""
 
-    __slots__ = ("__array_interface__", "block", "size")
+    __slots__ = ("__array_interface__", "block")
 
-    def __init__(self, size: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.size = size
-        blocks = _free.get(size)
-        self.block = blocks.pop() if blocks else np.empty(size + ALIGN, np.uint8)
-        start = self.block.__array_interface__["data"][0]
-        address = (start + ALIGN - 1) // ALIGN * ALIGN
+    def __init__(self, block: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.block = block
         self.__array_interface__: dict[str, Any] = {
             "version": 3,
             "shape": shape,
             "typestr": dtype.str,
-            "data": (address, False),
+            "data": block.__array_interface__["data"],
         }
 
     def __del__(self) -> None:
-        _free.setdefault(self.size, []).append(self.block)
+        _free.setdefault(self.block.size, []).append(self.block)
+
+
+def _new_block(size: int) -> np.ndarray:
+    """Memory from the system itself: page-aligned, and given back at once when it is released."""
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{size:,} bytes: {error.strerror}") from None
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    _held["blocks"] += 1
+    _held["bytes"] += size
+    return np.frombuffer(pages, np.uint8)
 
 
 def _size_class(n_bytes: int) -> int:
@@ -46,7 +60,15 @@ def _size_class(n_bytes: int) -> int:
 
 def release() -> None:
     """Give the memory of dropped arrays back to the system."""
+    for size, blocks in _free.items():
+        _held["blocks"] -= len(blocks)
+        _held["bytes"] -= size * len(blocks)
     _free.clear()
+
+
+def held() -> tuple[int, int]:
+    """Blocks and their bytes that were taken from the system and not given back, lent or free."""
+    return _held["blocks"], _held["bytes"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -55,9 +77,24 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes < SMALL:
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(_size_class(n_bytes), shape, dtype))
+    size = _size_class(n_bytes)
+    blocks = _free.get(size)
+    return np.asarray(_Lease(blocks.pop() if blocks else _new_block(size), shape, dtype))
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:
     """An uninitialised array of x's shape and type."""
     return empty(x.shape, x.dtype)
+
+
+def zeros_like(x: np.ndarray) -> np.ndarray:
+    """An array of zeros of x's shape and type."""
+    zeros = empty_like(x)
+    zeros[:] = 0
+    return zeros
+
+
+def rows_of(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """x[index], whose memory comes back."""
+    rows = empty((len(index), *x.shape[1:]), x.dtype)
+    return np.take(x, index, axis=0, out=rows, mode="clip")  # any other mode makes a copy on the way

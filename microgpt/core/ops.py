@@ -92,6 +92,17 @@ def rmsnorm_forward(
 
 
 @op
+def rmsnorm_again(x: np.ndarray, weight: np.ndarray, rstd: np.ndarray) -> np.ndarray:
+    """y of the forward once more, to the bit, from its rstd: cheaper than keeping y for the backward."""
+    N, C = x.shape
+    y = empty_like(x)
+    native.lib.mg_rmsnorm_again(
+        out(y), arg("x", x, (N, C)), arg("weight", weight, (C,)), arg("rstd", rstd, (N,)), N, C
+    )
+    return y
+
+
+@op
 def rmsnorm_backward(
     dy: np.ndarray,
     x: np.ndarray,
@@ -127,22 +138,30 @@ def linear_forward(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return y
 
 
-@op
 def linear_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray, dweight: np.ndarray) -> np.ndarray:
     """dx = dy W, returned;  dweight += dy^T x."""
-    (N, M), (_, K) = dy.shape, x.shape
+    linear_backward_weight(dy, x, dweight)
+    return linear_backward_input(dy, weight)
+
+
+@op
+def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """dx = dy W.   dy: (N, M).  weight: (M, K).  Returns dx: (N, K)."""
+    (N, M), (_, K) = dy.shape, weight.shape
     dx = empty((N, K))
-    native.lib.mg_linear_backward(
-        out(dx),
-        arg("dweight", dweight, (M, K)),
-        arg("dy", dy, (N, M)),
-        arg("x", x, (N, K)),
-        arg("weight", weight, (M, K)),
-        N,
-        M,
-        K,
+    native.lib.mg_linear_backward_input(
+        out(dx), arg("dy", dy, (N, M)), arg("weight", weight, (M, K)), N, M, K
     )
     return dx
+
+
+@op
+def linear_backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray) -> None:
+    """dweight += dy^T x.   dy: (N, M).  x: (N, K).  dweight: (M, K)."""
+    (N, M), (_, K) = dy.shape, x.shape
+    native.lib.mg_linear_backward_weight(
+        arg("dweight", dweight, (M, K)), arg("dy", dy, (N, M)), arg("x", x, (N, K)), N, M, K
+    )
 
 
 rope_tables = reference.rope_tables
@@ -269,11 +288,14 @@ def gelu_forward(x: np.ndarray) -> np.ndarray:
 
 
 @op
-def gelu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """dx = dy * gelu'(x), computed from x again: cheaper than keeping y and its slope."""
-    dx = empty_like(x)
-    native.lib.mg_gelu_backward(out(dx), arg("dy", dy, x.shape), arg("x", x, x.shape), x.size)
-    return dx
+def gelu_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dx = dy * gelu'(x), computed from x alone, and y of the forward once more, to the bit.
+
+    Overwrites dy with dx and x with y, and returns both.
+    """
+    dy_dx, x_y = arg("dy", dy, x.shape), arg("x", x, x.shape)
+    native.lib.mg_gelu_backward(dy_dx, x_y, dy_dx, x_y, x.size)
+    return dy, x
 
 
 @op

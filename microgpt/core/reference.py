@@ -23,6 +23,10 @@ def rmsnorm_forward(x, weight, eps=NORM_EPS):
     return x * rstd[:, None] * weight, rstd
 
 
+def rmsnorm_again(x, weight, rstd):
+    return x * rstd[:, None] * weight
+
+
 def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual):
     xhat = x * rstd[:, None]  # (N, C)
     dweight += (dy * xhat).sum(0)
@@ -35,9 +39,12 @@ def linear_forward(x, weight):
     return x @ weight.T
 
 
-def linear_backward(dy, x, weight, dweight):
-    dweight += dy.T @ x
+def linear_backward_input(dy, weight):
     return dy @ weight
+
+
+def linear_backward_weight(dy, x, dweight):
+    dweight += dy.T @ x
 
 
 def rope_tables(T, hs, theta=10000.0, dtype=np.float64):
@@ -119,7 +126,7 @@ def gelu_forward(x):
 def gelu_backward(dy, x):
     tanh = np.tanh(GELU_SLOPE * (x + GELU_CUBIC * x**3))
     slope = GELU_SLOPE * (1 + 3 * GELU_CUBIC * x**2)
-    return dy * (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * slope)
+    return dy * (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * slope), gelu_forward(x)
 
 
 def dropout_forward(x, p, key):

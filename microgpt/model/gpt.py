@@ -1,15 +1,16 @@
 """GPT: embedding, residual branches, norm, tied head and loss.  Forward and backward, no autograd."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from microgpt.common.errors import ShapeError
-from microgpt.core import ops
+from microgpt.core import memory, ops
 
 from .config import ModelConfig
-from .layers import MLP, Attention, Branch, Cache, Pass, Saved
+from .layers import Block, Cache, Pass, Recomputed, Saved
 from .parameters import Arena, table
 
 # Rows of logits that exist at once: (512, V) floats stay in the last-level cache, and (B*T, V) never exist.
@@ -20,23 +21,18 @@ class GPT:
     """A decoder-only transformer (Radford et al. 2019) with RMSNorm, rotary positions and tied embedding.
 
     Args: dtype: float32 runs the C kernels; float64 runs the NumPy reference, for checking gradients.
+          recompute: train in less memory and more time; results are the same to the bit.
     Attributes: params, grads: arenas of the same layout.  Parameters are zero until `init` or a checkpoint
     fills them; gradients only ever grow until the caller zeroes them.
     """
 
-    def __init__(self, config: ModelConfig, dtype: Any = np.float32) -> None:
+    def __init__(self, config: ModelConfig, dtype: Any = np.float32, recompute: bool = False) -> None:
         self.config = config
         self.dtype = np.dtype(dtype)
         self.params = Arena(table(config), dtype)
         self.cos, self.sin = ops.rope_tables(config.seq_len, config.head_size, config.rope_theta, self.dtype)
-        self.branches = [branch for i in range(config.n_layer) for branch in self._block(i)]
-
-    def _block(self, i: int) -> list[Branch]:
-        attention, mlp = Attention(i, self.config.n_head), MLP(i)
-        return [
-            Branch(f"h.{i}.ln_1.weight", attention, 2 * i + 1),
-            Branch(f"h.{i}.ln_2.weight", mlp, 2 * i + 2),
-        ]
+        blocks = [Block(i, config.n_head) for i in range(config.n_layer)]
+        self.blocks: Sequence[Block | Recomputed] = [Recomputed(b) for b in blocks] if recompute else blocks
 
     @cached_property
     def grads(self) -> Arena:
@@ -73,23 +69,21 @@ class GPT:
         return Pass(B, T, self.cos, self.sin, dropout, key or 0, cache)
 
     def _trunk_forward(self, ids: np.ndarray, run: Pass, keep: bool = True) -> tuple[np.ndarray, list[Saved]]:
-        """Embedding and all branches: (x (N, C), what backward needs if `keep`)."""
+        """Embedding and all blocks: (x (N, C), what backward needs if `keep`)."""
         x = ops.embedding_forward(self.params["wte.weight"], ids.reshape(-1))
         if run.dropout:
             x = ops.dropout_forward(x, run.dropout, run.dropout_key(0))
         saved = []
-        for branch in self.branches:
-            x, kept = branch.forward(x, self.params, run)
+        for block in self.blocks:
+            x, kept = block.forward(x, self.params, run)
             if keep:
                 saved.append(kept)
             del kept
         return x, saved
 
     def _trunk_backward(self, dx: np.ndarray, ids: np.ndarray, saved: list[Saved], run: Pass) -> None:
-        for branch in reversed(self.branches):
-            dx = branch.backward(
-                dx, saved.pop(), self.params, self.grads, run
-            )  # pop: memory comes back as we go
+        for block in reversed(self.blocks):
+            dx = block.backward(dx, saved.pop(), self.params, self.grads, run)
         if run.dropout:
             dx = ops.dropout_backward(dx, run.dropout, run.dropout_key(0))
         ops.embedding_backward(dx, ids.reshape(-1), self.grads["wte.weight"])
@@ -101,20 +95,25 @@ class GPT:
 
         Rows whose target is ignored cost nothing here.
         """
-        p, g = self.params, self.grads
-        normed, rstd = ops.rmsnorm_forward(x, p["ln_f.weight"])
+        weight, dweight = self.params["ln_f.weight"], self.grads["ln_f.weight"]
+        normed, rstd = ops.rmsnorm_forward(x, weight)
         scored = np.flatnonzero(targets != -1)
-        d_normed, total = np.zeros_like(normed), 0.0
+        d_normed, total = memory.zeros_like(x), 0.0
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
-            inputs, wanted = normed[rows], targets[rows]
-            logits = ops.linear_forward(inputs, p["wte.weight"])
-            losses, lse = ops.cross_entropy_forward(logits, wanted)
-            total += float(losses.sum(dtype=np.float64))
-            dlogits = ops.cross_entropy_backward(logits, lse, wanted, scale / len(scored))
-            d_normed[rows] = ops.linear_backward(dlogits, inputs, p["wte.weight"], g["wte.weight"])
-        dx = ops.rmsnorm_backward(d_normed, x, p["ln_f.weight"], rstd, g["ln_f.weight"], np.zeros_like(x))
+            inputs = memory.rows_of(normed, rows)
+            loss, d_normed[rows] = self._score(inputs, targets[rows], scale / len(scored))
+            total += loss
+        dx = ops.rmsnorm_backward(d_normed, x, weight, rstd, dweight, memory.zeros_like(x))
         return total / max(len(scored), 1), dx
+
+    def _score(self, x: np.ndarray, targets: np.ndarray, scale: float) -> tuple[float, np.ndarray]:
+        """Sum of the losses of some rows, and dx of the head."""
+        weight, dweight = self.params["wte.weight"], self.grads["wte.weight"]
+        logits = ops.linear_forward(x, weight)
+        losses, lse = ops.cross_entropy_forward(logits, targets)
+        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale)
+        return float(losses.sum(dtype=np.float64)), ops.linear_backward(dlogits, x, weight, dweight)
 
     @staticmethod
     def _head_chunks(N: int) -> list[slice]:

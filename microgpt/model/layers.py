@@ -2,6 +2,10 @@
 
 A layer holds names and sizes, never activations, so one layer can serve any number of passes.  Weights come
 in as an arena `p`; gradients are added into an arena `g` of the same layout.  x is (N, C) with N = B*T rows.
+
+What a backward needs is kept by its forward or made again, whichever costs less; it is used up by the
+backward, which may overwrite it.  A block keeps 10 N C floats: the inputs of its branches, q k v, attention's
+output, and the MLP's wide layer before GELU.  Norms and GELUs are made again on the way back.
 """
 
 from dataclasses import dataclass
@@ -57,10 +61,14 @@ class Attention:
         """x (N, C) -> y (N, C)."""
         if run.cache is not None:
             return self._forward_cached(x, p, run, run.cache), None
+        saved = _, y, _ = self.inside(x, p, run)
+        return ops.linear_forward(y.reshape(x.shape), p[self.proj]), saved
+
+    def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
+        """What backward needs: all but the last projection."""
         qkv = ops.linear_forward(x, p[self.qkv]).reshape(run.B, run.T, -1)
         ops.rope_forward(qkv, run.cos, run.sin, self.n_head)
-        y, lse = ops.attention_forward(qkv, self.n_head)
-        return ops.linear_forward(y.reshape(x.shape), p[self.proj]), (x, qkv, y, lse)
+        return qkv, *ops.attention_forward(qkv, self.n_head)
 
     def _forward_cached(self, x: np.ndarray, p: Arena, run: Pass, cache: Cache) -> np.ndarray:
         C = x.shape[1]
@@ -69,9 +77,11 @@ class Attention:
         keys, values = cache.extend(self.layer, qkv[:, C : 2 * C], qkv[:, 2 * C :])
         return ops.linear_forward(ops.attention_cached(qkv, keys, values, self.n_head), p[self.proj])
 
-    def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass) -> np.ndarray:
-        """dy (N, C) -> dx (N, C)."""
-        x, qkv, y, lse = saved
+    def backward(
+        self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass
+    ) -> np.ndarray:
+        """dy (N, C), and x of the forward -> dx (N, C)."""
+        qkv, y, lse = saved
         d_attention = ops.linear_backward(dy, y.reshape(x.shape), p[self.proj], g[self.proj])
         dqkv = ops.attention_backward(d_attention.reshape(y.shape), qkv, y, lse, self.n_head)
         ops.rope_backward(dqkv, run.cos, run.sin, self.n_head)
@@ -86,19 +96,25 @@ class MLP:
 
     def forward(self, x: np.ndarray, p: Arena, run: Pass) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""
-        wide = ops.linear_forward(x, p[self.fc])
-        active = ops.gelu_forward(wide)
-        return ops.linear_forward(active, p[self.proj]), (x, wide, active)
+        wide = self.inside(x, p, run)
+        return ops.linear_forward(ops.gelu_forward(wide), p[self.proj]), wide
 
-    def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass) -> np.ndarray:
-        """dy (N, C) -> dx (N, C)."""
-        x, wide, active = saved
-        d_active = ops.linear_backward(dy, active, p[self.proj], g[self.proj])
-        return ops.linear_backward(ops.gelu_backward(d_active, wide), x, p[self.fc], g[self.fc])
+    def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
+        """What backward needs."""
+        return ops.linear_forward(x, p[self.fc])
+
+    def backward(
+        self, dy: np.ndarray, x: np.ndarray, wide: Saved, p: Arena, g: Arena, run: Pass
+    ) -> np.ndarray:
+        """dy (N, C), and x of the forward -> dx (N, C).  `wide` is overwritten."""
+        d_active = ops.linear_backward_input(dy, p[self.proj])
+        d_wide, active = ops.gelu_backward(d_active, wide)
+        ops.linear_backward_weight(dy, active, g[self.proj])
+        return ops.linear_backward(d_wide, x, p[self.fc], g[self.fc])
 
 
 class Branch:
-    """A residual branch: x + dropout(inner(norm(x))).  A block is two of them, attention and MLP."""
+    """A residual branch: x + dropout(inner(norm(x)))."""
 
     def __init__(self, norm: str, inner: Attention | MLP, site: int) -> None:
         self.norm, self.inner, self.site = norm, inner, site
@@ -110,10 +126,56 @@ class Branch:
         key = run.dropout_key(self.site) if run.dropout else 0
         return ops.residual_forward(x, branch, run.dropout, key), (x, rstd, inner)
 
+    def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
+        """What backward needs, without the branch's result."""
+        normed, rstd = ops.rmsnorm_forward(x, p[self.norm])
+        return x, rstd, self.inner.inside(normed, p, run)
+
     def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass) -> np.ndarray:
         """dy (N, C) -> dx (N, C)."""
         x, rstd, inner = saved
         key = run.dropout_key(self.site) if run.dropout else 0
         d_branch = ops.residual_backward(dy, run.dropout, key)
-        d_normed = self.inner.backward(d_branch, inner, p, g, run)
+        normed = ops.rmsnorm_again(x, p[self.norm], rstd)
+        d_normed = self.inner.backward(d_branch, normed, inner, p, g, run)
         return ops.rmsnorm_backward(d_normed, x, p[self.norm], rstd, g[self.norm], dy)
+
+
+class Block:
+    """One layer of the model: a branch of attention, then one of an MLP."""
+
+    def __init__(self, layer: int, n_head: int) -> None:
+        self.attention = Branch(f"h.{layer}.ln_1.weight", Attention(layer, n_head), 2 * layer + 1)
+        self.mlp = Branch(f"h.{layer}.ln_2.weight", MLP(layer), 2 * layer + 2)
+
+    def forward(self, x: np.ndarray, p: Arena, run: Pass) -> tuple[np.ndarray, Saved]:
+        """x (N, C) -> y (N, C)."""
+        x, attention = self.attention.forward(x, p, run)
+        y, mlp = self.mlp.forward(x, p, run)
+        return y, [attention, mlp]
+
+    def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
+        """What backward needs."""
+        x, attention = self.attention.forward(x, p, run)
+        return [attention, self.mlp.inside(x, p, run)]
+
+    def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass) -> np.ndarray:
+        """dy (N, C) -> dx (N, C)."""
+        dy = self.mlp.backward(dy, saved.pop(), p, g, run)  # pop: memory comes back as we go
+        return self.attention.backward(dy, saved.pop(), p, g, run)
+
+
+class Recomputed:
+    """A block that keeps its input alone and makes the rest again in the backward (Chen et al. 2016,
+    arXiv 1604.06174): the same operations on the same numbers, so the same bits."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+
+    def forward(self, x: np.ndarray, p: Arena, run: Pass) -> tuple[np.ndarray, Saved]:
+        """x (N, C) -> y (N, C)."""
+        return self.block.forward(x, p, run)[0], x
+
+    def backward(self, dy: np.ndarray, x: Saved, p: Arena, g: Arena, run: Pass) -> np.ndarray:
+        """dy (N, C) -> dx (N, C)."""
+        return self.block.backward(dy, self.block.inside(x, p, run), p, g, run)

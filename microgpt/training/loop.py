@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import MicrogptError
-from microgpt.core import random
+from microgpt.core import memory, random
 from microgpt.corpus.batches import Batches, EvalWindows
 from microgpt.model import GPT
 from tokenizer import Tokenizer
@@ -194,6 +194,7 @@ def save(job: Job, state: TrainState, clock: Clock) -> int:
     with clock.timing("save"):
         state.elapsed_s, state.metrics_bytes = clock.elapsed_s, job.log.n_bytes
         document = job.identity | state.to_dict()
+        memory.release()  # the copies may take the place of the activations
         snap = snapshot(job.model, job.adam, job.tokenizer, job.document, document)
         persist(snap, job.run, job.config.keep)
     return state.step

@@ -9,29 +9,37 @@ from pathlib import Path
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS
 from microgpt.model import ModelConfig
+from microgpt.model.gpt import HEAD_ROWS
 
 from .checkpoint import WEIGHTS
-from .config import format_duration
+from .config import TrainConfig, format_duration
 from .loop import FINISHED, STOPPED, tokens_per_step
 from .rundir import checkpoint_name
 from .session import Session
 from .storage import sha256_of
 
-# Floats kept per token and layer for the backward pass, in units of C: two norm inputs and outputs, q k v,
-# attention out, and the MLP's two wide arrays.
-KEPT_PER_LAYER = 2 + 2 + 3 + 1 + 2 * 4
-PROCESS_BYTES = 120e6  # interpreter, libraries, the packed corpus's pages in use
+# Floats for each token, in units of C.  A layer keeps for its backward: the inputs of both branches, q k v,
+# attention's output, and the MLP's wide layer.  What lives no longer than a layer or the head comes on top.
+KEPT_BY_LAYER, PASSING = 2 + 3 + 1 + 4, 13
+PROCESS_BYTES = 80e6  # interpreter, libraries, the pages in use of the packed corpus
 
 
-def memory_estimate(model: ModelConfig, batch_size: int) -> float:
+def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes that training takes at its peak.
 
-    Seven arenas: weights, gradients, two moments; and copies of all but the gradients while saving.
+    Weights, gradients and two moments; and either activations or, while saving, copies of all but the
+    gradients.
     """
-    n_tokens = batch_size * model.seq_len
-    kept = n_tokens * model.n_layer * KEPT_PER_LAYER * model.n_embd
-    passing = n_tokens * 12 * model.n_embd + 2 * min(n_tokens, 512) * model.vocab_size
-    return PROCESS_BYTES + 4 * (7 * model.n_params + kept + passing)
+    arena = 4 * model.n_params
+    return PROCESS_BYTES + 4 * arena + max(activation_bytes(model, train), 3 * arena)
+
+
+def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
+    """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
+    n_tokens, C = train.batch_size * model.seq_len, model.n_embd
+    layer = KEPT_BY_LAYER * C + model.n_head + 2  # log-sum-exp of attention, two factors of norms
+    kept = layer + model.n_layer * C if train.recompute else layer * model.n_layer
+    return 4 * (n_tokens * (kept + PASSING * C) + min(n_tokens, HEAD_ROWS) * (model.vocab_size + C))
 
 
 def peak_memory() -> float:
@@ -61,7 +69,7 @@ def header(session: Session) -> list[str]:
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         f"machine  {machine['threads']} threads, {machine['isa']}, BLAS core {machine['blas_core']}, "
-        f"{config.precision}; about {memory_estimate(model, config.batch_size) / 1e9:.2f} GB of memory",
+        f"{config.precision}; about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
         f"run      {job.run}",
     ]
 
@@ -93,7 +101,7 @@ def summary(session: Session, why: str, started: float, first_step: int) -> list
         f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "
-        f"(estimated {memory_estimate(job.model.config, job.config.batch_size) / 1e9:.2f})",
+        f"(estimated {memory_estimate(job.model.config, job.config) / 1e9:.2f})",
         f"saved    {checkpoint}  (weights sha256 {sha256_of(checkpoint / WEIGHTS)[:16]})",
         f"next     {next_command(session, why)}",
     ]

@@ -165,7 +165,7 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
     byte_lengths = prepared.tokenizer.byte_lengths
     held_out = eval_windows(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
-    model = GPT(plan.model)
+    model = GPT(plan.model, recompute=config.recompute)
     return Parts(model, Adam(model, config), batches, held_out)
 
 

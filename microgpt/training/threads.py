@@ -43,7 +43,7 @@ class TrialStep:
     """One training step (forward, backward, norm, Adam) of a model of its own, on tokens of no meaning."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, batch_size: int) -> None:
-        self.model = GPT(model)
+        self.model = GPT(model, recompute=train.recompute)
         # Any numbers do, as long as they are small; drawing each one would take longer than the steps.
         self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
         self.adam = Adam(self.model, train)
@@ -202,6 +202,7 @@ def _key(model: ModelConfig, config: TrainConfig, cpus: int) -> dict[str, Any]:
         "dropout": model.dropout > 0,
         "batch_size": config.batch_size,
         "precision": config.precision,
+        "recompute": config.recompute,
         **machine,
         "cpu": cpu_name(),
         "cpus": cpus,

@@ -119,8 +119,23 @@ def test_every_op_has_a_case_and_a_reference():
     names = {f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f.decorator_list}
     layers = {name.removesuffix("_forward") for name in names if name.endswith("_forward")}
     assert layers == set(CASES)
-    assert all(f"{name}_backward" in names for name in layers)
+    assert all(callable(getattr(ops, f"{name}_backward")) for name in layers)
     assert all(hasattr(reference, name) for name in names)
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_a_backward_makes_again_has_the_bits_of_the_forward(level, dtype):
+    native.use_level(level)
+    try:
+        for N, C in ((1, 1), (3, 7), (67, 33), (300, 769)):
+            x, weight = 3 * normal("x", N, C).astype(dtype), normal("weight", C).astype(dtype)
+            y, rstd = ops.rmsnorm_forward(x, weight)
+            assert ops.rmsnorm_again(x, weight, rstd).tobytes() == y.tobytes()
+            y, dy = ops.gelu_forward(x), normal("dy", N, C).astype(dtype)
+            assert ops.gelu_backward(dy, x.copy())[1].tobytes() == y.tobytes()
+    finally:
+        native.use_level()
 
 
 def test_cached_attention_is_the_last_rows_of_full_attention():
@@ -215,6 +230,10 @@ def test_sum_squares(n):
         lambda x: ops.gelu_forward(x.astype(np.float16)),
         lambda x: ops.linear_forward(x, np.ones((3, 5), np.float32)),
         lambda x: ops.linear_forward(x, np.ones((3, 8))),
+        lambda x: ops.linear_backward_input(x, np.ones((7, 3), np.float32)),
+        lambda x: ops.linear_backward_weight(x, x, np.ones((8, 7), np.float32)),
+        lambda x: ops.rmsnorm_again(x, np.ones(8, np.float32), np.ones(3, np.float32)),
+        lambda x: ops.gelu_backward(x[:, :7], x),
         lambda x: ops.embedding_forward(x, np.array([4], np.int32)),
         lambda x: ops.embedding_forward(x, np.array([-1], np.int32)),
         lambda x: ops.embedding_forward(x, np.array([1], np.int64)),

@@ -162,6 +162,20 @@ def test_threads_do_not_change_a_bit():
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("key", [None, 3])
+@pytest.mark.parametrize("config", [SMALL, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
+def test_recomputing_does_not_change_a_bit(config, key, dtype):
+    ids, targets = (tokens(name, 2, config.seq_len, config.vocab_size) for name in ("ids", "targets"))
+    targets[1, 2] = -1
+    results = []
+    for recompute in (False, True):
+        model = GPT(config, dtype, recompute).init(5)
+        losses = [model.loss_and_grad(ids, targets, key, scale=0.5) for _ in range(2)]
+        results.append([*losses, model.grads.flat.tobytes(), model.logits(ids).tobytes()])
+    assert results[0] == results[1]
+
+
 def test_dropout_depends_on_its_key_alone():
     model, ids = small(np.float32), tokens("ids", 2, 9)
     losses = [model.loss_and_grad(ids, ids, key) for key in (1, 1, 2, None)]

@@ -78,6 +78,16 @@ def test_10_and_10_steps_equal_20_with_whole_documents(capfd):
     assert tensors("runs/c/step_00000020") != tensors("runs/a/step_00000020"), "the setting does something"
 
 
+def test_a_run_may_recompute_in_any_of_its_sessions():
+    assert new("--max-steps", "12") == 0
+    assert new("--max-steps", "4", "--recompute", out="runs/b") == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "8", "--no-recompute"]) == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "12", "--recompute"]) == 0
+    assert tensors("runs/a/step_00000012") == tensors("runs/b/step_00000012")
+    config = json.loads(Path("runs/b/step_00000012/config.json").read_text())
+    assert config["train"]["recompute"] is True
+
+
 def test_header_and_summary_tell_the_truth(capfd):
     new("--max-steps", "5", "--grad-accum", "3")
     out, err = capfd.readouterr()
