@@ -1,197 +1,320 @@
 /* SPDX-License-Identifier: MIT
- * A task is one head of one sequence.  It packs the head's queries, keys and values into dense padded arrays and then
- * goes through the query rows a tile at a time.  The scores of a tile, (MG_ATTENTION_ROWS, keys up to its last row),
- * stay in cache; keys right of the tile are never touched.  The backward makes the probabilities again from the
- * scores and the stored log-sum-exp (Dao 2022, arXiv 2205.14135, without the online softmax: whole rows fit here). */
+ * A task is one head of one sequence, or a run of its query rows.  It packs what it needs of the head, rotating queries
+ * and keys by their position on the way, and from then on works on what lies in cache.  Scores are in units of log 2:
+ * the packed queries carry log2(e) / sqrt(hs).
+ *
+ * The forward goes through the query rows, one register block of them at a time: scores with the keys up to the last
+ * row, softmax, product with the values.  The backward goes through the keys: with P and dS turned, (keys, queries),
+ * the sums over queries that make dk and dv are long products whose result never leaves the registers; only dq is
+ * added up in memory.  It makes the probabilities again from the scores and the stored log-sum-exp (Dao 2022, arXiv
+ * 2205.14135, without the online softmax: whole rows fit here). */
 #include "kernels.h"
 #include "pool.h"
-#include "simd.h"
+#include "rope.h"
 #include "tile.h"
 
 #include <math.h>
 
-#define ROWS MG_ATTENTION_ROWS
+#define ROWS MG_TILE_ROWS
+#define PAIR (2 * MG_LANES)
+#define KEYS 32 /* keys whose dS is kept for one product that adds to dq */
+#define LOG2_E 1.44269504088896341f
+#define LN_2 0.693147180559945309f
 
 struct job {
     float *y, *lse, *dqkv, *scratch;
     const float *dy, *qkv, *known_y, *known_lse;
-    int64_t T, H, hs;
-    int64_t T_pad, hs_pad; /* rows and stride of what is packed by time */
-    int64_t T_stride;      /* stride of what has time along its rows */
-    float scale;
+    mg_rope_tables tables;
+    int64_t T, H, hs, chunks;
+    int64_t T_pad, hs_pad; /* to whole vectors */
+    int64_t T_stride;      /* of rows that have time along them */
+    float scale;           /* 1/sqrt(hs) */
 };
 
-/* What one task works on; everything lies in its worker's scratch. */
+/* What one task works on; everything lies in its worker's scratch.  Panels are a matrix turned and cut: panel t/LANES
+ * holds (hs, LANES), so that a product reads it from end to end. */
 struct head {
-    float *q, *k, *v, *dy;          /* (T_pad,hs_pad); q carries the factor 1/sqrt(hs) */
-    float *k_t, *v_t;               /* (hs_pad, T_stride apart) */
-    float *out, *dk, *dv;           /* (T_pad,hs_pad); out is y, or dq */
-    float *probs, *dscores;         /* (ROWS, T_stride apart) */
+    float *q, *k, *v, *dy, *dq;      /* (T_pad,hs_pad) */
+    float *q_panels, *k_panels, *dy_panels;
+    float *lse, *delta;              /* (T_pad): in log 2; sum(dy * y) */
+    float *probs;                    /* (ROWS, T_stride apart): of query rows, or in the backward of keys */
+    float *dscores;                  /* (KEYS, T_stride apart) */
+    float *block;                    /* (ROWS,hs_pad) */
 };
 
-static int64_t time_padded(int64_t T) { return mg_padded(T, ROWS); }
+static int64_t time_padded(int64_t T) { return mg_padded(T, MG_LANES); }
 
 /* Rows a power of two apart would share a few sets of the first-level cache; one more line spreads them. */
 static int64_t time_stride(int64_t T) { return time_padded(T) + MG_LANES; }
 
 int64_t mg_attention_scratch(int64_t T, int64_t hs)
 {
-    return 7 * time_padded(T) * mg_padded(hs, MG_LANES) + 2 * (mg_padded(hs, MG_LANES) + ROWS) * time_stride(T);
+    const int64_t hs_pad = mg_padded(hs, MG_LANES);
+    return 7 * time_padded(T) * hs_pad + (2 + ROWS + KEYS) * time_stride(T) + ROWS * hs_pad;
 }
 
 static struct head head_in(const struct job *job, int64_t worker)
 {
-    const int64_t by_time = job->T_pad * job->hs_pad, by_channel = job->hs_pad * job->T_stride;
-    float *p = job->scratch + worker * mg_attention_scratch(job->T, job->hs);
-    float *k_t = p + 7 * by_time, *probs = k_t + 2 * by_channel;
-    return (struct head){.q = p, .k = p + by_time, .v = p + 2 * by_time, .dy = p + 3 * by_time,
-        .out = p + 4 * by_time, .dk = p + 5 * by_time, .dv = p + 6 * by_time, .k_t = k_t, .v_t = k_t + by_channel,
-        .probs = probs, .dscores = probs + ROWS * job->T_stride};
+    const int64_t matrix = job->T_pad * job->hs_pad, T_stride = job->T_stride;
+    float *p = job->scratch + worker * mg_attention_scratch(job->T, job->hs), *rows = p + 7 * matrix;
+    return (struct head){.q = p, .k = p + matrix, .v = p + 2 * matrix, .dy = p + 3 * matrix, .dq = p + 4 * matrix,
+        .q_panels = p + 5 * matrix, .k_panels = p + 5 * matrix, .dy_panels = p + 6 * matrix, .lse = rows,
+        .delta = rows + T_stride, .probs = rows + 2 * T_stride, .dscores = rows + (2 + ROWS) * T_stride,
+        .block = rows + (2 + ROWS + KEYS) * T_stride};
 }
 
-/* packed (T_pad,hs_pad) = factor * rows (T,hs) that lie `stride` floats apart, zeros in the padding. */
-static void pack(const struct job *job, float *packed, const float *rows, int64_t stride, float factor)
+static void copy_row(float *to, const float *from, int64_t n, float factor)
 {
-    memset(packed, 0, (size_t)(job->T_pad * job->hs_pad) * sizeof *packed);
-    for (int64_t t = 0; t < job->T; t++)
-        for (int64_t i = 0; i < job->hs; i++) packed[t * job->hs_pad + i] = factor * rows[t * stride + i];
+    for (int64_t i = 0; i < n; i += MG_LANES) mg_store_n(to + i, factor * mg_load_n(from + i, n - i), n - i);
 }
 
-static void unpack(const struct job *job, float *rows, int64_t stride, const float *packed, float factor)
+/* packed (T_pad,hs_pad) = T rows of one head, `stride` apart, turned by their position; zeros in the padding. */
+static void pack_turned(const struct job *job, float *packed, const float *rows, int64_t T, float factor)
 {
-    for (int64_t t = 0; t < job->T; t++)
-        for (int64_t i = 0; i < job->hs; i++) rows[t * stride + i] = factor * packed[t * job->hs_pad + i];
+    const int64_t stride = 3 * job->H * job->hs, hs_pad = job->hs_pad;
+    for (int64_t t = 0; t < T; t++) {
+        mg_store(packed + (t + 1) * hs_pad - MG_LANES, mg_set(0.0f));
+        mg_rotate(packed + t * hs_pad, rows + t * stride, job->tables, t, 1.0f, factor);
+    }
+    memset(packed + T * hs_pad, 0, (size_t)((time_padded(T) - T) * hs_pad) * sizeof *packed);
 }
 
-static void transpose(const struct job *job, float *packed_t, const float *packed)
+static void pack(const struct job *job, float *packed, const float *rows, int64_t stride, int64_t T)
 {
-    for (int64_t i = 0; i < job->hs_pad; i++)
-        for (int64_t t = 0; t < job->T_pad; t++) packed_t[i * job->T_stride + t] = packed[t * job->hs_pad + i];
+    const int64_t hs_pad = job->hs_pad;
+    for (int64_t t = 0; t < T; t++) {
+        mg_store(packed + (t + 1) * hs_pad - MG_LANES, mg_set(0.0f));
+        copy_row(packed + t * hs_pad, rows + t * stride, job->hs, 1.0f);
+    }
+    memset(packed + T * hs_pad, 0, (size_t)((time_padded(T) - T) * hs_pad) * sizeof *packed);
 }
 
-/* x[s] = exp(x[s] - shift) for the n visible keys, 0 for the rest up to `width`; returns the sum. */
-static float exp_row(float *x, int64_t n, int64_t width, float shift)
+static void make_panels(const struct job *job, float *panels, const float *packed, int64_t T)
+{
+    const int64_t hs = job->hs, hs_pad = job->hs_pad;
+    for (int64_t t = 0; t < T; t += MG_LANES) {
+        float *panel = panels + t * hs_pad;
+        for (int64_t i = 0; i < hs; i += MG_LANES)
+            mg_transpose(panel + i * MG_LANES, MG_LANES, packed + t * hs_pad + i, hs_pad);
+    }
+}
+
+static struct job make_job(const float *qkv, const float *cos, const float *sin, float *scratch, int64_t T, int64_t H,
+    int64_t hs)
+{
+    return (struct job){.qkv = qkv, .tables = {cos, sin, hs / 2}, .scratch = scratch, .T = T, .H = H, .hs = hs,
+        .chunks = 1, .T_pad = time_padded(T), .T_stride = time_stride(T), .hs_pad = mg_padded(hs, MG_LANES),
+        .scale = 1.0f / sqrtf((float)hs)};
+}
+
+/* sum = ROWS rows of a, (.,hs_pad), times the panels of b at b. */
+MG_INLINE void panel_product(const struct job *job, mg_block sum, const float *a, const float *b, int vectors)
+{
+    mg_block_clear(sum, vectors);
+    mg_block_multiply(sum, a, job->hs_pad, 1, b, MG_LANES, MG_LANES * job->hs_pad, job->hs, vectors);
+}
+
+/* ---- forward ---------------------------------------------------------------------------------------------- */
+
+MG_INLINE void score_block(const struct job *job, float *scores, const float *q, const float *panel, int vectors)
+{
+    mg_block sum;
+    panel_product(job, sum, q, panel, vectors);
+    mg_block_store(scores, job->T_stride, sum, vectors);
+}
+
+/* probs (ROWS, end) = the scores of query rows from `begin` with the keys up to their last, in whole vectors. */
+static void score_rows(const struct job *job, const struct head *head, int64_t begin)
+{
+    const float *q = head->q + begin * job->hs_pad;
+    int64_t s = 0;
+    for (; s + MG_LANES < begin + ROWS; s += PAIR)
+        score_block(job, head->probs + s, q, head->k_panels + s * job->hs_pad, 2);
+    if (s < begin + ROWS) score_block(job, head->probs + s, q, head->k_panels + s * job->hs_pad, 1);
+}
+
+/* The largest visible score of each row; row r from `begin` sees begin + r + 1 keys.  The rows go side by side, or each
+ * maximum would wait for the one before it. */
+static void row_maxima(const struct job *job, const struct head *head, float *most, int64_t begin)
+{
+    const int64_t last = begin / MG_LANES * MG_LANES; /* the vector that the diagonal cuts, in all of the rows */
+    vf max[ROWS];
+    MG_EACH_ROW max[m] = mg_first(mg_load(head->probs + m * job->T_stride + last), begin + m + 1 - last, -INFINITY);
+    for (int64_t s = 0; s < last; s += MG_LANES)
+        MG_EACH_ROW max[m] = mg_max(max[m], mg_load(head->probs + m * job->T_stride + s));
+    MG_EACH_ROW most[m] = mg_largest(max[m]);
+}
+
+/* x[s] = 2^(x[s] - shift) for the n visible keys, 0 behind them up to a whole vector; returns the sum. */
+static float exp2_row(float *x, int64_t n, float shift)
 {
     vf sum = {0};
     int64_t s = 0;
-    for (; s + MG_LANES <= n; s += MG_LANES) {
-        vf e = mg_exp(mg_load(x + s) - shift);
+    for (; s + MG_LANES < n; s += MG_LANES) {
+        vf e = mg_exp2(mg_load(x + s) - shift);
         sum += e;
         mg_store(x + s, e);
     }
-    float last[MG_LANES] = {0};
-    mg_store(last, mg_exp(mg_load(x + s) - shift));
-    memset(last + (n - s), 0, (size_t)(MG_LANES - (n - s)) * sizeof *last);
-    memset(x + s, 0, (size_t)(width - s) * sizeof *x);
-    memcpy(x + s, last, (size_t)(n - s) * sizeof *x);
-    return mg_sum(sum + mg_load(last));
+    vf e = mg_first(mg_exp2(mg_load(x + s) - shift), n - s, 0.0f);
+    mg_store(x + s, e);
+    return mg_sum(sum + e);
 }
 
-/* The scores of tile rows [begin,end) with keys [0,end), both padded. */
-static void tile_scores(const struct job *job, const struct head *head, int64_t begin, int64_t end)
+MG_INLINE void value_block(const struct job *job, const struct head *head, int64_t begin, int64_t i,
+    const float *factors, int vectors)
 {
-    mg_tile_product(head->probs, job->T_stride, head->q + begin * job->hs_pad, job->hs_pad, 1, head->k_t,
-        job->T_stride, ROWS, end, job->hs, 0);
+    mg_block sum;
+    mg_block_clear(sum, vectors);
+    mg_block_multiply(sum, head->probs, job->T_stride, 1, head->v + i, job->hs_pad, MG_LANES, begin + ROWS, vectors);
+    MG_EACH_ROW for (int v = 0; v < vectors; v++) sum[m][v] *= factors[m];
+    mg_block_store(head->block + i, job->hs_pad, sum, vectors);
 }
 
-static void forward_tile(const struct job *job, const struct head *head, float *lse, int64_t begin)
+/* Rows [begin, begin + ROWS) of one head; y, lse point at its first row. */
+static void forward_rows(const struct job *job, const struct head *head, float *y, float *lse, int64_t begin)
 {
-    const int64_t end = begin + ROWS;
-    tile_scores(job, head, begin, end);
-    float sums[ROWS];
+    const int64_t hs_pad = job->hs_pad;
+    float most[ROWS], factors[ROWS];
+    score_rows(job, head, begin);
+    row_maxima(job, head, most, begin);
     for (int64_t r = 0; r < ROWS; r++) {
-        const int64_t n = begin + r + 1; /* visible keys; padding rows see some too, and are dropped later */
-        float *scores_r = head->probs + r * job->T_stride;
-        const float most = mg_row_max(scores_r, n);
-        sums[r] = exp_row(scores_r, n, end, most);
-        if (n <= job->T) lse[n - 1] = most + logf(sums[r]);
+        const int64_t n = begin + r + 1; /* visible keys; padding rows see some too, and are dropped */
+        const float sum = exp2_row(head->probs + r * job->T_stride, n, most[r]);
+        factors[r] = 1.0f / sum;
+        if (n <= job->T) lse[n - 1] = most[r] * LN_2 + logf(sum);
     }
-    float *y = head->out + begin * job->hs_pad;
-    mg_tile_product(y, job->hs_pad, head->probs, job->T_stride, 1, head->v, job->hs_pad, ROWS, job->hs_pad, end, 0);
-    for (int64_t r = 0; r < ROWS; r++)
-        for (int64_t i = 0; i < job->hs_pad; i++) y[r * job->hs_pad + i] /= sums[r];
+    int64_t i = 0;
+    for (; i + PAIR <= hs_pad; i += PAIR) value_block(job, head, begin, i, factors, 2);
+    if (i < hs_pad) value_block(job, head, begin, i, factors, 1);
+    for (int64_t t = begin; t < begin + ROWS && t < job->T; t++)
+        copy_row(y + t * job->H * job->hs, head->block + (t - begin) * hs_pad, job->hs, 1.0f);
 }
 
 static void forward_head(void *argument, int64_t index, int64_t worker)
 {
     const struct job *job = argument;
     const struct head head = head_in(job, worker);
-    const int64_t C = job->H * job->hs, b = index / job->H, h = index % job->H;
-    const float *q = job->qkv + b * job->T * 3 * C + h * job->hs;
-    pack(job, head.q, q, 3 * C, job->scale);
-    pack(job, head.k, q + C, 3 * C, 1.0f);
-    pack(job, head.v, q + 2 * C, 3 * C, 1.0f);
-    transpose(job, head.k_t, head.k);
-    for (int64_t begin = 0; begin < job->T; begin += ROWS) forward_tile(job, &head, job->lse + index * job->T, begin);
-    unpack(job, job->y + b * job->T * C + h * job->hs, C, head.out, 1.0f);
+    const int64_t T = job->T, C = job->H * job->hs, b = index / job->H, h = index % job->H;
+    const float *q = job->qkv + b * T * 3 * C + h * job->hs;
+    pack_turned(job, head.q, q, T, job->scale * LOG2_E);
+    pack_turned(job, head.k, q + C, T, 1.0f);
+    pack(job, head.v, q + 2 * C, 3 * C, T);
+    make_panels(job, head.k_panels, head.k, T);
+    for (int64_t begin = 0; begin < T; begin += ROWS)
+        forward_rows(job, &head, job->y + b * T * C + h * job->hs, job->lse + index * T, begin);
 }
 
-static struct job make_job(const float *qkv, float *scratch, int64_t T, int64_t H, int64_t hs)
-{
-    return (struct job){.qkv = qkv, .scratch = scratch, .T = T, .H = H, .hs = hs, .T_pad = time_padded(T),
-        .T_stride = time_stride(T), .hs_pad = mg_padded(hs, MG_LANES), .scale = 1.0f / sqrtf((float)hs)};
-}
-
-void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv,
+void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
     int64_t B, int64_t T, int64_t H, int64_t hs)
 {
-    struct job job = make_job(qkv, scratch, T, H, hs);
+    struct job job = make_job(qkv, cos, sin, scratch, T, H, hs);
     job.y = y;
     job.lse = lse;
     mg_parallel(forward_head, &job, B * H);
 }
 
-/* dprobs become dscores = probs * (dprobs - delta), with delta = sum(dy * y) of the row. */
-static void dscores_row(float *dscores, const float *probs, int64_t width, float delta)
+/* ---- backward --------------------------------------------------------------------------------------------- */
+
+/* For ROWS keys from s and a few vectors of queries from t: probs, turned, from scores and lse; then
+ * dscores = probs * (dprobs - delta), turned.  Both happen to the block while it is in registers. */
+MG_INLINE void dscore_block(const struct job *job, const struct head *head, float *dscores, int64_t s, int64_t t,
+    int vectors)
 {
-    for (int64_t s = 0; s < width; s += MG_LANES)
-        mg_store(dscores + s, mg_load(probs + s) * (mg_load(dscores + s) - delta));
+    const int64_t hs_pad = job->hs_pad, T_stride = job->T_stride;
+    const float *lse = head->lse + t, *delta = head->delta + t;
+    float *probs = head->probs + t;
+    mg_block sum;
+    panel_product(job, sum, head->k + s * hs_pad, head->q_panels + t * hs_pad, vectors);
+    MG_EACH_ROW for (int v = 0; v < vectors; v++) sum[m][v] = mg_exp2(sum[m][v] - mg_load(lse + v * MG_LANES));
+    mg_block_store(probs, T_stride, sum, vectors);
+    for (int64_t r = t < s ? 0 : t - s + 1; r < ROWS; r++) /* queries before the key */
+        memset(probs + r * T_stride, 0, (size_t)(s + r - t) * sizeof *probs);
+    panel_product(job, sum, head->v + s * hs_pad, head->dy_panels + t * hs_pad, vectors);
+    MG_EACH_ROW for (int v = 0; v < vectors; v++)
+        sum[m][v] = mg_load(probs + m * T_stride + v * MG_LANES) * (sum[m][v] - mg_load(delta + v * MG_LANES));
+    mg_block_store(dscores + t, T_stride, sum, vectors);
 }
 
-static void backward_tile(const struct job *job, const struct head *head, const float *y, const float *lse,
-    int64_t begin)
+MG_INLINE void sum_block(const struct job *job, float *c, const float *a, int64_t a_row, int64_t a_column,
+    const float *b, int64_t K, int vectors, int add)
 {
-    const int64_t end = begin + ROWS, hs_pad = job->hs_pad, T_stride = job->T_stride, C = job->H * job->hs;
-    const float *q = head->q + begin * hs_pad, *dy = head->dy + begin * hs_pad;
-    tile_scores(job, head, begin, end);
-    mg_tile_product(head->dscores, T_stride, dy, hs_pad, 1, head->v_t, T_stride, ROWS, end, job->hs, 0);
-    for (int64_t r = 0; r < ROWS; r++) {
-        const int64_t t = begin + r < job->T ? begin + r : job->T - 1; /* padding rows: dy is 0, so is what they add */
-        exp_row(head->probs + r * T_stride, t + 1, end, lse[t]);
-        dscores_row(head->dscores + r * T_stride, head->probs + r * T_stride, end, mg_dot(dy + r * hs_pad, y + t * C, job->hs));
+    mg_block sum;
+    if (add) mg_block_load(sum, c, job->hs_pad, vectors);
+    else mg_block_clear(sum, vectors);
+    mg_block_multiply(sum, a, a_row, a_column, b, job->hs_pad, MG_LANES, K, vectors);
+    mg_block_store(c, job->hs_pad, sum, vectors);
+}
+
+/* c (ROWS,hs_pad) = a (ROWS,K) b (K,hs_pad), or += */
+MG_INLINE void sum_rows(const struct job *job, float *c, const float *a, int64_t a_row, int64_t a_column,
+    const float *b, int64_t K, int add)
+{
+    int64_t i = 0;
+    for (; i + PAIR <= job->hs_pad; i += PAIR) sum_block(job, c + i, a, a_row, a_column, b + i, K, 2, add);
+    if (i < job->hs_pad) sum_block(job, c + i, a, a_row, a_column, b + i, K, 1, add);
+}
+
+/* dk and dv of ROWS keys from s on, and their dscores. */
+static void backward_keys(const struct job *job, const struct head *head, float *dk, float *dscores, int64_t s)
+{
+    const int64_t C = job->H * job->hs, hs_pad = job->hs_pad, n = job->T - s < ROWS ? job->T - s : ROWS;
+    int64_t t = s / MG_LANES * MG_LANES;
+    for (; t + PAIR <= job->T_pad; t += PAIR) dscore_block(job, head, dscores, s, t, 2);
+    if (t < job->T_pad) dscore_block(job, head, dscores, s, t, 1);
+    sum_rows(job, head->block, head->probs + s, job->T_stride, 1, head->dy + s * hs_pad, job->T - s, 0);
+    for (int64_t r = 0; r < n; r++) copy_row(dk + C + (s + r) * 3 * C, head->block + r * hs_pad, job->hs, 1.0f);
+    sum_rows(job, head->block, dscores + s, job->T_stride, 1, head->q + s * hs_pad, job->T - s, 0);
+    for (int64_t r = 0; r < n; r++)
+        mg_rotate(dk + (s + r) * 3 * C, head->block + r * hs_pad, job->tables, s + r, -1.0f, LN_2);
+}
+
+/* dk, dv of the keys [begin, end), and what they add to dq; query rows see keys up to their own block. */
+static void backward_group(const struct job *job, const struct head *head, float *dk, int64_t begin, int64_t end)
+{
+    for (int64_t s = begin; s < end; s += ROWS)
+        backward_keys(job, head, dk, head->dscores + (s - begin) * job->T_stride, s);
+    for (int64_t t = begin; t < job->T; t += ROWS) {
+        const int64_t n = t + ROWS < end ? t + ROWS - begin : end - begin;
+        sum_rows(job, head->dq + t * job->hs_pad, head->dscores + t, 1, job->T_stride, head->k + begin * job->hs_pad, n,
+            begin > 0);
     }
-    mg_tile_product(head->out + begin * hs_pad, hs_pad, head->dscores, T_stride, 1, head->k, hs_pad, ROWS, hs_pad, end, 0);
-    mg_tile_product(head->dk, hs_pad, head->dscores, 1, T_stride, q, hs_pad, end, hs_pad, ROWS, 1);
-    mg_tile_product(head->dv, hs_pad, head->probs, 1, T_stride, dy, hs_pad, end, hs_pad, ROWS, 1);
 }
 
-/* dk and dv sum over the query tiles of a head, in order.  q carries 1/sqrt(hs), so dk needs no factor and dq does. */
+static void pack_backward(const struct job *job, const struct head *head, int64_t b, int64_t h)
+{
+    const int64_t T = job->T, C = job->H * job->hs;
+    const float *q = job->qkv + b * T * 3 * C + h * job->hs;
+    const float *y = job->known_y + b * T * C + h * job->hs, *dy = job->dy + b * T * C + h * job->hs;
+    const float *lse = job->known_lse + (b * job->H + h) * T;
+    pack_turned(job, head->q, q, T, job->scale * LOG2_E);
+    pack_turned(job, head->k, q + C, T, 1.0f);
+    pack(job, head->v, q + 2 * C, 3 * C, T);
+    pack(job, head->dy, dy, C, T);
+    make_panels(job, head->q_panels, head->q, T);
+    make_panels(job, head->dy_panels, head->dy, T);
+    for (int64_t t = 0; t < job->T_pad; t++) {
+        head->lse[t] = t < T ? lse[t] * LOG2_E : 0.0f;
+        head->delta[t] = t < T ? mg_dot(dy + t * C, y + t * C, job->hs) : 0.0f;
+    }
+}
+
 static void backward_head(void *argument, int64_t index, int64_t worker)
 {
     const struct job *job = argument;
     const struct head head = head_in(job, worker);
-    const int64_t C = job->H * job->hs, b = index / job->H, h = index % job->H;
-    const float *q = job->qkv + b * job->T * 3 * C + h * job->hs;
-    const float *y = job->known_y + b * job->T * C + h * job->hs;
-    pack(job, head.q, q, 3 * C, job->scale);
-    pack(job, head.k, q + C, 3 * C, 1.0f);
-    pack(job, head.v, q + 2 * C, 3 * C, 1.0f);
-    pack(job, head.dy, job->dy + b * job->T * C + h * job->hs, C, 1.0f);
-    transpose(job, head.k_t, head.k);
-    transpose(job, head.v_t, head.v);
-    memset(head.dk, 0, (size_t)(2 * job->T_pad * job->hs_pad) * sizeof *head.dk); /* dv lies behind dk */
-    for (int64_t begin = 0; begin < job->T; begin += ROWS)
-        backward_tile(job, &head, y, job->known_lse + index * job->T, begin);
-    float *dq = job->dqkv + b * job->T * 3 * C + h * job->hs;
-    unpack(job, dq, 3 * C, head.out, job->scale);
-    unpack(job, dq + C, 3 * C, head.dk, 1.0f);
-    unpack(job, dq + 2 * C, 3 * C, head.dv, 1.0f);
+    const int64_t T = job->T, C = job->H * job->hs, b = index / job->H, h = index % job->H;
+    float *dq = job->dqkv + b * T * 3 * C + h * job->hs;
+    pack_backward(job, &head, b, h);
+    for (int64_t begin = 0; begin < T; begin += KEYS)
+        backward_group(job, &head, dq + C, begin, begin + KEYS < T ? begin + KEYS : mg_padded(T, ROWS));
+    for (int64_t t = 0; t < T; t++)
+        mg_rotate(dq + t * 3 * C, head.dq + t * job->hs_pad, job->tables, t, -1.0f, job->scale);
 }
 
-void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *y,
-    const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs)
+void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
+    const float *sin, const float *y, const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs)
 {
-    struct job job = make_job(qkv, scratch, T, H, hs);
+    struct job job = make_job(qkv, cos, sin, scratch, T, H, hs);
     job.dqkv = dqkv;
     job.dy = dy;
     job.known_y = y;

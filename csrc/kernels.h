@@ -16,8 +16,7 @@
 
 /* cdef: begin */
 
-#define MG_PARTIALS 32       /* row blocks whose partial weight gradients a backward sums; see scratch of rmsnorm */
-#define MG_ATTENTION_ROWS 32 /* query rows of one attention tile */
+#define MG_PARTIALS 32 /* row blocks whose partial weight gradients a backward sums; see scratch of rmsnorm */
 
 /* ---- machine ---------------------------------------------------------------------------------------------- */
 
@@ -60,21 +59,20 @@ void mg_linear_forward(float *y, const float *x, const float *weight, int64_t N,
 void mg_linear_backward_input(float *dx, const float *dy, const float *weight, int64_t N, int64_t M, int64_t K);
 void mg_linear_backward_weight(float *dweight, const float *dy, const float *x, int64_t N, int64_t M, int64_t K);
 
-/* Rotate, in place, the query and key thirds of qkv (B,T,3C): pairs (i, i + hs/2) of a head turn by the angle of
- * row start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2).
- * direction +1 is the forward; -1, the inverse rotation, is the backward of a gradient. */
-void mg_rope(float *qkv, const float *cos, const float *sin, int64_t B, int64_t T, int64_t H, int64_t hs,
-    int64_t start, float direction);
+/* Rotate, in place, the query and key thirds of qkv (T,3C): pairs (i, i + hs/2) of a head turn by the angle of position
+ * start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2). */
+void mg_rope(float *qkv, const float *cos, const float *sin, int64_t T, int64_t H, int64_t hs, int64_t start);
 
-/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v.
- * qkv (B,T,3C): q, k, v side by side, each (H,hs).  y (B,T,C).  lse (B,H,T): log-sum-exp of the scaled scores,
- * kept for backward.  scratch: mg_attention_scratch(T,hs) floats for each thread.  Scores are never stored
- * whole. */
-void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv,
+/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v;  q and k turned by their
+ * position as mg_rope turns them.
+ * qkv (B,T,3C): q, k, v side by side, each (H,hs), not turned.  cos, sin (rows >= T, hs/2).  y (B,T,C).
+ * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(T,hs) floats for
+ * each thread.  Scores are never stored whole. */
+void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
     int64_t B, int64_t T, int64_t H, int64_t hs);
 /* dqkv (B,T,3C).  y, lse as the forward left them. */
-void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *y,
-    const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs);
+void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
+    const float *sin, const float *y, const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs);
 int64_t mg_attention_scratch(int64_t T, int64_t hs);
 
 /* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.

@@ -9,6 +9,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define MG_LANES 16
@@ -20,6 +23,15 @@
 
 typedef float vf __attribute__((vector_size(4 * MG_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * MG_LANES)));
+
+/* 0, 1, ..: the number of each lane. */
+#if MG_LANES == 16
+#define MG_LANE_NUMBERS ((vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#elif MG_LANES == 8
+#define MG_LANE_NUMBERS ((vi){0, 1, 2, 3, 4, 5, 6, 7})
+#else
+#define MG_LANE_NUMBERS ((vi){0, 1, 2, 3})
+#endif
 
 static inline vf mg_set(float a) { return (vf){0} + a; }
 
@@ -33,19 +45,28 @@ static inline vf mg_load(const float *p)
 static inline void mg_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 
 /* The first m lanes of memory, zeros behind; m >= MG_LANES is a plain load.  So a loop needs no second text for
- * its tail:  for (i = 0; i < n; i += MG_LANES) { vf v = mg_load_n(x + i, n - i); ... } */
+ * its tail:  for (i = 0; i < n; i += MG_LANES) { vf v = mg_load_n(x + i, n - i); ... }
+ * With masks it costs what a plain load costs; a memcpy of unknown length is a call, ten times that. */
 static inline vf mg_load_n(const float *p, int64_t m)
 {
     if (m >= MG_LANES) return mg_load(p);
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << m) - 1), p);
+#else
     vf v = {0};
     memcpy(&v, p, (size_t)m * sizeof *p);
     return v;
+#endif
 }
 
 static inline void mg_store_n(float *p, vf v, int64_t m)
 {
     if (m >= MG_LANES) mg_store(p, v);
+#if defined(__AVX512F__)
+    else _mm512_mask_storeu_ps(p, (__mmask16)((1u << m) - 1), (__m512)v);
+#else
     else memcpy(p, &v, (size_t)m * sizeof *p);
+#endif
 }
 
 /* mask ? a : b, lane by lane; a comparison of two vf gives the mask. */
@@ -59,13 +80,19 @@ static inline vf mg_select(vi mask, vf a, vf b)
 static inline vf mg_max(vf a, vf b) { return mg_select(a < b, b, a); }
 static inline vf mg_min(vf a, vf b) { return mg_select(a > b, b, a); }
 
+/* The sum (the largest) of the lanes, by halves: lane i meets lane i ^ step. */
 static inline float mg_sum(vf v)
 {
-    float s[MG_LANES];
-    memcpy(s, &v, sizeof s);
-    for (int step = MG_LANES / 2; step > 0; step /= 2)
-        for (int i = 0; i < step; i++) s[i] += s[i + step];
-    return s[0];
+#pragma GCC unroll 4
+    for (int step = MG_LANES / 2; step > 0; step /= 2) v += __builtin_shuffle(v, MG_LANE_NUMBERS ^ step);
+    return v[0];
+}
+
+static inline float mg_largest(vf v)
+{
+#pragma GCC unroll 4
+    for (int step = MG_LANES / 2; step > 0; step /= 2) v = mg_max(v, __builtin_shuffle(v, MG_LANE_NUMBERS ^ step));
+    return v[0];
 }
 
 static inline float mg_dot(const float *a, const float *b, int64_t n)
@@ -85,6 +112,31 @@ static inline float mg_row_max(const float *x, int64_t n)
     for (int lane = 0; lane < MG_LANES; lane++) most = best[lane] > most ? best[lane] : most;
     for (; s < n; s++) most = x[s] > most ? x[s] : most;
     return most;
+}
+
+/* The first m lanes of v, `rest` in those behind. */
+static inline vf mg_first(vf v, int64_t m, float rest)
+{
+    return mg_select(MG_LANE_NUMBERS < (int32_t)m, v, mg_set(rest));
+}
+
+/* 2^x with an error of at most 2 ulp for x < 128; 2^-126 below that, NaN stays NaN.  Attention asks for 2^x rather than
+ * e^x because its log2(e) goes into the scale of the queries, which leaves 7 instead of 11 operations on the FMA units.
+ * x = n + r with |r| <= 1/2; a degree-6 polynomial fitted for the least relative error. */
+static inline vf mg_exp2(vf x)
+{
+    const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vf clamped = mg_max(x, mg_set(-126.0f));
+    vf rounded = clamped + shift;
+    vf r = clamped - (rounded - shift);
+    vf p = mg_set(1.53533620e-4f);
+    p = p * r + 1.33988750e-3f;
+    p = p * r + 9.61843692e-3f;
+    p = p * r + 5.55033237e-2f;
+    p = p * r + 2.40226477e-1f;
+    p = p * r + 6.93147182e-1f;
+    p = p * r + 1.0f;
+    return p * (vf)(((vi)rounded << 23) + (vi)mg_set(1.0f));
 }
 
 /* exp(x) with an error of at most 2 ulp (tests/core/test_ops.py scans it); 0 below -87.34, inf above 88.72, NaN

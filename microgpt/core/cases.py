@@ -62,30 +62,22 @@ def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> 
     return {"x": ops.linear_backward(dy, i["x"], i["weight"], dweight), "weight": dweight}
 
 
-def _rope_forward(i: Inputs) -> tuple[np.ndarray, Any]:
-    y = i["qkv"].copy()
-    ops.rope_forward(y, *_tables(y), H, 1)
-    return y, None
-
-
-def _rope_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
-    dqkv = dy.copy()
-    ops.rope_backward(dqkv, *_tables(dqkv), H, 1)
-    return {"qkv": dqkv}
-
-
 def _tables(qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, T, C3 = qkv.shape
     return ops.rope_tables(T + 1, C3 // (3 * H), dtype=qkv.dtype)
 
 
 def _attention_forward(i: Inputs) -> tuple[np.ndarray, Any]:
-    y, lse = ops.attention_forward(i["qkv"], H)
+    y, lse = ops.attention_forward(i["qkv"], *_tables(i["qkv"]), H)
     return y, (y, lse)
 
 
 def _gelu_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
     return {"x": ops.gelu_backward(dy.copy(), i["x"].copy())[0]}
+
+
+def _attention_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    return {"qkv": ops.attention_backward(dy, i["qkv"], *_tables(i["qkv"]), *saved, H)}
 
 
 def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Callable) -> dict[str, np.ndarray]:
@@ -123,20 +115,11 @@ CASES: dict[str, Case] = {
         flop=lambda N, M, K: 6 * N * M * K,
         bytes=lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K),
     ),
-    "rope": Case(
-        make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
-        forward=_rope_forward,
-        backward=_rope_backward,
-        shapes=[(1, 1, 2), (2, 3, 6), (1, 5, 64), (3, 9, 34)],
-        bench=(8, 512, 192),
-        flop=lambda B, T, hs: 24 * B * T * hs,
-        bytes=lambda B, T, hs: 4 * 20 * B * T * hs,
-    ),
     "attention": Case(
         make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
         forward=_attention_forward,
-        backward=lambda dy, i, saved, zeros: {"qkv": ops.attention_backward(dy, i["qkv"], *saved, H)},
-        shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 5), (1, 257, 32)],
+        backward=_attention_backward,
+        shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 10), (1, 33, 40), (3, 16, 34), (1, 257, 32)],
         bench=(8, 512, 32),
         flop=lambda B, T, hs: 7 * B * H * T * T * hs,
         bytes=lambda B, T, hs: 4 * 14 * B * T * H * hs,

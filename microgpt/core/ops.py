@@ -168,62 +168,52 @@ rope_tables = reference.rope_tables
 
 
 @op
-def rope_forward(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int = 0) -> None:
-    """Rotate queries and keys in place by their position.
+def rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int = 0) -> None:
+    """Rotate queries and keys in place by their position, for a cache of rotated keys; training has this
+    inside its attention.
 
-    Args:    qkv: (B, T, 3C), q, k, v side by side.  cos, sin: (at least start+T, hs/2), of `rope_tables`.
+    Args:    qkv: (T, 3C), q, k, v side by side.  cos, sin: (at least start+T, hs/2), of `rope_tables`.
              start: position of the first row.
     Source:  Su et al. 2021 (arXiv 2104.09864), eq. 34, with the pairs (i, i + hs/2) of a head.
     """
-    _rope(qkv, cos, sin, H, start, 1.0)
+    _, T, _, hs = _attention_shape("rope", qkv[None], H)
+    tables = _tables("rope", cos, sin, start + T, hs)
+    native.lib.mg_rope(arg("qkv", qkv, (T, 3 * H * hs)), *tables, T, H, hs, start)
 
 
 @op
-def rope_backward(dqkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int = 0) -> None:
-    """Rotate the gradient back, in place: the transpose of a rotation is its inverse."""
-    _rope(dqkv, cos, sin, H, start, -1.0)
+def attention_forward(
+    qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Causal self-attention over packed projections, with rotary positions.
 
+    probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v;  q and k turned as by `rope`
 
-def _rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int, direction: float) -> None:
-    B, T, C3 = qkv.shape
-    hs = C3 // (3 * H)
-    if start + T > len(cos):
-        raise ShapeError(f"rope: positions {start} to {start + T - 1}; the tables end at {len(cos) - 1}")
-    tables = (len(cos), hs // 2)
-    native.lib.mg_rope(
-        arg("qkv", qkv, (B, T, 3 * H * hs)),
-        arg("cos", cos, tables),
-        arg("sin", sin, tables),
-        B,
-        T,
-        H,
-        hs,
-        start,
-        direction,
-    )
-
-
-@op
-def attention_forward(qkv: np.ndarray, H: int) -> tuple[np.ndarray, np.ndarray]:
-    """Causal self-attention over packed projections.
-
-    probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v
-
-    Args:    qkv: (B, T, 3C), q, k, v side by side.  H: heads, divides C.
+    Args:    qkv: (B, T, 3C), q, k, v side by side, not rotated.  cos, sin: of `rope_tables`, at least T rows.
+             H: heads; C is a multiple of 2H.
     Returns: y: (B, T, C).  lse: (B, H, T), natural log, kept for backward.
     Cost:    about 2*B*T*T*C FLOP (the causal half of 4*B*T*T*C); memory O(B*T*C), scores are never stored.
     Source:  Vaswani 2017 (arXiv 1706.03762) eq. 1; recomputation as in Dao 2022 (arXiv 2205.14135).
     """
     B, T, C, hs = _attention_shape("attention_forward", qkv, H)
-    y, lse = empty((B, T, C)), empty((B, H, T))
+    tables = _tables("attention_forward", cos, sin, T, hs)
+    y, lse, scratch = empty((B, T, C)), empty((B, H, T)), _attention_scratch(T, hs)
     native.lib.mg_attention_forward(
-        out(y), out(lse), out(_attention_scratch(T, hs)), arg("qkv", qkv, (B, T, 3 * C)), B, T, H, hs
+        out(y), out(lse), out(scratch), arg("qkv", qkv, (B, T, 3 * C)), *tables, B, T, H, hs
     )
     return y, lse
 
 
 @op
-def attention_backward(dy: np.ndarray, qkv: np.ndarray, y: np.ndarray, lse: np.ndarray, H: int) -> np.ndarray:
+def attention_backward(
+    dy: np.ndarray,
+    qkv: np.ndarray,
+    cos: np.ndarray,
+    sin: np.ndarray,
+    y: np.ndarray,
+    lse: np.ndarray,
+    H: int,
+) -> np.ndarray:
     """Gradient of qkv: (B, T, 3C).  y and lse as the forward returned them."""
     B, T, C, hs = _attention_shape("attention_backward", qkv, H)
     dqkv = empty_like(qkv)
@@ -232,6 +222,7 @@ def attention_backward(dy: np.ndarray, qkv: np.ndarray, y: np.ndarray, lse: np.n
         out(_attention_scratch(T, hs)),
         arg("dy", dy, (B, T, C)),
         arg("qkv", qkv, (B, T, 3 * C)),
+        *_tables("attention_backward", cos, sin, T, hs),
         arg("y", y, (B, T, C)),
         arg("lse", lse, (B, H, T)),
         B,
@@ -244,9 +235,16 @@ def attention_backward(dy: np.ndarray, qkv: np.ndarray, y: np.ndarray, lse: np.n
 
 def _attention_shape(name: str, qkv: np.ndarray, H: int) -> tuple[int, int, int, int]:
     B, T, C3 = qkv.shape
-    if C3 % (3 * H):
-        raise ShapeError(f"{name}: qkv has {C3} channels; expected a multiple of 3 x {H} heads")
+    if C3 % (6 * H):
+        raise ShapeError(f"{name}: qkv has {C3} channels; expected a multiple of 3 x 2 x {H} heads")
     return B, T, C3 // 3, C3 // (3 * H)
+
+
+def _tables(name: str, cos: np.ndarray, sin: np.ndarray, rows: int, hs: int) -> tuple[Any, Any]:
+    if len(cos) < rows:
+        raise ShapeError(f"{name}: {rows} positions; the rotary tables end at {len(cos) - 1}")
+    shape = (len(cos), hs // 2)
+    return arg("cos", cos, shape), arg("sin", sin, shape)
 
 
 def _attention_scratch(T: int, hs: int) -> np.ndarray:

@@ -53,22 +53,19 @@ def rope_tables(T, hs, theta=10000.0, dtype=np.float64):
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
-def rope_forward(qkv, cos, sin, H, start=0):
-    _rotate(qkv, cos, sin, H, start)
+def rope(qkv, cos, sin, H, start=0):
+    qkv[:] = _rotated(qkv[None], cos[start:], sin[start:], H)[0]
 
 
-def rope_backward(dqkv, cos, sin, H, start=0):
-    _rotate(dqkv, cos, -sin, H, start)
-
-
-def _rotate(qkv, cos, sin, H, start):
+def _rotated(qkv, cos, sin, H):
+    """qkv with the heads of its first two thirds turned; with -sin, turned back."""
     B, T, C3 = qkv.shape
     half = C3 // (6 * H)
-    c, s = (table[start : start + T, None, :] for table in (cos, sin))  # (T, 1, hs/2)
+    c, s = (table[:T, None, :] for table in (cos, sin))  # (T, 1, hs/2)
     heads = qkv[:, :, : C3 // 3 * 2].reshape(B, T, 2 * H, 2 * half)  # queries, then keys
     a, b = heads[..., :half], heads[..., half:]
     turned = np.concatenate([a * c - b * s, b * c + a * s], -1)
-    qkv[:, :, : C3 // 3 * 2] = turned.reshape(B, T, -1)
+    return np.concatenate([turned.reshape(B, T, -1), qkv[:, :, C3 // 3 * 2 :]], -1)
 
 
 def _heads(x, H):
@@ -93,20 +90,21 @@ def _probs(q, k):
     return np.exp(scores - lse), lse[..., 0]
 
 
-def attention_forward(qkv, H):
-    q, k, v = (_heads(part, H) for part in np.split(qkv, 3, -1))
+def attention_forward(qkv, cos, sin, H):
+    q, k, v = (_heads(part, H) for part in np.split(_rotated(qkv, cos, sin, H), 3, -1))
     probs, lse = _probs(q, k)
     return _rows(probs @ v), lse
 
 
-def attention_backward(dy, qkv, y, lse, H):
-    q, k, v = (_heads(part, H) for part in np.split(qkv, 3, -1))
+def attention_backward(dy, qkv, cos, sin, y, lse, H):
+    q, k, v = (_heads(part, H) for part in np.split(_rotated(qkv, cos, sin, H), 3, -1))
     probs, _ = _probs(q, k)
     dy, scale = _heads(dy, H), 1 / np.sqrt(q.shape[-1])
     dv = probs.swapaxes(-1, -2) @ dy
     dprobs = dy @ v.swapaxes(-1, -2)
     dscores = probs * (dprobs - (dprobs * probs).sum(-1, keepdims=True)) * scale
-    return np.concatenate([_rows(part) for part in (dscores @ k, dscores.swapaxes(-1, -2) @ q, dv)], -1)
+    dturned = np.concatenate([_rows(part) for part in (dscores @ k, dscores.swapaxes(-1, -2) @ q, dv)], -1)
+    return _rotated(dturned, cos, -sin, H)
 
 
 def attention_cached(qkv, keys, values, H):

@@ -67,13 +67,12 @@ class Attention:
     def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
         """What backward needs: all but the last projection."""
         qkv = ops.linear_forward(x, p[self.qkv]).reshape(run.B, run.T, -1)
-        ops.rope_forward(qkv, run.cos, run.sin, self.n_head)
-        return qkv, *ops.attention_forward(qkv, self.n_head)
+        return qkv, *ops.attention_forward(qkv, run.cos, run.sin, self.n_head)
 
     def _forward_cached(self, x: np.ndarray, p: Arena, run: Pass, cache: Cache) -> np.ndarray:
         C = x.shape[1]
         qkv = ops.linear_forward(x, p[self.qkv])  # (T, 3C), one sequence
-        ops.rope_forward(qkv[None], run.cos, run.sin, self.n_head, cache.length)
+        ops.rope(qkv, run.cos, run.sin, self.n_head, cache.length)
         keys, values = cache.extend(self.layer, qkv[:, C : 2 * C], qkv[:, 2 * C :])
         return ops.linear_forward(ops.attention_cached(qkv, keys, values, self.n_head), p[self.proj])
 
@@ -83,8 +82,8 @@ class Attention:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         qkv, y, lse = saved
         d_attention = ops.linear_backward(dy, y.reshape(x.shape), p[self.proj], g[self.proj])
-        dqkv = ops.attention_backward(d_attention.reshape(y.shape), qkv, y, lse, self.n_head)
-        ops.rope_backward(dqkv, run.cos, run.sin, self.n_head)
+        d_attention = d_attention.reshape(y.shape)
+        dqkv = ops.attention_backward(d_attention, qkv, run.cos, run.sin, y, lse, self.n_head)
         return ops.linear_backward(dqkv.reshape(len(x), -1), x, p[self.qkv], g[self.qkv])
 
 

@@ -138,11 +138,35 @@ def test_what_a_backward_makes_again_has_the_bits_of_the_forward(level, dtype):
         native.use_level()
 
 
+def tables(T, hs, dtype):
+    return ops.rope_tables(T, hs, dtype=dtype)
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+@pytest.mark.parametrize("T, hs, start", [(1, 2, 0), (3, 6, 1), (5, 64, 7), (9, 34, 0)])
+def test_rope_turns_pairs_by_their_position(level, T, hs, start):
+    """As complex numbers: a + ib times e^(i angle); values stay."""
+    x = normal("qkv", T, 3, 2, 2, hs // 2)  # q k v, two heads, halves
+    angle = np.outer(np.arange(start, start + T), 10000.0 ** (-2 * np.arange(hs // 2) / hs))
+    turned = (x[..., 0, :] + 1j * x[..., 1, :]) * np.exp(1j * angle)[:, None, None]
+    truth = np.stack([turned.real, turned.imag], -2)
+    truth[:, 2] = x[:, 2]
+    native.use_level(level)
+    try:
+        for dtype, eps in ((np.float64, 1e-12), (np.float32, 1e-6)):
+            qkv = x.reshape(T, -1).astype(dtype)
+            ops.rope(qkv, *tables(start + T, hs, dtype), 2, start)
+            assert np.abs(qkv - truth.reshape(T, -1)).max() < eps
+    finally:
+        native.use_level()
+
+
 def test_cached_attention_is_the_last_rows_of_full_attention():
     qkv = normal("qkv", 1, 21, 3 * 12)
-    full, _ = ops.attention_forward(qkv, 2)
+    full, _ = ops.attention_forward(qkv, *tables(21, 6, np.float64), 2)
     for dtype, eps in ((np.float64, 1e-12), (np.float32, 2e-6)):
         x = qkv[0].astype(dtype)
+        ops.rope(x, *tables(21, 6, dtype), 2)
         keys, values = np.ascontiguousarray(x[:, 12:24]), np.ascontiguousarray(x[:, 24:])
         for T in (1, 4, 21):
             y = ops.attention_cached(np.ascontiguousarray(x[21 - T :]), keys, values, 2)
@@ -150,10 +174,10 @@ def test_cached_attention_is_the_last_rows_of_full_attention():
 
 
 def test_attention_ignores_the_future_to_the_bit():
-    qkv = normal("qkv", 1, 200, 3 * 8).astype(np.float32)
-    before, _ = ops.attention_forward(qkv, 2)
+    qkv, turns = normal("qkv", 1, 200, 3 * 8).astype(np.float32), tables(200, 4, np.float32)
+    before, _ = ops.attention_forward(qkv, *turns, 2)
     qkv[:, 150:] += 1
-    after, _ = ops.attention_forward(qkv, 2)
+    after, _ = ops.attention_forward(qkv, *turns, 2)
     assert before[:, :150].tobytes() == after[:, :150].tobytes()
     assert before[:, 150:].tobytes() != after[:, 150:].tobytes()
 
@@ -181,6 +205,23 @@ def test_exp_within_two_ulp(level):
     ulp = np.spacing(truth[normal_range].astype(np.float32)).astype(np.float64)
     assert (np.abs(p[normal_range] - truth[normal_range]) / ulp).max() <= 2
     assert (p[~normal_range] < 1.3e-38).all()
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+def test_exp2_of_attention_within_two_ulp(level):
+    """Query 1 scores x with key 0, whose value is 1, and 0 with itself: below -25 its y is 2^x to the bit."""
+    x = np.linspace(-126, -25, 300001).astype(np.float32)
+    qkv = np.zeros((len(x), 2, 6), np.float32)
+    qkv[:, 1, 0], qkv[:, 0, 2], qkv[:, 0, 4] = x, 1, 1
+    native.use_level(level)
+    try:
+        y, _ = ops.attention_forward(qkv, np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32), 1)
+    finally:
+        native.use_level()
+    factor = np.float32(1 / np.sqrt(np.float32(2))) * np.float32(1.44269504088896341)  # as the kernel scales
+    scores = np.maximum(x * factor, np.float32(-126))
+    truth = np.exp2(scores.astype(np.float64))
+    assert (np.abs(y[:, 1, 0] - truth) / np.spacing(truth.astype(np.float32)).astype(np.float64)).max() <= 2
 
 
 def test_non_finite_numbers_come_through():
@@ -238,7 +279,10 @@ def test_sum_squares(n):
         lambda x: ops.embedding_forward(x, np.array([-1], np.int32)),
         lambda x: ops.embedding_forward(x, np.array([1], np.int64)),
         lambda x: ops.cross_entropy_forward(x, np.array([0, 1, 2, 8], np.int32)),
-        lambda x: ops.attention_forward(x.reshape(1, 4, 8), 3),
+        lambda x: ops.attention_forward(x.reshape(1, 4, 8), *tables(4, 2, np.float32), 3),
+        lambda x: ops.attention_forward(x.reshape(1, 1, 32)[:, :, :24].copy(), *tables(0, 4, np.float32), 2),
+        lambda x: ops.attention_forward(x.reshape(1, 1, 32)[:, :, :24].copy(), *tables(1, 6, np.float32), 2),
+        lambda x: ops.rope(x.reshape(1, 32)[:, :24].copy(), *tables(3, 4, np.float32), 2, 3),
         lambda x: ops.embedding_backward(x, np.zeros(4, np.int32), np.zeros((9, 7), np.float32)),
         lambda x: ops.embedding_backward(x, np.zeros(4, np.int32), np.zeros((9, 8))),
         lambda x: ops.attention_cached(np.ones((1, 24), np.float32), x[:, :7].copy(), x[:, :7].copy(), 2),
