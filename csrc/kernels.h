@@ -66,14 +66,14 @@ void mg_rope(float *qkv, const float *cos, const float *sin, int64_t T, int64_t 
 /* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v;  q and k turned by their
  * position as mg_rope turns them.
  * qkv (B,T,3C): q, k, v side by side, each (H,hs), not turned.  cos, sin (rows >= T, hs/2).  y (B,T,C).
- * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(T,hs) floats for
- * each thread.  Scores are never stored whole. */
+ * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(B,T,H,hs)
+ * floats, on so many threads as run now.  Scores are never stored whole. */
 void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
     int64_t B, int64_t T, int64_t H, int64_t hs);
 /* dqkv (B,T,3C).  y, lse as the forward left them. */
 void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
     const float *sin, const float *y, const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs);
-int64_t mg_attention_scratch(int64_t T, int64_t hs);
+int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t hs);
 
 /* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.
  * y (T,C)  qkv (T,3C)  keys, values (S,C)  scratch (T,H,S). */

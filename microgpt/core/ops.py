@@ -15,7 +15,7 @@ import numpy as np
 
 from microgpt.common.errors import ShapeError
 
-from . import memory, native, reference
+from . import native, reference
 from .memory import empty, empty_like
 from .native import arg, out
 
@@ -197,7 +197,7 @@ def attention_forward(
     """
     B, T, C, hs = _attention_shape("attention_forward", qkv, H)
     tables = _tables("attention_forward", cos, sin, T, hs)
-    y, lse, scratch = empty((B, T, C)), empty((B, H, T)), _attention_scratch(T, hs)
+    y, lse, scratch = empty((B, T, C)), empty((B, H, T)), _attention_scratch(B, T, H, hs)
     native.lib.mg_attention_forward(
         out(y), out(lse), out(scratch), arg("qkv", qkv, (B, T, 3 * C)), *tables, B, T, H, hs
     )
@@ -219,7 +219,7 @@ def attention_backward(
     dqkv = empty_like(qkv)
     native.lib.mg_attention_backward(
         out(dqkv),
-        out(_attention_scratch(T, hs)),
+        out(_attention_scratch(B, T, H, hs)),
         arg("dy", dy, (B, T, C)),
         arg("qkv", qkv, (B, T, 3 * C)),
         *_tables("attention_backward", cos, sin, T, hs),
@@ -247,8 +247,8 @@ def _tables(name: str, cos: np.ndarray, sin: np.ndarray, rows: int, hs: int) -> 
     return arg("cos", cos, shape), arg("sin", sin, shape)
 
 
-def _attention_scratch(T: int, hs: int) -> np.ndarray:
-    return memory.empty((native.threads(), native.lib.mg_attention_scratch(T, hs)))
+def _attention_scratch(B: int, T: int, H: int, hs: int) -> np.ndarray:
+    return empty((native.lib.mg_attention_scratch(B, T, H, hs),))
 
 
 @op
