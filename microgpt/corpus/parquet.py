@@ -8,18 +8,20 @@ from microgpt.common.errors import DataError
 
 from .chat import Document
 from .reading import Reading
-from .records import FORMATS, BadRecordError, document_from
+from .records import FORMATS, BadRecordError, Record, document_from
+from .sources import MAX_LINE_BYTES
 
-_ROWS = 256  # records in memory at a time, beside one compressed page of each column
+_ROWS = 256  # rows in memory at a time, packed as Arrow does; one of them as a record
+_BUFFER_BYTES = 1 << 20  # of each column, rather than its part of a whole row group
 
 
 def read_parquet(path: Path, reading: Reading) -> Iterator[Document]:
     """Every row of a parquet file as a document; bad ones are named by row number from 1."""
     pyarrow = _pyarrow(path)
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             yield from _rows(path, reading, file)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: cannot read this parquet file ({reason}); is it damaged?") from error
 
@@ -38,11 +40,13 @@ def _rows(path: Path, reading: Reading, file: Any) -> Iterator[Document]:
     columns = [name for name in file.schema_arrow.names if name in known]
     stored, done, row = path.stat().st_size, 0, 0
     for batch in file.iter_batches(_ROWS, columns=columns or None):
-        for record in batch.to_pylist():
+        is_large = batch.nbytes > MAX_LINE_BYTES
+        for place in range(batch.num_rows):
             row += 1
-            held = {key: value for key, value in record.items() if value is not None}
+            if is_large and batch.slice(place, 1).nbytes > MAX_LINE_BYTES:
+                raise DataError(f"{path}:{row}: row of over {MAX_LINE_BYTES >> 20} MiB; split the record")
             try:
-                document = document_from(held, reading.options.senders)
+                document = document_from(_record(batch, place), reading.options.senders)
             except BadRecordError as error:
                 reading.bad(path, row, error)
                 continue
@@ -51,3 +55,18 @@ def _rows(path: Path, reading: Reading, file: Any) -> Iterator[Document]:
             now = stored * row // file.metadata.num_rows
             reading.progress(now - done)
             done = now
+
+
+def _record(batch: Any, place: int) -> Record:
+    """One row as JSON would write it: without the keys that have no value."""
+    columns = zip(batch.schema.names, batch.columns, strict=True)
+    try:
+        return _without_nulls({name: column[place].as_py() for name, column in columns})
+    except UnicodeDecodeError as error:
+        raise BadRecordError(f"not UTF-8 (byte 0x{error.object[error.start]:02x})") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """Read documents from corpus files, each format known by its content.
 
 Formats: plain text, JSONL or JSON records of the kinds in records.py, DailyDialog (`__eou__`), each also as
-.gz or .zst, and parquet.  A new format is one function and one row of READERS (or of records.FORMATS).  Files
+.gz or .zst; parquet, which is packed inside.  A new format is one function and one row of READERS (or of records.FORMATS).  Files
 are streamed: memory holds one document, never a file.
 """
 
@@ -23,7 +23,16 @@ from .parquet import read_parquet
 from .plain_text import read_text
 from .reading import Reader, Reading, ReadOptions, Skipped, decoded
 from .records import BadRecordError, alternating, document_from
-from .sources import MAX_LINE_BYTES, Progress, find_files, head_of, lines_of, open_source
+from .sources import (
+    MAX_LINE_BYTES,
+    PARQUET,
+    Progress,
+    find_files,
+    head_of,
+    is_parquet,
+    lines_of,
+    open_source,
+)
 
 _TURN_END = b"__eou__"
 _BLANKS = re.compile(r"\s*")
@@ -45,25 +54,27 @@ def read_documents(
         paths = [paths]
     reading = Reading(options or ReadOptions(), skipped or Skipped(), progress)
     for path in find_files(paths):
-        found = False
+        found, skipped_before = False, reading.skipped.lines
         for document in READERS[detect(path)](path, reading):
             found = True
             yield document
-        if not found and not reading.skipped.lines:
+        if not found and reading.skipped.lines == skipped_before:
             raise DataError(f"{path}: no text found; this corpus file is empty")
 
 
 def detect(path: Path) -> str:
     """The format of a file, a key of READERS, judged by its first bytes."""
+    if is_parquet(path):
+        return "parquet"
     head = head_of(path)
     stripped = head.lstrip()
     if not stripped:
         raise DataError(f"{path}: this corpus file holds nothing but blanks; give a file with text")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: this is UTF-16 text; save it as UTF-8")
-    if head.startswith(b"PAR1"):
-        return "parquet"
     if b"\0" in head:
+        if head.startswith(PARQUET):
+            raise DataError(f"{path}: a parquet file that is damaged, or packed: unpack it first")
         raise DataError(f"{path}: this is a binary file; expected UTF-8 text, JSON or JSONL")
     if re.match(rb'\[\s*(\{\s*"|\])|\{\s*\n', stripped):
         return "json"
@@ -93,9 +104,16 @@ def _from_json_line(line: bytes, options: ReadOptions) -> Document:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        decoded(line)  # says where the line is not UTF-8
-        raise BadRecordError(f"not usable JSON: {error.msg} at column {error.colno}") from None
+        record = _from_lenient_json(decoded(line), error)
     return document_from(record, options.senders)
+
+
+def _from_lenient_json(line: str, refused: orjson.JSONDecodeError) -> Any:
+    """The record in a line with what the standard library alone reads, as in arrays: NaN, 1e999."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadRecordError(f"not usable JSON: {refused.msg} at column {refused.colno}") from None
 
 
 def _from_dailydialog(line: bytes, options: ReadOptions) -> Document:

@@ -90,19 +90,19 @@ def alternating(turns: list[str]) -> list[Message]:
 
 
 def _message(turn: Any, role_key: str, text_key: str, senders: Mapping[str, str]) -> Message:
-    try:
-        sender, content = turn[role_key], turn[text_key]
-    except (KeyError, TypeError, IndexError):
-        raise BadRecordError(f"a message needs the keys {role_key!r} and {text_key!r}") from None
+    if not isinstance(turn, dict) or role_key not in turn or text_key not in turn:
+        raise BadRecordError(f"a message needs the keys {role_key!r} and {text_key!r}")
+    sender = turn[role_key]
     role = senders.get(sender) if isinstance(sender, str) else None
     if role is None:
-        raise BadRecordError(f"unknown {role_key} {str(sender)[:40]!r}; expected one of {', '.join(senders)}")
-    return Message(role, _text(content, text_key))
+        named = repr(sender[:40]) if isinstance(sender, str) else _kind(sender)
+        raise BadRecordError(f"unknown {role_key} {named}; expected one of {', '.join(senders)}")
+    return Message(role, _text(turn[text_key], text_key))
 
 
 def _text(value: Any, key: str) -> str:
-    if isinstance(value, list) and all(isinstance(part, dict) and "text" in part for part in value):
-        value = "".join([str(part["text"]) for part in value])
+    if isinstance(value, list):
+        value = _joined(value, key)
     if not isinstance(value, str):
         raise BadRecordError(f"{key!r} must hold text, got {_kind(value)}")
     if not value.isascii():
@@ -111,6 +111,14 @@ def _text(value: Any, key: str) -> str:
         except UnicodeEncodeError:
             raise BadRecordError(f"{key!r} holds half of a surrogate pair, which is no character") from None
     return value
+
+
+def _joined(parts: list[Any], key: str) -> str:
+    """The text of a message that is given in parts; one with an image, say, is not only text."""
+    for part in parts:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            raise BadRecordError(f"{key!r} must hold text, got a list with a part that has no text")
+    return "".join([part["text"] for part in parts])
 
 
 def _list(record: Record, key: str) -> list[Any]:
@@ -139,5 +147,8 @@ def _is_blank(text: str) -> bool:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+    names = {
+        dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null",
+        int: "a number", float: "a number",
+    }  # fmt: skip
+    return names.get(type(value), type(value).__name__)  # others come from parquet

@@ -22,6 +22,8 @@ TEXT_SUFFIXES = (".txt", ".text", ".json", ".jsonl", ".ndjson", ".parquet")  # w
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 MAX_LINE_BYTES = 64 << 20
 HEAD_BYTES = 1 << 16
+META, TOKENS_SUFFIX = "meta.json", ".tokens"  # what `prepare` writes, in a folder of its own
+PARQUET = b"PAR1"  # how a parquet file begins and ends
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 
@@ -48,6 +50,9 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
 def _in_folder(folder: Path) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder, onerror=_refuse):
+        if META in names and any(name.endswith(TOKENS_SUFFIX) for name in names):
+            folders[:] = []  # a prepared corpus holds no text
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(root, name) for name in sorted(names) if _is_text_name(name)]
     return found
@@ -67,8 +72,9 @@ def _is_text_name(name: str) -> bool:
 def _check_readable(path: Path) -> None:
     try:
         info = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot read this corpus file ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot read this corpus file ({reason}); check the path") from error
     if not stat.S_ISREG(info.st_mode):
         raise DataError(f"{path}: not a regular file; a corpus is read more than once, so save it first")
     if info.st_size == 0:
@@ -174,6 +180,18 @@ def head_of(path: Path) -> bytes:
     """The first decompressed bytes of a file, enough to tell its format."""
     with open_source(path) as stream:
         return without_bom(stream.read(HEAD_BYTES))
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file, as it is stored, begins and ends like parquet."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(PARQUET)) != PARQUET:
+                return False
+            file.seek(-len(PARQUET), os.SEEK_END)
+            return file.read() == PARQUET
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this corpus file ({error.strerror})") from error
 
 
 def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:

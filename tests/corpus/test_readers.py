@@ -119,6 +119,9 @@ def test_several_files_and_folders_in_order(write, tmp_path):
     write("folder/README.md", "not corpus")
     write("folder/.hidden.txt", "not corpus")
     write("folder/.git/x.txt", "not corpus")
+    write("folder/.microgpt-building-x/meta.json", "not corpus")
+    for name in ("mine/meta.json", "mine/val.tokens", "mine/notes.txt", "mine/deep/x.txt"):
+        write(f"folder/{name}", "not corpus: prepared, held out")
     assert read(write("z.txt", "z"), tmp_path / "folder") == ["z", "a", "b", "c"]
 
 
@@ -162,6 +165,52 @@ def test_bad_parquet_rows_are_named(write_rows):
     assert skipped.lines == 1
 
 
+def test_a_message_with_an_image_is_no_text_in_any_format(write_rows, write):
+    """Parquet gives every part all keys that any part has, some of them null."""
+    parts = [{"type": "text", "text": "what is it? ", "image": None}, {"type": "text", "text": "say"}]
+    image = {"type": "image", "text": None, "image": "a.png"}
+    rows = [{"messages": [{"role": "user", "content": p}]} for p in (parts, [*parts, image], parts)]
+    for path in (write_rows("x.parquet", rows), write("x.jsonl", "\n".join(map(json.dumps, rows)))):
+        with pytest.raises(DataError, match=r":2: .*a part that has no text"):
+            read(path)
+        assert read(path, options=SKIP) == [[Message("user", "what is it? say")]] * 2
+
+
+def test_a_parquet_row_that_is_not_utf8_is_one_bad_row(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    column = pyarrow.array([b"a", b"caf\xe9", b"c"]).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": column}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet:2: not UTF-8 \(byte 0xe9\)"):
+        read(tmp_path / "x.parquet")
+    assert read(tmp_path / "x.parquet", options=SKIP) == ["a", "c"]
+
+
+def test_a_parquet_row_over_the_limit_is_refused(write_rows, monkeypatch):
+    path = write_rows("x.parquet", [{"text": "a" * 900}, {"text": "b" * 900}, {"text": "c" * 1100}])
+    monkeypatch.setattr("microgpt.corpus.parquet.MAX_LINE_BYTES", 1000)
+    with pytest.raises(DataError, match=r"x\.parquet:3: row of over"):
+        read(path)
+
+
+def test_a_text_that_begins_like_parquet_is_text(write):
+    assert read(write("x.txt", "PAR1 is how it begins\n")) == ["PAR1 is how it begins"]
+
+
+def test_numbers_that_json_has_no_word_for_do_no_harm_where_they_are_not_used(write):
+    items = '{"text": "a", "x": NaN}', '{"text": "b", "x": [1e999]}', '{"text": "c"}'
+    assert read(write("x.jsonl", "\n".join(items))) == read(write("x.json", f"[{','.join(items)}]"))
+    with pytest.raises(DataError, match=r"x:1: .*'text' must hold text, got a number"):
+        read(write("x", '{"text": NaN}'))
+
+
+def test_a_file_without_text_is_told_after_a_bad_line_in_another(write):
+    paths = write("a.jsonl", '{"text": "a"}\n{bad\n'), write("b.json", "[ ]")
+    with pytest.raises(DataError, match=r"b\.json: no text found"):
+        read(*paths, options=SKIP)
+
+
 def test_a_damaged_parquet_file_is_one_clear_line(write_rows, write):
     data = write_rows("x.parquet", [{"text": str(i) * 50} for i in range(999)]).read_bytes()
     for broken in (data[:-9], data[: len(data) // 2], data[:30] + bytes(99) + data[129:]):
@@ -203,7 +252,8 @@ BAD_FILES = {
     "only a mark": (b"\xef\xbb\xbf", "blank"),
     "utf-16": ("hello".encode("utf-16"), "UTF-16"),
     "binary": (b"\x89PNG\r\n\0\0", "binary"),
-    "parquet": (b"PAR1\x15\x04", "parquet"),
+    "parquet": (b"PAR1\x15\0", "parquet"),
+    "packed parquet": (gzip.compress(b"PAR1\x15\0PAR1"), "unpack it first"),
     "cut gzip": (gzip.compress(b"hello " * 999)[:30], "damaged"),
     "bad gzip": (b"\x1f\x8b" + b"junk" * 9, "damaged"),
     "broken array": (b'[{"text": "a"},\n{"text": ', ":2: not valid JSON"),
@@ -224,6 +274,8 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(write, content, reason):
 def test_missing_paths_and_empty_folders(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         read(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match="null byte"):
+        read("x\0y")
     with pytest.raises(DataError, match="too long"):
         read("name" * 99)
     with pytest.raises(DataError, match="no corpus file"):

@@ -1,3 +1,6 @@
+import datetime
+import json
+
 import pytest
 
 from microgpt.corpus.chat import Message
@@ -74,6 +77,10 @@ BAD = {
     "number": ({"text": 3}, "number"),
     "empty text": ({"text": " \n"}, "empty"),
     "empty answer": ({"prompt": "q", "completion": ""}, "message 2"),
+    "deep role": ({"messages": [{"role": json.loads("[" * 900 + "]" * 900), "content": "x"}]}, "a list;"),
+    "image beside text": ({"messages": [{"role": "user", "content": [*PARTS, {"type": "image"}]}]}, "part"),
+    "part of no text": ({"messages": [{"role": "user", "content": [*PARTS, {"text": None}]}]}, "part"),
+    "foreign value": ({"text": datetime.date(2000, 1, 1)}, "got date"),
     "half a character": ({"text": "\ud83d"}, "surrogate"),
 }
 
