@@ -15,6 +15,7 @@ SOURCES = [
     "machine",
     "pool",
     "gemm",
+    "gemm_packed",
     "embedding",
     "rmsnorm",
     "linear",

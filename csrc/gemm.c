@@ -12,6 +12,14 @@ static sgemm_function sgemm;
 
 void mg_blas_bind(void *cblas_sgemm) { sgemm = (sgemm_function)cblas_sgemm; }
 
+static int use_own;
+
+void mg_gemm_use(int own) { use_own = own; }
+
+static int is_packed(int64_t M) { return use_own && M >= MG_PACKED_ROWS; }
+
+int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K) { return is_packed(M) ? mg_gemm_packed_scratch(M, N, K) : 0; }
+
 void mg_gemm(float *c, int64_t c_stride, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float alpha,
     float beta)
 {
@@ -55,12 +63,19 @@ static int64_t even_tile(int64_t n, int64_t most)
     return mg_blocks(size, 16) * 16;
 }
 
-void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float beta)
+static void blas_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float beta)
 {
-    if (M == 0 || N == 0) return;
     struct job job = {c, a, b, M, N, K, even_tile(M, TILE_ROWS), even_tile(N, TILE_COLUMNS), 0, beta};
     job.tiles_across = mg_blocks(N, job.tile_columns);
     if (job.tiles_across * mg_blocks(M, job.tile_rows) < ENOUGH_TILES) job.tile_rows = even_tile(M, TILE_ROWS / 2);
     int64_t tiles = job.tiles_across * mg_blocks(M, job.tile_rows);
     mg_parallel_flop(tile_task, &job, tiles, 2.0 * (double)M * (double)N * (double)K);
+}
+
+void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+    float *scratch)
+{
+    if (M == 0 || N == 0) return;
+    if (is_packed(M)) mg_gemm_packed(c, a, b, M, N, K, accumulate, scratch);
+    else blas_parallel(c, a, b, M, N, K, accumulate ? 1.0f : 0.0f);
 }

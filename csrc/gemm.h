@@ -15,8 +15,15 @@ typedef struct {
 void mg_gemm(float *c, int64_t c_stride, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float alpha,
     float beta);
 
-/* c (M,N) = a b + beta * c on the pool, c dense.  The tiles depend on M and N alone, so the bits do not depend on the
- * number of threads. */
-void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float beta);
+/* c (M,N) = a b, or += for accumulate, on the pool, c dense: through BLAS or by our own kernel, as mg_gemm_use says.
+ * scratch: mg_gemm_scratch(M,N,K) floats.  The bits do not depend on the number of threads. */
+void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+    float *scratch);
+
+/* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first. */
+#define MG_PACKED_ROWS 48
+void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+    float *scratch);
+int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K);
 
 #endif

@@ -26,6 +26,11 @@ int mg_cpu_supports(const char *level);
 /* Hand in BLAS: the address of a cblas_sgemm with 32-bit integers.  Called once, before any matrix product. */
 void mg_blas_bind(void *cblas_sgemm);
 
+/* Large matrix products from now on: 0 through BLAS, 1 by our own kernel.  And the floats of scratch that a product of
+ * (M,K) and (K,N) then takes. */
+void mg_gemm_use(int own);
+int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K);
+
 /* Run kernels on n threads (the caller is one of them).  Returns 0, or an errno value when threads cannot be made; then
  * their number stays.  Not to be called while a kernel runs. */
 int mg_set_threads(int n);
@@ -53,11 +58,14 @@ void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float
 void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
     const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C);
 
-/* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K). */
-void mg_linear_forward(float *y, const float *x, const float *weight, int64_t N, int64_t M, int64_t K);
+/* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K).  scratch of each product: mg_gemm_scratch(its rows, columns, terms). */
+void mg_linear_forward(float *y, float *scratch, const float *x, const float *weight,
+    int64_t N, int64_t M, int64_t K);
 /* dX = dY W;  dW += dY^T X.   dx (N,K)  dweight (M,K)  dy (N,M). */
-void mg_linear_backward_input(float *dx, const float *dy, const float *weight, int64_t N, int64_t M, int64_t K);
-void mg_linear_backward_weight(float *dweight, const float *dy, const float *x, int64_t N, int64_t M, int64_t K);
+void mg_linear_backward_input(float *dx, float *scratch, const float *dy, const float *weight,
+    int64_t N, int64_t M, int64_t K);
+void mg_linear_backward_weight(float *dweight, float *scratch, const float *dy, const float *x,
+    int64_t N, int64_t M, int64_t K);
 
 /* Rotate, in place, the query and key thirds of qkv (T,3C): pairs (i, i + hs/2) of a head turn by the angle of position
  * start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2). */

@@ -33,7 +33,8 @@ typedef int32_t vi __attribute__((vector_size(4 * MG_LANES)));
 #define MG_LANE_NUMBERS ((vi){0, 1, 2, 3})
 #endif
 
-static inline vf mg_set(float a) { return (vf){0} + a; }
+/* All lanes a.  Minus zero, because plus zero is no copy for a = -0 and the compiler would really add. */
+static inline vf mg_set(float a) { return a - (vf){0}; }
 
 static inline vf mg_load(const float *p)
 {

@@ -1,7 +1,8 @@
 """The one door to C: finds the kernels and BLAS, and turns arrays into checked pointers.
 
 Environment: MICROGPT_ISA forces an instruction-set level (baseline, avx2, avx512), MICROGPT_BLAS names
-another BLAS library; OPENBLAS_CORETYPE is OpenBLAS's own and honoured as the user set it.
+another BLAS library, MICROGPT_GEMM (auto, blas, native) says who multiplies large matrices; OPENBLAS_CORETYPE
+is OpenBLAS's own and honoured as the user set it.
 """
 
 import ctypes
@@ -21,7 +22,8 @@ NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave 
 lib: Any = None  # the kernels of the chosen level
 ffi: Any = None
 blas: Any = None
-_state = {"isa": ""}
+_state = {"isa": "", "gemm": ""}
+GEMMS = ("auto", "blas", "native")
 
 
 # ---- BLAS ----------------------------------------------------------------------------------------
@@ -104,6 +106,22 @@ def use_level(level: str | None = None) -> None:
     lib.mg_blas_bind(ffi.cast("void *", blas.sgemm))
     lib.mg_pool_share(ffi.cast("void *", _pool_address()))
     _state["isa"] = level
+    use_gemm()
+
+
+def use_gemm(gemm: str | None = None) -> None:
+    """Multiply large matrices through BLAS or by our own kernel from now on; by default MICROGPT_GEMM.
+
+    auto is our own where the kernels have FMA: there it is no slower than OpenBLAS (benchmarks/LOG.md).
+    Products of few rows, as in chat, always go through BLAS.
+    """
+    gemm = gemm or os.environ.get("MICROGPT_GEMM") or "auto"
+    if gemm not in GEMMS:
+        raise ConfigError(f"MICROGPT_GEMM={gemm}: expected {', '.join(GEMMS)}")
+    if gemm == "auto":
+        gemm = "blas" if _state["isa"] == "baseline" else "native"
+    lib.mg_gemm_use(gemm == "native")
+    _state["gemm"] = gemm
 
 
 def _pool_address() -> int:
@@ -128,13 +146,14 @@ def threads() -> int:
 
 
 def info() -> dict[str, Any]:
-    """What computes: isa, blas_core, blas (file name), threads.  Part of a run's identity."""
-    return {"isa": _state["isa"], "blas_core": blas.core, "blas": blas.path.name, "threads": threads()}
+    """What computes: isa, gemm, blas_core, blas (file name), threads.  Part of a run's identity."""
+    return {**_state, "blas_core": blas.core, "blas": blas.path.name, "threads": threads()}
 
 
 def warning() -> str:
-    """One line when BLAS uses half of this CPU, else an empty string."""
-    if blas.core in NARROW_CORES and "avx512" in supported_levels() and os.environ.get("OPENBLAS_CORETYPE"):
+    """One line when matrix products go through a BLAS that uses half of this CPU, else an empty string."""
+    is_narrow = blas.core in NARROW_CORES and "avx512" in supported_levels()
+    if _state["gemm"] == "blas" and is_narrow and os.environ.get("OPENBLAS_CORETYPE"):
         return (
             f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} selects AVX2 kernels on an AVX-512 CPU: "
             "matrix products may run at half speed; unset it to let OpenBLAS choose"

@@ -134,7 +134,9 @@ def linear_forward(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """y = x W^T.   x: (N, K).  weight: (M, K).  Returns y: (N, M)."""
     (N, K), (M, _) = x.shape, weight.shape
     y = empty((N, M))
-    native.lib.mg_linear_forward(out(y), arg("x", x, (N, K)), arg("weight", weight, (M, K)), N, M, K)
+    native.lib.mg_linear_forward(
+        out(y), _gemm_scratch(N, M, K), arg("x", x, (N, K)), arg("weight", weight, (M, K)), N, M, K
+    )
     return y
 
 
@@ -150,7 +152,7 @@ def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
     (N, M), (_, K) = dy.shape, weight.shape
     dx = empty((N, K))
     native.lib.mg_linear_backward_input(
-        out(dx), arg("dy", dy, (N, M)), arg("weight", weight, (M, K)), N, M, K
+        out(dx), _gemm_scratch(N, K, M), arg("dy", dy, (N, M)), arg("weight", weight, (M, K)), N, M, K
     )
     return dx
 
@@ -160,8 +162,19 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray) -
     """dweight += dy^T x.   dy: (N, M).  x: (N, K).  dweight: (M, K)."""
     (N, M), (_, K) = dy.shape, x.shape
     native.lib.mg_linear_backward_weight(
-        arg("dweight", dweight, (M, K)), arg("dy", dy, (N, M)), arg("x", x, (N, K)), N, M, K
+        arg("dweight", dweight, (M, K)),
+        _gemm_scratch(M, K, N),
+        arg("dy", dy, (N, M)),
+        arg("x", x, (N, K)),
+        N,
+        M,
+        K,
     )
+
+
+def _gemm_scratch(M: int, N: int, K: int) -> Any:
+    """Pointer to what the product of (M, K) and (K, N) works in."""
+    return out(empty((native.lib.mg_gemm_scratch(M, N, K),)))
 
 
 rope_tables = reference.rope_tables

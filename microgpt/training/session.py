@@ -151,7 +151,8 @@ def _check_corpus(source: Path, document: dict[str, Any], prepared: Prepared) ->
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What may make results differ in the last bit between two sessions, as lines for a person."""
-    pairs = {name: (before.get(name), now[name]) for name in ("precision", "isa", "blas_core", "blas")}
+    names = ("precision", "isa", "gemm", "blas_core", "blas")
+    pairs = {name: (before.get(name), now[name]) for name in names}
     return [f"{name} was {old}, is {new}" for name, (old, new) in pairs.items() if old != new]
 
 

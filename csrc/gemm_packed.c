@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT
+ * A matrix product of our own, by the method of Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053): both operands
+ * are copied into panels in the order in which the innermost loop reads them, and that loop keeps a block of c in
+ * registers.
+ *
+ * Every element of c is one sum over k, in order, cut only every DEPTH terms; so its bits do not depend on how
+ * rows and columns are cut into tasks, nor on the number of threads. */
+#include "gemm.h"
+#include "pool.h"
+#include "simd.h"
+
+/* The register block: so many rows of two vectors.  24 (12) accumulators, two vectors of b and one element of a fill the
+ * 32 (16) registers. */
+#define BLOCK_ROWS (MG_LANES == 16 ? 12 : MG_LANES == 8 ? 6 : 4)
+#define BLOCK_COLUMNS (2 * MG_LANES)
+#define DEPTH 1024    /* terms of a sum between two visits of c; a task's panel of a stays in the second-level cache */
+#define TASK_ROWS 120 /* at most; a multiple of every BLOCK_ROWS */
+#define TASKS 16      /* enough to share evenly */
+
+struct job {
+    float *c, *packed_b, *packed_a;
+    mg_matrix a, b;
+    int64_t M, N, K;
+    int64_t k, depth; /* the terms [k, k + depth) of this round */
+    int64_t task_rows;
+    int accumulate;
+};
+
+static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t rounded_up(int64_t n, int64_t to) { return mg_blocks(n, to) * to; }
+
+static int64_t rows_per_task(int64_t M)
+{
+    return at_least(2 * BLOCK_ROWS, at_most(TASK_ROWS, rounded_up(mg_blocks(M, TASKS), BLOCK_ROWS)));
+}
+
+int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K)
+{
+    const int64_t depth = at_most(K, DEPTH);
+    return depth * rounded_up(N, BLOCK_COLUMNS) + mg_threads() * (depth * rows_per_task(M) + MG_LANES);
+}
+
+/* Turn MG_LANES vectors into those of their columns.  Each round deals two halves into one another like cards. */
+static inline void transpose(vf v[MG_LANES])
+{
+    vi low, high;
+    for (int i = 0; i < MG_LANES; i++) {
+        low[i] = i / 2 + i % 2 * MG_LANES;
+        high[i] = low[i] + MG_LANES / 2;
+    }
+#pragma GCC unroll 4
+    for (int round = 1; round < MG_LANES; round *= 2) {
+        vf dealt[MG_LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < MG_LANES / 2; i++) {
+            dealt[2 * i] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], low);
+            dealt[2 * i + 1] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], high);
+        }
+        memcpy(v, dealt, sizeof dealt);
+    }
+}
+
+/* panel (depth, width) = rows [0,n) of x, stored `stride` apart, as columns; zeros where the rows end.
+ * Whole vectors are written, so each row of the panel spills into the next one, which comes after, and the last one
+ * into MG_LANES floats behind the panel. */
+static void pack_turned(float *panel, const float *x, int64_t stride, int64_t depth, int64_t width, int64_t n)
+{
+    for (int64_t k = 0; k < depth; k += MG_LANES)
+        for (int64_t j = 0; j < width; j += MG_LANES) {
+            vf v[MG_LANES];
+            for (int64_t i = 0; i < MG_LANES; i++)
+                v[i] = j + i < n ? mg_load_n(x + (j + i) * stride + k, depth - k) : mg_set(0.0f);
+            transpose(v);
+            for (int64_t i = 0; i < at_most(MG_LANES, depth - k); i++) mg_store(panel + (k + i) * width + j, v[i]);
+        }
+}
+
+/* panel (depth, width) = columns [0,n) of x, whose rows lie `stride` apart; zeros where the columns end.
+ * Inlined, because a copy of a width that the compiler knows takes one or two instructions. */
+static inline __attribute__((always_inline)) void pack_straight(float *panel, const float *x, int64_t stride,
+    int64_t depth, int64_t width, int64_t n)
+{
+    if (n == width) {
+        for (int64_t k = 0; k < depth; k++) memcpy(panel + k * width, x + k * stride, (size_t)width * sizeof *x);
+        return;
+    }
+    memset(panel, 0, (size_t)(depth * width) * sizeof *panel);
+    for (int64_t k = 0; k < depth; k++) memcpy(panel + k * width, x + k * stride, (size_t)n * sizeof *x);
+}
+
+static void pack_b(void *argument, int64_t index, int64_t worker)
+{
+    (void)worker;
+    const struct job *job = argument;
+    const int64_t j = index * BLOCK_COLUMNS, n = at_most(BLOCK_COLUMNS, job->N - j), stride = job->b.stride;
+    float *panel = job->packed_b + j * job->depth;
+    if (job->b.transposed) pack_turned(panel, job->b.data + j * stride + job->k, stride, job->depth, BLOCK_COLUMNS, n);
+    else pack_straight(panel, job->b.data + job->k * stride + j, stride, job->depth, BLOCK_COLUMNS, n);
+}
+
+/* c (BLOCK_ROWS,BLOCK_COLUMNS) = a b, or += for accumulate. */
+static inline __attribute__((always_inline)) void multiply(float *c, int64_t c_stride, const float *a, const float *b,
+    int64_t depth, int accumulate)
+{
+    vf sum[BLOCK_ROWS][2];
+#pragma GCC unroll 12
+    for (int m = 0; m < BLOCK_ROWS; m++)
+        for (int v = 0; v < 2; v++) sum[m][v] = accumulate ? mg_load(c + m * c_stride + v * MG_LANES) : mg_set(0.0f);
+    for (int64_t k = 0; k < depth; k++) {
+        const vf b_0 = mg_load(b + k * BLOCK_COLUMNS), b_1 = mg_load(b + k * BLOCK_COLUMNS + MG_LANES);
+#pragma GCC unroll 12
+        for (int m = 0; m < BLOCK_ROWS; m++) {
+            const vf a_m = mg_set(a[k * BLOCK_ROWS + m]);
+            sum[m][0] += a_m * b_0;
+            sum[m][1] += a_m * b_1;
+        }
+    }
+#pragma GCC unroll 12
+    for (int m = 0; m < BLOCK_ROWS; m++)
+        for (int v = 0; v < 2; v++) mg_store(c + m * c_stride + v * MG_LANES, sum[m][v]);
+}
+
+/* The same at the edge, where only `rows` and `columns` of the block exist. */
+static void multiply_edge(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
+    int64_t rows, int64_t columns)
+{
+    float block[BLOCK_ROWS * BLOCK_COLUMNS] = {0};
+    if (accumulate)
+        for (int64_t m = 0; m < rows; m++)
+            memcpy(block + m * BLOCK_COLUMNS, c + m * c_stride, (size_t)columns * sizeof *c);
+    multiply(block, BLOCK_COLUMNS, a, b, depth, accumulate);
+    for (int64_t m = 0; m < rows; m++)
+        memcpy(c + m * c_stride, block + m * BLOCK_COLUMNS, (size_t)columns * sizeof *c);
+}
+
+/* The panels of rows [i, i + rows) of a, one for every BLOCK_ROWS. */
+static void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows)
+{
+    const int64_t stride = job->a.stride;
+    for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
+        const int64_t n = at_most(BLOCK_ROWS, rows - i), row = first + i;
+        float *panel = packed_a + i * job->depth;
+        if (job->a.transposed) pack_straight(panel, job->a.data + job->k * stride + row, stride, job->depth, BLOCK_ROWS, n);
+        else pack_turned(panel, job->a.data + row * stride + job->k, stride, job->depth, BLOCK_ROWS, n);
+    }
+}
+
+static void multiply_rows(void *argument, int64_t index, int64_t worker)
+{
+    const struct job *job = argument;
+    const int64_t first = index * job->task_rows, rows = mg_block_end(job->M, job->task_rows, index) - first;
+    float *packed_a = job->packed_a + worker * (job->task_rows * job->depth + MG_LANES);
+    pack_a(job, packed_a, first, rows);
+    for (int64_t j = 0; j < job->N; j += BLOCK_COLUMNS)
+        for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
+            float *c = job->c + (first + i) * job->N + j;
+            const float *a_i = packed_a + i * job->depth, *b_j = job->packed_b + j * job->depth;
+            if (rows - i >= BLOCK_ROWS && job->N - j >= BLOCK_COLUMNS)
+                multiply(c, job->N, a_i, b_j, job->depth, job->accumulate);
+            else
+                multiply_edge(c, job->N, a_i, b_j, job->depth, job->accumulate, at_most(BLOCK_ROWS, rows - i),
+                    at_most(BLOCK_COLUMNS, job->N - j));
+        }
+}
+
+void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+    float *scratch)
+{
+    struct job job = {.c = c, .packed_b = scratch, .a = a, .b = b, .M = M, .N = N, .K = K, .task_rows = rows_per_task(M),
+        .accumulate = accumulate};
+    job.packed_a = scratch + at_most(K, DEPTH) * rounded_up(N, BLOCK_COLUMNS);
+    for (job.k = 0; job.k < K; job.k += DEPTH, job.accumulate = 1) {
+        job.depth = at_most(DEPTH, K - job.k);
+        mg_parallel(pack_b, &job, mg_blocks(N, BLOCK_COLUMNS));
+        mg_parallel(multiply_rows, &job, mg_blocks(M, job.task_rows));
+    }
+}
