@@ -13,9 +13,9 @@
  * 32 (16) registers. */
 #define BLOCK_ROWS (MG_LANES == 16 ? 12 : MG_LANES == 8 ? 6 : 4)
 #define BLOCK_COLUMNS (2 * MG_LANES)
-#define DEPTH 1024    /* terms of a sum between two visits of c; a task's panel of a stays in the second-level cache */
+#define DEPTH 1536    /* terms of a sum between two visits of c: those of the widest layer of a 34m model */
 #define TASK_ROWS 120 /* at most; a multiple of every BLOCK_ROWS */
-#define TASKS 16      /* enough to share evenly */
+#define TASKS 32      /* enough to share evenly */
 
 struct job {
     float *c, *packed_b, *packed_a;
