@@ -55,7 +55,7 @@ def render(document: Document, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def render_packed(documents: Sequence[Document], tokenizer: Tokenizer) -> Packed:
-    """The ids of many documents, none an empty list; the tokenizer is called once, NumPy does the rest.
+    """The ids of at least one document, none an empty list: one call of the tokenizer, the rest is NumPy.
 
     Every text is followed by `<|end|>` and preceded by its role's marker, if it has a role; the first text of
     a document is preceded by `<|bos|>` before that.

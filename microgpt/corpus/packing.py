@@ -122,7 +122,8 @@ def best_fit(lengths: np.ndarray, room: np.ndarray, capacity: int) -> np.ndarray
     items of one length meet all bins of one room at once, so the work in Python is at most capacity^2 / 2
     steps however many items there are.
 
-    Args: lengths: of the items, each in [1, capacity].  room: of bins 0 .. len(room)-1, there already.
+    Args: lengths: of the items, each in [1, capacity].
+          room: of bins 0 .. len(room)-1, there already, each in [0, capacity).
     """
     bins = np.empty(len(lengths), np.int64)
     by_room = _by_value(room, capacity)

@@ -33,11 +33,6 @@ def place(document: Document) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def is_validation(document: Document, rate: float = RATES[0]) -> bool:
-    """Whether a document is held out when a share of `rate` of all documents is."""
-    return place(document) < int(rate * PLACES)
-
-
 @dataclass(frozen=True)
 class Split:
     """Documents with a place in [low, high) are held out; `tail`: the end of the only document is, too."""
