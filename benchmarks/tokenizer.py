@@ -20,7 +20,7 @@ from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.flags import Parser, run_command
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.training.report import peak_memory
-from tokenizer import Tokenizer, TokenizerError, read_pieces, train
+from tokenizer import MERGES, Tokenizer, TokenizerError, read_pieces, train
 
 from ._machine import seconds
 from ._tokenizer_peers import encoders, trainers
@@ -34,7 +34,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="benchmarks.tokenizer", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="UTF-8 text, the larger the better")
-    parser.add_argument("--merges", type=int, default=4000, help="merges to learn [default 4000]")
+    parser.add_argument("--merges", type=int, default=MERGES, help=f"merges to learn [default {MERGES}]")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, the median counts [default 3]")
     parser.add_argument("--peers", action="store_true", help="time other tokenizers as well")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")

@@ -11,6 +11,6 @@ from tokenizer.errors import TokenizerError
 from tokenizer.model import SPECIALS, Tokenizer
 from tokenizer.pieces import read_pieces
 from tokenizer.streaming import StreamDecoder
-from tokenizer.training import train
+from tokenizer.training import MERGES, train
 
-__all__ = ["SPECIALS", "StreamDecoder", "Tokenizer", "TokenizerError", "read_pieces", "train"]
+__all__ = ["MERGES", "SPECIALS", "StreamDecoder", "Tokenizer", "TokenizerError", "read_pieces", "train"]

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
-from tokenizer import SPECIALS, Tokenizer, TokenizerError, read_pieces, train
+from tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("train", help="learn merges from text files", formatter_class=formatter)
     p.set_defaults(command=_train)
     p.add_argument("files", nargs="+", metavar="FILE", help="text, each file one document")
-    p.add_argument("--merges", type=int, default=4000, help="how many merges to learn")
+    p.add_argument("--merges", type=int, default=MERGES, help="how many merges to learn")
     p.add_argument("--out", default="tokenizer.json", metavar="FILE", help="where to write")
     p.add_argument("--tiktoken", metavar="FILE", help="write a rank file for tiktoken as well")
     p.add_argument("--specials", nargs="*", default=list(SPECIALS), metavar="NAME", help="special tokens")

@@ -11,12 +11,13 @@ from tokenizer.pieces import Text, as_bytes, blocks, map_threads, pieces
 
 Progress = Callable[[str, int, int | None], None]
 
+MERGES = 4000  # learned unless another number is asked for
 MERGES_PER_STEP = 16  # between two looks at Ctrl-C
 
 
 def train(
     documents: Iterable[Text],
-    n_merges: int = 4000,
+    n_merges: int = MERGES,
     specials: Sequence[str] = SPECIALS,
     threads: int = 1,
     progress: Progress | None = None,

@@ -7,6 +7,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import setting
 from microgpt.corpus.corpora import SMALLTALK, SMALLTALK_BYTES
 from microgpt.corpus.reading import ReadOptions
+from tokenizer import MERGES
 
 from .config import config_from
 
@@ -17,7 +18,7 @@ class DataConfig:
 
     data: tuple[str, ...] = (SMALLTALK,)
     merges: int = setting(
-        4000, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
+        MERGES, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
     )
     smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
     bad_lines: str = ReadOptions.bad_lines
