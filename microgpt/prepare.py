@@ -4,8 +4,9 @@
   microgpt prepare more.jsonl --tokenizer runs/x/tokenizer.json
   microgpt train --data data/mine
 
-Plain text, JSONL and JSON chats, DailyDialog and parquet are known by their content, packed as .gz or .zst or
-not.  `microgpt train --data` does the same by itself; this shows what is in a corpus before the training.
+Plain text, JSONL and JSON chats, DailyDialog and parquet are known by their content; all but parquet may be
+packed as .gz or .zst.  `microgpt train --data` does the same by itself; this shows what is in a corpus before
+the training.
 """
 
 import argparse
@@ -20,13 +21,13 @@ from microgpt.common.flags import Parser, add_settings, given, run_command
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.corpus.packing import StreamWindows
 from microgpt.corpus.prepare import prepare
-from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared
+from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared, refuse_settled
 from microgpt.corpus.reading import ReadOptions, Skipped
+from microgpt.corpus.token_file import counts
 from microgpt.inference.loading import whole
-from tokenizer import Tokenizer, TokenizerError
+from tokenizer import MERGES, Tokenizer, TokenizerError
 
-MERGES = 4000
-TITLES = {"train": "training", "val": "held out"}
+TITLES = dict(zip(SIDES.values(), ("training", "held out"), strict=True))
 
 
 def parser() -> Parser:
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
     started = time.monotonic()
+    settings = [name for name in ("out_dir", "merges") if getattr(args, name) is not None]
+    refuse_settled(args.files, [*settings, *given(args, ReadOptions)])
     prepared = prepare(
         args.files,
         merges=MERGES if args.merges is None else args.merges,
@@ -80,7 +83,6 @@ def given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
 
 def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:
     """What there is, for programs."""
-    tokens = {"train": prepared.train, "val": prepared.val}
     return {
         "directory": str(prepared.directory),
         "tokenizer": prepared.tokenizer.sha256,
@@ -88,14 +90,8 @@ def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:
         "seq_len": seq_len,
         "skipped": prepared.meta["skipped"],
         **{
-            side: {
-                "documents": file.n_documents,
-                "bytes": file.n_bytes,
-                "tokens": file.n_tokens,
-                "bytes_per_token": round(file.n_bytes / file.n_tokens, 4),
-                "windows": StreamWindows(file, seq_len).n_windows,
-            }
-            for side, file in tokens.items()
+            side: counts(file) | {"windows": StreamWindows(file, seq_len).n_windows}
+            for side, file in prepared.sides.items()
         },
     }
 

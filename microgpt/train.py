@@ -25,6 +25,7 @@ from microgpt.common.threads import threads_from_environment
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK
+from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
@@ -102,12 +103,10 @@ def start(args: argparse.Namespace, started: float) -> int:
 def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     """The run that the flags describe; until the corpus is read, with the vocabulary it should have."""
     data = data_config(args)
+    refuse_settled(data.data, given(args, DataConfig))
     wanted = given(args, ModelConfig)
     if vocab_size is not None and wanted.get("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(f"--vocab-size {wanted['vocab_size']}: this corpus has pairs for {vocab_size} only")
-    merges = 0 if vocab_size is None else vocab_size - NO_MERGES
-    if merges > data.merges and "merges" in given(args, DataConfig):
-        raise ConfigError(f"--merges {data.merges}: this corpus was prepared with {merges}")
     preset = args.preset or DEFAULT_PRESET
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}

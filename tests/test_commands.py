@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from microgpt import chat, eval, prepare, sample
+from microgpt import train as train_command
 from microgpt.__main__ import COMMANDS, main
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.corpus.prepare import prepare as prepare_corpus
 from microgpt.corpus.smalltalk import FAMILIES, generate
 from microgpt.model import GPT, ModelConfig
 from microgpt.training import checkpoint
@@ -37,11 +39,11 @@ def place(tmp_path_factory):
     return place
 
 
-def save(run, model, tokenizer, data, train_config=None):
+def save(run, model, tokenizer, data, train_config=None, corpus=""):
     run.mkdir(parents=True, exist_ok=True)
     train_config = train_config or TrainConfig()
     document = Plan(model.config, train_config, data).to_dict()
-    state = {"step": 7, "metrics": {"val_bpb": 2.5}}
+    state = {"step": 7, "metrics": {"val_bpb": 2.5}, "corpus": corpus}
     snapshot = checkpoint.snapshot(model, Adam(model, train_config), tokenizer, document, state)
     return checkpoint.persist(snapshot, run, 2)
 
@@ -68,7 +70,8 @@ def test_prepare_tells_what_is_in_a_corpus(tmp_path, capsys):
     assert found["train"]["windows"] == -(-(found["train"]["tokens"] - 1) // 7)
     assert found["skipped"]["lines"] == 1
     assert prepare.main([str(tmp_path / "out")]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "1 bad line left out: " in err
     assert f"{found['train']['tokens']:,}" in out and "x.jsonl:2: " in out and f"--data {tmp_path}" in out
 
 
@@ -82,6 +85,19 @@ def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
     assert read[0] == read[1]
     with pytest.raises(ConfigError, match="--merges"):
         prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--merges", "3"])
+
+
+@pytest.mark.parametrize("flags", [["--out-dir", "other"], ["--merges", "9"], ["--bad-lines", "error"]])
+def test_a_prepared_folder_takes_no_settings(tmp_path, flags):
+    """They would have no effect."""
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    folder = str(tmp_path / "out")
+    prepare.main([str(tmp_path / "x.txt"), "--merges", "9", "--out-dir", folder])
+    with pytest.raises(ConfigError, match=f"{flags[0]}: .*prepared already"):
+        prepare.main([folder, *flags])
+    if flags[0] != "--out-dir":
+        with pytest.raises(ConfigError, match=f"{flags[0]}: .*prepared already"):
+            train_command.main(["--data", folder, "--out-dir", str(tmp_path / "run"), *flags])
 
 
 # ---- chat ----
@@ -184,26 +200,25 @@ def test_eval_measures_the_windows_that_the_run_was_trained_on_or_those_named(pl
     def measured(run, *flags):
         eval.main([str(run), "--data", str(tmp_path / "text.txt"), "--json", *flags])
         report = json.loads(capsys.readouterr().out)
-        return report["packing"], report["n_documents"] + report["n_tokens"], report["n_bytes"]
+        return tuple(report[name] for name in ("packing", "n_documents", "n_tokens", "n_bytes"))
 
     whole, stream = measured(tmp_path / "run"), measured(place / "runs" / "a")
-    assert whole[0] == "documents" and stream[0] == "stream"
-    assert whole[1:] == (stream[1] - 79, stream[2]), "the first <|bos|> is scored by neither, 79 by one"
+    assert (whole[:2], stream[:2]) == (("documents", 80), ("stream", 80))
+    assert whole[2] == stream[2] - 79, "the first <|bos|> is scored by neither, 79 by one"
+    assert whole[3] == stream[3]
     assert measured(tmp_path / "run", "--packing", "stream") == stream
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_eval_of_a_runs_own_file_is_about_its_held_out_part_only(tmp_path, capsys, named):
-    from microgpt.corpus.prepare import prepare
-
     path = tmp_path / "text.txt"
     path.write_text("\n\n".join(f"Line {i} tells of the number {i * i}." for i in range(300)))
-    prepared = prepare([str(path)], merges=20, root=tmp_path / "data" / "prepared")
+    prepared = prepare_corpus([str(path)], merges=20, root=tmp_path / "data" / "prepared")
     config = ModelConfig(
         n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=prepared.tokenizer.vocab_size, init_std=0.3
     )
     data = DataConfig(data=(str(path),), merges=20)
-    save(tmp_path / "run", GPT(config).init(0), prepared.tokenizer, data)
+    save(tmp_path / "run", GPT(config).init(0), prepared.tokenizer, data, corpus=prepared.meta["key"])
     assert eval.main([str(tmp_path / "run"), "--json"] + (["--data", str(path)] if named else [])) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["n_documents"] == prepared.val.n_documents < 300 and report["part"] == "the held-out part"
@@ -224,6 +239,30 @@ def test_eval_refuses_a_part_of_what_the_run_was_trained_on(place, tmp_path, mon
     with pytest.raises(DataError, match="trained on"):
         eval.main(["run", "--data", *named.split()])
     assert eval.main(["run", "--data", "new.txt"]) == 0
+
+
+def test_eval_knows_what_a_prepared_corpus_was_made_of(tmp_path, capsys):
+    for name, number in (("a", 3), ("b", 5), ("c", 7)):
+        text = "\n\n".join(f"Line {i} tells of the number {i * number}." for i in range(300))
+        (tmp_path / f"{name}.txt").write_text(text)
+    made = prepare_corpus(tmp_path / "a.txt", merges=20, out_dir=tmp_path / "mine")
+    other = prepare_corpus(tmp_path / "b.txt", tokenizer=made.tokenizer, out_dir=tmp_path / "other")
+    config = ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=made.tokenizer.vocab_size)
+    data = DataConfig(data=(str(tmp_path / "mine"),))
+    save(tmp_path / "run", GPT(config).init(0), made.tokenizer, data, corpus=made.meta["key"])
+
+    def measured(*flags):
+        eval.main([str(tmp_path / "run"), "--json", *flags])
+        report = json.loads(capsys.readouterr().out)
+        return report["n_documents"], report["part"]
+
+    assert measured() == (made.val.n_documents, "the held-out part")
+    assert measured("--data", str(tmp_path / "other")) == (other.val.n_documents, "the held-out part")
+    with pytest.raises(DataError, match=r"a\.txt: the run was trained on .*a\.txt"):
+        measured("--data", str(tmp_path / "a.txt"))
+    prepare_corpus(tmp_path / "c.txt", tokenizer=made.tokenizer, out_dir=tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="not any more what it was trained on"):
+        measured()
 
 
 def test_eval_of_smalltalk_beside_a_file_names_both_parts(tmp_path, capsys):

@@ -26,6 +26,11 @@ _BLOCK_BYTES = 1 << 22
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
 
 
+def source_names(sources: Sources) -> list[str | os.PathLike]:
+    """The sources one by one; an iterator is used up by this."""
+    return [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+
+
 class Corpus:
     """Documents that can be read any number of times, always the same and in the same order.
 
@@ -36,7 +41,7 @@ class Corpus:
     def __init__(
         self, sources: Sources, options: ReadOptions | None = None, smalltalk_bytes: int = SMALLTALK_BYTES
     ):
-        names = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+        names = source_names(sources)
         paths = [name for name in names if str(name) != SMALLTALK]
         self.options = options or ReadOptions()
         self.files: list[Path] = find_files(paths) if paths or not names else []
@@ -53,8 +58,8 @@ class Corpus:
 
     @property
     def names(self) -> list[str]:
-        """What the corpus is made of, for people."""
-        return [SMALLTALK] * bool(self.smalltalk_bytes) + [str(file) for file in self.files]
+        """What the corpus is made of: absolute paths, and the name of the embedded corpus."""
+        return [SMALLTALK] * bool(self.smalltalk_bytes) + [os.path.abspath(file) for file in self.files]
 
     @property
     def size(self) -> int:

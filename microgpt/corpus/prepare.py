@@ -19,31 +19,33 @@ from typing import Any
 from tqdm import tqdm
 
 from microgpt.common.errors import DataError
-from tokenizer import Tokenizer, train
+from tokenizer import MERGES, Tokenizer, train
 from tokenizer.pieces import map_threads
 
 from .cache import make_folder
 from .chat import Document, Packed, render_packed, texts
-from .corpora import SMALLTALK_BYTES, Corpus, Sources
+from .corpora import SMALLTALK_BYTES, Corpus, Sources, source_names
 from .prepared import (
     FILES,
     META,
     SIDES,
     TOKENIZER,
     Prepared,
+    description,
     find_prepared,
     is_prepared,
     open_prepared,
     open_side,
     read_meta,
+    tokens_path,
 )
 from .reading import ReadOptions, Skipped
 from .sources import Progress
 from .split import DEFAULT, EVERYTHING, Split, Survey
-from .token_file import TokenFile, TokenFileWriter
+from .token_file import TokenFile, TokenFileWriter, counts
 
-FORMAT = 1  # part of the hash: raise it when the same corpus would be prepared differently
-_CHUNK_BYTES = 2 << 20
+FORMAT = 2  # part of the hash: raise it when the same corpus would be prepared differently
+_CHUNK_CHARACTERS = 1 << 20
 _QUIET_S = 2.0  # no progress bar for what is done sooner
 
 
@@ -55,7 +57,7 @@ def data_dir() -> Path:
 def prepare(
     sources: Sources,
     *,
-    merges: int = 4000,
+    merges: int = MERGES,
     tokenizer: Tokenizer | None = None,
     options: ReadOptions | None = None,
     smalltalk_bytes: int = SMALLTALK_BYTES,
@@ -73,17 +75,18 @@ def prepare(
               out_dir: this very folder instead of one named by the hash.
     Raises:   DataError: nothing to read, a bad line, nothing that could be held out, no room to write.
     """
-    if ready := _made_before(sources, tokenizer):
+    names, bars = source_names(sources), _Bars(show_progress)
+    if ready := _made_before(names, tokenizer):
+        bars.tell_skipped(ready.meta)
         return ready
-    corpus = Corpus(sources, options, smalltalk_bytes)
-    bars = _Bars(show_progress)
+    chosen_place = None if out_dir is None else _checked_place(out_dir)
+    corpus = Corpus(names, options, smalltalk_bytes)
     key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bars)
-    directory = _place(key, root, out_dir)
+    directory = chosen_place or _kept_place(key, root)
 
     def fill(folder: Path) -> None:
         split, learned = (DEFAULT, tokenizer) if tokenizer else _learn(corpus, merges, threads, bars)
-        meta = {"key": key, "merges": merges}
-        while (chosen := _write(folder, corpus, split, learned, threads, bars, meta)) != split:
+        while (chosen := _write(folder, corpus, split, learned, threads, bars, key)) != split:
             split = chosen  # the corpus is small: another part is held out
 
     with corpus:
@@ -109,28 +112,28 @@ def prepare_held_out(
 
     A prepared corpus gives its own held-out part.
     """
-    if ready := _made_before(sources, tokenizer):
+    names, bars = source_names(sources), _Bars(show_progress)
+    if ready := _made_before(names, tokenizer):
+        bars.tell_skipped(ready.meta)
         return ready.val
-    corpus = Corpus(sources, options, smalltalk_bytes)
-    bars = _Bars(show_progress)
+    corpus = Corpus(names, options, smalltalk_bytes)
     key = _key(corpus, f"held out {tokenizer.sha256}", bars)
-    directory = _place(key, root, None)
-    path = directory / "val.tokens"
+    directory = _kept_place(key, root)
+    path = tokens_path(directory, held_out=True)
 
     def fill(folder: Path) -> None:
-        _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, {"key": key})
+        _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, key)
 
     make_folder(directory, lambda: bool(read_meta(directory, key) and open_side(path, tokenizer)), fill)
-    bars.tell_skipped(read_meta(directory, key) or {})
+    bars.tell_skipped(description(directory))
     return TokenFile.open(path, tokenizer.sha256)
 
 
-def _made_before(sources: Sources, tokenizer: Tokenizer | None) -> Prepared | None:
+def _made_before(names: list[str | os.PathLike], tokenizer: Tokenizer | None) -> Prepared | None:
     """The prepared corpus whose folder is the only source, or None.
 
     Raises:   DataError: it is damaged, of another tokenizer, or named beside other sources.
     """
-    names = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     folders = [Path(name) for name in names if is_prepared(Path(name))]
     if not folders:
         return None
@@ -162,7 +165,7 @@ class _Bars:
 
     def tell_skipped(self, meta: dict[str, Any]) -> None:
         """Say how many bad lines a prepared corpus lacks, whenever it is used."""
-        skipped = Skipped(**meta.get("skipped", {}))
+        skipped = Skipped(**meta["skipped"])
         if skipped.lines and self._show:
             lines = "1 bad line" if skipped.lines == 1 else f"{skipped.lines:,} bad lines"
             print(f"microgpt: {lines} left out: {skipped.examples[0]}", file=sys.stderr)
@@ -181,15 +184,29 @@ def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
     return hashlib.sha256(f"{FORMAT} {content} {tokenizer}".encode()).hexdigest()
 
 
-def _place(key: str, root: str | os.PathLike | None, out_dir: str | os.PathLike | None) -> Path:
-    if out_dir is None:
-        return (Path(root) if root is not None else data_dir() / "prepared") / key[:16]
-    directory = Path(out_dir)
-    if directory.exists():
-        held = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
-        if held and not {META} <= held <= FILES:  # what is there will be replaced
-            raise DataError(f"{directory}: this place holds other files; name a new or empty folder")
+def _kept_place(key: str, root: str | os.PathLike | None) -> Path:
+    return (Path(root) if root is not None else data_dir() / "prepared") / key[:16]
+
+
+def _checked_place(out_dir: str | os.PathLike) -> Path:
+    """The folder of one's own choice.
+
+    Raises:   DataError: what is there is not ours to replace, or cannot be replaced.
+    """
+    directory = Path(os.path.realpath(out_dir))
+    if directory.exists() and not _is_ours(directory):
+        raise DataError(f"{directory}: this place holds other files; name a new or empty folder")
+    above = next((folder for folder in directory.parents if folder.exists()), directory)
+    is_free = os.access(above, os.W_OK | os.X_OK) and not os.path.ismount(directory)
+    if directory == Path.cwd() or not is_free:
+        raise DataError(f"{directory}: this folder cannot be replaced by another; name a new one")
     return directory
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether a folder is empty or holds nothing but a prepared corpus."""
+    held = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
+    return not held or (held <= FILES and read_meta(directory) is not None)
 
 
 def _learn(corpus: Corpus, merges: int, threads: int, bars: _Bars) -> tuple[Split, Tokenizer]:
@@ -213,7 +230,7 @@ def _write(
     tokenizer: Tokenizer,
     threads: int,
     bars: _Bars,
-    meta: dict[str, Any],
+    key: str,
 ) -> Split:
     """Encode every document into its side's token file; meta.json goes last.
 
@@ -224,7 +241,7 @@ def _write(
     wanted = [True] if split == EVERYTHING else [False, True]
     with ExitStack() as stack, bars.over(corpus, "encoding") as progress:
         writers = {
-            side: stack.enter_context(TokenFileWriter(folder / f"{SIDES[side]}.tokens", tokenizer))
+            side: stack.enter_context(TokenFileWriter(tokens_path(folder, side), tokenizer))
             for side in wanted
         }
         chunks = _chunks(corpus.sides(split, survey, skipped, progress))
@@ -234,9 +251,11 @@ def _write(
         corpus.check_unchanged()
     if corpus.files and split != EVERYTHING and (chosen := survey.choose()) != split:
         return chosen
-    counts = {SIDES[side]: _counts(writer) for side, writer in writers.items()}
-    facts = {"split": vars(split), "sources": corpus.names, "tokenizer": tokenizer.sha256}
-    meta = meta | facts | {"skipped": vars(skipped)} | counts
+    meta = {
+        "key": key, "merges": len(tokenizer.merges), "split": vars(split), "sources": corpus.names,
+        "tokenizer": tokenizer.sha256, "skipped": vars(skipped),
+    }  # fmt: skip
+    meta |= {SIDES[side]: _counts(writer) for side, writer in writers.items()}
     (folder / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return split
 
@@ -244,9 +263,7 @@ def _write(
 def _counts(writer: TokenFileWriter) -> dict[str, int | float]:
     if not writer.n_documents:
         raise DataError("one side of the corpus has no document; give more text")
-    per_token = round(writer.n_bytes / writer.n_tokens, 4)
-    return {"documents": writer.n_documents, "bytes": writer.n_bytes, "tokens": writer.n_tokens,
-            "bytes_per_token": per_token}  # fmt: skip
+    return counts(writer)
 
 
 Chunk = dict[bool, list[Document]]  # documents in order, those held out under True
@@ -257,13 +274,13 @@ def _encode(chunk: Chunk, tokenizer: Tokenizer) -> dict[bool, Packed]:
 
 
 def _chunks(sides: Iterator[tuple[bool, Document]]) -> Iterator[Chunk]:
-    """Documents in groups of a few megabytes, enough to keep the encoder's threads busy."""
+    """Documents in groups of about _CHUNK_CHARACTERS: a task for a thread, and room that it keeps."""
     chunk: Chunk = {}
     size = 0
     for held_out, document in sides:
         chunk.setdefault(held_out, []).append(document)
         size += sum(map(len, texts(document))) + 1
-        if size >= _CHUNK_BYTES:
+        if size >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, size = {}, 0
     if chunk:

@@ -1,8 +1,8 @@
 """Read documents from corpus files, each format known by its content.
 
 Formats: plain text, JSONL or JSON records of the kinds in records.py, DailyDialog (`__eou__`), each also as
-.gz or .zst; parquet, which is packed inside.  A new format is one function and one row of READERS (or of records.FORMATS).  Files
-are streamed: memory holds one document, never a file.
+.gz or .zst; parquet, which is packed inside.  A new format is one function and one row of READERS (or of
+records.FORMATS).  Files are streamed: memory holds one document, never a file.
 """
 
 import io

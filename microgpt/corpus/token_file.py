@@ -165,6 +165,16 @@ class TokenFileWriter:
         self._file.close()
 
 
+def counts(tokens: "TokenFile | TokenFileWriter") -> dict[str, int | float]:
+    """How much there is, for people and for meta.json."""
+    return {
+        "documents": tokens.n_documents,
+        "bytes": tokens.n_bytes,
+        "tokens": tokens.n_tokens,
+        "bytes_per_token": round(tokens.n_bytes / tokens.n_tokens, 4),
+    }
+
+
 def write_token_file(path: str | os.PathLike, documents: Iterable[np.ndarray], tokenizer: Tokenizer) -> None:
     """Write documents, each an array of ids, as one token file."""
     with TokenFileWriter(path, tokenizer) as writer:

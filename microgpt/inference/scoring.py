@@ -10,9 +10,10 @@ from microgpt.common.errors import CheckpointError, DataError
 from microgpt.corpus.batches import EvalWindows, eval_windows
 from microgpt.corpus.corpora import SMALLTALK
 from microgpt.corpus.prepare import prepare, prepare_held_out
+from microgpt.corpus.prepared import description, is_prepared
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
-from microgpt.training.checkpoint import read_config
+from microgpt.training.checkpoint import STATE, read_config, read_json
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.evaluate import Evaluation, evaluate
@@ -51,10 +52,11 @@ def held_out_text(
         "options": data.reading, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads,
     }  # fmt: skip
     if names != own or names == [SMALLTALK]:
-        _refuse_trained(names, own)
+        _refuse_trained(_with_sources(names), _with_sources(own))
         return HeldOut(prepare_held_out(names, tokenizer, **how), names, _part(names))
     prepared = prepare(data.data, merges=data.merges, **how)
-    if prepared.tokenizer.sha256 != tokenizer.sha256:
+    before = (read_json(checkpoint / STATE).get("corpus"), tokenizer.sha256)
+    if before != (prepared.meta["key"], prepared.tokenizer.sha256):
         raise CheckpointError(
             f"{checkpoint}: the corpus is not any more what it was trained on, so no part of it is held out; "
             "restore the files or name others with --data"
@@ -64,6 +66,12 @@ def held_out_text(
 
 def _real(name: str) -> str:
     return name if name == SMALLTALK else os.path.realpath(name)
+
+
+def _with_sources(names: Sequence[str]) -> list[str]:
+    """The names and what the prepared corpora among them were made of."""
+    folders = [Path(name) for name in names if is_prepared(Path(name))]
+    return [*names, *(_real(name) for folder in folders for name in description(folder)["sources"])]
 
 
 def _refuse_trained(names: Sequence[str], own: Sequence[str]) -> None:
@@ -79,7 +87,7 @@ def _refuse_trained(names: Sequence[str], own: Sequence[str]) -> None:
 def _part(names: Sequence[str]) -> str:
     """What `prepare_held_out` takes of a corpus."""
     if SMALLTALK not in names:
-        return "all of it"
+        return "the held-out part" if is_prepared(Path(names[0])) else "all of it"
     return "the held-out part" if len(names) == 1 else "all of it, of smalltalk the held-out part"
 
 

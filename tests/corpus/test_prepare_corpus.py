@@ -15,6 +15,7 @@ from microgpt.corpus.prepare import prepare, prepare_held_out
 from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.split import Split, place
+from tokenizer import native
 
 
 @pytest.fixture(autouse=True)
@@ -266,6 +267,71 @@ def test_a_prepared_folder_is_a_corpus(chats, tmp_path, tokenizer):
         prepare(tmp_path / "mine", tokenizer=tokenizer)
     with pytest.raises(DataError, match="stands alone"):
         prepare([tmp_path / "mine", "smalltalk"])
+
+
+def test_a_foreign_description_is_not_deleted(chats, write, tmp_path):
+    notes = write("mine/meta.json", '{"of": "somebody else"}')
+    with pytest.raises(DataError, match="other files"):
+        prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    assert notes.exists()
+
+
+def test_a_link_leads_to_the_folder_of_ones_own_choice(chats, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for merges in (5, 6):
+        assert prepare(chats, merges=merges, out_dir=tmp_path / "link").directory == tmp_path / "real"
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("place", [".", "closed/mine"])
+def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(chats, tmp_path, monkeypatch, place):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(room, "Corpus", lambda *args: pytest.fail("the corpus was opened"))
+    monkeypatch.setattr(os, "access", lambda path, mode: place == ".")
+    with pytest.raises(DataError, match="cannot be replaced"):
+        prepare(chats, merges=5, out_dir=place)
+
+
+def test_sources_may_come_one_by_one(chats, write, tokenizer):
+    paths = [chats, write("more.txt", "more\n\nwords\n")]
+    assert prepare(iter(paths), merges=5).directory == prepare(paths, merges=5).directory
+    assert prepare_held_out(iter(paths), tokenizer).path == prepare_held_out(paths, tokenizer).path
+
+
+def test_the_description_tells_what_is_there(write, tokenizer, tmp_path, monkeypatch):
+    write("x.txt", "ab ab\n\nab")
+    monkeypatch.chdir(tmp_path)
+    done = prepare("x.txt", merges=700)
+    assert done.meta["merges"] == len(done.tokenizer.merges) < 20
+    assert done.meta["sources"] == [str(tmp_path / "x.txt")]
+    assert prepare("x.txt", tokenizer=tokenizer).meta["merges"] == 20
+
+
+def test_skipped_lines_are_told_of_a_prepared_folder_too(write, tmp_path, capsys):
+    path = write("x.jsonl", chat_line("a", "b") * 40 + chat_line("c", "d") * 9 + "{bad\n")
+    made = prepare(path, merges=5, options=ReadOptions(bad_lines="skip"), out_dir=tmp_path / "mine")
+    capsys.readouterr()
+    prepare(tmp_path / "mine")
+    prepare_held_out(tmp_path / "mine", made.tokenizer)
+    assert capsys.readouterr().err.count("1 bad line left out: ") == 2
+
+
+@pytest.mark.parametrize("change", [
+    {"skipped": None}, {"skipped": {"lines": 1}}, {"skipped": {"lines": "1", "examples": ["x"]}}, {"key": 1},
+    {"skipped": {"lines": 1, "examples": [2]}}, {"skipped": {"lines": 0, "example": []}}, {"sources": "abc"},
+])  # fmt: skip
+def test_a_description_that_was_edited_is_one_clear_line(chats, tmp_path, change):
+    made = prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    (tmp_path / "mine" / "meta.json").write_text(json.dumps(made.meta | change))
+    with pytest.raises(DataError, match=r"mine.meta\.json: not the description"):
+        prepare(tmp_path / "mine")
+
+
+def test_a_chunk_fits_the_room_that_an_encoder_keeps():
+    """Fresh room for every chunk would cost more time than the encoder."""
+    assert room._CHUNK_CHARACTERS < native.Workspace.KEPT_IDS / 1.5
 
 
 @pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.tokens", "val.tokens"])
