@@ -95,6 +95,7 @@ class Tokenizer:
 
     def encode_packed(self, texts: Sequence[Text]) -> tuple[Ids, NDArray[np.int64]]:
         """Ids of all texts back to back, and how many belong to each."""
+        refuse_one_text(texts)
         data = all_bytes(texts)
         return self._encoder.encode(b"".join(data), list(map(len, data)))
 

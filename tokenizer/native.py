@@ -137,9 +137,11 @@ class Workspace:
     """What one thread encodes with: recently encoded chunks, and room for ids that is used again.
 
     Fresh room costs the kernel more time to hand out, page by page, than the encoder to fill.
+    Memory: 4 MiB of chunks a thread, and 4 bytes for each id of the longest input up to KEPT_IDS, so 8 MiB
+    at most; a longer input takes room of its own for the time.
     """
 
-    KEPT_IDS = 1 << 22
+    KEPT_IDS = 1 << 21
 
     def __init__(self) -> None:
         self.cache = _handle(lib.bpe_cache_new(), lib.bpe_cache_free)

@@ -32,7 +32,11 @@ def as_bytes(text: Text) -> Buffer:
         return text
     if isinstance(text, bytearray | memoryview | mmap) and memoryview(text).c_contiguous:
         return memoryview(text).cast("B")
-    raise TokenizerError(f"a text must be str or bytes, not {type(text).__name__}")
+    raise _no_text(text)
+
+
+def _no_text(value: object) -> TokenizerError:
+    return TokenizerError(f"a text must be str or bytes, not {type(value).__name__}")
 
 
 def all_bytes(texts: Sequence[Text]) -> list[Buffer]:
@@ -72,15 +76,22 @@ def read_pieces(path: str | Path) -> Iterator[bytes]:
 
 
 def blocks(texts: Iterable[AnyText]) -> Iterator[list[AnyText]]:
-    """Group texts in order into lists of about BLOCK_BYTES; a longer text is a list of its own."""
+    """Group texts in order into lists of about BLOCK_BYTES (of str: characters); a longer one is alone.
+
+    Raises:   TokenizerError: an item has no length, so it is no text.
+    """
     block: list[AnyText] = []
     size = 0
     for text in texts:
-        if block and size + len(text) > BLOCK_BYTES:
+        try:
+            length = len(text)
+        except TypeError:
+            raise _no_text(text) from None
+        if block and size + length > BLOCK_BYTES:
             yield block
             block, size = [], 0
         block.append(text)
-        size += len(text)
+        size += length
     if block:
         yield block
 

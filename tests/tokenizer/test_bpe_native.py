@@ -51,6 +51,13 @@ def test_split_of_nasty_texts():
         assert split(text) == reference.split(text), text
 
 
+def test_a_thread_keeps_little_room():
+    work = native.Workspace()
+    kept = work.room(2_000_000)
+    assert work.room(5) is kept and len(work.room(3_000_000)) == 3_000_000
+    assert work.room(5) is kept and kept.nbytes <= 8 << 20
+
+
 @given(TEXTS.filter(len), st.integers(0, 70))
 @settings(max_examples=200, deadline=None)
 def test_a_safe_cut_changes_no_chunk(text, at):

@@ -132,6 +132,11 @@ def test_wrong_kinds_of_text_are_refused():
         TOY.encode(7)
     with pytest.raises(TokenizerError, match="one text"):
         TOY.encode_batch("abc")
+    with pytest.raises(TokenizerError, match="one text"):
+        TOY.encode_packed("abc")
+    for wrong in (1, None, ["abc"]):
+        with pytest.raises(TokenizerError, match=f"not {type(wrong).__name__}"):
+            TOY.encode_batch(["abc", wrong])
     with pytest.raises(TokenizerError, match="threads"):
         TOY.encode_batch(["abc"], threads=0)
 
