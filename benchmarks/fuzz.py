@@ -80,11 +80,10 @@ def fuzz(run: Run) -> None:
     first = 0
     while first < run.last and len(run.findings) < MAX_FINDINGS and time.monotonic() < run.end:
         index, message = watch(run, first)
-        if message:
-            run.findings.append(save(run, index, message))
-            print(run.findings[-1], flush=True)
         if not message:
             return
+        run.findings.append(save(run, index, message))
+        print(run.findings[-1], flush=True)
         first = index + 1
 
 
