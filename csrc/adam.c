@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * One pass over memory: 28 bytes a parameter are read and written, which is what bounds it. */
+ * One pass over memory: 32 bytes a parameter are read and written, which is what bounds it.  The gradient is zeroed
+ * on the way: a pass of its own would read it from memory once more. */
 #include "kernels.h"
 #include "pool.h"
 #include "simd.h"
@@ -38,8 +39,7 @@ double mg_sum_squares(const float *x, double *scratch, int64_t n)
 }
 
 struct adam_job {
-    float *p, *m1, *m2;
-    const float *grad;
+    float *p, *m1, *m2, *grad;
     int64_t n;
     float lr, beta1, beta2, eps, weight_decay, correction1, correction2, grad_scale;
 };
@@ -62,13 +62,14 @@ static void adam_block(void *argument, int64_t index, int64_t worker)
         vf m1 = a->beta1 * mg_load_n(a->m1 + i, m) + (1.0f - a->beta1) * g;
         vf m2 = a->beta2 * mg_load_n(a->m2 + i, m) + (1.0f - a->beta2) * g * g;
         vf update = m1 / a->correction1 / (square_root(m2 / a->correction2) + a->eps);
+        mg_store_n(a->grad + i, mg_set(0.0f), m);
         mg_store_n(a->m1 + i, m1, m);
         mg_store_n(a->m2 + i, m2, m);
         mg_store_n(a->p + i, p - a->lr * (update + a->weight_decay * p), m);
     }
 }
 
-void mg_adam_step(float *p, float *m1, float *m2, const float *grad, int64_t n, float lr, float beta1, float beta2,
+void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float lr, float beta1, float beta2,
     float eps, float weight_decay, float correction1, float correction2, float grad_scale)
 {
     struct adam_job job = {p, m1, m2, grad, n, lr, beta1, beta2, eps, weight_decay, correction1, correction2,

@@ -117,8 +117,8 @@ double mg_sum_squares(const float *x, double *scratch, int64_t n);
 /* One step of Adam (Kingma & Ba 2014, arXiv 1412.6980) with decoupled weight decay, in place:
  *   g = grad_scale * grad;  m1 = beta1 m1 + (1-beta1) g;  m2 = beta2 m2 + (1-beta2) g^2
  *   p -= lr * (m1/correction1 / (sqrt(m2/correction2) + eps) + weight_decay * p)
- * correction_i = 1 - beta_i^t, t = completed steps + 1. */
-void mg_adam_step(float *p, float *m1, float *m2, const float *grad, int64_t n, float lr, float beta1, float beta2,
+ * correction_i = 1 - beta_i^t, t = completed steps + 1.  grad is spent: it is left zero. */
+void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float lr, float beta1, float beta2,
     float eps, float weight_decay, float correction1, float correction2, float grad_scale);
 
 /* cdef: end */

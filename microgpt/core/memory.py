@@ -16,17 +16,20 @@ SMALL = 1 << 16  # bytes; below, malloc has free lists of its own
 ALIGN = 64  # sizes are multiples of a cache line; addresses, of a page
 HUGE = 1 << 22  # bytes from which memory comes in huge pages, where the system has them
 
-_free: dict[int, list[np.ndarray]] = {}
+_free: dict[int, list[np.ndarray]] = {}  # blocks by size
+_scratch: list[np.ndarray] = []  # those of `workspace`, whatever their size
 _held = {"blocks": 0, "bytes": 0}
 
 
 class _Lease:
-    """Memory lent to one array and its views; it returns to the free list with the last of them."""
+    """Memory lent to one array and its views; it returns to its free list with the last of them."""
 
-    __slots__ = ("__array_interface__", "block")
+    __slots__ = ("__array_interface__", "block", "home")
 
-    def __init__(self, block: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.block = block
+    def __init__(
+        self, block: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, home: list[np.ndarray]
+    ) -> None:
+        self.block, self.home = block, home
         self.__array_interface__: dict[str, Any] = {
             "version": 3,
             "shape": shape,
@@ -35,7 +38,7 @@ class _Lease:
         }
 
     def __del__(self) -> None:
-        _free.setdefault(self.block.size, []).append(self.block)
+        self.home.append(self.block)
 
 
 def _new_block(size: int) -> np.ndarray:
@@ -60,15 +63,28 @@ def _size_class(n_bytes: int) -> int:
 
 def release() -> None:
     """Give the memory of dropped arrays back to the system."""
-    for size, blocks in _free.items():
-        _held["blocks"] -= len(blocks)
-        _held["bytes"] -= size * len(blocks)
-    _free.clear()
+    for blocks in [*_free.values(), _scratch]:
+        while blocks:
+            _drop(blocks.pop())
+
+
+def _drop(block: np.ndarray) -> None:
+    """Count a block as given back, which it is when nobody knows it any more."""
+    _held["blocks"] -= 1
+    _held["bytes"] -= block.size
 
 
 def held() -> tuple[int, int]:
     """Blocks and their bytes that were taken from the system and not given back, lent or free."""
     return _held["blocks"], _held["bytes"]
+
+
+def _taken(blocks: list[np.ndarray]) -> np.ndarray | None:
+    """A block off a free list; None if there is none, for another thread may be quicker."""
+    try:
+        return blocks.pop()
+    except IndexError:
+        return None
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -78,8 +94,22 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     if n_bytes < SMALL:
         return np.empty(shape, dtype)
     size = _size_class(n_bytes)
-    blocks = _free.get(size)
-    return np.asarray(_Lease(blocks.pop() if blocks else _new_block(size), shape, dtype))
+    home = _free.setdefault(size, [])
+    block = _taken(home)
+    if block is None:
+        block = _new_block(size)
+    return np.asarray(_Lease(block, shape, dtype, home))
+
+
+def workspace(n: int) -> np.ndarray:
+    """Room for n floats that a call works in: one block for all calls, grown to what the largest asks."""
+    block = _taken(_scratch)
+    if block is not None and block.size < 4 * n:
+        _drop(block)
+        block = None
+    if block is None:
+        block = _new_block(_size_class(max(4 * n, SMALL)))
+    return np.asarray(_Lease(block, (n,), np.dtype(np.float32), _scratch))
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from microgpt.common.errors import ShapeError
 
 from . import native, reference
-from .memory import empty, empty_like
+from .memory import empty, empty_like, workspace
 from .native import arg, out
 
 NORM_EPS = reference.NORM_EPS
@@ -174,7 +174,12 @@ def linear_backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray) -
 
 def _gemm_scratch(M: int, N: int, K: int) -> Any:
     """Pointer to what the product of (M, K) and (K, N) works in."""
-    return out(empty((native.lib.mg_gemm_scratch(M, N, K),)))
+    return out(workspace(native.lib.mg_gemm_scratch(M, N, K)))
+
+
+def linear_scratch(N: int, M: int, K: int) -> int:
+    """Floats that the products of a linear layer, (N, K) to (N, M), work in."""
+    return max(native.lib.mg_gemm_scratch(*product) for product in ((N, M, K), (N, K, M), (M, K, N)))
 
 
 rope_tables = reference.rope_tables
@@ -399,8 +404,9 @@ def adam_step(
     step: int,
     grad_scale: float,
 ) -> None:
-    """One Adam update with decoupled weight decay, in place over flat arrays; grad is read as grad_scale *
-    grad.
+    """One Adam update with decoupled weight decay, in place over flat arrays.
+
+    grad is read as grad_scale * grad and left zero, ready for the next step.
 
     Args:    step: completed updates, so 0 for the first.
     Source:  Kingma & Ba 2014 (arXiv 1412.6980); decay as in Loshchilov & Hutter 2017 (arXiv 1711.05101).

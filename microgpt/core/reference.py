@@ -161,8 +161,9 @@ def sum_squares(x):
 
 
 def adam_step(p, grad, m1, m2, *, lr, beta1, beta2, eps, weight_decay, step, grad_scale):
-    grad = grad * grad_scale
-    m1[:] = beta1 * m1 + (1 - beta1) * grad
-    m2[:] = beta2 * m2 + (1 - beta2) * grad * grad
+    scaled = grad * grad_scale
+    grad[:] = 0
+    m1[:] = beta1 * m1 + (1 - beta1) * scaled
+    m2[:] = beta2 * m2 + (1 - beta2) * scaled * scaled
     m1hat, m2hat = m1 / (1 - beta1 ** (step + 1)), m2 / (1 - beta2 ** (step + 1))
     p -= lr * (m1hat / (np.sqrt(m2hat) + eps) + weight_decay * p)

@@ -84,6 +84,8 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int
         is_good = math.isfinite(loss) and math.isfinite(grad_norm)
         if is_good:
             job.adam.update(lr, grad_norm)
+        else:
+            job.adam.discard()
         advance(state, job)
         clock.costs_s["step"] = dt = time.perf_counter() - start
 
@@ -106,16 +108,16 @@ def due(step: int, every: int, leaving: bool = False) -> bool:
 
 
 def accumulate(job: Job, position: int, stop: StopFlag) -> float | None:
-    """Put the mean gradient of one step's micro-batches into model.grads.
+    """Put the mean gradient of one step's micro-batches into model.grads, which are zero between steps.
 
     Each micro-batch counts the same, and in it each target that is scored, however many are not.
 
     Returns:  the mean loss; None if a stop came before the last micro-batch, which changes nothing.
     """
-    job.model.grads.flat[:] = 0
     total, n = 0.0, job.config.grad_accum
     for index in range(position, position + n):
         if stop:
+            job.adam.discard()
             return None
         ids, targets = job.batches.batch(index)
         total += job.model.loss_and_grad(ids, targets, key=dropout_key(job, index), scale=1 / n)

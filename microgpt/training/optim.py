@@ -30,9 +30,13 @@ class Adam:
         return math.sqrt(ops.sum_squares(self.model.grads.flat))
 
     def update(self, lr: float, grad_norm: float) -> None:
-        """Apply one update with the gradients as they are, clipped by their given norm."""
+        """Apply one update with the gradients, clipped by their given norm, and leave them zero."""
         self.apply(lr, self._clip_factor(grad_norm))
         self.updates += 1
+
+    def discard(self) -> None:
+        """Drop gradients that are not to be applied."""
+        self.model.grads.flat[:] = 0
 
     def apply(self, lr: float, grad_scale: float = 1.0) -> None:
         """The arithmetic of `update` without counting it."""

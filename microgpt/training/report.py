@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from microgpt.core import native
+from microgpt.core import native, ops
 from microgpt.corpus.packing import DOCUMENTS
 from microgpt.model import ModelConfig
 from microgpt.model.gpt import HEAD_ROWS
@@ -39,7 +39,10 @@ def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
     n_tokens, C = train.batch_size * model.seq_len, model.n_embd
     layer = KEPT_BY_LAYER * C + model.n_head + 2  # log-sum-exp of attention, two factors of norms
     kept = layer + model.n_layer * C if train.recompute else layer * model.n_layer
-    return 4 * (n_tokens * (kept + PASSING * C) + min(n_tokens, HEAD_ROWS) * (model.vocab_size + C))
+    head_rows = min(n_tokens, HEAD_ROWS)
+    products = (n_tokens, 4 * C, C), (n_tokens, C, 4 * C), (head_rows, model.vocab_size, C)
+    scratch = max(ops.linear_scratch(*product) for product in products)
+    return 4 * (n_tokens * (kept + PASSING * C) + head_rows * (model.vocab_size + C) + scratch)
 
 
 def peak_memory() -> float:

@@ -50,7 +50,6 @@ class TrialStep:
         self.ids = trial_tokens(model, batch_size)
 
     def __call__(self) -> None:
-        self.model.grads.flat[:] = 0
         self.model.loss_and_grad(self.ids, self.ids, key=self.adam.updates)
         self.adam.update(1e-5, self.adam.grad_norm())
 

@@ -13,7 +13,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.training import checkpoint, loop
 from microgpt.training.clock import Clock
 from microgpt.training.evaluate import Evaluation, evaluate
-from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError
+from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, DivergedError, accumulate
 from microgpt.training.metrics import MetricsLog, read_metrics
 from microgpt.training.plan import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.progress import Progress
@@ -110,11 +110,24 @@ def test_a_killed_session_leaves_nothing_in_the_metrics_twice(tmp_path):
     assert digest(job) == digest(straight) and events(job.run) == events(straight.run)
 
 
+@pytest.mark.parametrize("end", ["update", "bad step", "stop"])
+def test_gradients_are_zero_between_steps(tmp_path, end):
+    job = new_run(tmp_path, "a", max_steps=2 + (end == "bad step"), eval_every=0)
+    if end == "bad step":
+        job.model.poison = {3: math.nan}
+    train(job)
+    if end == "stop":
+        job.model.loss_and_grad(*job.batches.batch(0), key=0)
+        assert accumulate(job, 0, stop=True) is None
+    assert not job.model.grads.flat.any()
+
+
 def test_accumulation_gives_the_mean_gradient_and_every_micro_batch_masks_of_its_own(tmp_path):
     """One step of three micro-batches of 2 windows = one batch of the same 6 windows."""
     job = new_run(tmp_path, "a", grad_accum=3, max_steps=1, eval_every=0)
     job.model.config.dropout = 0
-    train(job)
+    accumulate(job, 0, stop=False)
+    job.log.close()
     assert job.batches.asked == [0, 1, 2] and job.model.keys == [None] * 3
     parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
     whole = FakeModel()
