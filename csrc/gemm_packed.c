@@ -26,13 +26,12 @@ struct job {
     int accumulate;
 };
 
-static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t rounded_up(int64_t n, int64_t to) { return mg_blocks(n, to) * to; }
 
 static int64_t rows_per_task(int64_t M)
 {
-    return at_least(2 * BLOCK_ROWS, at_most(TASK_ROWS, rounded_up(mg_blocks(M, TASKS), BLOCK_ROWS)));
+    return at_most(TASK_ROWS, rounded_up(mg_blocks(M, TASKS), BLOCK_ROWS));
 }
 
 int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K)
