@@ -33,6 +33,11 @@ def texts(document: Document) -> list[str]:
     return [document] if isinstance(document, str) else [message.content for message in document]
 
 
+def n_characters(document: Document) -> int:
+    """The length of a document's text, without markers."""
+    return len(document) if isinstance(document, str) else sum([len(content) for _, content in document])
+
+
 def role_marker(role: str) -> str:
     """The special token that opens a turn of `role`."""
     if role not in ROLES:

@@ -23,7 +23,7 @@ from tokenizer import MERGES, Tokenizer, train
 from tokenizer.pieces import map_threads
 
 from .cache import make_folder
-from .chat import Document, Packed, render_packed, texts
+from .chat import Document, Packed, n_characters, render_packed
 from .corpora import SMALLTALK_BYTES, Corpus, Sources, source_names
 from .prepared import (
     FILES,
@@ -279,7 +279,7 @@ def _chunks(sides: Iterator[tuple[bool, Document]]) -> Iterator[Chunk]:
     size = 0
     for held_out, document in sides:
         chunk.setdefault(held_out, []).append(document)
-        size += sum(map(len, texts(document))) + 1
+        size += n_characters(document) + 1
         if size >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, size = {}, 0

@@ -17,7 +17,7 @@ from itertools import chain
 
 from microgpt.common.errors import DataError
 
-from .chat import Document, Message, texts
+from .chat import Document, Message, n_characters
 
 PLACES = 1 << 64
 RATES = (0.01, 0.02, 0.05, 0.10)
@@ -27,10 +27,12 @@ _HIGHEST_LIMIT = int(max(RATES) * PLACES)
 
 def place(document: Document) -> int:
     """The document's place in [0, 2^64), the same for equal documents only (but for chance)."""
-    parts = [document] if isinstance(document, str) else list(chain.from_iterable(document))
-    borders = ",".join(map(str, map(len, parts)))
-    data = "".join([borders, "|", *parts]).encode()
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    if isinstance(document, str):
+        content = f"{len(document)}|{document}"
+    else:
+        parts = list(chain.from_iterable(document))
+        content = "".join([",".join(map(str, map(len, parts))), "|", *parts])
+    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Survey:
 
     def add(self, document: Document) -> int:
         """Count one document; its place."""
-        where, size = place(document), sum(map(len, texts(document)))
+        where, size = place(document), n_characters(document)
         self.n_documents += 1
         self.n_characters += size
         if where < _HIGHEST_LIMIT:
