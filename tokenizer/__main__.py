@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
 
+PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user ends in one line and exit code 2."""
@@ -69,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(args: argparse.Namespace) -> None:
     """Learn, save, and say what came out."""
-    # The pieces of a file are counted as the file would be: see pieces.py.
-    documents = (piece for path in args.files for piece in read_pieces(path))
+    _refuse_places(args)
+    documents = (piece for path in args.files for piece in _text_pieces(path))
     with Bars() as bars:
         tokenizer = train(documents, args.merges, args.specials, args.threads, bars.show)
     tokenizer.save(args.out)
@@ -79,6 +81,35 @@ def _train(args: argparse.Namespace) -> None:
     print(f"{args.out}: {_summary(tokenizer)}")
     if len(tokenizer.merges) < args.merges:
         print(f"{args.merges} merges were asked for; the text holds no more pairs", file=sys.stderr)
+
+
+def _refuse_places(args: argparse.Namespace) -> None:
+    """What is written must not take the place of a text, a folder or the other file that is written."""
+    taken = {os.path.realpath(path): f"{path} is a text to learn from" for path in args.files}
+    for flag, path in (("--out", args.out), ("--tiktoken", args.tiktoken)):
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if os.path.isdir(place):
+            raise TokenizerError(f"{flag} {path}: this is a folder; name a file")
+        if place in taken:
+            raise TokenizerError(f"{flag} {path}: {taken[place]}; name another file")
+        taken[place] = f"{flag} {path} is written there"
+
+
+def _text_pieces(path: str) -> Iterator[bytes]:
+    """The pieces of a file, counted as the file would be (pieces.py), if it can be text."""
+    found = read_pieces(path)
+    first = next(found, b"")
+    if not first:
+        raise TokenizerError(f"{path}: this file is empty; name a file with text")
+    packed = next((name for name, magic in PACKED.items() if first.startswith(magic)), None)
+    if packed:
+        raise TokenizerError(f"{path}: packed with {packed}; unpack it, or let `microgpt prepare` read it")
+    if b"\0" in first:
+        print(f"warning: {path}: this looks like no text; it is learnt from byte by byte", file=sys.stderr)
+    yield first
+    yield from found
 
 
 class Bars(ExitStack):

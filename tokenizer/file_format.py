@@ -77,6 +77,8 @@ def write(path: str | Path, text: str) -> None:
     path = Path(path)
     data = text.encode("utf-8")
     _refuse_large(data)
+    if path.is_dir():
+        raise TokenizerError(f"{path}: cannot be written: it is a folder")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:

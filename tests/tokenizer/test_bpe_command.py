@@ -1,5 +1,6 @@
 """python -m tokenizer, from outside."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import bpe_texts
 import pytest
 
-from tokenizer import Tokenizer, __main__, train
+from tokenizer import Tokenizer, TokenizerError, __main__, train
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join(bpe_texts.SENTENCES * 3)
@@ -71,6 +72,45 @@ def test_mistakes_end_in_one_line(arguments, word, folder, capsys):
     assert __main__.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and word in error
+
+
+@pytest.mark.parametrize("flags", [
+    ["--out", "text.txt"], ["--out", "link"], ["--out", "./new"], ["--out", "."], ["--tiktoken", "text.txt"],
+])  # fmt: skip
+def test_train_overwrites_neither_a_text_nor_its_own_other_file(flags, folder, capsys):
+    (folder / "link").symlink_to("text.txt")
+    before = (folder / "text.txt").read_bytes()
+    capsys.readouterr()
+    assert __main__.main(["train", "text.txt", "--tiktoken", "new", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and " name a" in error
+    assert (folder / "text.txt").read_bytes() == before and not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("data, word", [
+    (b"", "empty"), (gzip.compress(b"text"), "gzip"), (b"\x28\xb5\x2f\xfd..", "zstd"),
+], ids=["empty", "gzip", "zstd"])  # fmt: skip
+def test_a_file_without_text_is_a_mistake(data, word, folder, capsys):
+    (folder / "x").write_bytes(data)
+    capsys.readouterr()
+    assert __main__.main(["train", "text.txt", "x", "--out", "x.json"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: x: ") and error.count("\n") == 1 and word in error
+    assert not (folder / "x.json").exists()
+
+
+def test_a_binary_file_is_learnt_from_with_a_warning(folder, capsys):
+    (folder / "x").write_bytes(b"\x7fELF\0\0")
+    capsys.readouterr()
+    assert __main__.main(["train", "x", "--merges", "1", "--out", "x.json"]) == 0
+    assert capsys.readouterr().err == "warning: x: this looks like no text; it is learnt from byte by byte\n"
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    with pytest.raises(TokenizerError, match="folder"):
+        Tokenizer([], []).save(tmp_path)
+    with pytest.raises(TokenizerError, match="folder"):
+        Tokenizer([], []).save(".")
 
 
 @pytest.mark.parametrize("command, word", [
