@@ -3,39 +3,41 @@
     step_00001000/  model.safetensors  optimizer.safetensors  config.json  tokenizer.json  state.json
                     manifest.json
 
-`snapshot` copies the state in memory; `persist` writes a snapshot and touches nothing else, so that it can
+A Snapshot copies the state in memory; `persist` writes a snapshot and touches nothing else, so that it can
 run beside training.  The manifest holds size and SHA-256 of the other files; it is written last, then the
 directory gets its name.  Nothing is read before `verify` agreed with it.
 """
 
-import contextlib
-import dataclasses
-import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from microgpt.common.errors import CheckpointError
+from microgpt.core import native
 from microgpt.model import GPT, ModelConfig
-from tokenizer import Tokenizer
+from microgpt.model.parameters import table
+from tokenizer import Tokenizer, TokenizerError
 
 from . import storage
+from .documents import json_bytes, read_json
 from .optim import Adam
-from .rundir import STEP_NAME, checkpoint_name, checkpoints, newest_run
+from .rundir import STEP_NAME, checkpoint_name, checkpoints, newest_run, remove_leftovers
+from .tensors import check_shapes, read_into, shapes_in, write_tensors
 
 FORMAT = 1
 WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
 CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
 ALL_FILES = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)
 MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, STATE)  # all that inference reads
-LARGEST_JSON = 16 << 20  # bytes; ours are a few thousand
+LEFTOVERS = ".tmp_[sr]*"  # .tmp_step_... and .tmp_removed_...
+COPY_ITEMS = 1 << 20  # a piece of an arena that one thread copies and then checks while it is in the cache
 
 Say = Callable[[str], None]
 
@@ -48,86 +50,139 @@ def to_stderr(text: str) -> None:
 # -------------------------------------------------------------------------------- save
 
 
-@dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A run at one step, sharing no memory with it."""
+    """A run at one step, in memory of its own that is taken once and filled again for each save.
 
-    step: int
-    weights: dict[str, np.ndarray]
-    moments: dict[str, np.ndarray]
-    config: dict[str, Any]
-    state: dict[str, Any]
-    tokenizer: Tokenizer
+    `in_use` is held while somebody writes from that memory; `fill` waits for it.
+    """
+
+    def __init__(self, model: GPT, adam: Adam, tokenizer: Tokenizer) -> None:
+        self._arenas = {"weights": model.params, "first moments": adam.m1, "second moments": adam.m2}
+        self._copies = {what: arena.zeros_like() for what, arena in self._arenas.items()}
+        self.tokenizer = tokenizer
+        self.in_use = threading.Lock()
+        self.step: int | None = None  # None: holds nothing that may be saved
+        self.documents: dict[str, bytes] = {}
+
+    def fill(self, config: dict[str, Any], state: dict[str, Any]) -> "Snapshot":
+        """Copy all that `persist` needs.  Refuses weights or moments that are not finite."""
+        with self.in_use:
+            self.step = None
+            for what, arena in self._arenas.items():
+                if not _copy_finite(self._copies[what].flat, arena.flat):
+                    raise CheckpointError(
+                        f"not saved: some {what} are not finite; resume from the last checkpoint"
+                    )
+            state = {"format": FORMAT, **state}
+            self.documents = {CONFIG: json_bytes(config), STATE: json_bytes(state)}
+            self.step = state["step"]
+        return self
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """What model.safetensors holds."""
+        return dict(self._copies["weights"])
+
+    @property
+    def moments(self) -> dict[str, np.ndarray]:
+        """What optimizer.safetensors holds."""
+        both = {"m1.": self._copies["first moments"], "m2.": self._copies["second moments"]}
+        return {prefix + name: view for prefix, copy in both.items() for name, view in copy.items()}
 
 
 def snapshot(
     model: GPT, adam: Adam, tokenizer: Tokenizer, config: dict[str, Any], state: dict[str, Any]
 ) -> Snapshot:
-    """Copy all that `persist` needs.  Refuses weights or moments that are not finite."""
-    for what, arena in (("weights", model.params), ("first moments", adam.m1), ("second moments", adam.m2)):
-        if not np.isfinite(arena.flat).all():
-            raise CheckpointError(f"not saved: some {what} are not finite; resume from the last checkpoint")
-    moments = _copy(adam.m1, "m1.") | _copy(adam.m2, "m2.")
-    state = {"format": FORMAT, **state}
-    return Snapshot(state["step"], _copy(model.params), moments, config, state, tokenizer)
+    """A snapshot for one save only."""
+    return Snapshot(model, adam, tokenizer).fill(config, state)
 
 
-def _copy(arena: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """Named arrays with the content of an arena."""
-    copy = arena.zeros_like()
-    copy.flat[:] = arena.flat
-    return {prefix + name: view for name, view in copy.items()}
+def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:
+    """Copy a flat array, on all threads; whether all of the copy is finite."""
+
+    def copy(start: int) -> bool:
+        part = slice(start, start + COPY_ITEMS)
+        target[part] = source[part]
+        return bool(np.isfinite(target[part]).all())
+
+    with ThreadPoolExecutor(native.threads()) as threads:
+        return all(threads.map(copy, range(0, source.size, COPY_ITEMS)))
 
 
-def persist(snap: Snapshot, run: Path, keep: int) -> Path:
-    """Write a snapshot into a run directory; older checkpoints beyond `keep` go once it has been read back.
+def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
+    """Write a snapshot into a run directory; once it has been read back, older checkpoints go.
+
+    The newest `keep` stay, and the best by held-out loss; `say` hears about one that cannot be removed.
 
     Returns:  the checkpoint's path; it survives a power cut from now on.
     Raises:   CheckpointError: it could not be written; the older checkpoints are untouched.
     """
+    if snap.step is None:
+        raise CheckpointError("not saved: the snapshot holds no finite state")
     target = run / checkpoint_name(snap.step)
-    temporary = run / f".tmp_{target.name}_{os.getpid()}"
     try:
-        temporary.mkdir()
-        _write(snap, temporary)
-        if target.exists():  # a damaged one that was skipped
-            storage.remove_directory(target)
-        storage.rename(temporary, target)
-    except (OSError, safetensors.SafetensorError) as error:
+        if is_valid(target):
+            storage.sync_directory(run)
+        else:
+            _write_beside(snap, target)
+    except (OSError, TokenizerError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot save {target}: {reason}; earlier checkpoints are intact") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     verify(target)
-    _prune(run, snap.step, keep)
+    _prune(run, snap.step, keep, say)
     return target
 
 
+def _write_beside(snap: Snapshot, target: Path) -> None:
+    """Write a checkpoint under another name and move it to its own; a damaged one that has it goes."""
+    remove_leftovers(target.parent, LEFTOVERS)
+    temporary = target.with_name(f".tmp_{target.name}_{os.getpid()}")
+    try:
+        temporary.mkdir()
+        _write(snap, temporary)
+        if target.exists():
+            storage.remove_directory(target)
+        storage.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _write(snap: Snapshot, directory: Path) -> None:
-    storage.write_tensors(directory / WEIGHTS, snap.weights)
-    storage.write_tensors(directory / MOMENTS, snap.moments)
-    storage.write_bytes(directory / CONFIG, _json_bytes(snap.config))
-    storage.write_bytes(directory / STATE, _json_bytes(snap.state))
+    files = {
+        WEIGHTS: write_tensors(directory / WEIGHTS, snap.weights),
+        MOMENTS: write_tensors(directory / MOMENTS, snap.moments),
+    }
+    for name, content in snap.documents.items():
+        files[name] = storage.write_file(directory / name, [content])
     snap.tokenizer.save(directory / TOKENIZER)
-    storage.sync_file(directory / TOKENIZER)
-    files = {name: _describe(directory / name) for name in ALL_FILES}
-    storage.write_bytes(directory / MANIFEST, _json_bytes({"format": FORMAT, "files": files}))
+    files[TOKENIZER] = storage.describe(directory / TOKENIZER)
+    listed = {name: files[name]._asdict() for name in ALL_FILES}
+    storage.write_file(directory / MANIFEST, [json_bytes({"format": FORMAT, "files": listed})])
     storage.sync_directory(directory)
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": storage.sha256_of(path)}
-
-
-def _json_bytes(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _prune(run: Path, step: int, keep: int) -> None:
-    older = [path for number, path in checkpoints(run) if number < step]
-    for path in older[keep - 1 :]:
-        with contextlib.suppress(OSError):
+def _prune(run: Path, step: int, keep: int, say: Say) -> None:
+    """Remove checkpoints before this step, but for the newest and the best."""
+    found = [path for number, path in checkpoints(run) if number <= step]
+    losses = {path: loss for path in found if (loss := held_out_loss(path)) is not None}
+    best = min(losses, key=lambda path: (losses[path], path.name), default=None)
+    for path in found[keep:]:
+        if path == best:
+            continue
+        try:
             storage.remove_directory(path)
+        except OSError as error:
+            say(f"cannot remove the older checkpoint {path}: {error.strerror}")
+
+
+def held_out_loss(checkpoint: Path) -> float | None:
+    """The loss that a checkpoint's state recorded, if any."""
+    try:
+        metrics = read_json(checkpoint / STATE).get("metrics")
+    except CheckpointError:
+        return None
+    loss = metrics.get("val_loss") if isinstance(metrics, dict) else None
+    return loss if isinstance(loss, float) else None
 
 
 # -------------------------------------------------------------------------------- find
@@ -150,6 +205,15 @@ def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
             raise CheckpointError(f"{path / name}: {error.strerror}") from error
         if digest != files[name]["sha256"]:
             raise CheckpointError(f"{path / name}: damaged or changed; its SHA-256 is not the manifest's")
+
+
+def is_valid(path: Path) -> bool:
+    """Whether a checkpoint is there and passes verification."""
+    try:
+        verify(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _manifest(path: Path) -> dict[str, dict[str, Any]]:
@@ -215,6 +279,7 @@ def load_model(path: str | Path | None, say: Say = to_stderr) -> tuple[GPT, Toke
         raise CheckpointError(
             f"{checkpoint}: the model has {config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
         )
+    check_fit(checkpoint, config)
     model = GPT(config)
     load_weights(checkpoint, model)
     return model, tokenizer, read_json(checkpoint / STATE)
@@ -225,34 +290,27 @@ def load_tokenizer(checkpoint: Path) -> Tokenizer:
     return Tokenizer.load(checkpoint / TOKENIZER)
 
 
+def check_fit(checkpoint: Path, config: ModelConfig) -> None:
+    """Refuse a model config that is not that of the weights, before memory is taken for the model."""
+    path = checkpoint / WEIGHTS
+    found = shapes_in(path)
+    if config.n_layer > len(found):  # before a table of that length is made
+        raise CheckpointError(f"{path}: {len(found)} tensors, too few for {config.n_layer} layers")
+    check_shapes(path, found, {parameter.name: parameter.shape for parameter in table(config)})
+
+
 def load_weights(checkpoint: Path, model: GPT) -> None:
     """Copy a verified checkpoint's weights into a model of the same shape."""
-    _fill(checkpoint / WEIGHTS, {"": model.params})
+    read_into(checkpoint / WEIGHTS, model.params)
 
 
 def load_moments(checkpoint: Path, adam: Adam) -> None:
     """Copy a verified checkpoint's moments into an optimizer of the same shape."""
-    _fill(checkpoint / MOMENTS, {"m1.": adam.m1, "m2.": adam.m2})
-
-
-def _fill(path: Path, arenas: dict[str, Any]) -> None:
-    """Copy tensors into arenas, all or nothing: names, shapes and dtypes are compared first."""
-    try:
-        tensors = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
-    wanted = {prefix + name: view for prefix, arena in arenas.items() for name, view in arena.items()}
-    for name in sorted(set(wanted) ^ set(tensors)):
-        problem = "missing" if name in wanted else "not part of this model"
-        raise CheckpointError(f"{path}: tensor {name} is {problem}")
-    for name, view in wanted.items():
-        got = tensors[name]
-        if got.shape != view.shape or got.dtype != view.dtype:
-            raise CheckpointError(
-                f"{path}: {name} is {got.dtype} {got.shape}, this model needs {view.dtype} {view.shape}"
-            )
-    for name, view in wanted.items():
-        view[...] = tensors[name]
+    both = {"m1.": adam.m1, "m2.": adam.m2}
+    read_into(
+        checkpoint / MOMENTS,
+        {prefix + name: view for prefix, arena in both.items() for name, view in arena.items()},
+    )
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
@@ -261,19 +319,4 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
     for part in ("model", "train", "data"):
         if not isinstance(document.get(part), dict):
             raise CheckpointError(f"{checkpoint / CONFIG}: no {part!r} section; microgpt train writes one")
-    return document
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file that holds an object."""
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise CheckpointError(f"{path}: larger than {LARGEST_JSON >> 20} MB; not one of our files")
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(document).__name__}")
     return document

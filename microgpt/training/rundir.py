@@ -17,6 +17,7 @@ from . import storage
 
 RUNS = Path("runs")
 METRICS = "metrics.jsonl"
+SPARE_BYTES = 16 << 20  # beside the tensors: the other files, and what the file system needs for itself
 STEP_NAME = re.compile(r"step_(\d{8,})")
 
 
@@ -52,6 +53,33 @@ def _directories(path: Path) -> list[Path]:
         return []
 
 
+def remove_leftovers(run: Path, names: str = ".tmp_*") -> None:
+    """Remove what a session that was killed, or a save that failed, could not."""
+    for entry in run.glob(names):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def free_space_problem(run: Path, n_bytes: int) -> str | None:
+    """What to tell a person when a checkpoint of that size does not fit on the disk of a run; None: it does.
+
+    An older one goes only after the newer is whole, so there must be room for one more than are kept.
+    """
+    try:
+        free = shutil.disk_usage(run).free
+    except OSError as error:
+        return f"cannot tell the free space of {run}: {error.strerror}"
+    needed = n_bytes + SPARE_BYTES
+    if free >= needed:
+        return None
+    return (
+        f"{run}: {free / 1e6:,.0f} MB free on that disk, a checkpoint takes {needed / 1e6:,.0f} MB; "
+        "make room, or choose another --out-dir"
+    )
+
+
 class RunDirectory:
     """The directory of one run, locked against a second trainer while the context lasts."""
 
@@ -69,7 +97,7 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise ConfigError(f"cannot use {self.path} as run directory: {error.strerror}") from error
-        self._remove_leftovers()
+        remove_leftovers(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,10 +106,3 @@ class RunDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def _remove_leftovers(self) -> None:
-        for entry in self.path.glob(".tmp_*"):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)

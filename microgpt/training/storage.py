@@ -9,10 +9,11 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
-
-import numpy as np
-import safetensors.numpy
+from typing import BinaryIO, NamedTuple
 
 try:
     import fcntl
@@ -22,23 +23,43 @@ except ImportError as error:  # pragma: no cover
 CHUNK_BYTES = 1 << 20
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a new file and force it to disk."""
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
+class Written(NamedTuple):
+    """What a written file must be found to be."""
+
+    size: int
+    sha256: str
+
+
+def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> Written:
+    """Write a new file of these parts and force it to disk.
+
+    No copy is made, and neither the calls nor the hash hold the interpreter's lock while they work.
+    """
+    digest, size = hashlib.sha256(), 0
+    with open(path, "xb", buffering=0) as file:
+        for part in parts:
+            for piece in _pieces(memoryview(part)):
+                digest.update(piece)
+                _write_all(file, piece)
+                size += len(piece)
         _sync(file.fileno())
+    return Written(size, digest.hexdigest())
 
 
-def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write a new safetensors file and force it to disk.  No metadata: equal tensors give equal bytes."""
-    safetensors.numpy.save_file(tensors, path)
-    sync_file(path)
+def _pieces(part: memoryview) -> Iterator[memoryview]:
+    return (part[start : start + CHUNK_BYTES] for start in range(0, len(part), CHUNK_BYTES))
 
 
-def sync_file(path: Path) -> None:
-    """Force a written file to disk."""
+def _write_all(file: FileIO, piece: memoryview) -> None:
+    """Write all of it, though the system may take less at a time."""
+    while piece:
+        piece = piece[file.write(piece) :]
+
+
+def describe(path: Path) -> Written:
+    """A file that somebody else wrote, forced to disk."""
     _sync_path(path, os.O_RDONLY)
+    return Written(path.stat().st_size, sha256_of(path))
 
 
 def sync_directory(path: Path) -> None:
@@ -70,10 +91,28 @@ def remove_directory(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; a pipe or device, which might never answer, is refused as an OSError."""
+    file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Length of an open file."""
+    return os.fstat(file.fileno()).st_size
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -163,7 +163,7 @@ def test_weights_of_another_shape_are_refused_and_nothing_is_changed(run, shape)
     model = FakeModel()
     other = type(model.params)({"table.weight": shape, "bias.weight": (11,)})
     model.params = other
-    with pytest.raises(CheckpointError, match=r"table\.weight is float32"):
+    with pytest.raises(CheckpointError, match=r"table\.weight is \(11, 11\)"):
         load_weights(find_checkpoint(run), model)
     assert not other.flat.any()
 
@@ -176,11 +176,11 @@ def test_missing_and_extra_tensors_are_refused(run):
             load_weights(find_checkpoint(run), model)
 
 
-STEPS = ("write_tensors", "write_bytes", "sync_file", "sync_directory", "rename")
+STEPS = ("write_file", "describe", "sync_directory", "rename")
 
 
 @pytest.mark.parametrize("call", STEPS)
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_a_fault_while_saving_leaves_the_older_checkpoint_and_no_litter(run, monkeypatch, call, number):
     """The n-th call of each kind of write fails: what was there stays, nothing half-made is left."""
     real, calls = getattr(storage, call), []

@@ -1,0 +1,50 @@
+"""The small JSON files of a run: written one way, read strictly and in bounded memory."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from microgpt.common.errors import CheckpointError
+
+from . import storage
+
+LARGEST_JSON = 1 << 20  # bytes; ours are a few thousand, and parsed JSON takes up to 30 times its length
+
+
+def json_bytes(document: dict[str, Any]) -> bytes:
+    """A document as a file for people and programs."""
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON file that holds an object."""
+    try:
+        with storage.open_regular(path) as file:
+            data = file.read(LARGEST_JSON + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """The object that a file's bytes hold.  JSON to the letter: UTF-8, no NaN, no key twice."""
+    if len(data) > LARGEST_JSON:
+        raise CheckpointError(f"{path}: more than {LARGEST_JSON >> 20} MB of JSON; not one of our files")
+    try:
+        document = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    return document
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return document
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
