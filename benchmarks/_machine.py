@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from microgpt.common.flags import Parser
 from microgpt.common.threads import thread_count
 from microgpt.core import native, ops
 
@@ -20,7 +21,7 @@ def seconds(call: Callable[..., object], *args: object) -> float:
 
 
 def gemm_peak_gflops(n_embd: int, repeats: int = 5) -> float:
-    """The best sgemm rate over shapes of a model of this width, on the threads now set."""
+    """The best rate of our product, in the precision now set, over shapes of a model of this width."""
     best = 0.0
     for N, M, K in [(2048, 4 * n_embd, n_embd), (2048, n_embd, 4 * n_embd), (1024, 1024, 1024)]:
         x, weight = np.ones((N, K), np.float32), np.ones((M, K), np.float32)
@@ -42,6 +43,20 @@ def stream_gb_per_s(n_bytes: float, repeats: int = 5) -> float:
             ops.residual_forward(a, b, 0.0, 0)
         best = max(best, 12 * n / clock.seconds / 1e9)
     return best
+
+
+def add_precision_flag(flags: Parser) -> None:
+    """--precision of a benchmark; `set_precision` reads it."""
+    flags.add_argument(
+        "--precision", choices=native.PRECISIONS, default="fp32", help="of matrix products [default fp32]"
+    )
+
+
+def set_precision(text: str) -> str:
+    """Compute in this precision from now on; returns which that is."""
+    precision = native.choose_precision(text)
+    native.use_precision(precision)
+    return precision
 
 
 def set_threads(text: str | None) -> int:

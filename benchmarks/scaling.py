@@ -19,7 +19,7 @@ from microgpt.common.threads import add_threads_flag
 from microgpt.core import native
 from microgpt.model import ModelConfig
 
-from ._machine import set_threads
+from ._machine import add_precision_flag, set_precision, set_threads
 from .step import trial_step
 
 BAR = 40  # characters of the longest
@@ -59,6 +59,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help="what to vary [default all]")  # fmt: skip
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each row [default 5]")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    add_precision_flag(parser)
     add_threads_flag(parser)
     return parser.parse_args(argv)
 
@@ -115,8 +116,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.steps < 1:
         raise ConfigError(f"--steps {args.steps}: expected at least 1")
-    threads = set_threads(args.threads)
-    print(f"{threads} threads, {native.info()['isa']}, BLAS {native.info()['blas_core']}")
+    precision, threads = set_precision(args.precision), set_threads(args.threads)
+    print(f"{threads} threads, {precision}, {native.info()['isa']}, BLAS {native.info()['blas_core']}")
     sweeps = {}
     for name in args.sweep:
         sweeps[name] = costs(SWEEPS[name], measure(SWEEPS[name], args.steps))

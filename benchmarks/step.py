@@ -21,11 +21,11 @@ from microgpt.common.threads import add_threads_flag
 from microgpt.core import native
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
-from microgpt.training.config import BUILT_PRECISIONS, TrainConfig
+from microgpt.training.config import TrainConfig
 from microgpt.training.report import peak_memory
 from microgpt.training.threads import TrialStep
 
-from ._machine import gemm_peak_gflops, kernel_clock, set_threads
+from ._machine import add_precision_flag, gemm_peak_gflops, kernel_clock, set_precision, set_threads
 from ._torch_peer import TorchPeer
 
 WARM_UP = 2
@@ -38,9 +38,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(prog="benchmarks.step", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), help="dimensions by name")
     parser.add_argument("--batch-size", type=int, default=1, help="windows in a step [default 1]")
-    parser.add_argument(
-        "--precision", choices=BUILT_PRECISIONS, default="fp32", help="of matrix products [default fp32]"
-    )
+    add_precision_flag(parser)
     parser.add_argument("--steps", type=int, default=7, help="timed steps, after 2 to warm up [default 7]")
     parser.add_argument("--vs-torch", action="store_true", help="beside the same step in PyTorch")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -56,11 +54,9 @@ def model_config(args: argparse.Namespace) -> ModelConfig:
     return settings_from(args, ModelConfig, **base)
 
 
-def trial_step(
-    config: ModelConfig, batch_size: int, precision: str = "fp32", recompute: bool = False
-) -> TrialStep:
+def trial_step(config: ModelConfig, batch_size: int, recompute: bool = False) -> TrialStep:
     """A step of a model with initial weights."""
-    train = TrainConfig(precision=precision, threads="1", recompute=recompute)
+    train = TrainConfig(threads="1", recompute=recompute)
     step = TrialStep(config, train, batch_size)
     step.model.init(0)
     return step
@@ -102,12 +98,12 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that the JSON line says."""
     if args.steps < 1 or args.batch_size < 1:
         raise ConfigError("--steps and --batch-size: expected at least 1")
-    threads, config = set_threads(args.threads), model_config(args)
+    precision, threads, config = set_precision(args.precision), set_threads(args.threads), model_config(args)
     with contextlib.ExitStack() as stack:
         peer = None
         if args.vs_torch:
-            peer = stack.enter_context(TorchPeer(config, args.batch_size, args.precision))
-        step = trial_step(config, args.batch_size, args.precision, args.recompute)
+            peer = stack.enter_context(TorchPeer(config, args.batch_size, precision))
+        step = trial_step(config, args.batch_size, args.recompute)
         found = measure(step, args.steps, peer)
     step_s, peak = found["step_s"], found["gemm_peak_gflops"]
     n_tokens = args.batch_size * config.seq_len
@@ -115,7 +111,7 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     shape = {name: getattr(config, name) for name in ("n_embd", "n_layer", "n_head", "seq_len", "vocab_size")}
     return {
         "preset": args.preset, "n_params": config.n_params, **shape, "batch_size": args.batch_size,
-        "precision": args.precision, "threads": threads, "isa": native.info()["isa"],
+        "precision": precision, "threads": threads, "isa": native.info()["isa"],
         "blas_core": native.info()["blas_core"], "dropout": config.dropout,
         "recompute": args.recompute, **found,
         "step_s": round(step_s, 5), "tok_per_s": round(n_tokens / step_s, 1),
@@ -132,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     found = result(args)
     print(
         f"{found['n_params']:,} parameters, B={found['batch_size']}, T={found['seq_len']}, "
-        f"{found['threads']} threads, {found['isa']}, BLAS {found['blas_core']}\n"
+        f"{found['threads']} threads, {found['precision']}, {found['isa']}, BLAS {found['blas_core']}\n"
         f"step {found['step_s'] * 1e3:.0f} ms, {found['tok_per_s']:.0f} tok/s, {found['model_gflops']:.0f} "
         f"GFLOP/s of {found['gemm_peak_gflops']:.0f} (mfu {found['mfu']:.0%}), "
         f"peak memory {found['peak_rss_bytes'] / 1e9:.2f} GB, {found['python_share']:.1%} outside the kernels"

@@ -19,9 +19,8 @@ from microgpt.common.threads import available_cpus, check_threads
 from microgpt.core import native
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
-from microgpt.training.config import BUILT_PRECISIONS
 
-from ._machine import gemm_peak_gflops
+from ._machine import add_precision_flag, gemm_peak_gflops, set_precision
 from ._torch_peer import TorchPeer
 from .step import VOCAB_SIZE, against, trial_step
 
@@ -35,7 +34,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         "[default 1,2,4, ... up to the CPUs]")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=1, help="windows in a step [default 1]")
     parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE, help=f"[default {VOCAB_SIZE}]")
-    parser.add_argument("--precision", choices=BUILT_PRECISIONS, default="fp32", help="[default fp32]")
+    add_precision_flag(parser)
     parser.add_argument("--steps", type=int, default=5, help="timed steps on each number [default 5]")
     parser.add_argument("--vs-torch", action="store_true", help="beside the same steps in PyTorch")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -59,7 +58,7 @@ def measure(config: ModelConfig, args: argparse.Namespace, counts: list[int]) ->
         peer = None
         if args.vs_torch:
             peer = stack.enter_context(TorchPeer(config, args.batch_size, args.precision))
-        step = trial_step(config, args.batch_size, args.precision)
+        step = trial_step(config, args.batch_size)
         for _ in range(1 + args.steps):  # the first turn warms up
             for count in counts:
                 native.set_threads(count)
@@ -112,6 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.steps < 1 or args.batch_size < 1:
         raise ConfigError("--steps and --batch-size: expected at least 1")
+    args.precision = set_precision(args.precision)
     counts, machine = counts_of(args.threads), native.info()
     if warning := native.warning():
         print(warning, file=sys.stderr)

@@ -20,10 +20,11 @@ void mg_gemm(float *c, int64_t c_stride, mg_matrix a, mg_matrix b, int64_t M, in
 void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
     float *scratch);
 
-/* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first. */
+/* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first.
+ * is_bf16: a and b are rounded to bfloat16, their products are added in float. */
 #define MG_PACKED_ROWS 48
-void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int is_bf16,
     float *scratch);
-int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K);
+int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, int is_bf16);
 
 #endif

@@ -3,28 +3,37 @@
  * are copied into panels in the order in which the innermost loop reads them, and that loop keeps a block of c in
  * registers.
  *
- * Every element of c is one sum over k, in order, cut only every DEPTH terms; so its bits do not depend on how
+ * A panel is made of 32-bit words.  In fp32 a word is one term of the sum over k; in bf16 it is two neighbours, rounded,
+ * and the innermost loop adds both their products in float.  All else is the same text for both.
+ *
+ * Every element of c is one sum over k, in order, cut only every DEPTH words; so its bits do not depend on how
  * rows and columns are cut into tasks, nor on the number of threads. */
+#include "bf16.h"
 #include "gemm.h"
 #include "pool.h"
-#include "simd.h"
 
 /* The register block: so many rows of two vectors.  24 (12) accumulators, two vectors of b and one element of a fill the
  * 32 (16) registers. */
 #define BLOCK_ROWS (MG_LANES == 16 ? 12 : MG_LANES == 8 ? 6 : 4)
 #define BLOCK_COLUMNS (2 * MG_LANES)
-#define DEPTH 1536    /* terms of a sum between two visits of c: those of the widest layer of a 34m model */
+#define DEPTH 1536    /* words of a sum between two visits of c: the terms in the widest layer of a 34m model */
 #define TASK_ROWS 120 /* at most; a multiple of every BLOCK_ROWS */
 #define TASKS 32      /* enough to share evenly */
+#define SHARED_TERMS 32 /* even: a word has one or two */
+
+typedef enum { FP32 = 1, BF16 = 2 } precision; /* and the terms in a word */
 
 struct job {
     float *c, *packed_b, *packed_a;
     mg_matrix a, b;
     int64_t M, N, K;
-    int64_t k, depth; /* the terms [k, k + depth) of this round */
+    int64_t k, terms, depth; /* the terms [k, k + terms) of this round, in `depth` words */
     int64_t task_rows;
     int accumulate;
 };
+
+/* Functions of a precision are inlined into one task for each, where it is a constant. */
+#define PER_PRECISION static inline __attribute__((always_inline))
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t rounded_up(int64_t n, int64_t to) { return mg_blocks(n, to) * to; }
@@ -34,9 +43,9 @@ static int64_t rows_per_task(int64_t M)
     return at_most(TASK_ROWS, rounded_up(mg_blocks(M, TASKS), BLOCK_ROWS));
 }
 
-int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K)
+int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, int is_bf16)
 {
-    const int64_t depth = at_most(K, DEPTH);
+    const int64_t depth = at_most(mg_blocks(K, is_bf16 ? BF16 : FP32), DEPTH);
     return depth * rounded_up(N, BLOCK_COLUMNS) + mg_threads() * (depth * rows_per_task(M) + MG_LANES);
 }
 
@@ -60,47 +69,65 @@ static inline void transpose(vf v[MG_LANES])
     }
 }
 
-/* panel (depth, width) = rows [0,n) of x, stored `stride` apart, as columns; zeros where the rows end.
+/* The next MG_LANES words of a row of which `n` more terms exist; zeros behind them. */
+PER_PRECISION vf load_words(const float *x, int64_t n, precision of)
+{
+    if (of == FP32) return mg_load_n(x, n);
+    return (vf)mg_bf16_words(mg_load_n(x, n), n > MG_LANES ? mg_load_n(x + MG_LANES, n - MG_LANES) : mg_set(0.0f));
+}
+
+/* panel (words, width) = rows [0,n) of x (terms), stored `stride` apart, as columns; zeros where the rows end.
  * Whole vectors are written, so each row of the panel spills into the next one, which comes after, and the last one
  * into MG_LANES floats behind the panel. */
-static void pack_turned(float *panel, const float *x, int64_t stride, int64_t depth, int64_t width, int64_t n)
+PER_PRECISION void pack_turned(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
+    precision of)
 {
-    for (int64_t k = 0; k < depth; k += MG_LANES)
+    const int64_t words = mg_blocks(terms, of);
+    for (int64_t k = 0; k < words; k += MG_LANES)
         for (int64_t j = 0; j < width; j += MG_LANES) {
             vf v[MG_LANES];
             for (int64_t i = 0; i < MG_LANES; i++)
-                v[i] = j + i < n ? mg_load_n(x + (j + i) * stride + k, depth - k) : mg_set(0.0f);
+                v[i] = j + i < n ? load_words(x + (j + i) * stride + of * k, terms - of * k, of) : mg_set(0.0f);
             transpose(v);
-            for (int64_t i = 0; i < at_most(MG_LANES, depth - k); i++) mg_store(panel + (k + i) * width + j, v[i]);
+            for (int64_t i = 0; i < at_most(MG_LANES, words - k); i++) mg_store(panel + (k + i) * width + j, v[i]);
         }
 }
 
-/* panel (depth, width) = columns [0,n) of x, whose rows lie `stride` apart; zeros where the columns end.
- * Inlined, because a copy of a width that the compiler knows takes one or two instructions. */
-static inline __attribute__((always_inline)) void pack_straight(float *panel, const float *x, int64_t stride,
-    int64_t depth, int64_t width, int64_t n)
+/* One row of words of a panel: n columns of one row of x, or of two that lie `stride` apart (0: there is no second). */
+PER_PRECISION void pack_row(float *panel, const float *x, int64_t stride, int64_t n, precision of)
 {
-    if (n == width) {
-        for (int64_t k = 0; k < depth; k++) memcpy(panel + k * width, x + k * stride, (size_t)width * sizeof *x);
-        return;
-    }
-    memset(panel, 0, (size_t)(depth * width) * sizeof *panel);
-    for (int64_t k = 0; k < depth; k++) memcpy(panel + k * width, x + k * stride, (size_t)n * sizeof *x);
+    if (of == FP32) memcpy(panel, x, (size_t)n * sizeof *x);
+    else
+        for (int64_t j = 0; j < n; j += MG_LANES) {
+            const vf even = mg_load_n(x + j, n - j), odd = stride ? mg_load_n(x + stride + j, n - j) : mg_set(0.0f);
+            mg_store_n(panel + j, (vf)mg_bf16_pairs(even, odd), n - j);
+        }
 }
 
-static void pack_b(void *argument, int64_t index, int64_t worker)
+/* panel (words, width) = columns [0,n) of x (terms), whose rows lie `stride` apart; zeros where the columns end.
+ * A copy of a width that the compiler knows takes one or two instructions, hence the branch. */
+PER_PRECISION void pack_straight(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
+    precision of)
 {
-    (void)worker;
-    const struct job *job = argument;
+    if (n < width) memset(panel, 0, (size_t)(mg_blocks(terms, of) * width) * sizeof *panel);
+    for (int64_t k = 0; k < terms; k += of, panel += width) {
+        const int64_t second = k + 1 < terms ? stride : 0;
+        if (n == width) pack_row(panel, x + k * stride, second, width, of);
+        else pack_row(panel, x + k * stride, second, n, of);
+    }
+}
+
+PER_PRECISION void pack_b(const struct job *job, int64_t index, precision of)
+{
     const int64_t j = index * BLOCK_COLUMNS, n = at_most(BLOCK_COLUMNS, job->N - j), stride = job->b.stride;
     float *panel = job->packed_b + j * job->depth;
-    if (job->b.transposed) pack_turned(panel, job->b.data + j * stride + job->k, stride, job->depth, BLOCK_COLUMNS, n);
-    else pack_straight(panel, job->b.data + job->k * stride + j, stride, job->depth, BLOCK_COLUMNS, n);
+    if (job->b.transposed) pack_turned(panel, job->b.data + j * stride + job->k, stride, job->terms, BLOCK_COLUMNS, n, of);
+    else pack_straight(panel, job->b.data + job->k * stride + j, stride, job->terms, BLOCK_COLUMNS, n, of);
 }
 
 /* c (BLOCK_ROWS,BLOCK_COLUMNS) = a b, or += for accumulate. */
-static inline __attribute__((always_inline)) void multiply(float *c, int64_t c_stride, const float *a, const float *b,
-    int64_t depth, int accumulate)
+PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
+    precision of)
 {
     vf sum[BLOCK_ROWS][2];
 #pragma GCC unroll 12
@@ -111,8 +138,8 @@ static inline __attribute__((always_inline)) void multiply(float *c, int64_t c_s
 #pragma GCC unroll 12
         for (int m = 0; m < BLOCK_ROWS; m++) {
             const vf a_m = mg_set(a[k * BLOCK_ROWS + m]);
-            sum[m][0] += a_m * b_0;
-            sum[m][1] += a_m * b_1;
+            sum[m][0] = of == FP32 ? sum[m][0] + a_m * b_0 : mg_bf16_dot(sum[m][0], (vi)a_m, (vi)b_0);
+            sum[m][1] = of == FP32 ? sum[m][1] + a_m * b_1 : mg_bf16_dot(sum[m][1], (vi)a_m, (vi)b_1);
         }
     }
 #pragma GCC unroll 12
@@ -121,57 +148,66 @@ static inline __attribute__((always_inline)) void multiply(float *c, int64_t c_s
 }
 
 /* The same at the edge, where only `rows` and `columns` of the block exist. */
-static void multiply_edge(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
-    int64_t rows, int64_t columns)
+PER_PRECISION void multiply_edge(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth,
+    int accumulate, int64_t rows, int64_t columns, precision of)
 {
     float block[BLOCK_ROWS * BLOCK_COLUMNS] = {0};
     if (accumulate)
         for (int64_t m = 0; m < rows; m++)
             memcpy(block + m * BLOCK_COLUMNS, c + m * c_stride, (size_t)columns * sizeof *c);
-    multiply(block, BLOCK_COLUMNS, a, b, depth, accumulate);
+    multiply(block, BLOCK_COLUMNS, a, b, depth, accumulate, of);
     for (int64_t m = 0; m < rows; m++)
         memcpy(c + m * c_stride, block + m * BLOCK_COLUMNS, (size_t)columns * sizeof *c);
 }
 
-/* The panels of rows [i, i + rows) of a, one for every BLOCK_ROWS. */
-static void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows)
+/* The panels of rows [first, first + rows) of a, one for every BLOCK_ROWS.  Stored transposed, a few of its rows at a
+ * time: neighbouring panels share cache lines. */
+PER_PRECISION void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows, precision of)
 {
-    const int64_t stride = job->a.stride;
-    for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
-        const int64_t n = at_most(BLOCK_ROWS, rows - i), row = first + i;
-        float *panel = packed_a + i * job->depth;
-        if (job->a.transposed) pack_straight(panel, job->a.data + job->k * stride + row, stride, job->depth, BLOCK_ROWS, n);
-        else pack_turned(panel, job->a.data + row * stride + job->k, stride, job->depth, BLOCK_ROWS, n);
-    }
+    const int64_t stride = job->a.stride, step = job->a.transposed ? SHARED_TERMS : job->terms;
+    for (int64_t k = 0; k < job->terms; k += step)
+        for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
+            const int64_t n = at_most(BLOCK_ROWS, rows - i), row = first + i, terms = at_most(step, job->terms - k);
+            float *panel = packed_a + i * job->depth + k / of * BLOCK_ROWS;
+            if (job->a.transposed)
+                pack_straight(panel, job->a.data + (job->k + k) * stride + row, stride, terms, BLOCK_ROWS, n, of);
+            else pack_turned(panel, job->a.data + row * stride + job->k, stride, terms, BLOCK_ROWS, n, of);
+        }
 }
 
-static void multiply_rows(void *argument, int64_t index, int64_t worker)
+PER_PRECISION void multiply_rows(const struct job *job, int64_t index, int64_t worker, precision of)
 {
-    const struct job *job = argument;
     const int64_t first = index * job->task_rows, rows = mg_block_end(job->M, job->task_rows, index) - first;
     float *packed_a = job->packed_a + worker * (job->task_rows * job->depth + MG_LANES);
-    pack_a(job, packed_a, first, rows);
+    pack_a(job, packed_a, first, rows, of);
     for (int64_t j = 0; j < job->N; j += BLOCK_COLUMNS)
         for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
             float *c = job->c + (first + i) * job->N + j;
             const float *a_i = packed_a + i * job->depth, *b_j = job->packed_b + j * job->depth;
             if (rows - i >= BLOCK_ROWS && job->N - j >= BLOCK_COLUMNS)
-                multiply(c, job->N, a_i, b_j, job->depth, job->accumulate);
+                multiply(c, job->N, a_i, b_j, job->depth, job->accumulate, of);
             else
                 multiply_edge(c, job->N, a_i, b_j, job->depth, job->accumulate, at_most(BLOCK_ROWS, rows - i),
-                    at_most(BLOCK_COLUMNS, job->N - j));
+                    at_most(BLOCK_COLUMNS, job->N - j), of);
         }
 }
 
-void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+static void pack_b_fp32(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, FP32); }
+static void pack_b_bf16(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, BF16); }
+static void rows_fp32(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, FP32); }
+static void rows_bf16(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, BF16); }
+
+void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int is_bf16,
     float *scratch)
 {
+    const precision of = is_bf16 ? BF16 : FP32;
     struct job job = {.c = c, .packed_b = scratch, .a = a, .b = b, .M = M, .N = N, .K = K, .task_rows = rows_per_task(M),
         .accumulate = accumulate};
-    job.packed_a = scratch + at_most(K, DEPTH) * rounded_up(N, BLOCK_COLUMNS);
-    for (job.k = 0; job.k < K; job.k += DEPTH, job.accumulate = 1) {
-        job.depth = at_most(DEPTH, K - job.k);
-        mg_parallel(pack_b, &job, mg_blocks(N, BLOCK_COLUMNS));
-        mg_parallel(multiply_rows, &job, mg_blocks(M, job.task_rows));
+    job.packed_a = scratch + at_most(mg_blocks(K, of), DEPTH) * rounded_up(N, BLOCK_COLUMNS);
+    for (job.k = 0; job.k < K; job.k += of * DEPTH, job.accumulate = 1) {
+        job.terms = at_most(of * DEPTH, K - job.k);
+        job.depth = mg_blocks(job.terms, of);
+        mg_parallel(is_bf16 ? pack_b_bf16 : pack_b_fp32, &job, mg_blocks(N, BLOCK_COLUMNS));
+        mg_parallel(is_bf16 ? rows_bf16 : rows_fp32, &job, mg_blocks(M, job.task_rows));
     }
 }

@@ -20,15 +20,18 @@
 
 /* ---- machine ---------------------------------------------------------------------------------------------- */
 
-/* Whether this CPU and its operating system run code of a level: "baseline", "avx2", "avx512". */
+/* Whether this CPU and its operating system run code of a level: "baseline", "avx2", "avx512", "avx512bf16". */
 int mg_cpu_supports(const char *level);
 
 /* Hand in BLAS: the address of a cblas_sgemm with 32-bit integers.  Called once, before any matrix product. */
 void mg_blas_bind(void *cblas_sgemm);
 
-/* Large matrix products from now on: 0 through BLAS, 1 by our own kernel.  And the floats of scratch that a product of
- * (M,K) and (K,N) then takes. */
-void mg_gemm_use(int own);
+/* Large matrix products from now on: through BLAS, by our own kernel, or by our own on operands rounded to bfloat16 (small
+ * ones always go through BLAS).  And the floats of scratch that a product of (M,K) and (K,N) then takes. */
+#define MG_GEMM_BLAS 0
+#define MG_GEMM_FP32 1
+#define MG_GEMM_BF16 2
+void mg_gemm_use(int kind);
 int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K);
 
 /* Run kernels on n threads (the caller is one of them).  Returns 0, or an errno value when threads cannot be made; then

@@ -1,8 +1,8 @@
 """The one door to C: finds the kernels and BLAS, and turns arrays into checked pointers.
 
-Environment: MICROGPT_ISA forces an instruction-set level (baseline, avx2, avx512), MICROGPT_BLAS names
-another BLAS library, MICROGPT_GEMM (auto, blas, native) says who multiplies large matrices; OPENBLAS_CORETYPE
-is OpenBLAS's own and honoured as the user set it.
+Environment: MICROGPT_ISA forces an instruction-set level (baseline, avx2, avx512, avx512bf16), MICROGPT_BLAS
+names another BLAS library, MICROGPT_GEMM (auto, blas, native) says who multiplies large fp32 matrices;
+OPENBLAS_CORETYPE is OpenBLAS's own and honoured as the user set it.
 """
 
 import ctypes
@@ -16,13 +16,15 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError, NativeError, ShapeError
 
-LEVELS = ("baseline", "avx2", "avx512")
+BF16_LEVEL = "avx512bf16"  # avx512 and the products of bf16 pairs; all other levels compute those in steps
+LEVELS = ("baseline", "avx2", "avx512", BF16_LEVEL)
+PRECISIONS = ("fp32", "bf16", "auto")
 NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave half of an AVX-512 core idle
 
 lib: Any = None  # the kernels of the chosen level
 ffi: Any = None
 blas: Any = None
-_state = {"isa": "", "gemm": ""}
+_state = {"isa": "", "gemm": "", "precision": "fp32"}
 GEMMS = ("auto", "blas", "native")
 
 
@@ -93,10 +95,11 @@ def supported_levels() -> list[str]:
 
 
 def use_level(level: str | None = None) -> None:
-    """Run the kernels of `level` from now on; by default MICROGPT_ISA or the best that the CPU has."""
+    """Run the kernels of `level` from now on; by default MICROGPT_ISA or the best for the precision."""
     global lib, ffi
     levels = supported_levels()
-    level = level or os.environ.get("MICROGPT_ISA") or levels[-1]
+    useful = [name for name in levels if name != BF16_LEVEL or _state["precision"] == "bf16"]
+    level = level or os.environ.get("MICROGPT_ISA") or useful[-1]
     if level not in levels:
         raise ConfigError(
             f"instruction set {level!r} cannot run here: this CPU and build have {', '.join(levels)}"
@@ -120,8 +123,36 @@ def use_gemm(gemm: str | None = None) -> None:
         raise ConfigError(f"MICROGPT_GEMM={gemm}: expected {', '.join(GEMMS)}")
     if gemm == "auto":
         gemm = "blas" if _state["isa"] == "baseline" else "native"
-    lib.mg_gemm_use(gemm == "native")
+    if _state["precision"] == "bf16":
+        gemm = "native"  # BLAS has no such product
+        lib.mg_gemm_use(lib.MG_GEMM_BF16)
+    else:
+        lib.mg_gemm_use(lib.MG_GEMM_BLAS if gemm == "blas" else lib.MG_GEMM_FP32)
     _state["gemm"] = gemm
+
+
+def choose_precision(wanted: str) -> str:
+    """What `--precision` means here: fp32 or bf16; auto is bf16 where the CPU multiplies it.
+
+    Raises: ConfigError: bf16 is wanted and the CPU lacks it.  A level named in MICROGPT_ISA does compute it, in
+            more steps and to the same bits, for whoever wants to see that.
+    """
+    forced = os.environ.get("MICROGPT_ISA")
+    has_bf16 = BF16_LEVEL in supported_levels() if forced is None else forced == BF16_LEVEL
+    if wanted == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if wanted == "bf16" and not has_bf16 and forced is None:
+        raise ConfigError("--precision bf16: this CPU has no AVX512_BF16; use fp32, or auto for the best it has")
+    return wanted
+
+
+def use_precision(precision: str) -> None:
+    """Multiply large matrices in fp32 or bf16 from now on, by the kernels that are best for it.
+
+    bf16: operands rounded to bfloat16 (to nearest even), sums in float.  Products of few rows stay fp32.
+    """
+    _state["precision"] = precision
+    use_level()
 
 
 def _pool_address() -> int:
@@ -146,7 +177,7 @@ def threads() -> int:
 
 
 def info() -> dict[str, Any]:
-    """What computes: isa, gemm, blas_core, blas (file name), threads.  Part of a run's identity."""
+    """What computes: isa, gemm, precision, blas_core, blas (file name), threads; of a run's identity."""
     return {**_state, "blas_core": blas.core, "blas": blas.path.name, "threads": threads()}
 
 

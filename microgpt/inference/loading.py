@@ -61,6 +61,13 @@ def add_model_flags(flags: Parser) -> None:
         "[default the newest run under runs/]",
     )
     add_threads_flag(flags)
+    flags.add_argument(
+        "--precision",
+        choices=native.PRECISIONS,
+        default="fp32",
+        help="of large matrix products, which read prompts and held-out text; auto: bf16 where the CPU has it "
+        "[default fp32]",
+    )
 
 
 def add_sampling_flags(flags: Parser) -> None:
@@ -96,7 +103,8 @@ def seed_from(args: argparse.Namespace) -> int:
 
 
 def open_model(args: argparse.Namespace) -> Loaded:
-    """Load the checkpoint that was named, the newest by default, and set the threads."""
+    """Load the checkpoint that was named, the newest by default, and set precision and threads."""
+    native.use_precision(native.choose_precision(args.precision))
     native.set_threads(thread_count(args.threads))
     if warning := native.warning():
         to_stderr(f"warning: {warning}")

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name, setting
 from microgpt.common.threads import AUTO, available_cpus, check_threads
+from microgpt.core.native import PRECISIONS
 from microgpt.corpus.packing import PACKINGS, STREAM
 
 Config = TypeVar("Config")
 
-BUILT_PRECISIONS = ("fp32",)
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 # May differ between the sessions of one run: they end, save or report it, but do not change any step.
@@ -82,7 +82,9 @@ class TrainConfig:
     save_every: int = setting(500, "between checkpoints; 0: only at the end", "steps", group=CHECKPOINTS)
     keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
 
-    precision: str = setting("fp32", "of the matrix products; only fp32 is built", "name", group=MACHINE)
+    precision: str = setting(
+        "fp32", "of large matrix products; bf16 is nearly twice as fast, on CPUs with AVX512_BF16; auto: bf16 "
+        "where the CPU has it, for good", choices=PRECISIONS, group=MACHINE)
     threads: str = setting(
         AUTO, "CPU threads; auto: what trains this model fastest here, measured once and remembered; "
         "MICROGPT_THREADS sets it too", "number", group=MACHINE)
@@ -93,9 +95,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_ranges(self)
-        if self.precision not in BUILT_PRECISIONS:
-            built = ", ".join(BUILT_PRECISIONS)
-            raise ConfigError(f"--precision {self.precision} is not built; this microgpt has {built}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"--precision {self.precision}: expected {', '.join(PRECISIONS)}")
         if self.packing not in PACKINGS:
             raise ConfigError(f"--packing {self.packing}: expected {' or '.join(PACKINGS)}")
         if self.min_lr > self.lr:

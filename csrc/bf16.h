@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ * bfloat16, the upper half of a float, two in a 32-bit word: a product of pairs takes one instruction on CPUs with
+ * AVX512_BF16 and a few elsewhere, to the same bits (but for subnormal sums, which that instruction takes as zeros). */
+#ifndef MICROGPT_BF16_H
+#define MICROGPT_BF16_H
+
+#include "simd.h"
+
+#if defined(__AVX512BF16__)
+
+/* Word i: even[i] in its lower half, odd[i] in its upper one; rounded to nearest even, subnormals to zero. */
+static inline vi mg_bf16_pairs(vf even, vf odd)
+{
+    const vi halves = MG_LANE_NUMBERS | (MG_LANE_NUMBERS + MG_LANES) << 16;
+    return (vi)_mm512_permutexvar_epi16((__m512i)halves, (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even));
+}
+
+/* Words of 2 MG_LANES floats in order. */
+static inline vi mg_bf16_words(vf first, vf second)
+{
+    return (vi)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+}
+
+/* sum += a b of the odd terms, rounded, then of the even ones. */
+static inline vf mg_bf16_dot(vf sum, vi a, vi b)
+{
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+
+#else
+
+static inline vi mg_bf16_rounded(vf x)
+{
+    const vi bits = (vi)x, magnitude = bits & 0x7fffffff;
+    const vi is_nan = magnitude > 0x7f800000, is_subnormal = magnitude < 0x00800000;
+    const vi rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    return (((rounded & ~is_nan) | ((bits | 0x00400000) & is_nan)) & ~is_subnormal) | (bits & (int32_t)0x80000000);
+}
+
+static inline vi mg_bf16_pairs(vf even, vf odd)
+{
+    return (mg_bf16_rounded(odd) & (int32_t)0xffff0000) | ((mg_bf16_rounded(even) >> 16) & 0xffff);
+}
+
+static inline vi mg_bf16_words(vf first, vf second)
+{
+    const vi even = 2 * MG_LANE_NUMBERS;
+    return mg_bf16_pairs(__builtin_shuffle(first, second, even), __builtin_shuffle(first, second, even + 1));
+}
+
+/* A product of two bfloat16 is exact in float, so it does not matter whether the compiler makes this an FMA. */
+static inline vf mg_bf16_dot(vf sum, vi a, vi b)
+{
+    const int32_t upper = (int32_t)0xffff0000;
+    sum += (vf)(a & upper) * (vf)(b & upper);
+    sum += (vf)(a << 16) * (vf)(b << 16);
+    return sum;
+}
+
+#endif
+
+#endif
