@@ -10,36 +10,34 @@ embedded corpus also answers questions about names, numbers and facts that its t
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
-from microgpt.common.flags import Parser, run_command
+from microgpt.common.bars import progress_bar
+from microgpt.common.flags import Parser, add_settings, given, run_command
+from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
+from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.smalltalk import exam
 from microgpt.inference.exam import ExamResult, table, take_exam
 from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
 from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
 from tokenizer import TokenizerError
 
-QUIET_S = 2.0  # no progress bar for what is done sooner
-
 
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt eval", description=__doc__)
     add_model_flags(flags)
-    flags.add_argument(
+    flags.add_argument_group("data").add_argument(
         "--data",
         nargs="+",
         metavar="FILE",
         dest="files",
         help="text or chats, files or folders, or `smalltalk` [default what it was trained on]",
     )
+    add_settings(flags, ReadOptions)
     flags.add_argument(
         "--max-tokens",
         type=whole(1),
@@ -76,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
     loaded = open_model(args)
-    held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads())
+    how = given(args, ReadOptions)
+    held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     report: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.state.get("step"),
@@ -97,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing: str) -> dict[str, Any]:
     """Loss with the counts behind it."""
     windows = windows_of(held_out, loaded.tokenizer, loaded.model.config.seq_len, max_tokens, packing)
-    with bar("scoring", windows.n_windows, "window") as progress:
+    with progress_bar("scoring", windows.n_windows, "window") as progress:
         result = score(loaded.model, windows, progress.update)
     return {
         "data": held_out.names,
@@ -116,25 +115,16 @@ def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult
     if not held_out.has_exam or not n_per_family:
         return None
     questions = exam(n_per_family)
-    with bar("exam", len(questions), "question") as progress:
+    with progress_bar("exam", len(questions), "question") as progress:
         return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
-
-
-@contextmanager
-def bar(title: str, total: int, unit: str) -> Iterator[tqdm]:
-    """A progress bar on stderr, for what takes a while."""
-    every_s = 0.2 if sys.stderr.isatty() else 10
-    with tqdm(
-        total=total, desc=title, unit=unit, delay=QUIET_S, leave=False, mininterval=every_s
-    ) as progress:
-        yield progress
 
 
 def loss_lines(report: dict[str, Any]) -> list[str]:
     """What was measured on, and the two numbers."""
     packed = ", packed whole" if report["packing"] == DOCUMENTS else ""
     return [
-        f"on {' '.join(report['data'])} ({report['part']}): {report['n_documents']:,} documents{packed}, "
+        f"on {' '.join(report['data'])} ({report['part']}): "
+        f"{counted(report['n_documents'], 'document')}{packed}, "
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
         f"loss {report['loss']:.4f} nats/token, {report['bpb']:.4f} bits per byte",
     ]

@@ -19,6 +19,8 @@ from typing import Any
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given, run_command
 from microgpt.common.threads import add_threads_flag, thread_count
+from microgpt.common.words import command_line, counted
+from microgpt.corpus.corpora import SMALLTALK
 from microgpt.corpus.packing import StreamWindows
 from microgpt.corpus.prepare import prepare
 from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared, refuse_settled
@@ -39,7 +41,9 @@ def parser() -> Parser:
     flags.add_argument("--out-dir", type=Path, metavar="DIR",
                        help="where the token files go [default data/prepared/<hash of the content>]")
     flags.add_argument("--tokenizer", type=Path, metavar="FILE",
-                       help="use this tokenizer.json, or that of a prepared corpus [default train a new one]")
+                       help="use this tokenizer.json, or that of a prepared corpus: one that microgpt or "
+                       "`python -m tokenizer` made, or another of that very form (byte-level BPE, GPT-2's "
+                       "pattern, ids in the order of bytes, merges, specials) [default train a new one]")
     flags.add_argument("--merges", type=whole(0), metavar="MERGES",
                        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
     flags.add_argument("--seq-len", type=whole(1), default=256, metavar="TOKENS",
@@ -88,6 +92,7 @@ def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:
         "tokenizer": prepared.tokenizer.sha256,
         "vocab_size": prepared.tokenizer.vocab_size,
         "seq_len": seq_len,
+        "files": files_read(prepared),
         "skipped": prepared.meta["skipped"],
         **{
             side: counts(file) | {"windows": StreamWindows(file, seq_len).n_windows}
@@ -107,19 +112,22 @@ def lines(prepared: Prepared, seq_len: int, elapsed_s: float) -> list[str]:
             f"{TITLES[side]:9}{row['documents']:12,}{row['bytes']:16,}{row['tokens']:15,}"
             f"{row['bytes_per_token']:13.2f}{row['windows']:17,}"
         )
+    skipped = Skipped(**found["skipped"])
+    first = f"; the first: {skipped.examples[0]}" if skipped.examples else ""
+    next_step = command_line("train", "--data", prepared.directory)
     return [
         *table,
         f"tokenizer {found['vocab_size']:,} ids, {len(prepared.tokenizer.merges):,} of them merges",
-        f"skipped   {skipped_line(Skipped(**found['skipped']))}",
-        f"ready in {elapsed_s:.1f} s; next: microgpt train --data {prepared.directory}",
+        *([f"read      {counted(found['files'], 'file')}"] if found["files"] else []),
+        f"skipped   {skipped}{first}",
+        f"ready in {elapsed_s:.1f} s; next: {next_step}",
     ]
 
 
-def skipped_line(skipped: Skipped) -> str:
-    """How many lines a corpus lacks, and the first of them."""
-    if not skipped.lines:
-        return "nothing"
-    return f"{skipped.lines:,} bad {'line' if skipped.lines == 1 else 'lines'}; first {skipped.examples[0]}"
+def files_read(prepared: Prepared) -> int:
+    """How many files a corpus was made of; one of an earlier version names them only."""
+    sources = prepared.meta["sources"]
+    return int(prepared.meta.get("files_read", sum(name != SMALLTALK for name in sources)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,29 @@ def test_prepare_tells_what_is_in_a_corpus(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "1 bad line left out: " in err
     assert f"{found['train']['tokens']:,}" in out and "x.jsonl:2: " in out and f"--data {tmp_path}" in out
+    assert found["files"] == 1 and "\nread      1 file\nskipped   1 bad line; the first: " in out
+
+
+def test_prepare_tells_of_files_it_passed_over_and_a_next_step_that_a_shell_takes(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name, text in {"a.txt": PLAIN_TEXT, "b.txt": PLAIN_TEXT, "c.txt": ""}.items():
+        (tmp_path / "in" / name).write_text(text)
+    place = tmp_path / "it's mine"
+    how = ["--merges", "9", "--bad-lines", "skip", "--out-dir", str(place)]
+    assert prepare.main([str(tmp_path / "in"), *how]) == 0
+    out = capsys.readouterr().out
+    assert "\nread      2 files\nskipped   1 file; the first: " in out
+    assert shlex.split(out.split("next: ")[1])[-3:] == ["train", "--data", str(place)]
+
+
+def test_prepare_reads_a_description_of_an_earlier_version(tmp_path, capsys):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    prepare.main([str(tmp_path / "x.txt"), "--merges", "9", "--out-dir", str(tmp_path / "out")])
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    del meta["files_read"], meta["skipped"]["files"]
+    (tmp_path / "out" / "meta.json").write_text(json.dumps(meta))
+    prepare.main([str(tmp_path / "out")])
+    assert "\nread      1 file\nskipped   nothing\n" in capsys.readouterr().out
 
 
 def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
@@ -184,6 +208,23 @@ def test_eval_of_a_file_is_about_all_of_it_and_has_no_exam(tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["part"] == "all of it" and report["exam"] is None
     assert report["n_bytes"] == sum(len(part) for part in PLAIN_TEXT.split("\n\n"))
+
+
+def test_eval_reads_text_as_it_is_told_but_not_what_the_run_was_trained_on(place, tmp_path, capsys):
+    (tmp_path / "text.txt").write_bytes(PLAIN_TEXT.encode() + b"caf\xe9\n")
+    with pytest.raises(DataError, match=r"text\.txt:161: .*--bad-lines skip"):
+        eval.main(["runs/a", "--data", str(tmp_path / "text.txt")])
+    capsys.readouterr()
+    how = ["--bad-lines", "skip", "--text-documents", "file"]
+    assert eval.main(["runs/a", "--data", str(tmp_path / "text.txt"), *how]) == 0
+    out, err = capsys.readouterr()
+    assert "(all of it): 1 document, " in out and "1 bad line left out" in err
+    _, tokenizer, _ = checkpoint.load_model(place / "runs" / "a")
+    config = ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=32, vocab_size=tokenizer.vocab_size)
+    data = DataConfig(data=(str(tmp_path / "text.txt"),))
+    save(tmp_path / "run", GPT(config).init(0), tokenizer, data)
+    with pytest.raises(ConfigError, match="--bad-lines, --text-documents: a run's own corpus"):
+        eval.main([str(tmp_path / "run"), *how])
 
 
 def test_eval_can_score_a_part(capsys):

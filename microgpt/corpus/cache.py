@@ -5,37 +5,55 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from microgpt.common.errors import DataError
+
+Found = TypeVar("Found")
 
 _BUILDING, _LOCK = ".microgpt-building-", ".microgpt-lock"
 
 
-def make_folder(directory: Path, is_done: Callable[[], bool], fill: Callable[[Path], None]) -> None:
-    """Have `fill` make the files of `directory` unless they are there already.
+def make_folder(
+    directory: Path, find: Callable[[], Found], fill: Callable[[Path], None], elsewhere: str
+) -> Found:
+    """What `find` finds in `directory`, where `fill` makes it unless it is there already.
 
     The files are on the disk before the folder gets its name; a crash at any moment leaves the old folder,
     the new one or none, never a mix.  Of several processes one works and the others wait and find it done.
 
-    Args:     is_done: whether the folder is there and sound.
+    Args:     find: opens what is wanted; a DataError says why it is not there.
               fill: writes the files into the folder it is given.
-    Raises:   DataError: nothing can be written there.
+              elsewhere: what chooses another place, for a person.
+    Raises:   DataError: nothing can be written there, or what was written cannot be read.
     """
-    if is_done():
-        return
+    with suppress(DataError):
+        return find()
     parent = directory.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with _alone(parent):
-            if not is_done():
-                _build(directory, fill)
+            try:
+                return find()
+            except DataError as reason:
+                _tell_replaced(directory, reason)
+            _build(directory, fill)
     except OSError as error:
         raise DataError(
             f"{directory}: cannot write the prepared corpus ({error.strerror or error}); "
-            "free some space, or choose another place with MICROGPT_DATA_DIR"
+            f"free some space, or choose another place with {elsewhere}"
         ) from error
+    try:
+        return find()
+    except DataError as error:
+        raise DataError(f"{error}, although just written; is the disk damaged?") from error
+
+
+def _tell_replaced(directory: Path, reason: DataError) -> None:
+    if directory.is_dir() and any(directory.iterdir()):
+        print(f"microgpt: {reason}; it is replaced", file=sys.stderr)
 
 
 def _build(directory: Path, fill: Callable[[Path], None]) -> None:

@@ -13,8 +13,8 @@ from microgpt.common.errors import DataError
 
 from . import smalltalk
 from .chat import Document, Message, texts
-from .readers import read_documents
-from .reading import ReadOptions, Skipped
+from .readers import name_decides, read_documents
+from .reading import Reading, ReadOptions, Skipped
 from .sources import Progress, find_files
 from .split import EVERYTHING, Split, Survey
 
@@ -27,8 +27,14 @@ Sources = str | os.PathLike | Iterable[str | os.PathLike]
 
 
 def source_names(sources: Sources) -> list[str | os.PathLike]:
-    """The sources one by one; an iterator is used up by this."""
-    return [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    """The sources one by one; an iterator is used up by this.
+
+    Raises:   DataError: one of them is the empty text, which would mean the current folder.
+    """
+    names = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    if "" in names:
+        raise DataError("'': an empty path names no corpus; write . for the current folder")
+    return names
 
 
 class Corpus:
@@ -44,7 +50,11 @@ class Corpus:
         names = source_names(sources)
         paths = [name for name in names if str(name) != SMALLTALK]
         self.options = options or ReadOptions()
-        self.files: list[Path] = find_files(paths) if paths or not names else []
+        self._unreadable = Skipped()
+        reading = Reading(self.options, self._unreadable, None)
+        self.files: list[Path] = find_files(paths, reading.bad_file) if paths or not names else []
+        if paths and not self.files:
+            raise DataError(f"every file was passed over; the first: {self._unreadable.examples[0]}")
         self.smalltalk_bytes = smalltalk_bytes if len(paths) < len(names) else 0
         self._stamps = self._stamp()
         self._made: TextIO | None = None
@@ -61,6 +71,10 @@ class Corpus:
         """What the corpus is made of: absolute paths, and the name of the embedded corpus."""
         return [SMALLTALK] * bool(self.smalltalk_bytes) + [os.path.abspath(file) for file in self.files]
 
+    def n_read(self, skipped: Skipped) -> int:
+        """The number of files that were read in a pass that skipped so much."""
+        return len(self.files) + self._unreadable.files - skipped.files
+
     @property
     def size(self) -> int:
         """Bytes as stored, what `progress` adds up to in one pass."""
@@ -74,6 +88,10 @@ class Corpus:
                 total.update(hashlib.sha256(source.read_bytes()).digest())
         for file in self.files:
             total.update(_file_digest(file, progress))
+            if name_decides(file):
+                total.update(b"read as its name says")
+        if self._unreadable.files:
+            total.update(b"passed over %d" % self._unreadable.files)
         return total.hexdigest()
 
     def check_unchanged(self) -> None:
@@ -112,6 +130,7 @@ class Corpus:
             yield from split.sides(document, survey.add(document))
 
     def _documents(self, skipped: Skipped, progress: Progress | None) -> Iterator[Document]:
+        skipped.include(self._unreadable)
         if self.files:
             yield from read_documents(self.files, self.options, skipped, progress)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from microgpt.common.bars import progress_bar
 from microgpt.common.errors import DataError
 from tokenizer import MERGES, Tokenizer, train
 from tokenizer.pieces import map_threads
@@ -32,10 +33,10 @@ from .prepared import (
     TOKENIZER,
     Prepared,
     description,
+    find_held_out,
     find_prepared,
     is_prepared,
     open_prepared,
-    open_side,
     read_meta,
     tokens_path,
 )
@@ -46,7 +47,6 @@ from .token_file import TokenFile, TokenFileWriter, counts
 
 FORMAT = 2  # part of the hash: raise it when the same corpus would be prepared differently
 _CHUNK_CHARACTERS = 1 << 20
-_QUIET_S = 2.0  # no progress bar for what is done sooner
 
 
 def data_dir() -> Path:
@@ -89,11 +89,9 @@ def prepare(
         while (chosen := _write(folder, corpus, split, learned, threads, bars, key)) != split:
             split = chosen  # the corpus is small: another part is held out
 
+    elsewhere = "MICROGPT_DATA_DIR" if out_dir is None else "--out-dir"
     with corpus:
-        make_folder(directory, lambda: find_prepared(directory, key) is not None, fill)
-    ready = find_prepared(directory, key)
-    if ready is None:
-        raise DataError(f"{directory}: the prepared corpus cannot be read back; is the disk damaged?")
+        ready = make_folder(directory, lambda: find_prepared(directory, key), fill, elsewhere)
     bars.tell_skipped(ready.meta)
     return ready
 
@@ -119,14 +117,15 @@ def prepare_held_out(
     corpus = Corpus(names, options, smalltalk_bytes)
     key = _key(corpus, f"held out {tokenizer.sha256}", bars)
     directory = _kept_place(key, root)
-    path = tokens_path(directory, held_out=True)
 
     def fill(folder: Path) -> None:
         _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, key)
 
-    make_folder(directory, lambda: bool(read_meta(directory, key) and open_side(path, tokenizer)), fill)
+    tokens = make_folder(
+        directory, lambda: find_held_out(directory, key, tokenizer), fill, "MICROGPT_DATA_DIR"
+    )
     bars.tell_skipped(description(directory))
-    return TokenFile.open(path, tokenizer.sha256)
+    return tokens
 
 
 def _made_before(names: list[str | os.PathLike], tokenizer: Tokenizer | None) -> Prepared | None:
@@ -154,28 +153,29 @@ class _Bars:
     @contextmanager
     def over(self, corpus: Corpus, title: str) -> Iterator[Progress]:
         """A bar for one pass."""
-        with self._bar(title, corpus.size, "B") as bar:
+        with progress_bar(title, corpus.size, "B", self._show) as bar:
             yield bar.update
 
     @contextmanager
-    def merging(self, merges: int) -> Iterator[Callable[[str, int, int | None], None]]:
-        """A bar for the tokenizer's merges, in the form in which it reports them."""
-        with self._bar("merging", merges, "pairs") as bar:
-            yield lambda stage, done, total: bar.update(done - bar.n) if stage == "merge" else None
+    def merging(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """A bar for the tokenizer's merges, in the form in which it reports them, from the first one on."""
+        with ExitStack() as stack:
+            bar: tqdm | None = None
+
+            def show(stage: str, done: int, total: int | None) -> None:
+                nonlocal bar
+                if stage == "merge" and total:
+                    if bar is None:
+                        bar = stack.enter_context(progress_bar("merging", total, "pairs", self._show))
+                    bar.update(done - bar.n)
+
+            yield show
 
     def tell_skipped(self, meta: dict[str, Any]) -> None:
-        """Say how many bad lines a prepared corpus lacks, whenever it is used."""
+        """Say how much of its sources a prepared corpus lacks, whenever it is used."""
         skipped = Skipped(**meta["skipped"])
-        if skipped.lines and self._show:
-            lines = "1 bad line" if skipped.lines == 1 else f"{skipped.lines:,} bad lines"
-            print(f"microgpt: {lines} left out: {skipped.examples[0]}", file=sys.stderr)
-
-    def _bar(self, title: str, total: int, unit: str) -> tqdm:
-        """It appears only when the work takes a while; in a log it writes a line now and then."""
-        return tqdm(
-            total=total, desc=title, unit=unit, unit_scale=True, delay=_QUIET_S, leave=False,
-            disable=not self._show, file=sys.stderr, mininterval=0.2 if sys.stderr.isatty() else 10,
-        )  # fmt: skip
+        if skipped.examples and self._show:
+            print(f"microgpt: {skipped} left out: {skipped.examples[0]}", file=sys.stderr)
 
 
 def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
@@ -214,7 +214,7 @@ def _learn(corpus: Corpus, merges: int, threads: int, bars: _Bars) -> tuple[Spli
     split = DEFAULT
     while True:
         survey = Survey()
-        with bars.over(corpus, "counting words") as progress, bars.merging(merges) as merged:
+        with bars.over(corpus, "counting words") as progress, bars.merging() as merged:
             training = corpus.training_texts(split, survey, progress)
             learned = train(training, n_merges=merges, threads=threads, progress=merged)
         chosen = survey.choose() if corpus.files else split
@@ -253,10 +253,10 @@ def _write(
         return chosen
     meta = {
         "key": key, "merges": len(tokenizer.merges), "split": vars(split), "sources": corpus.names,
-        "tokenizer": tokenizer.sha256, "skipped": vars(skipped),
+        "tokenizer": tokenizer.sha256, "skipped": vars(skipped), "files_read": corpus.n_read(skipped),
     }  # fmt: skip
     meta |= {SIDES[side]: _counts(writer) for side, writer in writers.items()}
-    (folder / META).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / META).write_text(json.dumps(meta, indent=1) + "\n", "ascii")
     return split
 
 

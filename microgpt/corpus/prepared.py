@@ -15,12 +15,13 @@ from microgpt.common.flags import flag_name
 from tokenizer import Tokenizer, TokenizerError
 
 from .reading import Skipped
-from .sources import META, TOKENS_SUFFIX
+from .sources import META, TOKEN_FILES
 from .token_file import TokenFile
 
 TOKENIZER = "tokenizer.json"
 SIDES = {False: "train", True: "val"}  # by whether it is held out
-FILES = {META, TOKENIZER, *(side + TOKENS_SUFFIX for side in SIDES.values())}
+ADVICE = "prepare the corpus again"
+FILES = {META, TOKENIZER, *TOKEN_FILES}
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class Prepared:
 
 def tokens_path(directory: Path, held_out: bool) -> Path:
     """Where the tokens of a side lie."""
-    return directory / f"{SIDES[held_out]}{TOKENS_SUFFIX}"
+    return directory / TOKEN_FILES[held_out]
 
 
 def is_prepared(directory: Path) -> bool:
-    """Whether a folder looks like a prepared corpus, sound or damaged."""
-    return (directory / META).is_file() and tokens_path(directory, False).is_file()
+    """Whether a folder looks like a prepared corpus, sound, damaged or with files missing."""
+    has_tokens = any(tokens_path(directory, side).is_file() for side in SIDES)
+    return has_tokens or read_meta(directory) is not None
 
 
 def refuse_settled(sources: Iterable[str | os.PathLike], settings: Collection[str]) -> None:
@@ -60,29 +62,46 @@ def refuse_settled(sources: Iterable[str | os.PathLike], settings: Collection[st
 
 
 def open_prepared(directory: Path) -> Prepared:
-    """The corpus in a folder.
+    """The corpus in a folder, every file of it checked.
 
     Raises:   DataError: a file is missing or damaged, or they are not of one tokenizer.
     """
-    meta = description(directory)
+    try:
+        return _opened(directory, _description(directory))
+    except DataError as error:
+        raise DataError(f"{error}; {ADVICE}") from error
+
+
+def find_prepared(directory: Path, key: str) -> Prepared:
+    """The corpus of this key.
+
+    Raises:   DataError: there is none, another one or a damaged one.
+    """
+    return _opened(directory, _description(directory, key))
+
+
+def find_held_out(directory: Path, key: str, tokenizer: Tokenizer) -> TokenFile:
+    """The held-out side of the corpus of this key, which may be all that there is of it.
+
+    Raises:   DataError: as `find_prepared`.
+    """
+    _description(directory, key)
+    return _side(directory, True, tokenizer)
+
+
+def _opened(directory: Path, meta: dict[str, Any]) -> Prepared:
     try:
         tokenizer = Tokenizer.load(directory / TOKENIZER)
-    except (TokenizerError, OSError) as error:
-        raise DataError(f"{error}; prepare the corpus again") from error
-    train, val = (
-        TokenFile.open(tokens_path(directory, side), tokenizer.sha256) for side in SIDES
-    )
+    except TokenizerError as error:
+        raise DataError(str(error)) from error
+    train, val = (_side(directory, side, tokenizer) for side in SIDES)
     return Prepared(directory, tokenizer, train, val, meta)
 
 
-def find_prepared(directory: Path, key: str) -> Prepared | None:
-    """The corpus of this key, or None if there is none, another one or a damaged one."""
-    if read_meta(directory, key) is None:
-        return None
-    try:
-        return open_prepared(directory)
-    except DataError:
-        return None
+def _side(directory: Path, held_out: bool, tokenizer: Tokenizer) -> TokenFile:
+    tokens = TokenFile.open(tokens_path(directory, held_out), tokenizer.sha256)
+    tokens.verify()
+    return tokens
 
 
 def description(directory: Path) -> dict[str, Any]:
@@ -90,17 +109,28 @@ def description(directory: Path) -> dict[str, Any]:
 
     Raises:   DataError: it is missing or damaged.
     """
+    try:
+        return _description(directory)
+    except DataError as error:
+        raise DataError(f"{error}; {ADVICE}") from error
+
+
+def _description(directory: Path, key: str | None = None) -> dict[str, Any]:
+    """The same, of this very corpus if a key is given."""
     meta = read_meta(directory)
     if meta is None:
-        raise DataError(f"{directory / META}: not the description of a prepared corpus; prepare it again")
+        raise DataError(f"{directory / META}: not the description of a prepared corpus")
+    if key not in (None, meta["key"]):
+        made_of = meta["sources"][0] if len(meta["sources"]) == 1 else f"{len(meta['sources'])} sources"
+        raise DataError(f"{directory}: the corpus that was prepared there, of {made_of}, is another one")
     return meta
 
 
-def read_meta(directory: Path, key: str | None = None) -> dict[str, Any] | None:
-    """meta.json of a finished folder, of this very corpus if a key is given, else None."""
+def read_meta(directory: Path) -> dict[str, Any] | None:
+    """meta.json of a finished folder, else None."""
     try:
         meta = json.loads((directory / META).read_text("utf-8"))
-        return meta if _is_sound(meta) and key in (None, meta["key"]) else None
+        return meta if _is_sound(meta) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -111,16 +141,8 @@ def _is_sound(meta: dict[str, Any]) -> bool:
     lists = meta["sources"], skipped.examples
     texts = [meta["key"], *lists[0], *lists[1]]
     return (
-        type(skipped.lines) is int
+        type(skipped.lines) is type(skipped.files) is int
         and all(isinstance(values, list) for values in lists)
-        and bool(skipped.lines) == bool(skipped.examples)
+        and bool(skipped.lines or skipped.files) == bool(skipped.examples)
         and all(isinstance(text, str) for text in texts)
     )
-
-
-def open_side(path: Path, tokenizer: Tokenizer) -> TokenFile | None:
-    """A token file of this tokenizer, or None if it is missing or damaged."""
-    try:
-        return TokenFile.open(path, tokenizer.sha256)
-    except DataError:
-        return None

@@ -26,12 +26,14 @@ from .records import BadRecordError, alternating, document_from
 from .sources import (
     MAX_LINE_BYTES,
     PARQUET,
+    NoTextError,
     Progress,
     find_files,
     head_of,
     is_parquet,
     lines_of,
     open_source,
+    unpacked_name,
 )
 
 _TURN_END = b"__eou__"
@@ -53,29 +55,56 @@ def read_documents(
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     reading = Reading(options or ReadOptions(), skipped or Skipped(), progress)
-    for path in find_files(paths):
+    for path in find_files(paths, reading.bad_file):
+        try:
+            read = READERS[detect(path)]
+        except NoTextError as error:
+            reading.bad_file(error)
+            continue
         found, skipped_before = False, reading.skipped.lines
-        for document in READERS[detect(path)](path, reading):
+        for document in read(path, reading):
             found = True
             yield document
         if not found and reading.skipped.lines == skipped_before:
-            raise DataError(f"{path}: no text found; this corpus file is empty")
+            reading.bad_file(NoTextError(f"{path}: no text found; this corpus file is empty"))
 
 
 def detect(path: Path) -> str:
-    """The format of a file, a key of READERS, judged by its first bytes."""
+    """The format of a file, a key of READERS, judged by its first bytes.
+
+    Where these are of no JSON its name may say that they should be: a broken first line must not make chats
+    be read as plain text.
+    """
+    found = _by_content(path)
+    return found if found in ("jsonl", "json", "parquet") else _by_name(path) or found
+
+
+def name_decides(path: Path) -> bool:
+    """Whether this very content is read in another way than under another name."""
+    try:
+        return detect(path) != _by_content(path)
+    except DataError:  # passed over, or an error, under every name
+        return False
+
+
+def _by_name(path: Path) -> str | None:
+    suffix = unpacked_name(path.name).rpartition(".")[2]
+    return {"jsonl": "jsonl", "ndjson": "jsonl", "json": "json"}.get(suffix)
+
+
+def _by_content(path: Path) -> str:
     if is_parquet(path):
         return "parquet"
     head = head_of(path)
     stripped = head.lstrip()
     if not stripped:
-        raise DataError(f"{path}: this corpus file holds nothing but blanks; give a file with text")
+        raise NoTextError(f"{path}: this corpus file holds nothing but blanks; give a file with text")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: this is UTF-16 text; save it as UTF-8")
+        raise NoTextError(f"{path}: this is UTF-16 text; save it as UTF-8")
     if b"\0" in head:
         if head.startswith(PARQUET):
             raise DataError(f"{path}: a parquet file that is damaged, or packed: unpack it first")
-        raise DataError(f"{path}: this is a binary file; expected UTF-8 text, JSON or JSONL")
+        raise NoTextError(f"{path}: this is a binary file; expected UTF-8 text, JSON or JSONL")
     if re.match(rb'\[\s*(\{\s*"|\])|\{\s*\n', stripped):
         return "json"
     if re.match(rb'\{\s*["}]', stripped):

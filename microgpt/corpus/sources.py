@@ -18,39 +18,48 @@ from microgpt.common.errors import DataError
 
 Progress = Callable[[int], object]  # called with a number of bytes of input that have been read
 
+
+class NoTextError(DataError):
+    """A file has no text at all, so that passing it over loses none; one that is damaged is no such file."""
+
+
+BadFile = Callable[[NoTextError], object]  # called with what is wrong with a file that is then passed over
+
 TEXT_SUFFIXES = (".txt", ".text", ".json", ".jsonl", ".ndjson", ".parquet")  # what is taken out of a folder
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 MAX_LINE_BYTES = 64 << 20
 HEAD_BYTES = 1 << 16
-META, TOKENS_SUFFIX = "meta.json", ".tokens"  # what `prepare` writes, in a folder of its own
+META, TOKEN_FILES = "meta.json", ("train.tokens", "val.tokens")  # what `prepare` writes, in a folder
 PARQUET = b"PAR1"  # how a parquet file begins and ends
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 
 
-def find_files(paths: Iterable[str | os.PathLike]) -> list[Path]:
+def find_files(paths: Iterable[str | os.PathLike], bad_file: BadFile) -> list[Path]:
     """The files that `paths` name: files as given, folders opened and sorted.
 
+    Args:     bad_file: hears of each file that is empty or, in a folder, no file at all; it may go on.
     Raises:   DataError: a path is missing, not a file or folder, or a folder without any text file.
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = _in_folder(path) if os.path.isdir(path) else [path]
+        is_folder = os.path.isdir(path)
+        found = _in_folder(path) if is_folder else [path]
         if not found:
             wanted = " ".join(TEXT_SUFFIXES)
             raise DataError(f"{path}: no corpus file in this folder; expected names in {wanted} (.gz, .zst)")
+        if not is_folder:
+            _check_regular(path)
         files += found
     if not files:
         raise DataError("no corpus given; name at least one file or folder")
-    for file in files:
-        _check_readable(file)
-    return files
+    return [file for file in files if _is_readable(file, bad_file)]
 
 
 def _in_folder(folder: Path) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder, onerror=_refuse):
-        if META in names and any(name.endswith(TOKENS_SUFFIX) for name in names):
+        if not set(TOKEN_FILES).isdisjoint(names):
             folders[:] = []  # a prepared corpus holds no text
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -63,22 +72,40 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _is_text_name(name: str) -> bool:
+    return unpacked_name(name).endswith(TEXT_SUFFIXES) and not name.startswith(".")
+
+
+def unpacked_name(name: str) -> str:
+    """The name, in small letters, that a file has when it is unpacked."""
     name = name.lower()
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
-    return name.endswith(TEXT_SUFFIXES) and not name.startswith(".")
+    return name
 
 
-def _check_readable(path: Path) -> None:
+def _is_readable(path: Path, bad_file: BadFile) -> bool:
+    try:
+        if _check_regular(path) == 0:
+            raise NoTextError(f"{path}: this corpus file is empty; give a file with text")
+    except NoTextError as error:
+        bad_file(error)
+        return False
+    return True
+
+
+def _check_regular(path: Path) -> int:
+    """The length of a file.
+
+    Raises:   NoTextError: it is missing, or not a regular file.
+    """
     try:
         info = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot read this corpus file ({reason}); check the path") from error
+        raise NoTextError(f"{path}: cannot read this corpus file ({reason}); check the path") from error
     if not stat.S_ISREG(info.st_mode):
-        raise DataError(f"{path}: not a regular file; a corpus is read more than once, so save it first")
-    if info.st_size == 0:
-        raise DataError(f"{path}: this corpus file is empty; give a file with text")
+        raise NoTextError(f"{path}: not a regular file; a corpus is read more than once, so save it first")
+    return info.st_size
 
 
 @contextmanager

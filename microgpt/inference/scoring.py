@@ -1,16 +1,18 @@
 """Held-out text: which it is for a checkpoint, and how well a model predicts it."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from microgpt.common.errors import CheckpointError, DataError
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.common.flags import flag_name
 from microgpt.corpus.batches import EvalWindows, eval_windows
-from microgpt.corpus.corpora import SMALLTALK
+from microgpt.corpus.corpora import SMALLTALK, source_names
 from microgpt.corpus.prepare import prepare, prepare_held_out
-from microgpt.corpus.prepared import description, is_prepared
+from microgpt.corpus.prepared import description, is_prepared, refuse_settled
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
 from microgpt.training.checkpoint import STATE, read_config, read_json
@@ -36,24 +38,35 @@ class HeldOut(NamedTuple):
 
 
 def held_out_text(
-    checkpoint: Path, tokenizer: Tokenizer, files: Sequence[str] | None, threads: int
+    checkpoint: Path,
+    tokenizer: Tokenizer,
+    files: Sequence[str] | None,
+    threads: int,
+    reading: dict[str, Any],
 ) -> HeldOut:
     """What to measure on: the files named, in whole, or the held-out part of the run's own corpus.
 
     All files that the run was trained on count as its own corpus: only what it never saw is worth measuring.
 
+    Args:     reading: fields of ReadOptions that are to be other than in training, for files named.
     Raises:   CheckpointError: its own corpus is not any more what it was trained on.
               DataError: the files are a part of what it was trained on.
+              ConfigError: `reading` is settled for the text to be measured on.
     """
     data = DataConfig.from_dict(read_config(checkpoint)["data"])
     own = sorted(set(map(_real, data.data)))
-    names = own if files is None else sorted(set(map(_real, files)))
+    names = own if files is None else sorted(set(map(_real, source_names(files))))
+    refuse_settled(names, reading)
+    options = dataclasses.replace(data.reading, **reading)
     how: dict[str, Any] = {
-        "options": data.reading, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads,
+        "options": options, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads,
     }  # fmt: skip
     if names != own or names == [SMALLTALK]:
         _refuse_trained(_with_sources(names), _with_sources(own))
         return HeldOut(prepare_held_out(names, tokenizer, **how), names, _part(names))
+    if options != data.reading:
+        flags = ", ".join(map(flag_name, reading))
+        raise ConfigError(f"{flags}: a run's own corpus is read as it was for training; leave it out")
     prepared = prepare(data.data, merges=data.merges, **how)
     before = (read_json(checkpoint / STATE).get("corpus"), tokenizer.sha256)
     if before != (prepared.meta["key"], prepared.tokenizer.sha256):
@@ -64,8 +77,8 @@ def held_out_text(
     return HeldOut(prepared.val, names, "the held-out part")
 
 
-def _real(name: str) -> str:
-    return name if name == SMALLTALK else os.path.realpath(name)
+def _real(name: str | os.PathLike) -> str:
+    return SMALLTALK if str(name) == SMALLTALK else os.path.realpath(name)
 
 
 def _with_sources(names: Sequence[str]) -> list[str]:

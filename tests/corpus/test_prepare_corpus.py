@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from corpus_lines import chat_line
 
+from microgpt.common import bars
 from microgpt.common.errors import DataError
+from microgpt.corpus import cache
 from microgpt.corpus import prepare as room
 from microgpt.corpus.batches import Batches
 from microgpt.corpus.chat import render
@@ -55,7 +58,7 @@ def test_the_folder_is_named_and_complete(chats, tmp_path):
     assert meta == done.meta
     assert meta["train"]["documents"] + meta["val"]["documents"] == 3000
     assert meta["train"]["tokens"] == done.train.n_tokens
-    assert meta["skipped"] == {"lines": 0, "examples": []}
+    assert meta["skipped"] == {"lines": 0, "examples": [], "files": 0} and meta["files_read"] == 1
 
 
 def test_an_unchanged_corpus_is_not_prepared_again(chats, write, monkeypatch):
@@ -145,24 +148,53 @@ def test_nothing_is_left_behind_by_a_failure(write, tmp_path):
     assert os.listdir(tmp_path / "data" / "prepared") == []
 
 
+DAMAGES = {
+    "cut": lambda data: data[:-3],
+    "emptied": lambda data: b"",
+    "a bit": lambda data: bytes([*data[:100], data[100] ^ 128, *data[101:]]),
+}
+
+
 @pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.tokens", "val.tokens"])
-@pytest.mark.parametrize("damage", ["cut", "removed", "emptied"])
-def test_a_damaged_folder_is_made_anew(chats, name, damage):
+@pytest.mark.parametrize("damage", [None, *DAMAGES])
+def test_a_damaged_folder_is_made_anew_and_it_is_said(chats, capsys, name, damage):
     first = prepare(chats, merges=50)
     path = first.directory / name
     whole = path.read_bytes()
-    path.write_bytes(whole[:-3] if damage == "cut" else b"")
-    if damage == "removed":
-        path.unlink()
+    path.unlink()
+    if damage:
+        path.write_bytes(DAMAGES[damage](whole))
+    capsys.readouterr()
     prepare(chats, merges=50)
+    told = capsys.readouterr().err
     assert path.read_bytes() == whole
+    assert told.startswith(f"microgpt: {path}: ") and told.endswith("; it is replaced\n")
+    assert told.count("\n") == 1
 
 
-def test_a_folder_of_ones_own_choice(chats, write, tmp_path):
+@pytest.mark.parametrize("where", [300, -3])
+def test_one_bit_in_a_prepared_folder_is_noticed(chats, tmp_path, tokenizer, where):
+    """In the ids and in the offsets of the documents."""
+    prepare(chats, tokenizer=tokenizer, out_dir=tmp_path / "mine")
+    path = tmp_path / "mine" / "val.tokens"
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+    for use in (prepare, lambda folder: prepare_held_out(folder, tokenizer)):
+        with pytest.raises(DataError, match=r"val\.tokens: the tokens are damaged.*; prepare the corpus"):
+            use(tmp_path / "mine")
+
+
+def test_a_folder_of_ones_own_choice(chats, write, tmp_path, capsys):
     done = prepare(chats, merges=50, out_dir=tmp_path / "mine")
     assert done.directory == tmp_path / "mine"
+    capsys.readouterr()
     again = prepare(write("y.txt", "other\n\ntext"), merges=5, out_dir=tmp_path / "mine")
     assert again.train.n_documents == 1
+    assert capsys.readouterr().err == (
+        f"microgpt: {done.directory}: the corpus that was prepared there, of {chats}, is another one; "
+        "it is replaced\n"
+    )
     write("full/precious.txt", "keep me")
     with pytest.raises(DataError, match="other files"):
         prepare(chats, merges=50, out_dir=tmp_path / "full")
@@ -203,10 +235,17 @@ def test_of_several_processes_one_works_and_the_others_wait(write, tmp_path):
     assert words.count(str(alone.train.n_tokens)) == 3
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_line(chats, write):
+def no_room(*args, **how):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_line(chats, write, tmp_path, monkeypatch):
     blocker = write("blocker", "a file")
-    with pytest.raises(DataError, match="cannot write the prepared corpus"):
+    with pytest.raises(DataError, match=r"cannot write the prepared corpus.*with MICROGPT_DATA_DIR"):
         prepare(chats, merges=50, root=blocker / "inside")
+    monkeypatch.setattr(cache.Path, "mkdir", no_room)
+    with pytest.raises(DataError, match=r"cannot write the prepared corpus.*with --out-dir"):
+        prepare(chats, merges=50, out_dir=tmp_path / "mine")
 
 
 def test_a_file_that_changes_under_our_hands_is_refused(chats, monkeypatch):
@@ -248,12 +287,16 @@ def test_smalltalk_brings_its_own_held_out_part(write, tokenizer):
 def test_progress_shows_on_stderr_only_when_it_takes_long(chats, capfd, monkeypatch):
     prepare(chats, merges=50)
     assert capfd.readouterr() == ("", "")
-    monkeypatch.setattr(room, "_QUIET_S", 0.0)
+    monkeypatch.setattr(bars, "QUIET_S", 0.0)
     prepare(chats, merges=51)
+    assert capfd.readouterr() == ("", ""), "a log is no place for a bar"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    prepare(chats, merges=52)
     out, err = capfd.readouterr()
     assert out == ""
     assert "encoding" in err
-    prepare(chats, merges=52, show_progress=False)
+    assert err.index("counting words") < err.index("merging"), "its clock starts with the first merge"
+    prepare(chats, merges=53, show_progress=False)
     assert capfd.readouterr() == ("", "")
 
 
@@ -334,9 +377,63 @@ def test_a_chunk_fits_the_room_that_an_encoder_keeps():
     assert room._CHUNK_CHARACTERS < native.Workspace.KEPT_IDS / 1.5
 
 
+@pytest.mark.parametrize("damage", ["changed", "removed"])
 @pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.tokens", "val.tokens"])
-def test_a_damaged_prepared_folder_is_one_clear_line(chats, tmp_path, name):
+def test_a_damaged_prepared_folder_is_one_clear_line(chats, tmp_path, name, damage):
     prepare(chats, merges=50, out_dir=tmp_path / "mine")
-    (tmp_path / "mine" / name).write_bytes(b"{}")
+    (tmp_path / "mine" / name).unlink()
+    if damage == "changed":
+        (tmp_path / "mine" / name).write_bytes(b"{}")
     with pytest.raises(DataError, match=f"mine.{name}.*prepare"):
         prepare(tmp_path / "mine")
+
+
+def test_a_prepared_folder_without_any_token_file_is_no_text(chats, tmp_path):
+    made = prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    for tokens in made.sides.values():
+        tokens.path.unlink()
+    with pytest.raises(DataError, match=r"mine.train\.tokens.*prepare"):
+        prepare(tmp_path / "mine")
+
+
+def test_files_without_text_are_passed_over_and_counted(chats, write, tmp_path, capsys):
+    folder = tmp_path / "folder"
+    for name, text in {"a": "a word\n\nb word\n\nc word", "b": "", "c": " \n", "d": "d"}.items():
+        write(f"folder/{name}.txt", text)
+    skip = ReadOptions(bad_lines="skip")
+    with pytest.raises(DataError, match=r"b\.txt: this corpus file is empty.*--bad-lines skip"):
+        prepare(folder, merges=2)
+    made = prepare(folder, merges=2, options=skip)
+    assert (made.meta["files_read"], made.meta["skipped"]["files"]) == (2, 2)
+    assert "microgpt: 2 files left out: " in capsys.readouterr().err
+    (folder / "b.txt").unlink()
+    again = prepare(folder, merges=2, options=skip)
+    assert again.meta["skipped"]["files"] == 1, "not what another folder lacked"
+    with pytest.raises(DataError, match=r"every file was passed over; the first: .*e\.txt"):
+        prepare(write("e.txt", ""), options=skip)
+
+
+def test_a_name_that_decides_is_part_of_what_a_corpus_is(write):
+    """The same bytes are text under one name, chats with a bad line under another."""
+    content = "{broken\n" + chat_line("a", "b") * 40 + chat_line("c", "d")
+    text = prepare(write("x.txt", content), merges=2)
+    with pytest.raises(DataError, match=r"x\.jsonl:1: "):
+        prepare(write("x.jsonl", content), merges=2)
+    assert text.meta["skipped"]["lines"] == 0
+
+
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    with open(path, "w") as file:
+        file.write("one\n\ntwo\n\nthree")
+    made = prepare(os.fsdecode(path), merges=2)
+    assert made.meta["sources"] == [os.fsdecode(path)]
+
+
+def test_an_empty_path_is_not_the_current_folder(write, tmp_path, monkeypatch, tokenizer):
+    write("x.txt", "a\n\nb")
+    monkeypatch.chdir(tmp_path)
+    for use in (prepare, lambda names: prepare_held_out(names, tokenizer)):
+        for names in ("", ["x.txt", ""]):
+            with pytest.raises(DataError, match="an empty path"):
+                use(names)

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import tracemalloc
 
 import pytest
@@ -206,9 +207,10 @@ def test_numbers_that_json_has_no_word_for_do_no_harm_where_they_are_not_used(wr
 
 
 def test_a_file_without_text_is_told_after_a_bad_line_in_another(write):
-    paths = write("a.jsonl", '{"text": "a"}\n{bad\n'), write("b.json", "[ ]")
-    with pytest.raises(DataError, match=r"b\.json: no text found"):
-        read(*paths, options=SKIP)
+    paths, skipped = (write("a.jsonl", '{"text": "a"}\n{bad\n'), write("b.json", "[ ]")), Skipped()
+    assert read(*paths, options=SKIP, skipped=skipped) == ["a"]
+    assert (skipped.lines, skipped.files) == (1, 1)
+    assert "b.json: no text found" in skipped.examples[1]
 
 
 def test_a_damaged_parquet_file_is_one_clear_line(write_rows, write):
@@ -246,18 +248,20 @@ def test_a_bad_line_can_be_skipped_and_is_counted(write, content, line, reason):
     assert f":{line}: " in skipped.examples[0]
 
 
-BAD_FILES = {
+NO_TEXT = {
     "empty": (b"", "empty"),
     "blank": (b"\n \n\t", "blank"),
     "only a mark": (b"\xef\xbb\xbf", "blank"),
     "utf-16": ("hello".encode("utf-16"), "UTF-16"),
     "binary": (b"\x89PNG\r\n\0\0", "binary"),
+    "empty array": (b"[ ]", "empty"),
+}
+BAD_FILES = {
     "parquet": (b"PAR1\x15\0", "parquet"),
     "packed parquet": (gzip.compress(b"PAR1\x15\0PAR1"), "unpack it first"),
     "cut gzip": (gzip.compress(b"hello " * 999)[:30], "damaged"),
     "bad gzip": (b"\x1f\x8b" + b"junk" * 9, "damaged"),
     "broken array": (b'[{"text": "a"},\n{"text": ', ":2: not valid JSON"),
-    "empty array": (b"[ ]", "empty"),
     "array cut between records": (b'[{"text": "a"},\n{"text": "b"},', ":2: .*cut off"),
     "two arrays": (b'[{"text": "a"}]\n[{"text": "b"}]', ":2: .*cut off"),
     "bracket after objects": (b'{\n"text": "a"\n}\n]\n{\n"text": "b"}', ":4: .*cut off"),
@@ -269,6 +273,54 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(write, content, reason):
     with pytest.raises(DataError, match=f"some.file.*{reason}") as caught:
         read(write("some.file", content), options=SKIP)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content, reason", NO_TEXT.values(), ids=NO_TEXT)
+def test_a_file_without_text_is_one_clear_line_or_passed_over_and_counted(write, content, reason):
+    write("x.txt", "a")
+    folder, skipped = write("no text.txt", content).parent, Skipped()
+    with pytest.raises(DataError, match=rf"no text\.txt: .*{reason}.*--bad-lines skip") as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)
+    assert read(folder, options=SKIP, skipped=skipped) == ["a"]
+    assert (skipped.lines, skipped.files) == (0, 1)
+    assert "no text.txt: " in skipped.examples[0]
+
+
+def test_a_broken_link_in_a_folder_is_passed_over_but_never_a_path_that_was_named(write, tmp_path):
+    write("x.txt", "a")
+    (tmp_path / "link.txt").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
+    skipped = Skipped()
+    assert read(tmp_path, options=SKIP, skipped=skipped) == ["a"]
+    assert skipped.files == 2
+    with pytest.raises(DataError, match=r"link\.txt: cannot read this corpus file \(No such file"):
+        read(tmp_path)
+    with pytest.raises(DataError, match=r"link\.txt: cannot read this corpus file \(No such file"):
+        read(tmp_path / "link.txt", options=SKIP)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "X.NDJSON", "x.jsonl.gz", "x.ndjson.zst"])
+@pytest.mark.parametrize("first", [b"{broken", b"# a comment", b"a __eou__ b __eou__", b"caf\xe9"])
+def test_a_name_says_jsonl_where_the_first_line_is_broken(write, name, first):
+    data = first + b"\n" + chat_line("a", "b").encode()
+    if name.endswith("gz"):
+        data = gzip.compress(data)
+    if name.endswith("zst"):
+        data = pytest.importorskip("zstandard").compress(data)
+    path, skipped = write(name, data), Skipped()
+    with pytest.raises(DataError, match=f"{name}:1: not"):
+        read(path)
+    assert read(path, options=SKIP, skipped=skipped) == read(write("good", chat_line("a", "b")))
+    assert skipped.lines == 1
+
+
+def test_a_name_says_json_too_but_no_name_hides_what_is_there(write):
+    with pytest.raises(DataError, match=r"x\.json:1: not valid JSON"):
+        read(write("x.json", "{'text': 'a'}\n"))
+    assert read(write("y.json", '{"text": "a"}\n{"text": "b"}\n')) == ["a", "b"]
+    assert read(write("x.jsonl", '[{"text": "a"}, {"text": "b"}]')) == ["a", "b"]
+    assert read(write("x.txt", '{"text": "a"}')) == ["a"]
 
 
 def test_missing_paths_and_empty_folders(tmp_path):

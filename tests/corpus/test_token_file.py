@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import DataError
+from microgpt.corpus import token_file
 from microgpt.corpus.chat import render, render_packed
 from microgpt.corpus.token_file import HEADER_BYTES, TokenFile, TokenFileWriter, write_token_file
 
@@ -138,6 +139,38 @@ def test_a_header_with_a_valid_checksum_is_still_not_believed(path, lie):
     path.write_bytes(data)
     with pytest.raises(DataError, match="damaged token file"):
         TokenFile.open(path)
+
+
+BODIES = {
+    "id": (HEADER_BYTES, "<H", 60_000, "outside its vocabulary"),
+    "first": (-32, "<Q", 1, "out of order"),
+    "rising": (-16, "<Q", 1, "out of order"),
+    "last": (-8, "<Q", 1 << 40, "out of order"),
+    "huge": (-8, "<Q", HUGE, "out of order"),
+}
+
+
+@pytest.mark.parametrize("at, kind, value, reason", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("block_bytes", [8, 1 << 20])
+def test_a_body_with_a_valid_checksum_is_still_not_believed(
+    path, monkeypatch, at, kind, value, reason, block_bytes
+):
+    monkeypatch.setattr(token_file, "_BLOCK_BYTES", block_bytes)
+    data = bytearray(path.read_bytes())
+    TokenFile.open(path).verify()
+    struct.pack_into(kind, data, at % len(data), value)
+    struct.pack_into("<I", data, 20, zlib.crc32(data[HEADER_BYTES:]))
+    struct.pack_into("<I", data, 84, zlib.crc32(data[:84]))
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=reason):
+        TokenFile.open(path).verify()
+
+
+def test_a_file_that_becomes_shorter_while_it_is_open_is_one_clear_line(path):
+    tokens = TokenFile.open(path)
+    os.truncate(path, HEADER_BYTES + 8)
+    with pytest.raises(DataError, match=r"x\.tokens: cannot read"):
+        tokens.verify()
 
 
 def test_other_things_are_refused(tmp_path, path):
