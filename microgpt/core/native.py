@@ -134,7 +134,7 @@ def use_gemm(gemm: str | None = None) -> None:
 def choose_precision(wanted: str) -> str:
     """What `--precision` means here: fp32 or bf16; auto is bf16 where the CPU multiplies it.
 
-    Raises: ConfigError: bf16 is wanted and the CPU lacks it.  A level named in MICROGPT_ISA does compute it, in
+    Raises: ConfigError: bf16 is wanted, the CPU lacks it.  A level named in MICROGPT_ISA does compute it, in
             more steps and to the same bits, for whoever wants to see that.
     """
     forced = os.environ.get("MICROGPT_ISA")
@@ -142,7 +142,7 @@ def choose_precision(wanted: str) -> str:
     if wanted == "auto":
         return "bf16" if has_bf16 else "fp32"
     if wanted == "bf16" and not has_bf16 and forced is None:
-        raise ConfigError("--precision bf16: this CPU has no AVX512_BF16; use fp32, or auto for the best it has")
+        raise ConfigError("--precision bf16: this CPU has no AVX512_BF16; use fp32 or auto")
     return wanted
 
 

@@ -35,6 +35,15 @@ def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual):
     return dresidual + rstd[:, None] * (dxhat - xhat * along)
 
 
+def to_bf16(x: np.ndarray) -> np.ndarray:
+    """x rounded to what bfloat16 holds, 8 significant bits, to nearest even; in x's own type.
+
+    With it `linear_*(to_bf16(x), ...)` is the truth of a bf16 product, whose sums are in float.
+    """
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(mantissa, 8)), exponent - 8)
+
+
 def linear_forward(x, weight):
     return x @ weight.T
 

@@ -83,7 +83,7 @@ class TrainConfig:
     keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
 
     precision: str = setting(
-        "fp32", "of large matrix products; bf16 is nearly twice as fast, on CPUs with AVX512_BF16; auto: bf16 "
+        "fp32", "of large matrix products; bf16 is up to twice as fast, on CPUs with AVX512_BF16; auto: bf16 "
         "where the CPU has it, for good", choices=PRECISIONS, group=MACHINE)
     threads: str = setting(
         AUTO, "CPU threads; auto: what trains this model fastest here, measured once and remembered; "

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import ConfigError
-from microgpt.core import native, ops
+from microgpt.core import native, ops, reference
 
 SIZES = st.one_of(st.integers(1, 130), st.sampled_from([240, 257, 1024, 1025]))
 
@@ -17,21 +17,32 @@ def own_product(request):
     native.use_level(request.param)
     native.use_gemm("native")
     yield
-    native.use_level()
+    native.use_precision("fp32")
     native.set_threads(threads)
+
+
+def in_bf16():
+    """bf16 on the level of the test, whatever level is best for it."""
+    level = native.info()["isa"]
+    native.use_precision("bf16")
+    native.use_level(level)
 
 
 def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def products(N, M, K):
-    """The three products of a linear layer in float32, and what they should be."""
+def products(N, M, K, rounded=lambda x: x):
+    """The three products of a linear layer in float32, and what they should be for operands so rounded."""
     x, weight, dy, dweight = normal(1, N, K), normal(2, M, K), normal(3, N, M), normal(4, M, K)
-    wanted = [x.astype(float) @ weight.T, dy.astype(float) @ weight, dweight + dy.T.astype(float) @ x]
+    wanted = true_products(*(rounded(array.astype(float)) for array in (x, weight, dy)), dweight)
     got = [ops.linear_forward(x, weight), ops.linear_backward_input(dy, weight)]
     ops.linear_backward_weight(dy, x, dweight)
     return [*got, dweight], wanted, (K, M, N)
+
+
+def true_products(x, weight, dy, dweight):
+    return [x @ weight.T, dy @ weight, dweight + dy.T @ x]
 
 
 @given(N=SIZES, M=SIZES, K=SIZES)
@@ -79,3 +90,64 @@ def test_the_choice_is_checked(monkeypatch):
     native.use_gemm()
     assert native.info()["gemm"] == "blas"
     assert native.lib.mg_gemm_scratch(512, 512, 512) == 0
+
+
+# ---- bf16
+
+
+@given(N=SIZES, M=SIZES, K=SIZES)
+@settings(max_examples=40, deadline=None)
+def test_bf16_is_the_product_of_rounded_operands(N, M, K):
+    in_bf16()
+    got, wanted, _ = products(N, M, K, reference.to_bf16)
+    for found, true, rows in zip(got, wanted, (N, N, M), strict=True):
+        if rows >= 48:  # fewer stay in fp32
+            np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
+
+
+def test_bf16_rounds_to_nearest_even():
+    """Ties on both sides, one of which carries into the exponent; just above a tie; the largest float."""
+    in_bf16()
+    cases = {
+        1 + 2**-8: 1, 1 + 3 * 2**-8: 1 + 2**-6, -1 - 3 * 2**-8: -1 - 2**-6, 2 - 2**-8: 2,
+        1 + 2**-8 + 2**-20: 1 + 2**-7, 1 + 2**-9: 1, 3.4e38: np.inf,
+    }  # fmt: skip
+    x = np.repeat(np.array(list(cases), np.float32)[:, None], 48, axis=0)
+    y = ops.linear_forward(x, np.ones((1, 1), np.float32))[::48, 0]
+    assert y.tolist() == list(cases.values())
+
+
+def test_bf16_has_the_same_bits_on_every_level_and_number_of_threads():
+    native.use_precision("bf16")
+    found = set()
+    for level in native.supported_levels():
+        native.use_level(level)
+        for threads in (1, 3):
+            native.set_threads(threads)
+            found.add(b"".join(array.tobytes() for array in products(130, 261, 3201)[0]))
+    assert len(found) == 1
+
+
+def test_bf16_leaves_few_rows_in_fp32():
+    in_bf16()
+    x, weight = normal(1, 47, 200), normal(2, 64, 200)
+    np.testing.assert_allclose(ops.linear_forward(x, weight), x.astype(float) @ weight.T, atol=3e-4)
+
+
+def test_bf16_passes_on_what_is_not_finite():
+    in_bf16()
+    x, weight = normal(1, 64, 41), normal(2, 50, 41)
+    x[3, 7], x[5, 40] = np.inf, np.nan
+    y = ops.linear_forward(x, weight)
+    assert np.isinf(y[3]).all() and np.isnan(y[5]).all()
+    assert np.isfinite(np.delete(y, [3, 5], axis=0)).all()
+
+
+def test_bf16_is_refused_by_a_cpu_without_it(monkeypatch):
+    monkeypatch.delenv("MICROGPT_ISA", raising=False)
+    monkeypatch.setattr(native, "supported_levels", lambda: ["baseline", "avx2"])
+    assert native.choose_precision("auto") == native.choose_precision("fp32") == "fp32"
+    with pytest.raises(ConfigError, match="no AVX512_BF16"):
+        native.choose_precision("bf16")
+    monkeypatch.setenv("MICROGPT_ISA", "avx2")
+    assert native.choose_precision("auto") == "fp32" and native.choose_precision("bf16") == "bf16"
