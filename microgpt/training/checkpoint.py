@@ -120,6 +120,7 @@ def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
     if snap.step is None:
         raise CheckpointError("not saved: the snapshot holds no finite state")
     target = run / checkpoint_name(snap.step)
+    remove_leftovers(run, LEFTOVERS)
     try:
         if is_valid(target):
             storage.sync_directory(run)
@@ -135,7 +136,6 @@ def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
 
 def _write_beside(snap: Snapshot, target: Path) -> None:
     """Write a checkpoint under another name and move it to its own; a damaged one that has it goes."""
-    remove_leftovers(target.parent, LEFTOVERS)
     temporary = target.with_name(f".tmp_{target.name}_{os.getpid()}")
     try:
         temporary.mkdir()

@@ -59,7 +59,8 @@ def remove_leftovers(run: Path, names: str = ".tmp_*") -> None:
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                entry.unlink()
 
 
 def free_space_problem(run: Path, n_bytes: int) -> str | None:
