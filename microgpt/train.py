@@ -10,17 +10,19 @@ Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened
 
 import argparse
 import dataclasses
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.errors import CheckpointError, ConfigError, MicrogptError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, run_command, settings_from
+from microgpt.common.output import show, tell
 from microgpt.common.threads import threads_from_environment
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
@@ -37,9 +39,11 @@ from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
 from microgpt.training.data import DataConfig
+from microgpt.training.job import Sample
 from microgpt.training.loop import fit
+from microgpt.training.memory_needs import refuse_too_large
 from microgpt.training.plan import extension_note, save_estimate_s
-from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, newest_run
+from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, free_space_problem, newest_run
 from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
@@ -62,6 +66,9 @@ def parser() -> Parser:
                        help="directory of the run [default runs/<preset>-<date>-<time>]")
     flags.add_argument("--resume", nargs="?", const="", metavar="RUN",
                        help="go on with a run, its newest valid checkpoint [default the newest under runs/]")
+    flags.add_argument("--allow-inexact", action="store_true",
+                       help="with --resume: go on even where the result cannot equal a run that was never "
+                       "stopped, as with another corpus, precision or instruction set")
     flags.add_argument_group("data").add_argument(
         "--data", nargs="+", metavar="FILE", dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
@@ -90,9 +97,11 @@ def start(args: argparse.Namespace, started: float) -> int:
     plan = plan_from(args)
     run = args.out_dir or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     refuse_used(run)
+    refuse_too_large(plan.model, plan.train)
     set_up_machine(plan.train)
     with RunDirectory(run):
         refuse_used(run)
+        refuse_full_disk(run, plan)
         prepared = session.open_corpus(plan)
         plan = plan_from(args, prepared.tokenizer.vocab_size)
         ends = deadline(plan.train, started)
@@ -119,7 +128,8 @@ def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
     values = recipe(n_params, getattr(args, "lr", None)) | from_environment()
     if hasattr(args, "max_time"):
         values["max_steps"] = 0
-    return settings_from(args, TrainConfig, **values)
+    config = settings_from(args, TrainConfig, **values)
+    return dataclasses.replace(config, precision=native.choose_precision(config.precision))
 
 
 def from_environment() -> dict[str, str]:
@@ -153,6 +163,12 @@ def refuse_used(run: Path) -> None:
         )
 
 
+def refuse_full_disk(run: Path, plan: Plan) -> None:
+    """A run whose checkpoints find no room is not begun."""
+    if problem := free_space_problem(run, 3 * 4 * plan.model.n_params):
+        raise ConfigError(problem)
+
+
 # -------------------------------------------------------------------------------- a saved run
 
 
@@ -172,6 +188,8 @@ def resume(args: argparse.Namespace, started: float) -> int:
             )
             return 0
         refuse_newer(run, step)
+        refuse_too_large(plan.model, plan.train)
+        refuse_full_disk(run, plan)
         set_up_machine(plan.train)
         say(f"going on from {source}")
         limited = "max_time" in args
@@ -179,7 +197,8 @@ def resume(args: argparse.Namespace, started: float) -> int:
         settle_threads(plan, plan.train.max_steps - step, ends)
         if note := extension_note(step, old.train, plan.train):
             say(note)
-        return train(session.resume(plan, source, run, say), plan.train, started, limited)
+        work = session.resume(plan, source, run, say, args.allow_inexact)
+        return train(work, plan.train, started, limited)
 
 
 def run_of(place: Path, out_dir: Path | None) -> Path:
@@ -195,20 +214,11 @@ def run_of(place: Path, out_dir: Path | None) -> Path:
 
 def refuse_newer(run: Path, step: int) -> None:
     """Going back to an older checkpoint in place would mix two histories."""
-    newer = [path.name for number, path in checkpoints(run) if number > step and is_valid(path)]
+    newer = [path.name for number, path in checkpoints(run) if number > step and checkpoint.is_valid(path)]
     if newer:
         raise ConfigError(
             f"{run} already went on to {newer[0]}; resume that, or branch off with a new --out-dir"
         )
-
-
-def is_valid(path: Path) -> bool:
-    """Whether a checkpoint passes verification."""
-    try:
-        checkpoint.verify(path)
-    except CheckpointError:
-        return False
-    return True
 
 
 def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainConfig:
@@ -217,6 +227,8 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     Raises: ConfigError, naming every flag that contradicts the run.
     """
     wanted = given(args, TrainConfig)
+    if "precision" in wanted:
+        wanted["precision"] = native.choose_precision(wanted["precision"])
     fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
     recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
     fixed |= given(args, ModelConfig) | given(args, DataConfig)
@@ -245,17 +257,20 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
 def train(work: Session, config: TrainConfig, started: float, limited: bool = True) -> int:
     """Run the loop between a header and a summary."""
     job, state, first_step = work.job, work.state, work.state.step
-    print(*report.header(work), sep="\n", flush=True)
+    show(*report.header(work))
     job.sample = make_sample(work)
     costs_s = {"save": save_estimate_s(job.model), "evaluation": state.metrics.get("val_s", 0.0)}
     clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf, costs_s)
     fitting = time.monotonic()
     with StopFlag() as stop, job.log:
         try:
-            why = fit(job, state, stop, clock, work.saved_at)
+            why = fit(job, state, stop, clock)
+        except MemoryError as error:
+            raise MicrogptError(report.out_of_memory(work)) from error
         finally:
             job.progress.close()
-    print(*report.summary(work, why, fitting, first_step), sep="\n", flush=True)
+            job.saver.wait()
+    show(*report.summary(work, why, fitting, first_step))
     return stop.exit_code
 
 
@@ -266,7 +281,8 @@ def deadline(config: TrainConfig, started: float) -> float:
 
 
 def set_up_machine(config: TrainConfig) -> None:
-    """Threads, and a warning if BLAS is held back."""
+    """Precision, threads, and a warning if BLAS is held back."""
+    native.use_precision(native.choose_precision(config.precision))
     native.set_threads(config.n_threads)
     if warning := native.warning():
         say(f"warning: {warning}")
@@ -277,15 +293,18 @@ def settle_threads(plan: Plan, steps: float, ends: float) -> None:
     native.set_threads(choose_threads(plan.model, plan.train, say, steps, ends - time.monotonic()))
 
 
-def make_sample(work: Session) -> Callable[[int], str]:
+def make_sample(work: Session) -> Sample:
     """What shows, at a step, how the model continues a held-out document that the step chooses."""
-    model, tokenizer, held_out = work.job.model, work.job.tokenizer, work.prepared.val
+    model, tokenizer, held_out = work.job.model, work.prepared.tokenizer, work.prepared.val
 
-    def sample(step: int) -> str:
+    def sample(step: int, stop: object) -> str | None:
         prompt = opening(held_out, step % held_out.n_documents, tokenizer, max(1, model.config.seq_len // 2))
         decoder = Decoder(model, tokenizer)  # a fresh one: its cache is of these weights
-        tokens = decoder.generate(prompt, SamplerConfig(), SAMPLE_TOKENS, uniform_stream(step))
-        shown, answer = (tokenizer.decode(ids).decode("utf-8", "replace") for ids in (prompt, list(tokens)))
+        made = decoder.generate(prompt, SamplerConfig(), SAMPLE_TOKENS, uniform_stream(step))
+        tokens = list(itertools.takewhile(lambda _: not stop, made))
+        if stop:
+            return None
+        shown, answer = (tokenizer.decode(ids).decode("utf-8", "replace") for ids in (prompt, tokens))
         return harmless(f"{shown} => {answer}")
 
     return sample
@@ -302,7 +321,7 @@ def opening(tokens: TokenFile, number: int, tokenizer: Tokenizer, limit: int) ->
 
 def say(text: str) -> None:
     """A line for the person who started the command."""
-    checkpoint.to_stderr(text)
+    tell(text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,21 @@
 """Errors that a user can cause or cure.  Each message is one line: what, got, expected, what to do."""
 
 
+LONGEST = 500  # characters of a message, the advice at its end included
+
+
 class MicrogptError(Exception):
-    """Base of all errors that end a command with one clear line and exit code 2."""
+    """Base of all errors that end a command with one clear line and exit code 2.
+
+    A message may quote names and values out of any file: what cannot be printed is escaped, and of what is
+    too long the middle is left out.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST - 110]} ... {text[-90:]}"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class ConfigError(MicrogptError):

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
+from .output import drop, tell
+from .signals import let_die, raise_stopped, signal_of
 
 Config = TypeVar("Config")
 
@@ -121,28 +123,37 @@ def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -
 
 def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]] = ()) -> NoReturn:
     """Run a command's main: a mistake of the user or a refusal of the machine is one line on stderr and exit
-    code 2; Ctrl-C is 130.
+    code 2; a signal is 128 + its number, as shells have it.
 
     `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
     """
-    known: tuple[type[Exception], ...] = (MicrogptError, *errors)
+    raise_stopped()
     try:
         code = main() or 0
-    except known as error:
-        print(f"microgpt: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print("microgpt: stopped", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:
-        # The reader of our output is gone (`| head`); give the interpreter's own final flush somewhere to go.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
-        code = 141
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"microgpt: {place}{error.strerror or error}", file=sys.stderr)
-        code = 2
-    except MemoryError as error:
-        print(f"microgpt: out of memory; take a smaller model or batch. {error}".rstrip(), file=sys.stderr)
-        code = 2
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BaseException as error:
+        let_die()  # nothing more is to be saved, and another signal need not wait
+        code = _exit_code(error, (MicrogptError, *errors))
+    let_die()
     sys.exit(code)
+
+
+def _exit_code(error: BaseException, known: tuple[type[Exception], ...]) -> int:
+    """Tell what ended a command, in one line; what nobody foresaw is raised again."""
+    if number := signal_of(error):
+        tell("stopped")
+        return 128 + number
+    if isinstance(error, BrokenPipeError):  # the reader of our output is gone (`| head`)
+        drop(sys.stdout)
+        return 141
+    if isinstance(error, known):
+        tell(str(error))
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        tell(f"{place}{error.strerror or error}")
+    elif isinstance(error, MemoryError):
+        tell(f"out of memory; take a smaller model or batch. {error}".rstrip())
+    else:
+        raise error
+    return 2

@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from .cgroups import MOUNT, PROC, folders, words
 from .errors import ConfigError
 from .flags import Parser
 
@@ -60,39 +60,18 @@ def available_cpus() -> int:
     return max(1, math.ceil(min(cpus, granted_cpus(), MOST)))
 
 
-def granted_cpus(proc: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> float:
-    """CPUs' worth of time that control groups (version 1 or 2) grant; infinite without a limit."""
-    return min((_limit(folder) for folder in _groups(proc, mount)), default=math.inf)
-
-
-def _groups(proc: Path, mount: Path) -> Iterator[Path]:
-    """The folders of this process's CPU groups and of all groups around them: the tightest limit counts."""
-    for line in _words(proc, "\n"):
-        _, controllers, place = [*line.split(":", 2), "", ""][:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = mount / controllers if controllers else mount
-        if not top.is_dir():
-            top = mount / "cpu"
-        parts = [part for part in place.split("/") if part not in ("", "..")]
-        yield from (top.joinpath(*parts[:depth]) for depth in range(len(parts) + 1))
+def granted_cpus(proc: Path = PROC, mount: Path = MOUNT) -> float:
+    """CPUs' worth of time that control groups grant; infinite without a limit."""
+    return min((_limit(folder) for folder in folders("cpu", proc, mount)), default=math.inf)
 
 
 def _limit(folder: Path) -> float:
     """CPUs that one group grants."""
-    words = _words(folder / "cpu.max") or (
-        _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+    found = words(folder / "cpu.max") or (
+        words(folder / "cpu.cfs_quota_us") + words(folder / "cpu.cfs_period_us")
     )
     try:
-        quota, period = (float(word) for word in words)
+        quota, period = (float(word) for word in found)
     except ValueError:  # "max", or no such file
         return math.inf
     return quota / period if quota > 0 and period > 0 else math.inf
-
-
-def _words(path: Path, separator: str | None = None) -> list[str]:
-    """A file's words; none if it cannot be read."""
-    try:
-        return path.read_text().strip().split(separator)
-    except (OSError, UnicodeDecodeError):
-        return []

@@ -1,62 +1,34 @@
 """The training loop: once in a while evaluate, sample and save; then one optimizer step."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from microgpt.common.errors import MicrogptError
+from microgpt.common.errors import CheckpointError
 from microgpt.core import memory, random
-from microgpt.corpus.batches import Batches, EvalWindows
-from microgpt.model import GPT
-from tokenizer import Tokenizer
 
-from .checkpoint import persist, snapshot
+from .checkpoint import Snapshot
 from .clock import Clock
-from .config import TrainConfig
 from .evaluate import evaluate
-from .metrics import MetricsLog, plain
-from .optim import Adam
+from .guard import MOST_BAD_STEPS, DivergedError
+from .job import Job
+from .metrics import plain
 from .plan import replanned_steps
-from .progress import Progress
+from .rollback import roll_back
+from .saver import SaveResult
 from .schedule import learning_rate
 from .state import TrainState
 from .stop import StopFlag
 
 FINISHED, OUT_OF_TIME, STOPPED = "finished", "out of time", "stopped"
-MOST_BAD_STEPS = 5  # in a row
 
 
-class DivergedError(MicrogptError):
-    """Training produces no finite numbers any more."""
-
-
-@dataclasses.dataclass
-class Job:
-    """What a run is made of.  Where it stands is kept apart, in TrainState."""
-
-    model: GPT
-    adam: Adam
-    batches: Batches
-    held_out: EvalWindows
-    tokenizer: Tokenizer
-    config: TrainConfig
-    run: Path
-    document: dict[str, Any]  # config.json
-    identity: dict[str, Any]  # what state.json records of machine, corpus and versions
-    log: MetricsLog
-    progress: Progress
-    sample: Callable[[int], str] | None = None  # step -> what the model says
-    is_timed: bool = False  # the number of steps follows from the time limit
-
-
-def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int = -1) -> str:
+def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     """Train until max_steps, a stop or the deadline, and leave a checkpoint of the last step.
 
-    Args:     saved_at: step of the newest checkpoint in the run's directory; -1: none.
     Returns:  why it ended: FINISHED, OUT_OF_TIME or STOPPED.
+    Raises:   DivergedError: the numbers stay bad.  CheckpointError: the last checkpoint cannot be written.
     """
     while not stop:
         config = job.config
@@ -67,11 +39,12 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int
             run_evaluation(job, state, stop, clock)
             replan(job, state.step, clock)
         if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
-            run_sample(job, state, clock)
+            run_sample(job, state, stop, clock)
         if leaving or stop:
             break
-        if saved_at != state.step > 0 and due(state.step, config.save_every):
-            saved_at = save(job, state, clock)
+        note_save(job, state, clock, job.saver.poll())
+        if job.saver.saved_at != state.step > 0 and save_is_due(job, state, clock):
+            begin_save(job, state, clock)
         if clock.is_over():  # all that took the time of the next step
             continue
 
@@ -94,9 +67,10 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock, saved_at: int
             report_step(job, state, loss=loss, lr=lr, grad_norm=grad_norm, dt=dt)
         else:
             report_bad_step(job, state, loss=loss, grad_norm=grad_norm)
+            if state.setbacks.is_stuck:
+                recover(job, state, clock, f"{MOST_BAD_STEPS} steps in a row without finite numbers")
 
-    if saved_at != state.step:
-        save(job, state, clock)
+    last_save(job, state, clock)
     if stop:
         return STOPPED
     return FINISHED if state.step >= job.config.max_steps else OUT_OF_TIME
@@ -134,12 +108,7 @@ def advance(state: TrainState, job: Job) -> None:
     state.step += 1
     state.updates = job.adam.updates
     state.position += job.config.grad_accum
-    state.tokens += tokens_per_step(job)
-
-
-def tokens_per_step(job: Job) -> int:
-    """Tokens that one optimizer step sees."""
-    return job.config.batch_size * job.config.grad_accum * job.model.config.seq_len
+    state.tokens += job.tokens_per_step
 
 
 # -------------------------------------------------------------------------------- parts
@@ -180,32 +149,84 @@ def replan(job: Job, step: int, clock: Clock) -> None:
     job.log.write("plan", step, max_steps=max_steps, step_s=step_s)
 
 
-def run_sample(job: Job, state: TrainState, clock: Clock) -> None:
-    """Print what the model says now."""
+def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
+    """Print what the model says now; nothing is recorded if a stop came in between."""
     if job.sample is None:
         return
     with clock.timing("sample"):
-        text = job.sample(state.step)
+        text = job.sample(state.step, stop)
+    if text is None:
+        return
     state.sampled_at = state.step
     job.progress.say(f"--- sample after {state.step} steps\n{text}\n---")
     job.log.write("sample", state.step, text=text)
 
 
-def save(job: Job, state: TrainState, clock: Clock) -> int:
-    """Write a checkpoint of this moment.  Returns its step."""
-    with clock.timing("save"):
-        state.elapsed_s, state.metrics_bytes = clock.elapsed_s, job.log.n_bytes
-        document = job.identity | state.to_dict()
+# -------------------------------------------------------------------------------- saving
+
+
+def save_is_due(job: Job, state: TrainState, clock: Clock) -> bool:
+    """Whether to begin a save in the background.
+
+    Not while steps are being skipped, for going back to such a checkpoint would change nothing; and not so
+    late that the last save, which is sure to come, would have to wait for it.
+    """
+    is_late = clock.remaining_s < clock.costs_s.get("save", 0.0)
+    return due(state.step, job.config.save_every) and not state.setbacks.bad_steps and not is_late
+
+
+def begin_save(job: Job, state: TrainState, clock: Clock) -> None:
+    """Save this moment beside the training.  Weights that are no numbers send the run back instead."""
+    try:
+        job.saver.save(take_snapshot(job, state, clock))
+    except CheckpointError as error:
+        recover(job, state, clock, str(error))
+
+
+def last_save(job: Job, state: TrainState, clock: Clock) -> None:
+    """Leave a checkpoint of this moment, unless there is one.  Raises CheckpointError if it cannot be."""
+    note_save(job, state, clock, job.saver.wait())
+    if job.saver.saved_at != state.step:
         memory.release()  # the copies may take the place of the activations
-        snap = snapshot(job.model, job.adam, job.tokenizer, job.document, document)
-        persist(snap, job.run, job.config.keep)
-    return state.step
+        job.saver.finish(take_snapshot(job, state, clock))
+
+
+def take_snapshot(job: Job, state: TrainState, clock: Clock) -> Snapshot:
+    """A copy of all that a checkpoint holds."""
+    state.elapsed_s, state.metrics_bytes = clock.elapsed_s, job.log.n_bytes
+    return job.snapshot.fill(job.document, job.identity | state.to_dict())
+
+
+def note_save(job: Job, state: TrainState, clock: Clock, result: SaveResult | None) -> None:
+    """Learn from a background save that ended.  A failed one costs only itself: the next may do better."""
+    if result is None:
+        return
+    if result.error is None:
+        clock.costs_s["save"] = result.seconds
+        return
+    job.log.write("save_failed", state.step, checkpoint=result.step, error=result.error)
+    job.progress.say(f"warning: {result.error}; training goes on, and the next save tries again")
+
+
+def recover(job: Job, state: TrainState, clock: Clock, why: str) -> None:
+    """Go back to the last checkpoint; if that is of no use any more, at least leave one."""
+    note_save(job, state, clock, job.saver.wait())
+    try:
+        roll_back(job, state, why)
+    except DivergedError:
+        if job.saver.saved_at < 0:
+            with contextlib.suppress(CheckpointError):  # the diagnosis matters more
+                job.saver.finish(take_snapshot(job, state, clock))
+        raise
+
+
+# -------------------------------------------------------------------------------- reports
 
 
 def report_step(job: Job, state: TrainState, loss: float, lr: float, grad_norm: float, dt: float) -> None:
     """Show a step, and log it when it is due."""
-    tok_per_s = tokens_per_step(job) / dt
-    state.bad_steps = 0
+    tok_per_s = job.tokens_per_step / dt
+    state.setbacks.recovered()
     state.metrics |= {
         "loss": plain(loss),
         "lr": lr,
@@ -224,16 +245,14 @@ def report_step(job: Job, state: TrainState, loss: float, lr: float, grad_norm: 
             dt_s=dt,
             tok_per_s=tok_per_s,
         )
+    if spike := state.watch.see(state.step, loss, grad_norm):
+        job.log.write("spike", state.step, loss=loss, grad_norm=grad_norm, lr=lr)
+        job.progress.say(f"warning: a spike at step {state.step}: {spike}")
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:
-    """Log a step that was skipped because its numbers are not finite; too many in a row end the run."""
-    state.bad_steps += 1
+    """Count and log a step that was skipped because its numbers are not finite."""
     first = state.position - job.config.grad_accum
+    state.setbacks.skipped(first)
     job.log.write("skip", state.step, loss=loss, grad_norm=grad_norm, position=first)
     job.progress.say(f"step {state.step} skipped: loss {loss}, gradient norm {grad_norm}")
-    if state.bad_steps >= MOST_BAD_STEPS:
-        raise DivergedError(
-            f"{state.bad_steps} steps in a row without finite numbers, up to step {state.step}; they changed "
-            f"nothing; resume from the last checkpoint in {job.run} or start again with a lower --lr"
-        )

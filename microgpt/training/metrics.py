@@ -2,36 +2,40 @@
 
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import CheckpointError
+from microgpt.common.output import tell
 
 
 class MetricsLog:
-    """Appends events to a file, once what an interrupted session wrote past its checkpoint is cut off."""
+    """Appends events to a file, once what an interrupted session wrote past its checkpoint is cut off.
 
-    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
-        self.path = path
+    A run is worth more than its log: an event that cannot be written is lost, which `say` hears of once.
+    """
+
+    def __init__(self, path: Path, keep_bytes: int = 0, say: Callable[[str], None] = tell) -> None:
+        self.path, self.say = path, say
+        self.n_bytes = 0  # length of the file
+        self._is_told = False
         try:
-            self._file = open(path, "a+b")  # noqa: SIM115
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115
             self._cut(keep_bytes)
         except OSError as error:
-            raise self._failed(error) from error
+            raise CheckpointError(
+                f"cannot write {path}: {error.strerror}; checkpoints so far are intact"
+            ) from error
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one event with the step after which it happened."""
         line = {"event": event, "step": step} | {name: plain(value) for name, value in values.items()}
         try:
-            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-            self._file.flush()
+            self._append(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            raise self._failed(error) from error
-
-    @property
-    def n_bytes(self) -> int:
-        """Length of the file now."""
-        return self._file.tell()
+            self._lost(error)
 
     def close(self) -> None:
         """Close the file."""
@@ -43,15 +47,28 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _failed(self, error: OSError) -> CheckpointError:
-        return CheckpointError(f"cannot write {self.path}: {error.strerror}; checkpoints so far are intact")
+    def _append(self, line: bytes) -> None:
+        """Write a line whole or, on a full disk, not at all."""
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), self.n_bytes)
+            raise
+        self.n_bytes += len(line)
+
+    def _lost(self, error: OSError) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self.say(f"warning: cannot write {self.path}: {error.strerror}; training goes on without it")
 
     def _cut(self, keep_bytes: int) -> None:
         """Keep whole lines of the first `keep_bytes` bytes."""
         self._file.seek(0)
-        kept = self._file.read(keep_bytes)
-        self._file.truncate(kept.rfind(b"\n") + 1)
-        self._file.seek(0, 2)
+        kept = self._file.read(min(keep_bytes, self.path.stat().st_size)) or b""
+        self.n_bytes = kept.rfind(b"\n") + 1
+        self._file.truncate(self.n_bytes)
 
 
 def plain(value: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from microgpt.common.output import Lasting
+
 from .config import format_duration
 
 BAR = "{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -24,7 +26,7 @@ class Progress:
         stream: TextIO | None = None,
         line_every_s: float = 5.0,
     ) -> None:
-        self._stream = stream or sys.stderr
+        self._stream: Any = Lasting(stream or sys.stderr)
         self._started, self._first_step = time.monotonic(), step
         self._step, self._max_steps, self._bpb = step, max_steps, bpb
         self._loss: float | None = None

@@ -6,43 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-from microgpt.core import native, ops
+from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS
-from microgpt.model import ModelConfig
-from microgpt.model.gpt import HEAD_ROWS
 
 from .checkpoint import WEIGHTS
-from .config import TrainConfig, format_duration
-from .loop import FINISHED, STOPPED, tokens_per_step
+from .config import format_duration
+from .loop import FINISHED, STOPPED
+from .memory_needs import memory_estimate
 from .rundir import checkpoint_name
 from .session import Session
 from .storage import sha256_of
-
-# Floats for each token, in units of C.  A layer keeps for its backward: the inputs of both branches, q k v,
-# attention's output, and the MLP's wide layer.  What lives no longer than a layer or the head comes on top.
-KEPT_BY_LAYER, PASSING = 2 + 3 + 1 + 4, 13
-PROCESS_BYTES = 80e6  # interpreter, libraries, the pages in use of the packed corpus
-
-
-def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes that training takes at its peak.
-
-    Weights, gradients and two moments; and either activations or, while saving, copies of all but the
-    gradients.
-    """
-    arena = 4 * model.n_params
-    return PROCESS_BYTES + 4 * arena + max(activation_bytes(model, train), 3 * arena)
-
-
-def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
-    n_tokens, C = train.batch_size * model.seq_len, model.n_embd
-    layer = KEPT_BY_LAYER * C + model.n_head + 2  # log-sum-exp of attention, two factors of norms
-    kept = layer + model.n_layer * C if train.recompute else layer * model.n_layer
-    head_rows = min(n_tokens, HEAD_ROWS)
-    products = (n_tokens, 4 * C, C), (n_tokens, C, 4 * C), (head_rows, model.vocab_size, C)
-    scratch = max(ops.linear_scratch(*product) for product in products)
-    return 4 * (n_tokens * (kept + PASSING * C) + head_rows * (model.vocab_size + C) + scratch)
 
 
 def peak_memory() -> float:
@@ -68,7 +41,7 @@ def header(session: Session) -> list[str]:
         f"corpus   {train.n_documents:,} documents, {train.n_bytes:,} bytes, {train.n_tokens:,} tokens; "
         f"held out {val.n_documents:,} documents, {val.n_tokens:,} tokens",
         *_packing(session),
-        f"plan     {_steps(session)} of {tokens_per_step(job):,} tokens ({config.batch_size} windows"
+        f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         f"machine  {machine['threads']} threads, {machine['isa']}, BLAS core {machine['blas_core']}, "
@@ -97,7 +70,7 @@ def summary(session: Session, why: str, started: float, first_step: int) -> list
     """Lines that say what came out: how it ended, results, where the checkpoint is, what to do next."""
     job, state = session.job, session.state
     seconds = time.monotonic() - started
-    n_tokens = (state.step - first_step) * tokens_per_step(job)
+    n_tokens = (state.step - first_step) * job.tokens_per_step
     checkpoint = job.run / checkpoint_name(state.step)
     return [
         f"{_ending(session, why)}: {state.step - first_step:,} steps, {n_tokens:,} tokens in "
@@ -108,6 +81,16 @@ def summary(session: Session, why: str, started: float, first_step: int) -> list
         f"saved    {checkpoint}  (weights sha256 {sha256_of(checkpoint / WEIGHTS)[:16]})",
         f"next     {next_command(session, why)}",
     ]
+
+
+def out_of_memory(session: Session) -> str:
+    """What to do when a run that should have fitted did not."""
+    run, saved_at = session.job.run, session.job.saver.saved_at
+    good = f"{run / checkpoint_name(saved_at)} is good: --resume {run}" if saved_at >= 0 else "start again"
+    return (
+        f"out of memory at step {session.state.step}; {good}, with more memory free or with --recompute, "
+        "which needs less and gives the same result"
+    )
 
 
 def _ending(session: Session, why: str) -> str:

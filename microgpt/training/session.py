@@ -23,12 +23,13 @@ from tokenizer import Tokenizer
 from . import checkpoint as checkpoints
 from .config import TrainConfig, format_duration
 from .data import DataConfig
-from .loop import Job
+from .job import Job
 from .metrics import MetricsLog
 from .optim import Adam
 from .plan import measure, planned_steps
 from .progress import Progress
 from .rundir import METRICS
+from .saver import Saver
 from .state import TrainState
 
 Say = Callable[[str], None]
@@ -68,7 +69,6 @@ class Session(NamedTuple):
 
     job: Job
     state: TrainState
-    saved_at: int  # step of the newest checkpoint in the run's own directory; -1: none
     prepared: Prepared
 
 
@@ -101,7 +101,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) 
     is_timed = plan.train.max_steps == 0
     if is_timed:
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, deadline, say))
-    session = _session(plan, prepared, parts, TrainState(), -1, run, MetricsLog(run / METRICS))
+    session = _session(plan, prepared, parts, TrainState(), run, MetricsLog(run / METRICS), {})
     session.job.is_timed = is_timed
     return session
 
@@ -116,15 +116,19 @@ def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) ->
     return dataclasses.replace(config, max_steps=steps)
 
 
-def resume(plan: Plan, source: Path, run: Path, say: Say) -> Session:
+def resume(plan: Plan, source: Path, run: Path, say: Say, allow_inexact: bool = False) -> Session:
     """The run that a verified checkpoint holds, to be continued in `run`.
 
-    Raises: CheckpointError: its corpus is not the one it was trained on, or it does not fit the plan.
+    Raises: CheckpointError: going on would not give the same bits, or it does not fit the plan.
     """
     document = checkpoints.read_json(source / checkpoints.STATE)
     state = TrainState.from_dict(document)
     prepared = open_corpus(plan)
-    _check_corpus(source, document, prepared)
+    if allow_inexact and document.get("corpus") != prepared.meta["key"]:
+        # Another corpus may do, but the weights know the tokens of their own tokenizer only.
+        prepared = open_corpus(plan, checkpoints.load_tokenizer(source))
+    changes = differences(document, identity(plan.train, prepared))
+    accept(source, changes, say, allow_inexact)
     parts = _parts(plan, prepared)
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)
@@ -133,27 +137,39 @@ def resume(plan: Plan, source: Path, run: Path, say: Say) -> Session:
     if not in_place and (source.parent / METRICS).exists():
         shutil.copyfile(source.parent / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes)
-    session = _session(plan, prepared, parts, state, state.step if in_place else -1, run, log)
-    for difference in differences(document, session.job.identity):
-        say(f"this resume may not be exact to the last bit: {difference}")
+    session = _session(plan, prepared, parts, state, run, log, {"inexact": changes} if changes else {})
+    session.job.origin = source
+    if in_place:
+        session.job.saver.saved_at = state.step
     return session
 
 
-def _check_corpus(source: Path, document: dict[str, Any], prepared: Prepared) -> None:
-    for name, now in _corpus_identity(prepared).items():
-        before = str(document.get(name))
-        if before != now:
-            raise CheckpointError(
-                f"{source}: the {name} is not the one this run was trained with (hash {before[:12]}, now "
-                f"{now[:12]}); restore the files or start a new run"
-            )
-
-
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What may make results differ in the last bit between two sessions, as lines for a person."""
-    names = ("precision", "isa", "gemm", "blas_core", "blas")
-    pairs = {name: (before.get(name), now[name]) for name in names}
-    return [f"{name} was {old}, is {new}" for name, (old, new) in pairs.items() if old != new]
+    """What makes a resumed run differ from a straight one, by two state.json, as words for a person."""
+    names = ("tokenizer", "corpus", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{name} was {old.get(name)!s:.16}, is {new.get(name)!s:.16}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(state: dict[str, Any]) -> dict[str, Any]:
+    """state.json with the versions beside the rest."""
+    versions = state.get("versions")
+    return {**versions, **state} if isinstance(versions, dict) else state
+
+
+def accept(source: Path, changes: list[str], say: Say, allow_inexact: bool) -> None:
+    """Refuse a resume that is not exact, unless it is allowed; then say what it lacks."""
+    if changes and not allow_inexact:
+        raise CheckpointError(
+            f"{source}: going on would not equal a run that was never stopped: {'; '.join(changes)}; "
+            "set that back, or accept it with --allow-inexact"
+        )
+    for change in changes:
+        say(f"warning: not the same run to the last bit: {change}")
 
 
 def _parts(plan: Plan, prepared: Prepared) -> Parts:
@@ -171,28 +187,40 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
 
 
 def _session(
-    plan: Plan, prepared: Prepared, parts: Parts, state: TrainState, saved_at: int, run: Path, log: MetricsLog
+    plan: Plan,
+    prepared: Prepared,
+    parts: Parts,
+    state: TrainState,
+    run: Path,
+    log: MetricsLog,
+    facts: dict[str, Any],
 ) -> Session:
-    config = plan.train
+    config, (model, adam, batches, held_out) = plan.train, parts
     progress = Progress(state.step, config.max_steps, _bpb(state))
+    log.say = progress.say
     job = Job(
-        *parts,
-        tokenizer=prepared.tokenizer,
+        model=model,
+        adam=adam,
+        batches=batches,
+        held_out=held_out,
         config=config,
         run=run,
         document=plan.to_dict(),
         identity=identity(config, prepared),
         log=log,
         progress=progress,
+        snapshot=checkpoints.Snapshot(model, adam, prepared.tokenizer),
+        saver=Saver(run, config.keep, progress.say, 3 * model.params.flat.nbytes),
     )
     log.write(
         "start" if state == TrainState() else "resume",
         state.step,
-        n_params=parts.model.params.flat.size,
+        n_params=model.params.flat.size,
         max_steps=config.max_steps,
         **native.info(),
+        **facts,
     )
-    return Session(job, state, saved_at, prepared)
+    return Session(job, state, prepared)
 
 
 def _bpb(state: TrainState) -> float | None:

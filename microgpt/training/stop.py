@@ -7,14 +7,14 @@ import threading
 from types import FrameType
 from typing import Any
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+from microgpt.common.signals import listened
 
 
 class StopFlag:
     """Whether, and by which signal, the run was asked to end.  As a context manager it catches the signals.
 
-    The first SIGINT or SIGTERM sets the flag.  After it a SIGINT has its deadly default again: it ends the
-    process at once, in C code too; older checkpoints stay good because only finished ones get their name.
+    The first one sets the flag.  After it a SIGINT has its deadly default again: it ends the process at once,
+    in C code too; older checkpoints stay good because only finished ones get their name.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._caught) for number in HANDLED}
+            self._previous = {number: signal.signal(number, self._caught) for number in listened()}
         return self
 
     def __exit__(self, *_: object) -> None:

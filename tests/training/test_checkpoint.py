@@ -225,13 +225,13 @@ def test_values_that_are_not_finite_are_never_saved(tmp_path):
         job = make_job(tmp_path, make_config())
         (job.model.params if name == "params" else getattr(job.adam, name)).flat[3] = np.inf
         with pytest.raises(CheckpointError, match="not finite"), job.log:
-            checkpoint.snapshot(job.model, job.adam, job.tokenizer, {}, {"step": 0})
+            checkpoint.snapshot(job.model, job.adam, job.snapshot.tokenizer, {}, {"step": 0})
 
 
 def test_a_snapshot_shares_no_memory_with_the_run(tmp_path):
     job = make_job(tmp_path, make_config())
     with job.log:
-        snap = checkpoint.snapshot(job.model, job.adam, job.tokenizer, {}, {"step": 0})
+        snap = checkpoint.snapshot(job.model, job.adam, job.snapshot.tokenizer, {}, {"step": 0})
     before = {name: tensor.copy() for name, tensor in snap.weights.items()}
     job.model.params.flat[:] = 1
     job.adam.m1.flat[:] = 1

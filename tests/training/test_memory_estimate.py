@@ -12,7 +12,7 @@ import pytest
 from microgpt.core import memory
 from microgpt.model import ModelConfig
 from microgpt.training.config import TrainConfig
-from microgpt.training.report import activation_bytes
+from microgpt.training.memory_needs import activation_bytes
 from microgpt.training.threads import TrialStep
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import microgpt
 from microgpt import train
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
@@ -151,7 +152,6 @@ def test_resume_skips_a_damaged_checkpoint_and_says_why(capfd):
 
 MISTAKES = {
     "--max-steps 0": "--max-time",
-    "--precision bf16": "bf16 is not built",
     "--lr -1": "--lr -1",
     "--n-head 5": "heads",
     "--data none.txt": "none.txt",
@@ -199,11 +199,18 @@ def test_resume_refuses_flags_that_contradict_the_run_by_name(flags):
     assert train.main(["--resume", "runs/a", *SMALL, "--data", "text.txt", "--max-steps", "3"]) == 0
 
 
-def test_resume_refuses_another_corpus():
+def test_resume_refuses_another_corpus_unless_told(capfd):
     new("--max-steps", "2")
     Path("text.txt").write_text(TEXT + "One more line of text.\n")
-    with pytest.raises(MicrogptError, match="the corpus is not the one"):
+    with pytest.raises(MicrogptError, match=r"tokenizer was .* corpus was .* --allow-inexact"):
         train.main(["--resume", "runs/a", "--max-steps", "4"])
+    before, again = load_model("runs/a")[1], ["--resume", "runs/a", "--allow-inexact", "--max-steps"]
+    assert train.main([*again, "4"]) == 0 and load_model("runs/a")[1].sha256 == before.sha256
+    text = capfd.readouterr().err
+    assert "warning: not the same run to the last bit: corpus was" in text and "tokenizer was" not in text
+    assert train.main([*again, "6"]) == 0 and "not the same run" not in capfd.readouterr().err
+    marks = [line.get("inexact", []) for line in read_metrics(Path("runs/a/metrics.jsonl"))]
+    assert [len(mark) for mark in marks if mark] == [1]
 
 
 def test_a_used_directory_is_refused_with_both_choices():
@@ -321,14 +328,19 @@ def test_samples_continue_held_out_documents_and_do_not_change_the_run(capfd):
     assert tensors("runs/a/step_00000006") == tensors("runs/b/step_00000006")
 
 
-def test_a_resume_that_may_differ_in_the_last_bit_says_why(capfd, monkeypatch):
+def test_a_resume_that_may_differ_in_the_last_bit_says_why_and_is_refused_unless_told(capfd, monkeypatch):
     new("--max-steps", "2")
     real = native.info()
-    monkeypatch.setattr(native, "info", lambda: real | {"isa": "other", "blas_core": "Other"})
-    train.main(["--resume", "runs/a", "--max-steps", "4"])
-    err = capfd.readouterr().err
-    assert f"may not be exact to the last bit: isa was {real['isa']}, is other" in err
-    assert f"blas_core was {real['blas_core']}, is Other" in err and "threads was" not in err
+    other = {"isa": "other", "gemm": "g", "blas_core": "Other", "blas": "b", "precision": "fp8", "threads": 7}
+    monkeypatch.setattr(native, "info", lambda: real | other)
+    monkeypatch.setattr(microgpt, "__version__", "9")
+    with pytest.raises(MicrogptError) as error:
+        train.main(["--resume", "runs/a", "--max-steps", "4"])
+    for name in ("isa", "gemm", "blas_core", "blas", "precision"):
+        assert f"{name} was {real[name]:.16}, is {other[name]};" in str(error.value)
+    assert "microgpt was " in str(error.value) and "threads was" not in str(error.value)
+    assert train.main(["--resume", "runs/a", "--max-steps", "4", "--allow-inexact"]) == 0
+    assert f"not the same run to the last bit: isa was {real['isa']}, is other" in capfd.readouterr().err
 
 
 def test_a_directory_that_cannot_be_written_is_one_line(monkeypatch):

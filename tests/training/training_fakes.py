@@ -8,12 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 
 from microgpt.core import random
+from microgpt.training.checkpoint import Snapshot
 from microgpt.training.clock import Clock
 from microgpt.training.config import TrainConfig
-from microgpt.training.loop import Job, fit
+from microgpt.training.job import Job
+from microgpt.training.loop import fit
 from microgpt.training.metrics import MetricsLog
 from microgpt.training.optim import Adam
 from microgpt.training.progress import Progress
+from microgpt.training.saver import Saver
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
 
@@ -50,6 +53,7 @@ class FakeModel:
         self.calls, self.keys = 0, []
 
     def init(self, seed):
+        self.params["bias.weight"][:] = 0
         self.params["table.weight"][:] = random.normal(random.key(seed, "init"), V * V).reshape(V, V)
 
     def _losses(self, ids, targets):
@@ -130,27 +134,32 @@ def make_job(run, config, model=None, metrics_bytes=0):
     model = model or FakeModel()
     model.init(config.seed)
     ids, targets = FakeBatches(5, 99).batch(0)
+    adam, progress = Adam(model, config), Progress(0, config.max_steps, line_every_s=1e9)
     job = Job(
         model,
-        Adam(model, config),
+        adam,
         FakeBatches(config.batch_size, config.seed),
         FakeWindows(ids, targets, ids.size, 3 * ids.size),
-        FakeTokenizer(),
         config,
         run,
         {"model": {}, "train": config.to_dict(), "data": {}},
         {"isa": "fake"},
-        MetricsLog(run / "metrics.jsonl", metrics_bytes),
-        Progress(0, config.max_steps, line_every_s=1e9),
+        MetricsLog(run / "metrics.jsonl", metrics_bytes, progress.say),
+        progress,
+        Snapshot(model, adam, FakeTokenizer()),
+        Saver(run, config.keep, progress.say, n_bytes=0),
     )
-    job.sample = lambda step: f"sample after {job.adam.updates} updates"
+    job.sample = lambda step, stop: f"sample after {job.adam.updates} updates"
     return job
 
 
-def train(job, state=None, stop=None, clock=None, saved_at=-1):
+def train(job, state=None, stop=None, clock=None):
     """Run `fit` and close the log.  Returns (why, state)."""
     state = TrainState() if state is None else state
     stop = StopFlag() if stop is None else stop
     with job.log:
-        why = fit(job, state, stop, clock or Clock(), saved_at)
+        try:
+            why = fit(job, state, stop, clock or Clock())
+        finally:
+            job.saver.wait()
     return why, state

@@ -1,0 +1,58 @@
+"""Lines for the person who started a command.  A screen or a pipe that has gone never ends the work."""
+
+import contextlib
+import os
+import sys
+from typing import Any, TextIO
+
+
+class Lasting:
+    """A stream that outlives its reader: when nobody takes what is written, it goes nowhere from then on.
+
+    `microgpt train | head`, a terminal that was closed, a full disk behind `> log`: the run goes on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, as the stream does."""
+        with self._survived():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, as the stream does."""
+        with self._survived():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _survived(self) -> Any:
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            drop(self._stream)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what a stream still holds, and all that follows, to nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def tell(*lines: str) -> None:
+    """Lines for a person, on stderr."""
+    show(*(f"microgpt: {line}" for line in lines), stream=sys.stderr)
+
+
+def show(*lines: str, stream: TextIO | None = None) -> None:
+    """Lines on stdout or another stream."""
+    if stream is None:
+        stream = sys.stdout
+    if lines and stream is not None:
+        print(*lines, sep="\n", file=Lasting(stream), flush=True)  # type: ignore[arg-type]

@@ -1,0 +1,62 @@
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: as an exception, so that everything is left tidy.
+
+A signal that is ignored when the command starts, as `nohup` makes it, stays ignored.
+"""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 0.02
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGHUP came.  Ctrl-C is Python's own KeyboardInterrupt."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def listened(numbers: tuple[signal.Signals, ...] = HANDLED) -> list[signal.Signals]:
+    """Those of the signals that are not ignored."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def raise_stopped() -> None:
+    """From now on SIGTERM and SIGHUP raise Stopped in the main thread."""
+    for number in listened(HANDLED[1:]):
+        signal.signal(number, _raise)
+    sys.unraisablehook = _unraisable
+
+
+def let_die() -> None:
+    """From now on a signal ends the process without a word: the work is done."""
+    for number in listened():
+        signal.signal(number, signal.SIG_DFL)
+
+
+def signal_of(error: BaseException | None) -> int | None:
+    """The number of the signal that an exception stands for."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return error.number if isinstance(error, Stopped) else None
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def _unraisable(lost: Any) -> None:
+    """An exception that strikes in a destructor is lost: send the signal again, a moment later."""
+    number = signal_of(lost.exc_value)
+    if number is None:
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()

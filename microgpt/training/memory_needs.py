@@ -1,0 +1,66 @@
+"""How much memory a training takes, told and checked before it begins."""
+
+import dataclasses
+import math
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.memory_limit import available_memory
+from microgpt.core import ops
+from microgpt.model import ModelConfig
+from microgpt.model.gpt import HEAD_ROWS
+
+from .config import TrainConfig
+
+# Floats for each token, in units of C.  A layer keeps for its backward: the inputs of both branches, q k v,
+# attention's output, and the MLP's wide layer.  What lives no longer than a layer or the head comes on top.
+KEPT_BY_LAYER, PASSING = 2 + 3 + 1 + 4, 13
+PROCESS_BYTES = 80e6  # interpreter, libraries, the pages in use of the packed corpus
+
+
+def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
+    """Bytes that training takes at its peak.
+
+    Weights, gradients and two moments; activations; and copies of all but the gradients to be saved, which
+    lie beside the activations unless the only save is the last one.
+    """
+    arena, activations = 4.0 * model.n_params, activation_bytes(model, train)
+    saves_beside = 0 < train.save_every < (train.max_steps or math.inf)
+    both = activations + 3 * arena if saves_beside else max(activations, 3 * arena)
+    return PROCESS_BYTES + 4 * arena + both
+
+
+def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
+    """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
+    n_tokens, C = train.batch_size * model.seq_len, model.n_embd
+    layer = KEPT_BY_LAYER * C + model.n_head + 2  # log-sum-exp of attention, two factors of norms
+    kept = layer + model.n_layer * C if train.recompute else layer * model.n_layer
+    head_rows = min(n_tokens, HEAD_ROWS)
+    products = (n_tokens, 4 * C, C), (n_tokens, C, 4 * C), (head_rows, model.vocab_size, C)
+    scratch = max(ops.linear_scratch(*product) for product in products)
+    return 4 * (n_tokens * (kept + PASSING * C) + head_rows * (model.vocab_size + C) + scratch)
+
+
+def refuse_too_large(model: ModelConfig, train: TrainConfig) -> None:
+    """Raises: ConfigError: the training takes more memory than there is; it says what would fit."""
+    needed, available = memory_estimate(model, train), available_memory()
+    if needed <= available:
+        return
+    ways = {"": train, "--recompute ": dataclasses.replace(train, recompute=True)}
+    sizes = {flag: largest_batch(model, way, available) for flag, way in ways.items()}
+    fitting = [f"{flag}--batch-size {size}" for flag, size in sizes.items() if size]
+    raise ConfigError(
+        f"this training takes about {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free; "
+        + (f"{' or '.join(fitting)} fits" if fitting else "take a smaller model or --seq-len")
+    )
+
+
+def largest_batch(model: ModelConfig, train: TrainConfig, available: float) -> int:
+    """The largest batch, up to the one that is wanted, whose training fits; 0: not even one window's does."""
+    fits, too_large = 0, train.batch_size + 1
+    while too_large - fits > 1:
+        middle = (fits + too_large) // 2
+        if memory_estimate(model, dataclasses.replace(train, batch_size=middle)) <= available:
+            fits = middle
+        else:
+            too_large = middle
+    return fits

@@ -1,0 +1,53 @@
+"""When numbers stay bad: back to the last checkpoint, past the data, and at last a diagnosis."""
+
+from pathlib import Path
+
+from . import checkpoint as checkpoints
+from . import rundir
+from .guard import MOST_ROLLBACKS, DivergedError
+from .job import Job
+from .state import TrainState
+
+
+def roll_back(job: Job, state: TrainState, why: str) -> None:
+    """Put weights, moments and counters back to the last checkpoint; the data goes on where it is.
+
+    Without a checkpoint yet, the run begins again with the weights it began with.
+
+    Raises: DivergedError, with the diagnosis, once going back to this checkpoint has not helped often enough.
+    """
+    source = _last_checkpoint(job)
+    old = TrainState()
+    if source is not None:
+        old = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
+    where = f"{why}, up to step {state.step}"
+    data = f"micro-batches {state.setbacks.since:,} to {state.position - 1:,}"
+    is_worth_it = state.setbacks.may_go_to(old.step)
+    facts = {"to": old.step, "first": state.setbacks.since, "next": state.position, "why": why}
+    job.log.write("rollback", state.step, **facts)
+    _restore(job, source, old)
+    state.go_back_to(old)
+    if not is_worth_it:
+        raise DivergedError(
+            f"training diverges: {where} ({data}); going back to step {old.step} was tried {MOST_ROLLBACKS} "
+            f"times. Its checkpoint in {job.run} is good; start a new run with a lower --lr (now "
+            f"{job.config.lr:g}), a longer --warmup-steps or a --grad-clip"
+        )
+    job.progress.say(f"{where}: going back to step {old.step}, and past the data of {data}")
+
+
+def _last_checkpoint(job: Job) -> Path | None:
+    """The newest good checkpoint of the run, or that which it branched off from; None: there is none yet."""
+    if rundir.checkpoints(job.run):
+        return checkpoints.newest_valid(job.run, say=job.progress.say)
+    return job.origin
+
+
+def _restore(job: Job, source: Path | None, old: TrainState) -> None:
+    if source is None:
+        job.model.init(job.config.seed)
+        job.adam.m1.flat[:] = job.adam.m2.flat[:] = 0
+    else:
+        checkpoints.load_weights(source, job.model)
+        checkpoints.load_moments(source, job.adam)
+    job.adam.updates = old.updates

@@ -1,0 +1,265 @@
+"""Numbers that are bad or odd: nothing is changed by them, spikes are told, a run goes back, and gives up."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from training_fakes import FakeModel, make_config, make_job, train
+
+from microgpt.common.errors import CheckpointError
+from microgpt.core import random
+from microgpt.model import GPT, ModelConfig
+from microgpt.training import checkpoint
+from microgpt.training.guard import (
+    MOST_BAD_STEPS,
+    MOST_ROLLBACKS,
+    WARM_UP,
+    DivergedError,
+    Setbacks,
+    SpikeWatch,
+    Trend,
+)
+from microgpt.training.metrics import read_metrics
+from microgpt.training.optim import Adam
+from microgpt.training.rundir import METRICS, checkpoints
+from microgpt.training.state import TrainState
+
+NOISE = random.normal(random.key(0, "noise"), 2000)
+
+
+def run_events(job, *names):
+    return [line for line in read_metrics(job.run / METRICS) if line["event"] in names]
+
+
+def new_run(tmp_path, model=None, **changes):
+    run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+    run.mkdir()
+    return make_job(run, make_config(**{"eval_every": 0, "sample_every": 0, **changes}), model)
+
+
+# ---- spikes
+
+
+def watched(losses, norms):
+    """The steps at which the watch warns."""
+    watch = SpikeWatch()
+    return [step for step, pair in enumerate(zip(losses, norms, strict=True)) if watch.see(step, *pair)]
+
+
+def test_a_trend_is_a_plain_mean_at_first_and_follows_later():
+    trend = Trend()
+    for value in NOISE[:50]:
+        trend.add(value)
+    first = NOISE[:50]
+    assert trend.mean == pytest.approx(first.mean()) and trend.variance == pytest.approx(first.var())
+    for value in 10 + NOISE[50:400]:
+        trend.add(value)
+    assert trend.mean == pytest.approx(10, abs=0.5) and trend.variance == pytest.approx(1, rel=0.5)
+
+
+def test_a_steady_or_falling_loss_never_warns():
+    steps = np.arange(2000)
+    falling = 2 + 8 * np.exp(-steps / 100) + 0.2 * NOISE
+    assert watched(falling, np.exp(0.3 * NOISE[::-1])) == []
+    assert watched([3.0] * 200, [0.0] * 200) == [], "a trend without any noise has a limit above it"
+
+
+@pytest.mark.parametrize("is_loss", [True, False])
+def test_a_leap_of_either_number_warns_at_once_and_once(is_loss):
+    calm, leaps = 3 + 0.1 * NOISE[:400], 3 + 0.1 * NOISE[:400]
+    leaps[200:230] += 1.5
+    assert watched(*((leaps, calm) if is_loss else (calm, leaps))) == [200]
+
+
+def test_nothing_is_said_of_a_young_trend():
+    assert watched([1.0] * (WARM_UP - 1) + [9.0], [1.0] * WARM_UP) == []
+    assert watched([1.0] * WARM_UP + [9.0], [1.0] * (WARM_UP + 1)) == [WARM_UP]
+
+
+def test_a_rate_thirty_times_too_high_is_noticed_within_three_steps(tmp_path):
+    job = new_run(tmp_path, max_steps=200, lr=0.01, min_lr=0.01, warmup_steps=0)
+    apply, changes = job.adam.apply, []
+
+    def wild(lr, grad_scale):
+        changes.append(1)
+        apply(lr * (3000 if len(changes) == 120 else 1), grad_scale)  # this model is a table: it forgives 30
+
+    job.adam.apply = wild
+    train(job)
+    assert 120 < run_events(job, "spike")[0]["step"] <= 123
+
+
+def test_a_resumed_run_warns_where_a_straight_one_does():
+    watch, losses = SpikeWatch(), 3 + 0.1 * NOISE[:300]
+    losses[[90, 100, 180]] += 2
+    said = [watch.see(step, loss, 1.0) for step, loss in enumerate(losses)]
+    assert [step for step, text in enumerate(said) if text] == [90, 180]
+    for stop in (10, 90, 91, 95):
+        watch, again = SpikeWatch(), []
+        for step, loss in enumerate(losses):
+            again.append(watch.see(step, loss, 1.0))
+            if step == stop:
+                document = json.loads(json.dumps(TrainState(watch=watch).to_dict()))
+                watch = TrainState.from_dict(document).watch
+        assert again == said
+
+
+# ---- the state
+
+
+def test_the_state_survives_json_and_names_what_is_wrong():
+    watch = SpikeWatch(Trend(5, 0.1, 0.3), Trend(), 7)
+    state = TrainState(step=3, setbacks=Setbacks(1, 2, 3, 4), watch=watch)
+    document = json.loads(json.dumps(state.to_dict()))
+    assert TrainState.from_dict(document) == state
+    older = {name: value for name, value in document.items() if name not in ("setbacks", "watch")}
+    assert TrainState.from_dict(older) == TrainState(step=3)
+    for name, bad in (("step", 1.0), ("setbacks", []), ("metrics", None)):
+        with pytest.raises(CheckpointError, match=f"state.json: {name} is"):
+            TrainState.from_dict(document | {name: bad})
+    document["watch"]["loss"]["mean"] = "0"
+    with pytest.raises(CheckpointError, match=r"watch\.loss\.mean is '0', expected float"):
+        TrainState.from_dict(document)
+
+
+# ---- bad steps
+
+
+@pytest.mark.parametrize("where", ["weight", "activation", "gradient"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, bad, tmp_path):
+    """On the real model."""
+    model = GPT(ModelConfig(2, 2, 16, 6, 11))
+    job = new_run(tmp_path, model, max_steps=3)
+    job.adam = Adam(model, job.config)
+    compute, before = model.loss_and_grad, []
+
+    def poisoned(ids, targets, key=None, scale=1.0):
+        before.append([arena.flat.copy() for arena in (model.params, job.adam.m1, job.adam.m2)])
+        if where == "weight" and len(before) == 2:
+            model.params["h.1.attn.qkv.weight"][3, 3] = bad
+        elif where == "weight":
+            model.params["h.1.attn.qkv.weight"][3, 3] = 0.01
+        block = model.blocks[1]
+        forward = block.forward
+        if where == "activation" and len(before) == 2:
+            block.forward = lambda x, *rest: forward(np.where(np.arange(16) == 5, np.float32(bad), x), *rest)
+        loss = compute(ids, targets, key, scale)
+        block.forward = forward
+        if where == "gradient" and len(before) == 2:
+            model.grads["h.0.mlp.fc.weight"][1, 2] = bad
+        return loss
+
+    model.loss_and_grad = poisoned
+    _, state = train(job)
+    assert [line["step"] for line in run_events(job, "skip")] == [2] and state.updates == 2
+    changed = [np.count_nonzero(old != new) for old, new in zip(before[1], before[2], strict=True)]
+    assert sum(changed) == (where == "weight"), "but for the weight that was poisoned"
+    assert (before[0][0] != before[1][0]).any()
+
+
+class Poisoned(FakeModel):
+    """Gives no number for some of the micro-batches, whenever they come."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad, self.batches = bad, None
+
+    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
+        loss = super().loss_and_grad(ids, targets, key, scale)
+        return math.nan if self.batches.asked[-1] in self.bad else loss
+
+
+def poisoned_run(tmp_path, bad, **changes):
+    job = new_run(tmp_path, Poisoned(bad), **changes)
+    job.model.batches = job.batches
+    return job
+
+
+def test_a_run_goes_back_to_its_checkpoint_and_past_the_bad_data(tmp_path):
+    job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9)
+    _, state = train(job)
+    assert state.step == 20 and state.position == 18 + 10 and state.updates == 20
+    (back,) = run_events(job, "rollback")
+    assert (back["step"], back["to"], back["first"], back["next"]) == (18, 10, 13, 18)
+    assert job.batches.asked == list(range(28))
+    assert [line["step"] for line in run_events(job, "train")] == [*range(1, 14), *range(11, 21)]
+
+
+def test_a_run_that_went_back_and_was_killed_repeats_itself(tmp_path):
+    """Every checkpoint tells enough to come to the same end."""
+    straight = poisoned_run(tmp_path, range(13, 18), save_every=5, keep=9)
+    train(straight)
+    for step, source in checkpoints(straight.run):
+        job = poisoned_run(tmp_path, range(13, 18), save_every=5, keep=9)
+        state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
+        checkpoint.load_weights(source, job.model)
+        checkpoint.load_moments(source, job.adam)
+        job.adam.updates, job.origin = state.updates, source
+        train(job, state)
+        assert job.model.params.flat.tobytes() == straight.model.params.flat.tobytes(), step
+        assert state.position == 28
+
+
+def test_without_a_checkpoint_a_run_begins_again(tmp_path):
+    job = poisoned_run(tmp_path, range(3, 8))
+    _, state = train(job)
+    assert state.step == state.updates == 20 and state.position == 28
+    assert [line["to"] for line in run_events(job, "rollback")] == [0]
+    other = poisoned_run(tmp_path, ())
+    state = TrainState(position=8)
+    train(other, state)
+    assert other.model.params.flat.tobytes() == job.model.params.flat.tobytes()
+
+
+def test_a_weight_that_went_bad_in_memory_is_healed(tmp_path):
+    job = new_run(tmp_path, max_steps=20, save_every=4)
+    batch = job.batches.batch
+
+    def spoil(index):
+        if index == 6:
+            job.model.params.flat[3] = np.nan
+        return batch(index)
+
+    job.batches.batch = spoil
+    _, state = train(job)
+    assert state.step == 20 and [line["to"] for line in run_events(job, "rollback")] == [4]
+    assert run_events(job, "skip")[0]["step"] == 7
+
+
+def test_bad_moments_are_not_saved_but_sent_back(tmp_path):
+    job = new_run(tmp_path, max_steps=20, save_every=4)
+    batch = job.batches.batch
+
+    def spoil(index):
+        if index == 7:
+            job.adam.m2.flat[-1] = np.inf
+        return batch(index)
+
+    job.batches.batch = spoil
+    train(job)
+    (back,) = run_events(job, "rollback")
+    assert (back["step"], back["to"]) == (8, 4) and "second moments are not finite" in back["why"]
+    assert np.isfinite(job.adam.m2.flat).all()
+
+
+@pytest.mark.parametrize("save_every", [0, 2])
+def test_three_returns_are_enough_and_a_good_checkpoint_is_left(tmp_path, save_every):
+    job = poisoned_run(tmp_path, range(3, 999), save_every=save_every)
+    good = 2 if save_every else 0
+    with pytest.raises(DivergedError) as error:
+        train(job)
+    assert len(job.batches.asked) == 3 + MOST_BAD_STEPS + MOST_ROLLBACKS * MOST_BAD_STEPS
+    text = str(error.value)
+    assert "\n" not in text and f"going back to step {good} was tried 3 times" in text
+    assert "micro-batches 18 to 22" in text and "lower --lr (now 0.05)" in text
+    newest = checkpoint.find_checkpoint(job.run)
+    assert newest.name == f"step_0000000{good}" and len(run_events(job, "rollback")) == MOST_ROLLBACKS + 1
+
+
+def test_progress_past_a_new_checkpoint_gives_new_tries(tmp_path):
+    bad = [*range(3, 8), *range(13, 18), *range(23, 28), *range(33, 38), *range(43, 48)]
+    job = poisoned_run(tmp_path, bad, save_every=2, max_steps=40)
+    _, state = train(job)
+    assert state.step == 40 and len(run_events(job, "rollback")) == 5 and state.setbacks.rollbacks == 1
