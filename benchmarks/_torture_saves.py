@@ -75,9 +75,9 @@ def after_it(saves: Saves) -> str | None:
 def fail_everywhere(folder: Path, seed: int, short: bool = False) -> Iterator[tuple[str | None, str]]:
     """Refuse each call of a save with each error, once and from then on, and take half of each write."""
     saves = Saves(folder, seed)
-    evils = [Evil(saves.run, Action.FAIL_FROM, code=errno.ENOSPC)]
+    evils = [Evil(saves.run, Action.SHORT), Evil(saves.run, Action.FAIL_FROM, code=errno.ENOSPC)]
     if not short:
-        evils += [Evil(saves.run, Action.SHORT), Evil(saves.run, Action.FAIL_FROM, code=errno.EDQUOT)]
+        evils += [Evil(saves.run, Action.FAIL_FROM, code=errno.EDQUOT)]
         evils += [Evil(saves.run, Action.FAIL, code=code) for code in ERRORS]
     for nth in range(1, saves.n_calls + 1):
         for evil in (evil._replace(nth=nth) for evil in evils):

@@ -13,14 +13,12 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microgpt.common.errors import CheckpointError
-from microgpt.core import native
 from microgpt.model import GPT, ModelConfig
 from microgpt.model.parameters import table
 from tokenizer import Tokenizer, TokenizerError
@@ -37,7 +35,7 @@ CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.jso
 ALL_FILES = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)
 MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, STATE)  # all that inference reads
 LEFTOVERS = ".tmp_[sr]*"  # .tmp_step_... and .tmp_removed_...
-COPY_ITEMS = 1 << 20  # a piece of an arena that one thread copies and then checks while it is in the cache
+COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
 Say = Callable[[str], None]
 
@@ -59,6 +57,8 @@ class Snapshot:
     def __init__(self, model: GPT, adam: Adam, tokenizer: Tokenizer) -> None:
         self._arenas = {"weights": model.params, "first moments": adam.m1, "second moments": adam.m2}
         self._copies = {what: arena.zeros_like() for what, arena in self._arenas.items()}
+        for copy in self._copies.values():
+            copy.flat[:] = 0  # take the memory now, so that the first save does not wait for it
         self.tokenizer = tokenizer
         self.in_use = threading.Lock()
         self.step: int | None = None  # None: holds nothing that may be saved
@@ -98,15 +98,13 @@ def snapshot(
 
 
 def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:
-    """Copy a flat array, on all threads; whether all of the copy is finite."""
-
-    def copy(start: int) -> bool:
+    """Copy a flat array; whether all of the copy is finite."""
+    is_finite = True
+    for start in range(0, source.size, COPY_ITEMS):
         part = slice(start, start + COPY_ITEMS)
         target[part] = source[part]
-        return bool(np.isfinite(target[part]).all())
-
-    with ThreadPoolExecutor(native.threads()) as threads:
-        return all(threads.map(copy, range(0, source.size, COPY_ITEMS)))
+        is_finite &= bool(np.isfinite(target[part]).all())
+    return is_finite
 
 
 def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
@@ -129,7 +127,10 @@ def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
     except (OSError, TokenizerError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot save {target}: {reason}; earlier checkpoints are intact") from error
-    verify(target)
+    try:
+        verify(target)
+    except CheckpointError as error:
+        raise CheckpointError(f"not saved, what was written reads back wrong: {error}") from error
     _prune(run, snap.step, keep, say)
     return target
 

@@ -1,0 +1,237 @@
+"""Saving in the background: one at a time, nothing raised, nothing lost, memory taken once."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from training_fakes import FakeModel, FakeTokenizer, make_config
+
+from microgpt.common.errors import CheckpointError
+from microgpt.training import rundir, saver, storage
+from microgpt.training.checkpoint import Snapshot, load_weights, newest_valid
+from microgpt.training.optim import Adam
+from microgpt.training.rundir import checkpoints
+from microgpt.training.saver import Saver, SaveResult
+
+
+class State:
+    """What a snapshot is taken of."""
+
+    def __init__(self):
+        self.model = FakeModel()
+        self.adam = Adam(self.model, make_config())
+        self.tokenizer = FakeTokenizer()
+
+
+@pytest.fixture
+def state():
+    return State()
+
+
+@pytest.fixture
+def snap(state):
+    return Snapshot(state.model, state.adam, state.tokenizer)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tmp_path
+
+
+def new_saver(run, keep=2, n_bytes=1000):
+    return Saver(run, keep, pytest.fail, n_bytes)
+
+
+def fill(snap, step, **metrics):
+    return snap.fill({}, {"step": step, "metrics": metrics})
+
+
+def steps(run):
+    return [step for step, _ in checkpoints(run)]
+
+
+class Gate:
+    """Holds back the writing of files until it is opened; counts who writes at once."""
+
+    def __init__(self, monkeypatch):
+        self.opened, self.inside, self.most = threading.Event(), 0, 0
+        self.real = storage.write_file
+        monkeypatch.setattr(storage, "write_file", self)
+
+    def __call__(self, path, parts):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        assert self.opened.wait(10)
+        self.inside -= 1
+        return self.real(path, parts)
+
+
+def test_training_goes_on_while_a_save_is_written(run, snap, state, monkeypatch):
+    gate, worker = Gate(monkeypatch), new_saver(run)
+    state.model.params.flat[:] = 1
+    worker.save(fill(snap, 3))
+    state.model.params.flat[:] = 2  # the next step
+    assert worker.poll() is None and worker.saved_at == -1 and steps(run) == []
+    gate.opened.set()
+    result = worker.wait()
+    assert result.step == 3 and result.error is None and result.seconds > 0
+    assert worker.saved_at == 3 and worker.poll() is None
+    load_weights(newest_valid(run), state.model)
+    assert (state.model.params.flat == 1).all()
+
+
+def test_one_save_at_a_time_and_no_fill_under_a_save(run, snap, monkeypatch):
+    gate, worker = Gate(monkeypatch), new_saver(run)
+    worker.save(fill(snap, 1))
+    late = threading.Thread(target=lambda: worker.save(fill(snap, 2)))
+    late.start()
+    time.sleep(0.05)
+    assert snap.step == 1, "the memory that is being written must not be filled"
+    gate.opened.set()
+    late.join()
+    assert [worker.wait().step, worker.wait().step] == [1, 2] and gate.most == 1
+    assert steps(run) == [2, 1]
+
+
+def test_a_second_snapshot_waits_for_the_save_in_flight(run, snap, state, monkeypatch):
+    gate, worker = Gate(monkeypatch), new_saver(run)
+    other = fill(Snapshot(state.model, state.adam, state.tokenizer), 2)
+    worker.save(fill(snap, 1))
+    threading.Timer(0.05, gate.opened.set).start()
+    worker.finish(other)
+    assert (
+        gate.most == 1
+        and worker.saved_at == 2
+        and worker.poll() == SaveResult(1, pytest.approx(0, abs=9), None)
+    )
+
+
+def test_memory_is_taken_once(snap, state):
+    first = [fill(snap, 1).weights, snap.moments]
+    state.model.params.flat[:] = 5
+    second = [fill(snap, 2).weights, snap.moments]
+    for before, after in zip(first, second, strict=True):
+        assert all(np.shares_memory(before[name], after[name]) for name in before)
+    assert all((view == 5).all() for view in second[0].values())
+
+
+def test_a_failed_save_raises_nothing_and_the_next_one_is_good(run, snap, monkeypatch):
+    worker = new_saver(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_file", lambda *_: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
+        worker.save(fill(snap, 1))
+        result = worker.wait()
+        assert "No space left on device" in result.error and "\n" not in result.error
+        assert worker.saved_at == -1 and steps(run) == []
+    worker.save(fill(snap, 2))
+    assert worker.wait().error is None and worker.saved_at == 2
+
+
+@pytest.mark.parametrize("problem", [MemoryError("no memory"), ZeroDivisionError("a bug")])
+def test_whatever_goes_wrong_in_the_background_is_told(run, snap, monkeypatch, problem):
+    monkeypatch.setattr(saver, "persist", lambda *_: (_ for _ in ()).throw(problem))
+    worker = new_saver(run)
+    worker.save(fill(snap, 1))
+    assert worker.wait().error == f"{type(problem).__name__}: {problem}"
+    fill(snap, 2)  # the memory is free again
+
+
+def test_without_a_thread_it_is_saved_at_once(run, snap, monkeypatch):
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    worker = new_saver(run)
+    worker.save(fill(snap, 1))
+    assert worker.poll().error is None and steps(run) == [1]
+
+
+def test_the_last_save_raises_and_can_be_tried_again(run, snap, monkeypatch):
+    worker = new_saver(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "rename", lambda *_: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            worker.finish(fill(snap, 4))
+    worker.finish(fill(snap, 4))
+    assert worker.saved_at == 4 and steps(run) == [4]
+
+
+def test_a_full_disk_is_known_before_anything_is_written(run, snap, monkeypatch):
+    worker = new_saver(run, n_bytes=1 << 60)
+    monkeypatch.setattr(storage, "write_file", lambda *_: pytest.fail("wrote"))
+    with pytest.raises(CheckpointError, match=r"MB free on that disk, a checkpoint takes .* MB; make room"):
+        worker.finish(fill(snap, 1))
+    assert "cannot tell the free space" in rundir.free_space_problem(run / "nowhere", 1)
+    assert rundir.free_space_problem(run, 1) is None
+
+
+def test_a_run_directory_that_vanished_is_told_and_not_made_anew(run, snap):
+    worker = new_saver(run / "gone")
+    worker.save(fill(snap, 1))
+    assert "No such file" in worker.wait().error and not (run / "gone").exists()
+
+
+def test_a_state_that_is_not_finite_is_refused_and_never_written(run, snap, state):
+    fill(snap, 1)
+    state.adam.m2.flat[-1] = np.nan
+    with pytest.raises(CheckpointError, match="some second moments are not finite"):
+        fill(snap, 2)
+    with pytest.raises(CheckpointError, match="no finite state"):
+        new_saver(run).finish(snap)
+    state.adam.m2.flat[-1] = 1
+    new_saver(run).finish(fill(snap, 3))
+    assert steps(run) == [3]
+
+
+def test_the_best_by_held_out_loss_is_kept_beside_the_newest(run, snap):
+    worker = new_saver(run)
+    losses = {1: 3.0, 2: 1.5, 3: 1.5, 4: 2.0, 5: "nan", 6: 2.5}
+    kept = {}
+    for step, loss in losses.items():
+        worker.finish(fill(snap, step, val_loss=loss))
+        kept[step] = steps(run)
+    assert kept == {1: [1], 2: [2, 1], 3: [3, 2], 4: [4, 3, 2], 5: [5, 4, 2], 6: [6, 5, 2]}
+    worker.finish(fill(snap, 7, val_loss=1.0))
+    worker.finish(fill(snap, 8))
+    worker.finish(fill(snap, 9))
+    assert steps(run) == [9, 8, 7]
+
+
+def test_without_evaluations_only_the_newest_are_kept(run, snap):
+    worker = new_saver(run, keep=1)
+    for step in (1, 2, 3):
+        worker.finish(fill(snap, step))
+    assert steps(run) == [3]
+
+
+def test_an_old_checkpoint_that_cannot_go_is_told(run, snap, monkeypatch):
+    said = []
+    worker = Saver(run, 1, said.append, 1000)
+    worker.finish(fill(snap, 1))
+    monkeypatch.setattr(
+        storage, "remove_directory", lambda *_: (_ for _ in ()).throw(OSError(30, os.strerror(30)))
+    )
+    worker.finish(fill(snap, 2))
+    assert worker.saved_at == 2 and len(said) == 1 and "step_00000001: Read-only file system" in said[0]
+
+
+def test_litter_of_failed_saves_goes_with_the_next_one(run, snap):
+    for name in (".tmp_step_00000001_1", ".tmp_removed_step_00000001_1"):
+        (run / name).mkdir()
+    (run / ".tmp_other").write_text("not of a save")
+    new_saver(run).finish(fill(snap, 2))
+    assert [path.name for path in run.glob(".tmp*")] == [".tmp_other"]
+
+
+def test_a_tokenizer_that_cannot_be_written_is_a_failed_save(run, state, monkeypatch):
+    from tokenizer import TokenizerError
+
+    def save(self, path):
+        raise TokenizerError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(FakeTokenizer, "save", save)
+    with pytest.raises(CheckpointError, match=r"cannot save .*No space left"):
+        new_saver(run).finish(fill(Snapshot(state.model, state.adam, FakeTokenizer()), 1))
+    assert not list(run.glob(".tmp*"))
