@@ -6,6 +6,8 @@
 
 #include "simd.h"
 
+typedef enum { MG_FP32 = 1, MG_BF16 = 2 } mg_precision; /* and the terms of a sum in a 32-bit word */
+
 #if defined(__AVX512BF16__)
 
 /* Word i: even[i] in its lower half, odd[i] in its upper one; rounded to nearest even, subnormals to zero. */

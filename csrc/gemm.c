@@ -16,11 +16,13 @@ static int used = MG_GEMM_BLAS;
 
 void mg_gemm_use(int kind) { used = kind; }
 
+mg_precision mg_gemm_precision(void) { return used == MG_GEMM_BF16 ? MG_BF16 : MG_FP32; }
+
 static int is_packed(int64_t M) { return used != MG_GEMM_BLAS && M >= MG_PACKED_ROWS; }
 
 int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K)
 {
-    return is_packed(M) ? mg_gemm_packed_scratch(M, N, K, used == MG_GEMM_BF16) : 0;
+    return is_packed(M) ? mg_gemm_packed_scratch(M, N, K, mg_gemm_precision()) : 0;
 }
 
 void mg_gemm(float *c, int64_t c_stride, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float alpha,
@@ -79,6 +81,6 @@ void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, 
     float *scratch)
 {
     if (M == 0 || N == 0) return;
-    if (is_packed(M)) mg_gemm_packed(c, a, b, M, N, K, accumulate, used == MG_GEMM_BF16, scratch);
+    if (is_packed(M)) mg_gemm_packed(c, a, b, M, N, K, accumulate, mg_gemm_precision(), scratch);
     else blas_parallel(c, a, b, M, N, K, accumulate ? 1.0f : 0.0f);
 }

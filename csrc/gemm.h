@@ -3,7 +3,7 @@
 #ifndef MICROGPT_GEMM_H
 #define MICROGPT_GEMM_H
 
-#include <stdint.h>
+#include "bf16.h"
 
 typedef struct {
     const float *data;
@@ -21,10 +21,13 @@ void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, 
     float *scratch);
 
 /* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first.
- * is_bf16: a and b are rounded to bfloat16, their products are added in float. */
+ * MG_BF16: a and b are rounded to bfloat16, their products are added in float. */
 #define MG_PACKED_ROWS 48
-void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int is_bf16,
-    float *scratch);
-int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, int is_bf16);
+void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+    mg_precision of, float *scratch);
+int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of);
+
+/* The precision of large products, and of those inside attention, as mg_gemm_use says. */
+mg_precision mg_gemm_precision(void);
 
 #endif

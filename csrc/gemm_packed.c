@@ -21,8 +21,6 @@
 #define TASKS 32      /* enough to share evenly */
 #define SHARED_TERMS 32 /* even: a word has one or two */
 
-typedef enum { FP32 = 1, BF16 = 2 } precision; /* and the terms in a word */
-
 struct job {
     float *c, *packed_b, *packed_a;
     mg_matrix a, b;
@@ -43,9 +41,9 @@ static int64_t rows_per_task(int64_t M)
     return at_most(TASK_ROWS, rounded_up(mg_blocks(M, TASKS), BLOCK_ROWS));
 }
 
-int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, int is_bf16)
+int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of)
 {
-    const int64_t depth = at_most(mg_blocks(K, is_bf16 ? BF16 : FP32), DEPTH);
+    const int64_t depth = at_most(mg_blocks(K, of), DEPTH);
     return depth * rounded_up(N, BLOCK_COLUMNS) + mg_threads() * (depth * rows_per_task(M) + MG_LANES);
 }
 
@@ -70,9 +68,9 @@ static inline void transpose(vf v[MG_LANES])
 }
 
 /* The next MG_LANES words of a row of which `n` more terms exist; zeros behind them. */
-PER_PRECISION vf load_words(const float *x, int64_t n, precision of)
+PER_PRECISION vf load_words(const float *x, int64_t n, mg_precision of)
 {
-    if (of == FP32) return mg_load_n(x, n);
+    if (of == MG_FP32) return mg_load_n(x, n);
     return (vf)mg_bf16_words(mg_load_n(x, n), n > MG_LANES ? mg_load_n(x + MG_LANES, n - MG_LANES) : mg_set(0.0f));
 }
 
@@ -80,7 +78,7 @@ PER_PRECISION vf load_words(const float *x, int64_t n, precision of)
  * Whole vectors are written, so each row of the panel spills into the next one, which comes after, and the last one
  * into MG_LANES floats behind the panel. */
 PER_PRECISION void pack_turned(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
-    precision of)
+    mg_precision of)
 {
     const int64_t words = mg_blocks(terms, of);
     for (int64_t k = 0; k < words; k += MG_LANES)
@@ -94,9 +92,9 @@ PER_PRECISION void pack_turned(float *panel, const float *x, int64_t stride, int
 }
 
 /* One row of words of a panel: n columns of one row of x, or of two that lie `stride` apart (0: there is no second). */
-PER_PRECISION void pack_row(float *panel, const float *x, int64_t stride, int64_t n, precision of)
+PER_PRECISION void pack_row(float *panel, const float *x, int64_t stride, int64_t n, mg_precision of)
 {
-    if (of == FP32) memcpy(panel, x, (size_t)n * sizeof *x);
+    if (of == MG_FP32) memcpy(panel, x, (size_t)n * sizeof *x);
     else
         for (int64_t j = 0; j < n; j += MG_LANES) {
             const vf even = mg_load_n(x + j, n - j), odd = stride ? mg_load_n(x + stride + j, n - j) : mg_set(0.0f);
@@ -107,7 +105,7 @@ PER_PRECISION void pack_row(float *panel, const float *x, int64_t stride, int64_
 /* panel (words, width) = columns [0,n) of x (terms), whose rows lie `stride` apart; zeros where the columns end.
  * A copy of a width that the compiler knows takes one or two instructions, hence the branch. */
 PER_PRECISION void pack_straight(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
-    precision of)
+    mg_precision of)
 {
     if (n < width) memset(panel, 0, (size_t)(mg_blocks(terms, of) * width) * sizeof *panel);
     for (int64_t k = 0; k < terms; k += of, panel += width) {
@@ -117,7 +115,7 @@ PER_PRECISION void pack_straight(float *panel, const float *x, int64_t stride, i
     }
 }
 
-PER_PRECISION void pack_b(const struct job *job, int64_t index, precision of)
+PER_PRECISION void pack_b(const struct job *job, int64_t index, mg_precision of)
 {
     const int64_t j = index * BLOCK_COLUMNS, n = at_most(BLOCK_COLUMNS, job->N - j), stride = job->b.stride;
     float *panel = job->packed_b + j * job->depth;
@@ -127,7 +125,7 @@ PER_PRECISION void pack_b(const struct job *job, int64_t index, precision of)
 
 /* c (BLOCK_ROWS,BLOCK_COLUMNS) = a b, or += for accumulate. */
 PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
-    precision of)
+    mg_precision of)
 {
     vf sum[BLOCK_ROWS][2];
 #pragma GCC unroll 12
@@ -138,8 +136,8 @@ PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const fl
 #pragma GCC unroll 12
         for (int m = 0; m < BLOCK_ROWS; m++) {
             const vf a_m = mg_set(a[k * BLOCK_ROWS + m]);
-            sum[m][0] = of == FP32 ? sum[m][0] + a_m * b_0 : mg_bf16_dot(sum[m][0], (vi)a_m, (vi)b_0);
-            sum[m][1] = of == FP32 ? sum[m][1] + a_m * b_1 : mg_bf16_dot(sum[m][1], (vi)a_m, (vi)b_1);
+            sum[m][0] = of == MG_FP32 ? sum[m][0] + a_m * b_0 : mg_bf16_dot(sum[m][0], (vi)a_m, (vi)b_0);
+            sum[m][1] = of == MG_FP32 ? sum[m][1] + a_m * b_1 : mg_bf16_dot(sum[m][1], (vi)a_m, (vi)b_1);
         }
     }
 #pragma GCC unroll 12
@@ -149,7 +147,7 @@ PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const fl
 
 /* The same at the edge, where only `rows` and `columns` of the block exist. */
 PER_PRECISION void multiply_edge(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth,
-    int accumulate, int64_t rows, int64_t columns, precision of)
+    int accumulate, int64_t rows, int64_t columns, mg_precision of)
 {
     float block[BLOCK_ROWS * BLOCK_COLUMNS] = {0};
     if (accumulate)
@@ -162,7 +160,7 @@ PER_PRECISION void multiply_edge(float *c, int64_t c_stride, const float *a, con
 
 /* The panels of rows [first, first + rows) of a, one for every BLOCK_ROWS.  Stored transposed, a few of its rows at a
  * time: neighbouring panels share cache lines. */
-PER_PRECISION void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows, precision of)
+PER_PRECISION void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows, mg_precision of)
 {
     const int64_t stride = job->a.stride, step = job->a.transposed ? SHARED_TERMS : job->terms;
     for (int64_t k = 0; k < job->terms; k += step)
@@ -175,7 +173,7 @@ PER_PRECISION void pack_a(const struct job *job, float *packed_a, int64_t first,
         }
 }
 
-PER_PRECISION void multiply_rows(const struct job *job, int64_t index, int64_t worker, precision of)
+PER_PRECISION void multiply_rows(const struct job *job, int64_t index, int64_t worker, mg_precision of)
 {
     const int64_t first = index * job->task_rows, rows = mg_block_end(job->M, job->task_rows, index) - first;
     float *packed_a = job->packed_a + worker * (job->task_rows * job->depth + MG_LANES);
@@ -192,22 +190,21 @@ PER_PRECISION void multiply_rows(const struct job *job, int64_t index, int64_t w
         }
 }
 
-static void pack_b_fp32(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, FP32); }
-static void pack_b_bf16(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, BF16); }
-static void rows_fp32(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, FP32); }
-static void rows_bf16(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, BF16); }
+static void pack_b_fp32(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, MG_FP32); }
+static void pack_b_bf16(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, MG_BF16); }
+static void rows_fp32(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, MG_FP32); }
+static void rows_bf16(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, MG_BF16); }
 
-void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int is_bf16,
-    float *scratch)
+void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+    mg_precision of, float *scratch)
 {
-    const precision of = is_bf16 ? BF16 : FP32;
     struct job job = {.c = c, .packed_b = scratch, .a = a, .b = b, .M = M, .N = N, .K = K, .task_rows = rows_per_task(M),
         .accumulate = accumulate};
     job.packed_a = scratch + at_most(mg_blocks(K, of), DEPTH) * rounded_up(N, BLOCK_COLUMNS);
     for (job.k = 0; job.k < K; job.k += of * DEPTH, job.accumulate = 1) {
         job.terms = at_most(of * DEPTH, K - job.k);
         job.depth = mg_blocks(job.terms, of);
-        mg_parallel(is_bf16 ? pack_b_bf16 : pack_b_fp32, &job, mg_blocks(N, BLOCK_COLUMNS));
-        mg_parallel(is_bf16 ? rows_bf16 : rows_fp32, &job, mg_blocks(M, job.task_rows));
+        mg_parallel(of == MG_BF16 ? pack_b_bf16 : pack_b_fp32, &job, mg_blocks(N, BLOCK_COLUMNS));
+        mg_parallel(of == MG_BF16 ? rows_bf16 : rows_fp32, &job, mg_blocks(M, job.task_rows));
     }
 }

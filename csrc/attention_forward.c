@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+ * Attention forward: through the query rows, one register block of them at a time: scores with the keys up to the last
+ * row, softmax, product with the values. */
+#include "attention_head.h"
+
+int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t hs)
+{
+    const int64_t chunks = chunks_of(B * H, T), dq_parts = chunks * time_padded(T) * mg_padded(hs, MG_LANES);
+    return mg_threads() * worker_scratch(T, hs) + (chunks > 1 ? B * H * dq_parts : 0);
+}
+
+MG_INLINE void score_block(const struct job *job, float *scores, const float *q, const float *panel, int vectors,
+    mg_precision of)
+{
+    mg_block sum;
+    panel_product(job, sum, q, panel, vectors, of);
+    mg_block_store(scores, job->T_stride, sum, vectors);
+}
+
+/* probs (ROWS, end) = the scores of query rows from `begin` with the keys up to their last, in whole vectors. */
+MG_INLINE void score_rows(const struct job *job, const struct head *head, int64_t begin, mg_precision of)
+{
+    const float *q = head->q_words + begin * job->row;
+    int64_t s = 0;
+    for (; s + MG_LANES < begin + ROWS; s += PAIR)
+        score_block(job, head->probs + s, q, head->k_panels + s * job->row, 2, of);
+    if (s < begin + ROWS) score_block(job, head->probs + s, q, head->k_panels + s * job->row, 1, of);
+}
+
+/* The largest visible score of each row; row r from `begin` sees begin + r + 1 keys.  The rows go side by side, or each
+ * maximum would wait for the one before it. */
+static void row_maxima(const struct job *job, const struct head *head, float *most, int64_t begin)
+{
+    const int64_t last = begin / MG_LANES * MG_LANES; /* the vector that the diagonal cuts, in all of the rows */
+    vf max[ROWS];
+    MG_EACH_ROW max[m] = mg_first(mg_load(head->probs + m * job->T_stride + last), begin + m + 1 - last, -INFINITY);
+    for (int64_t s = 0; s < last; s += MG_LANES)
+        MG_EACH_ROW max[m] = mg_max(max[m], mg_load(head->probs + m * job->T_stride + s));
+    MG_EACH_ROW most[m] = mg_largest(max[m]);
+}
+
+/* probs = 2^(scores - most) for the visible keys, 0 behind them up to a whole vector; and the sums of the rows. */
+static void exp2_rows(const struct job *job, const struct head *head, float *sums, const float *most, int64_t begin)
+{
+    const int64_t last = begin / MG_LANES * MG_LANES;
+    vf sum[ROWS] = {0};
+    for (int64_t s = 0; s < last; s += MG_LANES)
+        MG_EACH_ROW
+        {
+            float *x = head->probs + m * job->T_stride + s;
+            vf e = mg_exp2(mg_load(x) - most[m]);
+            sum[m] += e;
+            mg_store(x, e);
+        }
+    MG_EACH_ROW
+    {
+        float *x = head->probs + m * job->T_stride + last;
+        vf e = mg_first(mg_exp2(mg_load(x) - most[m]), begin + m + 1 - last, 0.0f);
+        sums[m] = mg_sum(sum[m] + e);
+        mg_store(x, e);
+    }
+}
+
+/* The probabilities of those rows once more, as words of two keys. */
+static void prob_words(const struct job *job, const struct head *head, int64_t begin)
+{
+    const int64_t end = begin / MG_LANES * MG_LANES + MG_LANES;
+    for (int64_t s = 0; s < end; s += PAIR)
+        MG_EACH_ROW
+        {
+            const float *x = head->probs + m * job->T_stride + s;
+            const vf second = s + MG_LANES < end ? mg_load(x + MG_LANES) : mg_set(0.0f);
+            mg_store(head->prob_words + m * job->T_stride + s / 2, (vf)mg_bf16_words(mg_load(x), second));
+        }
+}
+
+MG_INLINE void value_block(const struct job *job, const struct head *head, int64_t begin, int64_t i,
+    const float *factors, int vectors, mg_precision of)
+{
+    mg_block sum;
+    mg_block_clear(sum, vectors);
+    mg_block_multiply(sum, head->prob_words, job->T_stride, 1, head->v_pairs + i, job->hs_pad, MG_LANES,
+        (begin + ROWS) / of, vectors, of);
+    MG_EACH_ROW for (int v = 0; v < vectors; v++) sum[m][v] *= factors[m];
+    mg_block_store(head->block + i, job->hs_pad, sum, vectors);
+}
+
+/* Rows [begin, begin + ROWS) of one head; y, lse point at its first row. */
+MG_INLINE void forward_rows(const struct job *job, const struct head *head, float *y, float *lse, int64_t begin,
+    mg_precision of)
+{
+    const int64_t hs_pad = job->hs_pad;
+    float most[ROWS], sums[ROWS], factors[ROWS];
+    score_rows(job, head, begin, of);
+    row_maxima(job, head, most, begin);
+    exp2_rows(job, head, sums, most, begin);
+    if (of == MG_BF16) prob_words(job, head, begin);
+    for (int64_t r = 0; r < ROWS; r++) {
+        factors[r] = 1.0f / sums[r];
+        if (begin + r < job->T) lse[begin + r] = most[r] * LN_2 + logf(sums[r]);
+    }
+    int64_t i = 0;
+    for (; i + PAIR <= hs_pad; i += PAIR) value_block(job, head, begin, i, factors, 2, of);
+    if (i < hs_pad) value_block(job, head, begin, i, factors, 1, of);
+    for (int64_t t = begin; t < begin + ROWS && t < job->T; t++)
+        copy_row(y + t * job->H * job->hs, head->block + (t - begin) * hs_pad, job->hs);
+}
+
+/* A chunk packs all keys that it sees, so some are packed again; no row depends on where chunks begin. */
+MG_INLINE void forward_chunk(const struct job *job, int64_t index, int64_t worker, mg_precision of)
+{
+    const struct head head = head_in(job, worker, of);
+    const int64_t i = index / job->chunks, b = i / job->H, h = i % job->H, T = job->T, C = job->H * job->hs;
+    const int64_t first = chunk_begin(job, index % job->chunks), end = chunk_begin(job, index % job->chunks + 1);
+    const float *q = job->qkv + b * T * 3 * C + h * job->hs;
+    pack_turned(job, head.q, q, first, end, job->scale * LOG2_E);
+    pack_turned(job, head.k, q + C, 0, end, 1.0f);
+    pack(job, head.v, q + 2 * C, 3 * C, 0, end);
+    if (of == MG_BF16) {
+        make_words(job, head.q_words, head.q, first, end);
+        make_words(job, head.k_words, head.k, 0, end);
+        make_pairs(job, head.v_pairs, head.v, 0, end);
+    }
+    make_panels(job, head.k_panels, head.k_words, 0, end);
+    for (int64_t begin = first; begin < end; begin += ROWS)
+        forward_rows(job, &head, job->y + b * T * C + h * job->hs, job->lse + i * T, begin, of);
+}
+
+static void forward_fp32(void *job, int64_t index, int64_t worker) { forward_chunk(job, index, worker, MG_FP32); }
+static void forward_bf16(void *job, int64_t index, int64_t worker) { forward_chunk(job, index, worker, MG_BF16); }
+
+void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
+    int64_t B, int64_t T, int64_t H, int64_t hs)
+{
+    struct job job = make_job(qkv, cos, sin, scratch, B, T, H, hs);
+    job.y = y;
+    job.lse = lse;
+    mg_parallel(mg_gemm_precision() == MG_BF16 ? forward_bf16 : forward_fp32, &job, B * H * job.chunks);
+}
+

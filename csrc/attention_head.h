@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ * What attention's forward and backward share.  A task is one head of one sequence, or a chunk of its rows where heads
+ * are few.  It packs what it needs of the head, rotating queries and keys by their position on the way, and from then on
+ * works on what lies in cache.  Scores are in units of log 2: the packed queries carry log2(e) / sqrt(hs).
+ *
+ * Operands of products are made of 32-bit words (tile.h).  In fp32 they are the packed floats themselves.  In bf16 a
+ * word is two neighbours along the dimension that the product sums over, which is channels or time; so a matrix that
+ * takes part in both kinds of sums is kept as `words`, two channels in each, and as `pairs`, two rows in each. */
+#ifndef MICROGPT_ATTENTION_HEAD_H
+#define MICROGPT_ATTENTION_HEAD_H
+
+#include "gemm.h"
+#include "kernels.h"
+#include "pool.h"
+#include "rope.h"
+#include "tile.h"
+
+#include <math.h>
+
+#define ROWS MG_TILE_ROWS
+#define PAIR (2 * MG_LANES)
+#define KEYS 32     /* keys whose dS is kept for one product that adds to dq */
+#define MATRICES 12 /* (T_pad,hs_pad) in a worker's scratch, at most */
+#define LOG2_E 1.44269504088896341f
+#define LN_2 0.693147180559945309f
+
+struct job {
+    float *y, *lse, *dqkv, *scratch;
+    float *dq_parts; /* (B,H,chunks,T_pad,hs_pad) where a head has several chunks: dq of each */
+    const float *dy, *qkv, *known_y, *known_lse;
+    mg_rope_tables tables;
+    int64_t T, H, hs, chunks;
+    int64_t T_pad, hs_pad; /* to whole vectors */
+    int64_t words, row;    /* in the channels of a head: how many there are, and from one row of them to the next */
+    int64_t T_stride;      /* of rows that have time along them */
+    float scale;           /* 1/sqrt(hs) */
+};
+
+/* What one task works on; everything lies in its worker's scratch.  Panels are a matrix of words turned and cut: panel
+ * t/LANES holds (words, LANES), so that a product reads it from end to end. */
+struct head {
+    float *q, *k, *v, *dy, *dq;               /* (T_pad,hs_pad) */
+    float *q_words, *k_words, *v_words;       /* (T_pad,row) */
+    float *q_panels, *k_panels, *dy_panels;
+    float *q_pairs, *k_pairs, *v_pairs, *dy_pairs; /* (T_pad / terms of a word, hs_pad) */
+    float *lse, *delta;                       /* (T_pad): in log 2; sum(dy * y) */
+    float *probs;                             /* (ROWS, T_stride apart): of query rows, or in the backward of keys */
+    float *prob_words, *dscore_words;         /* the same, two query rows in a word */
+    float *dscores;                           /* (KEYS / terms of a word, T_stride apart) */
+    float *block;                             /* (ROWS,hs_pad) */
+};
+
+static int64_t time_padded(int64_t T) { return mg_padded(T, MG_LANES); }
+
+/* Rows a power of two apart would share a few sets of the first-level cache; one more line spreads them. */
+static int64_t time_stride(int64_t T) { return time_padded(T) + MG_LANES; }
+
+static int64_t worker_scratch(int64_t T, int64_t hs)
+{
+    const int64_t hs_pad = mg_padded(hs, MG_LANES);
+    return MATRICES * time_padded(T) * hs_pad + (2 + 3 * ROWS + KEYS) * time_stride(T) + ROWS * hs_pad;
+}
+
+/* Few heads leave threads idle: as many chunks of each that there are 8 tasks, but none of less than 128 rows, for each
+ * packs anew. */
+static int64_t chunks_of(int64_t heads, int64_t T)
+{
+    const int64_t wanted = mg_blocks(8, heads > 0 ? heads : 1), most = T / 128;
+    return wanted < most ? wanted : most > 1 ? most : 1;
+}
+
+static float *take(float **scratch, int64_t n)
+{
+    float *taken = *scratch;
+    *scratch += n;
+    return taken;
+}
+
+MG_INLINE struct head head_in(const struct job *job, int64_t worker, mg_precision of)
+{
+    const int64_t matrix = job->T_pad * job->hs_pad, T_stride = job->T_stride;
+    float *p = job->scratch + worker * worker_scratch(job->T, job->hs);
+    struct head head = {.q = take(&p, matrix), .k = take(&p, matrix), .v = take(&p, matrix), .dy = take(&p, matrix),
+        .dq = take(&p, matrix), .q_panels = take(&p, matrix), .dy_panels = take(&p, matrix), .lse = take(&p, T_stride),
+        .delta = take(&p, T_stride), .probs = take(&p, ROWS * T_stride), .dscores = take(&p, KEYS * T_stride),
+        .block = take(&p, ROWS * job->hs_pad)};
+    head.k_panels = head.dy_panels;
+    head.q_words = head.q_pairs = head.q;
+    head.k_words = head.k_pairs = head.k;
+    head.v_words = head.v_pairs = head.v;
+    head.dy_pairs = head.dy;
+    head.prob_words = head.probs;
+    if (of == MG_BF16) {
+        head.q_words = head.v_words = take(&p, matrix);
+        head.k_words = take(&p, matrix);
+        head.q_pairs = head.v_pairs = take(&p, matrix);
+        head.k_pairs = take(&p, matrix);
+        head.dy_pairs = take(&p, matrix);
+        head.prob_words = take(&p, ROWS * T_stride);
+        head.dscore_words = take(&p, ROWS * T_stride);
+    }
+    return head;
+}
+
+static void copy_row(float *to, const float *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += MG_LANES) mg_store_n(to + i, mg_load_n(from + i, n - i), n - i);
+}
+
+/* Ask for a row of one head some rows ahead: they lie `stride` floats apart, which the hardware does not foresee
+ * (3 % of the forward). */
+static inline void prefetch_row(const float *row, int64_t stride, int64_t hs)
+{
+    for (int64_t i = 0; i < hs; i += 64 / (int64_t)sizeof(float)) __builtin_prefetch(row + 24 * stride + i);
+}
+
+/* Rows [begin,end) of packed (T_pad,hs_pad) = rows of one head, `stride` apart; zeros in the padding. */
+static void pack(const struct job *job, float *packed, const float *rows, int64_t stride, int64_t begin, int64_t end)
+{
+    const int64_t hs_pad = job->hs_pad;
+    for (int64_t t = begin; t < end; t++) {
+        prefetch_row(rows + t * stride, stride, job->hs);
+        mg_store(packed + (t + 1) * hs_pad - MG_LANES, mg_set(0.0f));
+        copy_row(packed + t * hs_pad, rows + t * stride, job->hs);
+    }
+    memset(packed + end * hs_pad, 0, (size_t)((time_padded(end) - end) * hs_pad) * sizeof *packed);
+}
+
+/* The same for queries and keys: times factor, and turned by their position. */
+static void pack_turned(const struct job *job, float *packed, const float *rows, int64_t begin, int64_t end,
+    float factor)
+{
+    const int64_t stride = 3 * job->H * job->hs, hs_pad = job->hs_pad;
+    for (int64_t t = begin; t < end; t++) {
+        prefetch_row(rows + t * stride, stride, job->hs);
+        mg_store(packed + (t + 1) * hs_pad - MG_LANES, mg_set(0.0f));
+        mg_rotate(packed + t * hs_pad, rows + t * stride, job->tables, t, 1.0f, factor);
+    }
+    memset(packed + end * hs_pad, 0, (size_t)((time_padded(end) - end) * hs_pad) * sizeof *packed);
+}
+
+/* Rows of packed as words of two channels. */
+static void make_words(const struct job *job, float *words, const float *packed, int64_t begin, int64_t end)
+{
+    const int64_t hs_pad = job->hs_pad;
+    for (int64_t t = begin; t < time_padded(end); t++)
+        for (int64_t i = 0; i < job->row; i += MG_LANES) {
+            const float *x = packed + t * hs_pad + 2 * i;
+            vf first = mg_load_n(x, hs_pad - 2 * i), second = mg_load_n(x + MG_LANES, hs_pad - 2 * i - MG_LANES);
+            mg_store(words + t * job->row + i, (vf)mg_bf16_words(first, second));
+        }
+}
+
+/* Rows of packed, two of them in a row of words. */
+static void make_pairs(const struct job *job, float *pairs, const float *packed, int64_t begin, int64_t end)
+{
+    const int64_t hs_pad = job->hs_pad;
+    for (int64_t t = begin; t < time_padded(end); t += 2)
+        for (int64_t i = 0; i < hs_pad; i += MG_LANES) {
+            const float *x = packed + t * hs_pad + i;
+            mg_store(pairs + t / 2 * hs_pad + i, (vf)mg_bf16_pairs(mg_load(x), mg_load(x + hs_pad)));
+        }
+}
+
+static void make_panels(const struct job *job, float *panels, const float *words, int64_t begin, int64_t end)
+{
+    for (int64_t t = begin; t < end; t += MG_LANES)
+        for (int64_t i = 0; i < job->words; i += MG_LANES)
+            mg_transpose(panels + t * job->row + i * MG_LANES, MG_LANES, words + t * job->row + i, job->row);
+}
+
+static struct job make_job(const float *qkv, const float *cos, const float *sin, float *scratch, int64_t B, int64_t T,
+    int64_t H, int64_t hs)
+{
+    const int64_t words = mg_blocks(hs, mg_gemm_precision());
+    return (struct job){.qkv = qkv, .tables = {cos, sin, hs / 2}, .scratch = scratch, .T = T, .H = H, .hs = hs,
+        .dq_parts = scratch + mg_threads() * worker_scratch(T, hs), .chunks = chunks_of(B * H, T),
+        .T_pad = time_padded(T), .T_stride = time_stride(T), .hs_pad = mg_padded(hs, MG_LANES), .words = words,
+        .row = mg_padded(words, MG_LANES), .scale = 1.0f / sqrtf((float)hs)};
+}
+
+/* sum = ROWS rows of words at a times the panels at b. */
+MG_INLINE void panel_product(const struct job *job, mg_block sum, const float *a, const float *b, int vectors,
+    mg_precision of)
+{
+    mg_block_clear(sum, vectors);
+    mg_block_multiply(sum, a, job->row, 1, b, MG_LANES, MG_LANES * job->row, job->words, vectors, of);
+}
+
+/* Where the rows of chunk c of a head begin: rows see the keys before them, so equal work is equal differences of
+ * t^2. */
+static int64_t chunk_begin(const struct job *job, int64_t c)
+{
+    if (c == job->chunks) return job->T;
+    return (int64_t)((double)job->T * sqrt((double)c / (double)job->chunks)) / MG_LANES * MG_LANES;
+}
+
+#endif

@@ -1,0 +1,49 @@
+"""Attention with bf16 products: near the truth in float64 at every level, the same bits on any number of threads."""
+
+import numpy as np
+import pytest
+
+from microgpt.core import native, ops
+
+# B, T, H, hs: one row, odd lengths, heads narrower than a vector, wider than a word's vector, several chunks.
+SHAPES = [(1, 1, 2, 2), (2, 131, 2, 10), (1, 33, 2, 40), (3, 16, 2, 34), (1, 401, 1, 16), (1, 513, 2, 64)]
+
+
+@pytest.fixture(autouse=True, params=native.supported_levels())
+def bf16(request):
+    threads = native.threads()
+    native.use_precision("bf16")
+    native.use_level(request.param)
+    yield
+    native.use_precision("fp32")
+    native.set_threads(threads)
+
+
+def attention(B, T, H, hs, dtype=np.float32):
+    """y, lse and dqkv of one draw."""
+    generator = np.random.default_rng(0)
+    qkv, dy = (generator.standard_normal((B, T, n * H * hs)).astype(dtype) for n in (3, 1))
+    cos, sin = ops.rope_tables(T, hs, dtype=dtype)
+    y, lse = ops.attention_forward(qkv, cos, sin, H)
+    return y, lse, ops.attention_backward(dy, qkv, cos, sin, y, lse, H)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_near_the_truth(shape):
+    for got, wanted in zip(attention(*shape), attention(*shape, np.float64), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=0.008 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("shape", [(2, 131, 2, 10), (1, 513, 2, 64)])
+def test_bits_do_not_depend_on_threads(shape):
+    found = set()
+    for threads in (1, 2, 5):
+        native.set_threads(threads)
+        found.add(b"".join(array.tobytes() for array in attention(*shape)))
+    assert len(found) == 1
+
+
+def test_it_is_not_fp32():
+    rounded = attention(1, 64, 2, 32)
+    native.use_precision("fp32")
+    assert not np.array_equal(rounded[0], attention(1, 64, 2, 32)[0])
