@@ -1,0 +1,183 @@
+"""microgpt verify: what is whole, what is damaged, and that it only looks."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from microgpt import verify
+from microgpt.common.errors import CheckpointError
+from microgpt.corpus.prepare import prepare
+from microgpt.model import GPT, ModelConfig
+from microgpt.training import storage
+from microgpt.training.checkpoint import ALL_FILES, MANIFEST, persist, snapshot
+from microgpt.training.config import TrainConfig
+from microgpt.training.data import DataConfig
+from microgpt.training.documents import json_bytes
+from microgpt.training.metrics import MetricsLog
+from microgpt.training.optim import Adam
+from microgpt.training.session import Plan
+from microgpt.training.state import TrainState
+from microgpt.training.tensors import write_tensors
+from tokenizer import SPECIALS, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A run of a tiny model with checkpoints at 1 and 2."""
+    run = tmp_path_factory.mktemp("verify") / "run"
+    run.mkdir()
+    tokenizer = Tokenizer([], list(SPECIALS))
+    config = ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=8, vocab_size=tokenizer.vocab_size)
+    model = GPT(config).init(0)
+    document = Plan(config, TrainConfig(), DataConfig()).to_dict()
+    for step in (1, 2):
+        state = TrainState(step=step, metrics={"val_loss": 3.25}).to_dict()
+        persist(snapshot(model, Adam(model, TrainConfig()), tokenizer, document, state), run, keep=2)
+    with MetricsLog(run / "metrics.jsonl") as log:
+        log.write("train", 1, loss=5.0)
+        log.write("train", 2, loss=4.0)
+    return run
+
+
+@pytest.fixture
+def run(template, tmp_path):
+    return shutil.copytree(template, tmp_path / "run")
+
+
+def sign(checkpoint):
+    """Make the manifest agree with the files, as whoever writes a hostile checkpoint would."""
+    files = {name: storage.describe(checkpoint / name)._asdict() for name in ALL_FILES}
+    (checkpoint / MANIFEST).write_bytes(json_bytes({"format": 1, "files": files}))
+
+
+def change(path, **values):
+    path.write_bytes(json_bytes(json.loads(path.read_text()) | values))
+
+
+def test_a_whole_run(run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert verify.main([str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "what",
+        "step_00000002",
+        "step_00000001",
+        "metrics.jsonl",
+        "all",
+    ]
+    assert all("whole, held-out loss 3.2500" in line for line in lines[1:3]) and "whole, 2 events" in lines[3]
+    size = sum(path.stat().st_size for path in (run / "step_00000002").iterdir())
+    assert lines[1].split()[1:3] == ["2", f"{size:,}"]
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", [*ALL_FILES, MANIFEST])
+def test_a_flipped_bit_in_any_file(run, capsys, name):
+    path = run / "step_00000002" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    assert verify.main([str(run)]) == 1
+    out = capsys.readouterr().out
+    assert out.count("DAMAGED") == 1 and (name in out or name == MANIFEST) and out.endswith("1 of 3 damaged\n")
+
+
+def not_finite(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())["model"]
+    model = GPT(ModelConfig.from_dict(config))
+    model.params["ln_f.weight"][2] = np.nan
+    (checkpoint / "model.safetensors").unlink()
+    write_tensors(checkpoint / "model.safetensors", model.params)
+
+
+def model_with(**values):
+    def hostile(checkpoint):
+        config = json.loads((checkpoint / "config.json").read_text())
+        change(checkpoint / "config.json", model=config["model"] | values)
+
+    return hostile
+
+
+def no_moments(checkpoint):
+    shutil.copy(checkpoint / "model.safetensors", checkpoint / "optimizer.safetensors")
+
+
+def other_tokenizer(checkpoint):
+    Tokenizer([(97, 98)], list(SPECIALS)).save(checkpoint / "tokenizer.json")
+
+
+@pytest.mark.parametrize("hostile, words", [
+    (not_finite, "ln_f.weight holds a value that is not finite"),
+    (no_moments, "optimizer.safetensors: tensor h.0.attn.proj.weight is not part"),
+    (other_tokenizer, "the model has 261 tokens, its tokenizer 262"),
+    (model_with(n_layer=10**9), "too few for 1000000000 layers"),
+    (model_with(n_layer=2), "tensor h.1.attn.proj.weight is missing"),
+    (model_with(n_embd=8), "this model needs"),
+    (model_with(n_layer=-1), "n_layer is -1"),
+    (lambda path: change(path / "config.json", train={"lr": "fast"}), "lr is 'fast'"),
+    (lambda path: change(path / "state.json", step=3), "of step 3; was the directory renamed"),
+    (lambda path: change(path / "state.json", updates="many"), "updates is 'many'"),
+])  # fmt: skip
+def test_what_a_manifest_can_not_know(run, capsys, hostile, words):
+    hostile(run / "step_00000002")
+    sign(run / "step_00000002")
+    assert verify.main([str(run / "step_00000002")]) == 1
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line, words", [
+    (b"nothing\n", "metrics.jsonl, line 3"),
+    (b'{"event": "train"}\n', "line 3: no event with a step"),
+    (b'{"event": "train", "step": 1, "loss": NaN}\n', "line 3"),
+    (b"\xff\n", "line 3"),
+    (b" " * (2 << 20), "line 3: more than 1 MB"),
+])  # fmt: skip
+def test_a_damaged_line_of_metrics(run, capsys, line, words):
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(line)
+    assert verify.main([str(run)]) == 1
+    assert words in capsys.readouterr().out
+
+
+def test_what_a_kill_leaves_is_no_damage(run, capsys):
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b'{"event": "tr')
+    (run / ".tmp_step_00000003_7").mkdir()
+    assert verify.main([str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "2 events, and the beginning of one" in out and "unfinished; the next start removes it" in out
+
+
+def test_a_prepared_corpus(run, tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"This is document {number}, of some words." for number in range(60)))
+    folder = tmp_path / "prepared"
+    prepare((str(text),), merges=0, out_dir=folder)
+    assert verify.main([str(run), str(folder)]) == 0
+    assert "all 5 whole" in capsys.readouterr().out
+    path = folder / "train.tokens"
+    data = bytearray(path.read_bytes())
+    data[-300] ^= 1
+    path.write_bytes(data)
+    assert verify.main([str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "DAMAGED" in out and "train.tokens" in out and "1 of 2 damaged" in out
+
+
+def test_wrong_places_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    for place in ("nowhere", "file", "."):
+        with pytest.raises(CheckpointError, match="expected a run") as error:
+            verify.main([str(tmp_path / place)])
+        assert "\n" not in str(error.value)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint under runs/"):
+        verify.main([])
+
+
+def test_a_checkpoint_that_a_training_removes_meanwhile_is_passed_over(run, capsys):
+    tasks = verify.tasks_of(run)
+    shutil.rmtree(run / "step_00000001")
+    assert [finding.problem for finding in verify.look(tasks)] == ["", ""]
