@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from microgpt import __version__
+from microgpt.common.errors import MicrogptError
 from microgpt.common.flags import run_command
 
 COMMANDS = {
@@ -14,6 +15,7 @@ COMMANDS = {
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",
+    "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "quickstart": "train a small chat model on the embedded corpus and talk to it",
 }
 HELP = "\n".join(
@@ -41,18 +43,23 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if name not in COMMANDS:
         print(f"microgpt: unknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    run_command(lambda: _run(name, rest), _tokenizer_errors())
+    run(name, rest)
 
 
-def _run(name: str, argv: list[str]) -> int | None:
-    """Import a command when it is wanted, and run it."""
-    return importlib.import_module(f"microgpt.{name}").main(argv)
+def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command, by default on the words behind it, and exit with its code."""
+    run_command(lambda: _imported(name, sys.argv[1:] if argv is None else argv))
 
 
-def _tokenizer_errors() -> list[type[Exception]]:
-    from tokenizer.errors import TokenizerError
+def _imported(name: str, argv: Sequence[str]) -> int | None:
+    """Import a command now that it is wanted, and run it."""
+    command = importlib.import_module(f"microgpt.{name}")
+    from tokenizer import TokenizerError
 
-    return [TokenizerError]
+    try:
+        return command.main(argv)
+    except TokenizerError as error:  # the tokenizer knows nothing of our errors
+        raise MicrogptError(str(error)) from error
 
 
 if __name__ == "__main__":

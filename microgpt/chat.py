@@ -7,9 +7,14 @@
 In the chat, /help lists the commands.  Ctrl-C stops an answer; at the empty prompt it leaves, as Ctrl-D does.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("chat")
+
 from collections.abc import Sequence
 
-from microgpt.common.flags import Parser, run_command
+from microgpt.common.flags import Parser
 from microgpt.inference.loading import (
     add_model_flags,
     add_sampling_flags,
@@ -20,7 +25,6 @@ from microgpt.inference.loading import (
 from microgpt.inference.repl import Repl
 from microgpt.inference.session import ChatSession
 from microgpt.inference.terminal import Terminal, encodable
-from tokenizer import TokenizerError
 
 
 def parser() -> Parser:
@@ -58,7 +62,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         terminal.note("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves")
     Repl(session, terminal).run()
     return 0
-
-
-if __name__ == "__main__":
-    run_command(main, (TokenizerError,))

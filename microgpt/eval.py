@@ -8,13 +8,18 @@ Loss is in nats per token.  Bits per byte of text compare models of different vo
 embedded corpus also answers questions about names, numbers and facts that its training never held.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("eval")
+
 import argparse
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from microgpt.common.bars import progress_bar
-from microgpt.common.flags import Parser, add_settings, given, run_command
+from microgpt.common.flags import Parser, add_settings, given
 from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
@@ -23,7 +28,6 @@ from microgpt.corpus.smalltalk import exam
 from microgpt.inference.exam import ExamResult, table, take_exam
 from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
 from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
-from tokenizer import TokenizerError
 
 
 def parser() -> Parser:
@@ -152,7 +156,3 @@ def errors_of(result: ExamResult, n_per_family: int) -> dict[str, Any]:
         for answer in result.wrong(n_per_family)
     ]
     return {"errors": errors}
-
-
-if __name__ == "__main__":
-    run_command(main, (TokenizerError,))

@@ -9,6 +9,11 @@ packed as .gz or .zst.  `microgpt train --data` does the same by itself; this sh
 the training.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("prepare")
+
 import argparse
 import json
 import time
@@ -17,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, given, run_command
+from microgpt.common.flags import Parser, add_settings, given
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.common.words import command_line, counted
 from microgpt.corpus.corpora import SMALLTALK
@@ -27,7 +32,7 @@ from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared, refuse_settled
 from microgpt.corpus.reading import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
 from microgpt.inference.loading import whole
-from tokenizer import MERGES, Tokenizer, TokenizerError
+from tokenizer import MERGES, Tokenizer
 
 TITLES = dict(zip(SIDES.values(), ("training", "held out"), strict=True))
 
@@ -128,7 +133,3 @@ def files_read(prepared: Prepared) -> int:
     """How many files a corpus was made of; one of an earlier version names them only."""
     sources = prepared.meta["sources"]
     return int(prepared.meta.get("files_read", sum(name != SMALLTALK for name in sources)))
-
-
-if __name__ == "__main__":
-    run_command(main, (TokenizerError,))

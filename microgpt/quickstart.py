@@ -6,17 +6,21 @@ Stopped, it goes on where it was; run again when it is done, it opens the chat a
 prints a sample conversation instead of opening the chat.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("quickstart")
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from microgpt import chat, eval, train
-from microgpt.common.flags import Parser, run_command
+from microgpt.common.flags import Parser
 from microgpt.inference.sampler import GREEDY
 from microgpt.inference.session import ChatSession
 from microgpt.training.checkpoint import load_model
 from microgpt.training.rundir import checkpoints
-from tokenizer import TokenizerError
 
 PRESET = "1m"
 # What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do;
@@ -78,7 +82,3 @@ def show_conversation(run: str) -> None:
           f"python -m microgpt.chat {run}\n")  # fmt: skip
     for text in CONVERSATION:
         print(f"> {text}\n{''.join(session.reply(text)).strip()}", flush=True)
-
-
-if __name__ == "__main__":
-    run_command(main, (TokenizerError,))

@@ -6,6 +6,11 @@
 The text goes to stdout, everything else to stderr.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("sample")
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -14,7 +19,7 @@ from typing import TextIO
 import numpy as np
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, run_command
+from microgpt.common.flags import Parser
 from microgpt.corpus.chat import BOS, Message
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.loading import (
@@ -28,7 +33,7 @@ from microgpt.inference.loading import (
 from microgpt.inference.session import conversation_prompt, prompt_limit
 from microgpt.inference.terminal import encodable, forgiving, harmless
 from microgpt.training.checkpoint import to_stderr as say
-from tokenizer import Tokenizer, TokenizerError
+from tokenizer import Tokenizer
 
 
 def parser() -> Parser:
@@ -93,7 +98,3 @@ def show(out: TextIO, text: str) -> None:
     """Print a piece of text at once."""
     out.write(harmless(text) if out.isatty() else text)
     out.flush()
-
-
-if __name__ == "__main__":
-    run_command(main, (TokenizerError,))

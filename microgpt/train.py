@@ -8,6 +8,11 @@
 Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("train")
+
 import argparse
 import dataclasses
 import itertools
@@ -21,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from microgpt.common.errors import CheckpointError, ConfigError, MicrogptError
-from microgpt.common.flags import Parser, add_settings, flag_name, given, run_command, settings_from
+from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
 from microgpt.common.output import show, tell
 from microgpt.common.threads import threads_from_environment
 from microgpt.core import native
@@ -48,7 +53,7 @@ from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
 from microgpt.training.threads import choose_threads
-from tokenizer import SPECIALS, Tokenizer, TokenizerError
+from tokenizer import SPECIALS, Tokenizer
 
 DEFAULT_PRESET = "10m"
 SAMPLE_TOKENS = 48
@@ -322,7 +327,3 @@ def opening(tokens: TokenFile, number: int, tokenizer: Tokenizer, limit: int) ->
 def say(text: str) -> None:
     """A line for the person who started the command."""
     tell(text)
-
-
-if __name__ == "__main__":
-    run_command(main, (TokenizerError,))

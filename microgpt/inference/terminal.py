@@ -116,7 +116,7 @@ class Terminal:
             except KeyboardInterrupt:
                 self.write("\n")
                 if not (self._readline and self._readline.get_line_buffer()):
-                    return
+                    raise
 
     def _prompt(self) -> str:
         """The prompt; line editing must know which of its characters take no room."""

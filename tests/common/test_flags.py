@@ -1,11 +1,13 @@
 """Flags come from dataclass fields; mistakes are one line and exit code 2."""
 
+import signal
 from dataclasses import dataclass
 
 import pytest
 
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.flags import REQUIRED, Parser, add_settings, given, run_command, setting, settings_from
+from microgpt.common.signals import Stopped
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def test_a_missing_required_setting_is_named():
         (3, 3),
         (DataError("no such file"), 2),
         (KeyboardInterrupt(), 130),
+        (Stopped(signal.SIGTERM), 143),
+        (Stopped(signal.SIGHUP), 129),
         (ZeroDivisionError(), None),
     ],
 )
@@ -87,15 +91,6 @@ def test_run_command_turns_outcomes_into_exit_codes(result, code, capsys):
         assert stop.value.code == code
     if code == 2:
         assert capsys.readouterr().err == "microgpt: no such file\n"
-
-
-def test_run_command_knows_foreign_errors():
-    def main():
-        raise LookupError("x")
-
-    with pytest.raises(SystemExit) as stop:
-        run_command(main, errors=(LookupError,))
-    assert stop.value.code == 2
 
 
 @pytest.mark.parametrize("error, words", [

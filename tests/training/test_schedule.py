@@ -87,7 +87,6 @@ def test_durations_are_shown_for_people():
         {"threads": "0"},
         {"threads": "many"},
         {"save_every": -1},
-        {"precision": "bf16"},
         {"min_lr": 1.0},
         {"max_time": "soon"},
         {"max_steps": 0},
