@@ -1,4 +1,4 @@
-"""Attention with bf16 products: near the truth in float64 at every level, the same bits on any number of threads."""
+"""Attention with bf16 products: near the truth in float64; the same bits on any number of threads."""
 
 import numpy as np
 import pytest
