@@ -8,6 +8,11 @@ Of a checkpoint: the manifest, size and SHA-256 of every file, that the weights 
 that a resume could begin with it.  The exit code is 1 if anything is damaged.
 """
 
+if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+    from microgpt.__main__ import run
+
+    run("verify")
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,9 +92,3 @@ def _row(finding: Finding) -> tuple[str, str, str, str]:
     )
     step = "" if finding.step is None else f"{finding.step:,}"
     return finding.path.name, step, f"{finding.n_bytes:,}", state
-
-
-if __name__ == "__main__":
-    from microgpt.__main__ import run
-
-    run("verify")

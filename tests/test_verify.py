@@ -81,7 +81,8 @@ def test_a_flipped_bit_in_any_file(run, capsys, name):
     path.write_bytes(data)
     assert verify.main([str(run)]) == 1
     out = capsys.readouterr().out
-    assert out.count("DAMAGED") == 1 and (name in out or name == MANIFEST) and out.endswith("1 of 3 damaged\n")
+    assert out.count("DAMAGED") == 1 and out.endswith("1 of 3 damaged\n")
+    assert name in out or name == MANIFEST  # a damaged manifest may blame another file
 
 
 def not_finite(checkpoint):
