@@ -187,15 +187,28 @@ def stop_after(step: int) -> None:
 
 
 def fail_runs(folder: Path, seed: int, count: int) -> Iterator[tuple[str | None, str]]:
-    """Refuse a run one call of a save in the middle: it says so and trains on to the same weights.
+    """Refuse a run one call of a save in the middle, or all from there on; it goes on to the same weights.
 
-    The call may be one of the log's, which loses a line then.
+    A refused call may be one of the log's, which loses a line then.
     """
     draw = random.Random(seed)
     runs = Runs(folder, ["--seed", str(seed), "--save-every", "4"])
     for _ in range(count):
-        code = draw.choice([errno.ENOSPC, errno.EIO, errno.EDQUOT])
-        action = draw.choice([Action.FAIL, Action.FAIL, Action.SHORT])
-        evil = Evil(runs.run, action, draw.randint(1, IN_SAVE_CALLS // 3), code, in_save=True)
-        ended_with = runs.session(runs.run, evil)
-        yield ended(runs, ended_with, (WEIGHTS, MOMENTS)), f"{evil.text} of a save in a run"
+        code, nth = draw.choice([errno.ENOSPC, errno.EIO, errno.EDQUOT]), draw.randint(1, IN_SAVE_CALLS)
+        action = draw.choice([Action.FAIL, Action.SHORT, Action.FAIL_FROM])
+        evil = Evil(runs.run, action, nth, code, in_save=True)
+        judge = full_disk if action == Action.FAIL_FROM else refused_once
+        yield judge(runs, evil), f"{evil.text} of a save in a run"
+
+
+def refused_once(runs: Runs, evil: Evil) -> str | None:
+    """The next save is good again, so the run ends as if nothing had been."""
+    return ended(runs, runs.session(runs.run, evil), (WEIGHTS, MOMENTS))
+
+
+def full_disk(runs: Runs, evil: Evil) -> str | None:
+    """The run trains to its end, cannot save it, says so; what it saved before is good, and enough."""
+    code = runs.session(runs.run, evil)
+    if code != 2 or os.strerror(evil.code) not in runs.last_words():
+        return f"a session without room for its end ended with {code}: {runs.last_words()}"
+    return runs.resumable() or ended(runs, runs.session(runs.run), (WEIGHTS, MOMENTS))
