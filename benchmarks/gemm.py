@@ -1,4 +1,4 @@
-"""The three products of a linear layer on a model's shapes, through BLAS and by our own kernels in fp32 and bf16.
+"""The three products of a linear layer on a model's shapes, by BLAS and by our own kernels in fp32 and bf16.
 
   python -m benchmarks.gemm --preset 10m --preset 34m --threads 2
 
