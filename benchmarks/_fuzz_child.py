@@ -27,6 +27,9 @@ TARGETS = {
     "trainer": Target("_fuzz_bpe", "make_trainer_case", "check_trainer"),
     "encoder": Target("_fuzz_bpe", "make_encoder_case", "check_encoder"),
     "tokenizer-json": Target("_fuzz_json", "make_json_case", "check_json"),
+    "tokens": Target("_fuzz_files", "make_tokens_case", "check_tokens"),
+    "checkpoint": Target("_fuzz_files", "make_checkpoint_case", "check_checkpoint"),
+    "config": Target("_fuzz_files", "make_config_case", "check_config"),
 }
 
 

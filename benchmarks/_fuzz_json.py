@@ -4,8 +4,6 @@ import json
 import random
 import re
 import tempfile
-import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from typing import Any
 from tokenizer import Tokenizer, TokenizerError, alphabet, file_format
 
 from . import _fuzz_texts as texts
+from ._fuzz_bounds import within_bounds
 from ._fuzz_bpe import random_merges
 
 LIMIT_S = 2.0  # processor time to read a file, sanitizers included
-LIMIT_BYTES = 64 << 20  # of memory to read a file, beyond the file
 
 SPECIALS = ["<|bos|>", "<|user|>", "<|end|>", "<|ü|>", "🙂", "x y", '"', "\\", "Ġ", "a", "", "\n",
             "\ud800"]
@@ -71,8 +69,16 @@ def written(rng: random.Random, content: Any) -> bytes:
 
 
 def change_structure(rng: random.Random, content: Any) -> None:
-    """Remove, replace, exchange, double, wrap or shift one thing in one place."""
-    place, key = _somewhere(rng, content)
+    """Change one thing in a tokenizer.json, the parts with most checks more often."""
+    model = content.get("model")
+    parts = [content, model, content.get("added_tokens")]
+    parts += [model.get("vocab"), model.get("merges")] if isinstance(model, dict) else []
+    change_one(rng, parts)
+
+
+def change_one(rng: random.Random, parts: list[Any]) -> None:
+    """Remove, replace, exchange, double, wrap or shift one thing somewhere in one of the parts."""
+    place, key = _somewhere(rng, parts)
     if key is None:
         return
     action, value = rng.randrange(6), place[key]
@@ -93,11 +99,8 @@ def change_structure(rng: random.Random, content: Any) -> None:
         place[key] = rng.choice([[value], {"type": value}])
 
 
-def _somewhere(rng: random.Random, content: Any) -> tuple[Any, Any]:
-    """A dict or list and one of its keys, None if there is none; the parts with most checks more often."""
-    model = content.get("model")
-    parts = [content, model, content.get("added_tokens")]
-    parts += [model.get("vocab"), model.get("merges")] if isinstance(model, dict) else []
+def _somewhere(rng: random.Random, parts: list[Any]) -> tuple[Any, Any]:
+    """A dict or list and one of its keys, None if there is none."""
     place = rng.choice(parts)
     while keys := _keys(place):
         key = rng.choice(keys)
@@ -196,29 +199,10 @@ def check_json(data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz-json-") as folder:
         path = Path(folder) / "tokenizer.json"
         path.write_bytes(data)
-        tokenizer = _loaded(path, len(data))
+        tokenizer = within_bounds(lambda: Tokenizer.load(path), len(data), (TokenizerError,), LIMIT_S)
         if tokenizer is not None:
             _check_content(tokenizer, json.loads(data))
             _check_saving(tokenizer, path)
-
-
-def _loaded(path: Path, n_bytes: int) -> Tokenizer | None:
-    """Read a file within its bounds; None if it is refused."""
-    tracemalloc.start()
-    start = time.process_time()
-    tokenizer = None
-    try:
-        tokenizer = Tokenizer.load(path)
-    except TokenizerError as error:
-        if "\n" in str(error) or len(str(error)) > 500:
-            raise AssertionError(f"not one short line: {str(error)!r:.200}") from None
-    seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    if seconds > LIMIT_S:
-        raise AssertionError(f"{seconds:.1f} s to read {n_bytes} bytes")
-    if peak > LIMIT_BYTES + n_bytes:
-        raise AssertionError(f"{peak >> 20} MiB of memory to read {n_bytes} bytes")
-    return tokenizer
 
 
 def _check_content(tokenizer: Tokenizer, content: Any) -> None:

@@ -1,10 +1,11 @@
-"""Try to break the tokenizer: made-up inputs, a build with sanitizers, answers compared with the reference.
+"""Try to break tokenizer and readers: made-up inputs, a build with sanitizers, answers that must agree.
 
     python -m benchmarks.fuzz encoder --minutes 10 [--seed 1]
     python -m benchmarks.fuzz encoder --input runs/fuzz/encoder-1-4711     once more, one input
 
-Targets: trainer, encoder, tokenizer-json.  An input that crashes, hangs or gives a wrong answer is a finding:
-it is saved with what was reported about it, and the exit code is 1.  The same seed makes the same inputs.
+Targets: trainer, encoder, tokenizer-json; and folders: tokens (a prepared corpus), checkpoint, config (of a
+run).  An input that crashes, hangs or gives a wrong answer is a finding: it is saved with what was reported
+about it, and the exit code is 1.  The same seed makes the same inputs.
 Needs Linux and a gcc with libasan and libubsan.
 """
 

@@ -12,10 +12,12 @@ class MicrogptError(Exception):
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
-        if len(text) > LONGEST:
-            text = f"{text[: LONGEST - 110]} ... {text[-90:]}"
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        text = _short(super().__str__())
+        return _short("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 110]} ... {text[-90:]}"
 
 
 class ConfigError(MicrogptError):

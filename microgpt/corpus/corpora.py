@@ -49,6 +49,7 @@ class Corpus:
     ):
         names = source_names(sources)
         paths = [name for name in names if str(name) != SMALLTALK]
+        self._paths = paths
         self.options = options or ReadOptions()
         self._unreadable = Skipped()
         reading = Reading(self.options, self._unreadable, None)
@@ -68,8 +69,8 @@ class Corpus:
 
     @property
     def names(self) -> list[str]:
-        """What the corpus is made of: absolute paths, and the name of the embedded corpus."""
-        return [SMALLTALK] * bool(self.smalltalk_bytes) + [os.path.abspath(file) for file in self.files]
+        """What the corpus was said to be made of: absolute paths, and the name of the embedded corpus."""
+        return [SMALLTALK] * bool(self.smalltalk_bytes) + [os.path.abspath(path) for path in self._paths]
 
     def n_read(self, skipped: Skipped) -> int:
         """The number of files that were read in a pass that skipped so much."""

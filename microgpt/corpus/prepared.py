@@ -20,6 +20,7 @@ from .token_file import TokenFile
 
 TOKENIZER = "tokenizer.json"
 SIDES = {False: "train", True: "val"}  # by whether it is held out
+MAX_META_BYTES, MAX_META_PARTS = 8 << 20, 1000  # bounds of the memory that parsing takes
 ADVICE = "prepare the corpus again"
 FILES = {META, TOKENIZER, *TOKEN_FILES}
 
@@ -129,7 +130,11 @@ def _description(directory: Path, key: str | None = None) -> dict[str, Any]:
 def read_meta(directory: Path) -> dict[str, Any] | None:
     """meta.json of a finished folder, else None."""
     try:
-        meta = json.loads((directory / META).read_text("utf-8"))
+        with open(directory / META, "rb") as file:
+            data = file.read(MAX_META_BYTES + 1)
+        if len(data) > MAX_META_BYTES or data.count(b"[") + data.count(b"{") > MAX_META_PARTS:
+            return None
+        meta = json.loads(data)
         return meta if _is_sound(meta) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

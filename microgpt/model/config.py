@@ -1,7 +1,6 @@
 """The configuration of a model, its presets and its parameter count."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,9 @@ from microgpt.common.flags import REQUIRED, setting
 
 # Fields of later variants, with the values that are built.
 BUILT = {"norm": ("rmsnorm",), "mlp": ("gelu",), "attention": ("full",)}
+
+MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
+LARGEST = 1e300  # of a number that is computed with
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class ModelConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; expected 0 <= dropout < 1")
-        if not (0 <= self.init_std < math.inf and 0 < self.rope_theta < math.inf):
+        if self.seq_len * self.head_size > MAX_ROPE:
+            raise ConfigError(
+                f"seq_len {self.seq_len} with heads of {self.head_size}: their product may be {MAX_ROPE}"
+            )
+        if not (0 <= self.init_std < LARGEST and 0 < self.rope_theta < LARGEST):
             raise ConfigError(f"init_std {self.init_std} and rope_theta {self.rope_theta} must be positive")
         for name, values in BUILT.items():
             if getattr(self, name) not in values:

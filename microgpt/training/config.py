@@ -1,7 +1,6 @@
 """What a run can be told: every field is a flag of `microgpt train`; `recipe` sets some by model size."""
 
 import dataclasses
-import math
 import re
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from microgpt.corpus.packing import PACKINGS, STREAM
 
 Config = TypeVar("Config")
 
+MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a run
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 # May differ between the sessions of one run: they end, save or report it, but do not change any step.
@@ -144,7 +144,7 @@ def _check_ranges(config: TrainConfig) -> None:
     )
     for name in positive + not_negative:
         value = getattr(config, name)
-        if not math.isfinite(value) or value < 0 or (name in positive and value == 0):
+        if not 0 <= value < MOST or (name in positive and value == 0):  # NaN is not within, either
             bound = "above 0" if name in positive else "0 or more"
             raise ConfigError(f"{flag_name(name)} {value}: expected a number {bound}")
     if not 0 <= config.prompt_loss_weight <= 1:
