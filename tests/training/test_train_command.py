@@ -63,6 +63,29 @@ def test_10_and_10_steps_equal_20_on_any_number_of_threads(grad_accum, capfd):
     assert "going on from runs/b/step_00000010" in capfd.readouterr().err
 
 
+@pytest.fixture
+def any_bf16(monkeypatch):
+    """bf16 on every CPU: computed in steps where there is no instruction for it."""
+    if native.choose_precision("auto") != "bf16":
+        monkeypatch.setenv("MICROGPT_ISA", native.supported_levels()[-1])
+    yield
+    native.use_precision("fp32")
+
+
+def test_bf16_belongs_to_the_run_and_5_and_5_steps_equal_10(any_bf16, capfd):
+    flags = ["--precision", "bf16", "--batch-size", "4"]  # 64 rows, enough to be multiplied in bf16
+    assert new(*flags, "--max-steps", "10") == 0
+    assert new(*flags, "--max-steps", "5", out="runs/b", threads="2") == 0
+    with pytest.raises(MicrogptError, match=r"--precision fp32 \(the run has bf16\)"):
+        train.main(["--resume", "runs/b", "--precision", "fp32", "--max-steps", "10"])
+    assert train.main(["--resume", "runs/b", "--max-steps", "10"]) == 0
+    assert tensors("runs/a/step_00000010") == tensors("runs/b/step_00000010")
+    assert ", bf16; about" in capfd.readouterr().out
+    new(*flags[2:], "--max-steps", "10", out="runs/c")
+    weights = [load_model(run)[0].params.flat for run in ("runs/a", "runs/c")]
+    assert 0 < abs(weights[0] - weights[1]).max() < 0.02
+
+
 def test_10_and_10_steps_equal_20_with_whole_documents(capfd):
     flags = ["--packing", "documents", "--seq-len", "100", "--prompt-loss-weight", "0.5"]
     assert new(*flags, "--max-steps", "20") == 0
