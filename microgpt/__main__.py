@@ -8,6 +8,7 @@ from typing import NoReturn
 from microgpt import __version__
 from microgpt.common.errors import MicrogptError
 from microgpt.common.flags import run_command
+from microgpt.common.signals import let_die, raise_stopped
 
 COMMANDS = {
     "prepare": "turn text and chats into token files and see what is in them",
@@ -53,9 +54,11 @@ def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
 
 def _imported(name: str, argv: Sequence[str]) -> int | None:
     """Import a command now that it is wanted, and run it."""
+    let_die()
     command = importlib.import_module(f"microgpt.{name}")
     from tokenizer import TokenizerError
 
+    raise_stopped()
     try:
         return command.main(argv)
     except TokenizerError as error:  # the tokenizer knows nothing of our errors

@@ -7,7 +7,7 @@
 In the chat, /help lists the commands.  Ctrl-C stops an answer; at the empty prompt it leaves, as Ctrl-D does.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("chat")

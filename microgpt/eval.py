@@ -8,7 +8,7 @@ Loss is in nats per token.  Bits per byte of text compare models of different vo
 embedded corpus also answers questions about names, numbers and facts that its training never held.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("eval")

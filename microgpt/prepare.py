@@ -9,7 +9,7 @@ packed as .gz or .zst.  `microgpt train --data` does the same by itself; this sh
 the training.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("prepare")

@@ -6,7 +6,7 @@ Stopped, it goes on where it was; run again when it is done, it opens the chat a
 prints a sample conversation instead of opening the chat.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("quickstart")
@@ -79,6 +79,6 @@ def show_conversation(run: str) -> None:
     model, tokenizer, _ = load_model(run)
     session = ChatSession(model, tokenizer, GREEDY)
     print("\nA sample conversation, for there is no terminal here.  To talk yourself: "
-          f"python -m microgpt.chat {run}\n")  # fmt: skip
+          f"{command_line('chat', run)}\n")  # fmt: skip
     for text in CONVERSATION:
         print(f"> {text}\n{''.join(session.reply(text)).strip()}", flush=True)

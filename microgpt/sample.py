@@ -6,7 +6,7 @@
 The text goes to stdout, everything else to stderr.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("sample")

@@ -8,7 +8,7 @@
 Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("train")
@@ -31,7 +31,7 @@ from microgpt.common.output import show, tell
 from microgpt.common.threads import threads_from_environment
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
-from microgpt.corpus.corpora import SMALLTALK
+from microgpt.corpus.corpora import SMALLTALK, source_names
 from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.token_file import TokenFile
@@ -120,7 +120,9 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     refuse_settled(data.data, given(args, DataConfig))
     wanted = given(args, ModelConfig)
     if vocab_size is not None and wanted.get("vocab_size", vocab_size) != vocab_size:
-        raise ConfigError(f"--vocab-size {wanted['vocab_size']}: this corpus has pairs for {vocab_size} only")
+        raise ConfigError(
+            f"--vocab-size {wanted['vocab_size']}: the tokenizer of this corpus has {vocab_size} ids; leave it out"
+        )
     preset = args.preset or DEFAULT_PRESET
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}
@@ -147,15 +149,24 @@ def data_config(args: argparse.Namespace) -> DataConfig:
     """The corpus that the flags name.  --vocab-size is another way to say --merges."""
     values = given(args, DataConfig)
     if args.files is not None:
-        values["data"] = tuple(name if name == SMALLTALK else os.path.abspath(name) for name in args.files)
+        names = map(str, source_names(args.files))
+        values["data"] = tuple(name if name == SMALLTALK else os.path.abspath(name) for name in names)
     if hasattr(args, "vocab_size"):
-        merges = args.vocab_size - NO_MERGES
-        if values.setdefault("merges", merges) != merges or merges < 0:
-            raise ConfigError(
-                f"--vocab-size {args.vocab_size} contradicts --merges {values['merges']}: a vocabulary has "
-                f"{NO_MERGES} bytes and markers beside the merges; give one of the two"
-            )
+        values["merges"] = merges_of(args.vocab_size, values.get("merges"))
     return DataConfig(**values)
+
+
+def merges_of(vocab_size: int, merges: int | None) -> int:
+    """The merges that --vocab-size asks for, beside what --merges does."""
+    asked = vocab_size - NO_MERGES
+    if asked < 0:
+        raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
+    if merges not in (None, asked):
+        raise ConfigError(
+            f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes and "
+            "markers beside the merges; give one of the two"
+        )
+    return asked
 
 
 def refuse_used(run: Path) -> None:

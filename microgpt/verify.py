@@ -8,7 +8,7 @@ Of a checkpoint: the manifest, size and SHA-256 of every file, that the weights 
 that a resume could begin with it.  The exit code is 1 if anything is damaged.
 """
 
-if __name__ == "__main__":  # before the imports, so that a signal while they load is one line too
+if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
     from microgpt.__main__ import run
 
     run("verify")

@@ -22,20 +22,24 @@ class Stopped(BaseException):
         self.number = number
 
 
-def listened(numbers: tuple[signal.Signals, ...] = HANDLED) -> list[signal.Signals]:
-    """Those of the signals that are not ignored."""
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+def listened() -> list[signal.Signals]:
+    """The signals that are not ignored."""
+    return [number for number in HANDLED if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def raise_stopped() -> None:
-    """From now on SIGTERM and SIGHUP raise Stopped in the main thread."""
-    for number in listened(HANDLED[1:]):
-        signal.signal(number, _raise)
+    """From now on SIGTERM and SIGHUP raise Stopped in the main thread, and Ctrl-C KeyboardInterrupt."""
+    for number in listened():
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _raise)
     sys.unraisablehook = _unraisable
 
 
 def let_die() -> None:
-    """From now on a signal ends the process without a word: the work is done."""
+    """From now on a signal ends the process at once, which shells call 128 + its number too.
+
+    For when there is nothing to leave tidy: at the end, and while modules load, in which an exception out of
+    nowhere may even crash (orjson's initialisation does).
+    """
     for number in listened():
         signal.signal(number, signal.SIG_DFL)
 

@@ -1,0 +1,189 @@
+"""Signals in every phase of a command: the right exit code, no traceback, nothing half done or lost."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks._torture_signals import damage, signal_runs
+from microgpt.training.checkpoint import find_checkpoint
+from microgpt.training.metrics import read_metrics
+
+ROOT = Path(__file__).parents[2]
+TEXT = "".join(f"A hat of number {n} costs {n * 7919 % 1009} coins, not {n + 1}.\n\n" for n in range(300))
+SMALL = ["--preset", "tiny", "--n-layer", "1", "--seq-len", "16", "--merges", "40", "--batch-size", "2",
+         "--eval-every", "4", "--eval-tokens", "64", "--sample-every", "6", "--save-every", "5",
+         "--log-every", "1", "--max-steps", "40", "--threads", "1"]  # fmt: skip
+TRAIN = ["train", *SMALL, "--data", "text.txt", "--out-dir", "run"]
+CHAT = ["chat", "talker", "--max-tokens", "9"]
+
+# Runs a command with a trap on one function: the nth call of it begins with a signal to ourselves.
+TRAPPED = """
+import functools, importlib, os, signal, sys
+import microgpt.__main__ as command
+
+number, nth, place, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+calls = []
+
+def trap(function):
+    @functools.wraps(function)
+    def trapped(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == nth:
+            os.kill(os.getpid(), number)
+        return function(*args, **kwargs)
+    return trapped
+
+module, _, name = place.partition(":")
+owner = importlib.import_module(module)
+*path, last = name.split(".")
+for part in path:
+    owner = getattr(owner, part)
+setattr(owner, last, trap(getattr(owner, last)))
+command.main(words)
+"""
+
+# phase: (function whose call is struck, which call)
+PREPARING = {
+    "hashing": ("microgpt.corpus.corpora:Corpus.digest", 1),
+    "reading": ("microgpt.corpus.corpora:Corpus.training_texts", 1),
+    "counting": ("tokenizer.native:Counter.add", 1),
+    "merging": ("tokenizer.native:Trainer.step", 2),
+    "encoding": ("microgpt.corpus.prepare:_encode", 1),
+    "syncing": ("microgpt.corpus.cache:_sync", 2),
+    "first weights": ("microgpt.model.parameters:Arena.init", 1),
+}
+TRAINING = {
+    "micro-batch": ("microgpt.model.gpt:GPT.loss_and_grad", 13),
+    "backward": ("microgpt.core.ops:rmsnorm_backward", 20),
+    "update": ("microgpt.training.optim:Adam.update", 9),
+    "evaluation": ("microgpt.model.gpt:GPT.token_losses", 5),
+    "sample": ("microgpt.inference.decoder:Decoder._feed", 3),
+    "copying": ("microgpt.training.checkpoint:Snapshot.fill", 2),
+    "saving": ("microgpt.training.checkpoint:verify", 2),
+    "last save": ("microgpt.training.saver:Saver.finish", 1),
+}
+CHATTING = {
+    "loading": ("microgpt.training.checkpoint:load_weights", 1),
+    "a prompt": ("microgpt.inference.terminal:Terminal.write", 1),
+    "an answer": ("microgpt.inference.decoder:Decoder._feed", 7),
+}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def in_turn(phases):
+    """Each phase with one of the signals."""
+    return [(phase, SIGNALS[i % 3]) for i, phase in enumerate(phases)]
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory):
+    """A folder with a corpus, prepared, and a model to talk to."""
+    folder = tmp_path_factory.mktemp("signals")
+    (folder / "text.txt").write_text(TEXT)
+    (folder / "lines.txt").write_text("Hello!\nWho are you?\n")
+    done = command(folder, ["-m", "microgpt", *TRAIN[:-1], "talker", "--max-steps", "2"])
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def folder(talker, tmp_path):
+    """A folder of one's own with the same files; the corpus is not prepared there."""
+    for path in talker.iterdir():
+        if path.name not in ("data", "cache"):
+            (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+def command(folder, words, **options):
+    places = {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": "data", "XDG_CACHE_HOME": str(folder / "cache")}
+    with open(folder / "lines.txt") as lines:
+        return subprocess.run([sys.executable, *words], cwd=folder, stdin=lines, text=True, timeout=60,
+                              **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+                              env=os.environ | places)  # fmt: skip
+
+
+def struck(folder, place, number, words):
+    """A command that got a signal at a place of its code, and ended as it should."""
+    name, nth = place
+    done = command(folder, ["-c", TRAPPED, str(int(number)), str(nth), name, *words])
+    assert done.returncode == 128 + number, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr, done.stderr
+    assert damage(folder) is None
+    return done
+
+
+@pytest.mark.parametrize("phase, number", in_turn(PREPARING))
+def test_a_signal_before_training_leaves_nothing_half_done(phase, number, folder):
+    struck(folder, PREPARING[phase], number, TRAIN)
+    assert not list(folder.glob("run/step_*")) and not list(folder.glob("data/prepared/.microgpt-b*"))
+    if phase == "encoding":
+        assert command(folder, ["-m", "microgpt", *TRAIN, "--max-steps", "1"]).returncode == 0
+
+
+@pytest.mark.parametrize("phase, number", in_turn(TRAINING))
+def test_a_signal_in_training_saves_where_it_was(phase, number, folder, talker):
+    (folder / "data").symlink_to(talker / "data")
+    struck(folder, TRAINING[phase], number, TRAIN)
+    steps = [line["step"] for line in read_metrics(folder / "run/metrics.jsonl") if line["event"] == "train"]
+    assert find_checkpoint(folder / "run").name == f"step_{steps[-1]:08d}"
+    assert steps[-1] == 40 or phase != "last save"
+
+
+@pytest.mark.parametrize("phase, number", in_turn(CHATTING))
+def test_a_signal_ends_a_chat(phase, number, folder):
+    struck(folder, CHATTING[phase], number, CHAT)
+
+
+def test_a_signal_that_is_ignored_stays_so(folder, talker):
+    """As under nohup."""
+    (folder / "data").symlink_to(talker / "data")
+    words = ["-c", TRAPPED, "1", "5", "microgpt.model.gpt:GPT.loss_and_grad", *TRAIN]
+    done = command(folder, words, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert done.returncode == 0 and "finished: 40 steps" in done.stdout and "stopping" not in done.stderr
+
+
+def test_a_signal_that_strikes_in_a_destructor_is_not_lost(folder):
+    code = """
+import os, signal, time
+from microgpt.common.flags import run_command
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def main():
+    Dying()
+    for _ in range(1000):
+        time.sleep(0.01)
+run_command(main)
+"""
+    done = command(folder, ["-c", code])
+    assert done.returncode == 143 and done.stderr == "microgpt: stopped\n"
+
+
+@pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
+def test_a_run_goes_on_without_anybody_to_read_its_lines(streams, folder, talker):
+    """`microgpt train | head -1`, a terminal that was closed."""
+    (folder / "data").symlink_to(talker / "data")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = command(folder, ["-m", "microgpt", *TRAIN], **dict.fromkeys(streams, writer))
+    os.close(writer)
+    assert done.returncode == 0 and find_checkpoint(folder / "run").name == "step_00000040"
+    assert not done.stderr or ("Error" not in done.stderr and "sample after 36 steps" in done.stderr)
+
+
+def test_a_stopped_process_goes_on(folder, talker):
+    (folder / "data").symlink_to(talker / "data")
+    wake, stop = 'os.system(f"(sleep 0.3; kill -CONT {os.getpid()}) &")', "os.kill(os.getpid(), number)"
+    code = TRAPPED.replace(stop, f"{wake}; {stop}")
+    done = command(folder, ["-c", code, str(int(signal.SIGSTOP)), "9", TRAINING["micro-batch"][0], *TRAIN])
+    assert done.returncode == 0 and find_checkpoint(folder / "run").name == "step_00000040", done.stderr
+
+
+def test_signals_at_random_moments(tmp_path):
+    problems = [(what, problem) for problem, what in signal_runs(tmp_path, seed=None, n=6, n_bytes=50_000)]
+    assert len(problems) == 6 and not [pair for pair in problems if pair[1]]
