@@ -17,6 +17,7 @@ from pathlib import Path
 
 from microgpt import chat, eval, train
 from microgpt.common.flags import Parser
+from microgpt.common.words import command_line
 from microgpt.inference.sampler import GREEDY
 from microgpt.inference.session import ChatSession
 from microgpt.training.checkpoint import load_model

@@ -121,7 +121,8 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     wanted = given(args, ModelConfig)
     if vocab_size is not None and wanted.get("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(
-            f"--vocab-size {wanted['vocab_size']}: the tokenizer of this corpus has {vocab_size} ids; leave it out"
+            f"--vocab-size {wanted['vocab_size']}: the tokenizer of this corpus has {vocab_size} ids; "
+            "leave the flag out"
         )
     preset = args.preset or DEFAULT_PRESET
     model = ModelConfig.from_preset(
@@ -163,8 +164,8 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
         raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
     if merges not in (None, asked):
         raise ConfigError(
-            f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes and "
-            "markers beside the merges; give one of the two"
+            f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes "
+            "and markers beside the merges; give one of the two"
         )
     return asked
 

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from microgpt.common.words import command_line, counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS
 
@@ -38,8 +39,9 @@ def header(session: Session) -> list[str]:
         f"model    {job.model.params.flat.size:,} parameters: {model.n_layer} layers, "
         f"{model.n_embd} channels, {model.n_head} heads, window {model.seq_len}, "
         f"vocabulary {model.vocab_size}",
-        f"corpus   {train.n_documents:,} documents, {train.n_bytes:,} bytes, {train.n_tokens:,} tokens; "
-        f"held out {val.n_documents:,} documents, {val.n_tokens:,} tokens",
+        f"corpus   {counted(train.n_documents, 'document')}, {train.n_bytes:,} bytes, "
+        f"{train.n_tokens:,} tokens; "
+        f"held out {counted(val.n_documents, 'document')}, {val.n_tokens:,} tokens",
         *_packing(session),
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
@@ -117,5 +119,5 @@ def _results(session: Session) -> list[str]:
 def next_command(session: Session, why: str) -> str:
     """What to type now."""
     if why == FINISHED:
-        return f"python -m microgpt.chat {session.job.run}"
-    return f"python -m microgpt.train --resume {session.job.run}"
+        return command_line("chat", session.job.run)
+    return command_line("train", "--resume", session.job.run)

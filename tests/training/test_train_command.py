@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import pytest
 import microgpt
 from microgpt import train
 from microgpt.common.errors import MicrogptError
+from microgpt.common.words import command_line
 from microgpt.core import native
-from microgpt.training import loop, threads
+from microgpt.training import loop, memory_needs, threads
 from microgpt.training.checkpoint import load_model
 from microgpt.training.evaluate import Evaluation
 from microgpt.training.metrics import read_metrics
@@ -102,6 +104,59 @@ def test_10_and_10_steps_equal_20_with_whole_documents(capfd):
     assert tensors("runs/c/step_00000020") != tensors("runs/a/step_00000020"), "the setting does something"
 
 
+def test_every_checkpoint_goes_on_to_the_same_bits_across_epochs():
+    """Real batches in the middle of epochs and across their ends, evaluations and samples between."""
+    flags = ["--seq-len", "64", "--batch-size", "30", "--grad-accum", "2", "--sample-every", "3", "--keep", "99",
+             "--save-every", "2", "--max-steps", "11"]  # fmt: skip
+    assert new(*flags) == 0
+    final = tensors("runs/a/step_00000011")
+    steps = [line["step"] for line in read_metrics(Path("runs/a/metrics.jsonl")) if line["event"] == "train"]
+    for step in (2, 4, 6, 8, 10):
+        out = f"runs/from{step}"
+        train.main(["--resume", f"runs/a/step_{step:08d}", "--out-dir", out, "--threads", "2"])
+        assert tensors(f"{out}/step_00000011") == final
+        again = [line["step"] for line in read_metrics(Path(out, "metrics.jsonl")) if line["event"] == "train"]
+        assert again == steps
+
+
+def test_a_run_too_large_for_the_memory_is_refused_with_what_would_fit(monkeypatch):
+    monkeypatch.setattr(memory_needs, "available_memory", lambda: 120e6)
+    with pytest.raises(MicrogptError) as error:
+        new("--batch-size", "5000")
+    match = re.search(r"--batch-size (\d+) or --recompute --batch-size (\d+) fits", str(error.value))
+    assert "takes about" in str(error.value) and "0.1 GB are free" in str(error.value)
+    assert not Path("runs").exists() and int(match[1]) < int(match[2]) < 5000
+    assert new("--batch-size", match[2], "--recompute", "--max-steps", "1", "--eval-every", "0") == 0
+    monkeypatch.setattr(memory_needs, "available_memory", lambda: 1e6)
+    with pytest.raises(MicrogptError, match="take a smaller model or --seq-len"):
+        new(out="runs/b")
+    with pytest.raises(MicrogptError, match="take a smaller model or --seq-len"):
+        train.main(["--resume", "runs/a", "--max-steps", "2"])
+
+
+def test_memory_that_runs_out_is_one_line_that_names_the_good_checkpoint(monkeypatch):
+    real = loop.accumulate
+
+    def accumulate(job, position, stop):
+        if position == 5:
+            raise MemoryError
+        return real(job, position, stop)
+
+    monkeypatch.setattr(loop, "accumulate", accumulate)
+    with pytest.raises(MicrogptError, match=r"at step 5; runs/a/step_00000004 is good.*--recompute") as error:
+        new("--max-steps", "9", "--save-every", "4")
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_seen_before_the_start(monkeypatch):
+    new("--max-steps", "2")
+    usage = shutil.disk_usage(".")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    for begin in (lambda: new(out="runs/b"), lambda: train.main(["--resume", "runs/a", "--max-steps", "4"])):
+        with pytest.raises(MicrogptError, match="MB free on that disk"):
+            begin()
+
+
 def test_a_run_may_recompute_in_any_of_its_sessions():
     assert new("--max-steps", "12") == 0
     assert new("--max-steps", "4", "--recompute", out="runs/b") == 0
@@ -120,7 +175,7 @@ def test_header_and_summary_tell_the_truth(capfd):
     assert "plan     5 steps of 96 tokens (2 windows x 3)" in out and "machine  1 threads" in out
     assert f"finished: 5 steps, {5 * 96} tokens" in out and "runs/a/step_00000005" in out
     assert f"{state['metrics']['val_bpb']:.4f} bits per byte (step 5)" in out
-    assert out.rstrip().endswith("next     python -m microgpt.chat runs/a")
+    assert out.rstrip().endswith(f"next     {command_line('chat', 'runs/a')}")
     assert re.search(r"step 1/5  loss \d\.\d+, held-out \d\.\d+ bpb, [\d,]+ tok/s", err)
 
 
@@ -182,6 +237,8 @@ MISTAKES = {
     "--data short.txt": "",
     "--seq-len 100000": "window",
     "--vocab-size 300 --merges 7": "--vocab-size 300 contradicts --merges 7",
+    "--vocab-size 100": "--vocab-size 100: bytes and markers alone are 261; give more",
+    "--data=": "an empty path names no corpus",
     "--vocab-size 20": "--vocab-size 20",
     "--vocab-size 60000": "--vocab-size 60000",
     "--threads 0": "--threads 0",
@@ -252,7 +309,7 @@ def test_max_time_plans_the_steps_and_keeps_the_limit(capfd):
     assert recorded > 10 and planned > 10  # the two differ where the speed does
     new("--max-time", "1s", "--max-steps", "10000000", out="runs/b")
     out, _ = capfd.readouterr()
-    assert "time is up at step" in out and "next     python -m microgpt.train --resume runs/b" in out
+    assert "time is up at step" in out and f"next     {command_line('train', '--resume', 'runs/b')}" in out
 
 
 def test_help_shows_every_setting_with_unit_and_default(capsys):
