@@ -1,5 +1,8 @@
 """Saving beside training: a snapshot is written by a thread while the steps go on, one at a time."""
 
+import contextlib
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -10,6 +13,8 @@ from microgpt.common.errors import CheckpointError, MicrogptError
 
 from .checkpoint import Say, Snapshot, persist
 from .rundir import free_space_problem
+
+GIVE_WAY = 10  # steps of niceness: a tenth of a processor where training wants all of them
 
 
 class SaveResult(NamedTuple):
@@ -37,7 +42,7 @@ class Saver:
         """Begin to write a snapshot, once the one before is written.  What goes wrong is told by `poll`."""
         self._join()
         snap.in_use.acquire()
-        thread = threading.Thread(target=self._work, args=(snap,), name="microgpt-save")
+        thread = threading.Thread(target=self._work_behind, args=(snap,), name="microgpt-save")
         try:
             thread.start()
         except RuntimeError:  # no thread to be had: save here and now
@@ -68,8 +73,16 @@ class Saver:
             self._thread.join()
             self._thread = None
 
+    def _work_behind(self, snap: Snapshot) -> None:
+        """The thread.  It gives way to the steps, which would wait for their slowest thread."""
+        if sys.platform.startswith("linux"):  # elsewhere priorities are of processes only
+            mine = threading.get_native_id()
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, mine, os.getpriority(os.PRIO_PROCESS, mine) + GIVE_WAY)
+        self._work(snap)
+
     def _work(self, snap: Snapshot) -> None:
-        """The thread: nothing may end it without a result, for nobody would hear of it."""
+        """Save; nothing may end this without a result, for nobody would hear of it."""
         start, error = time.monotonic(), None
         try:
             self._write(snap)

@@ -1,6 +1,7 @@
 """Saving in the background: one at a time, nothing raised, nothing lost, memory taken once."""
 
 import os
+import sys
 import threading
 import time
 
@@ -136,6 +137,20 @@ def test_whatever_goes_wrong_in_the_background_is_told(run, snap, monkeypatch, p
     worker.save(fill(snap, 1))
     assert worker.wait().error == f"{type(problem).__name__}: {problem}"
     fill(snap, 2)  # the memory is free again
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere threads have no priority")
+def test_a_save_in_the_background_gives_way_and_one_in_front_does_not(run, snap, monkeypatch):
+    def niceness(*_):
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    seen, own = [], os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    monkeypatch.setattr(saver, "persist", niceness)
+    worker = new_saver(run)
+    worker.save(fill(snap, 1))
+    worker.wait()
+    worker.finish(fill(snap, 2))
+    assert seen == [min(own + saver.GIVE_WAY, 19), own]
 
 
 def test_without_a_thread_it_is_saved_at_once(run, snap, monkeypatch):
