@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -122,6 +123,19 @@ def test_a_prepared_folder_takes_no_settings(tmp_path, flags):
     if flags[0] != "--out-dir":
         with pytest.raises(ConfigError, match=f"{flags[0]}: .*prepared already"):
             train_command.main(["--data", folder, "--out-dir", str(tmp_path / "run"), *flags])
+
+
+def test_a_name_that_is_no_utf8_is_printed_and_kept(place, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    Path(os.fsdecode(path)).write_text(PLAIN_TEXT)
+    words = [sys.executable, "-m", "microgpt", "prepare", path, "--merges", "9", "--out-dir", path + b" out"]
+    env = os.environ | {"PYTHONIOENCODING": "utf-8:strict", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "caf\\udce9 out'" in done.stdout
+    data = DataConfig(data=(os.fsdecode(path),))
+    model, tokenizer, _ = checkpoint.load_model(place / "runs" / "a")
+    saved = save(tmp_path / "run", model, tokenizer, data)
+    assert checkpoint.read_config(saved)["data"]["data"] == [os.fsdecode(path)]
 
 
 # ---- chat ----

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
-from .output import drop, tell
+from .output import drop, print_anything, tell
 from .signals import let_die, raise_stopped, signal_of
 
 Config = TypeVar("Config")
@@ -128,6 +128,7 @@ def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]
     `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
     """
     raise_stopped()
+    print_anything()
     try:
         code = main() or 0
         if sys.stdout is not None:

@@ -1,6 +1,7 @@
 """Lines for the person who started a command.  A screen or a pipe that has gone never ends the work."""
 
 import contextlib
+import io
 import os
 import sys
 from typing import Any, TextIO
@@ -35,6 +36,13 @@ class Lasting:
             yield
         except (OSError, ValueError):  # ValueError: the stream is closed
             drop(self._stream)
+
+
+def print_anything() -> None:
+    """Have stdout escape what it cannot hold, as stderr does: a name that is no UTF-8, a letter in ASCII."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def drop(stream: TextIO) -> None:

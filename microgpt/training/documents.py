@@ -12,8 +12,8 @@ LARGEST_JSON = 1 << 20  # bytes; ours are a few thousand, and parsed JSON takes 
 
 
 def json_bytes(document: dict[str, Any]) -> bytes:
-    """A document as a file for people and programs."""
-    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """A document as a file for people and programs, in ASCII: a path in it need not be UTF-8."""
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
