@@ -283,6 +283,7 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
         try:
             why = fit(job, state, stop, clock)
         except MemoryError as error:
+            job.saver.wait()  # for the checkpoint that may be named
             raise MicrogptError(report.out_of_memory(work)) from error
         finally:
             job.progress.close()

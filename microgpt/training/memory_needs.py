@@ -45,9 +45,11 @@ def refuse_too_large(model: ModelConfig, train: TrainConfig) -> None:
     needed, available = memory_estimate(model, train), available_memory()
     if needed <= available:
         return
-    ways = {"": train, "--recompute ": dataclasses.replace(train, recompute=True)}
-    sizes = {flag: largest_batch(model, way, available) for flag, way in ways.items()}
-    fitting = [f"{flag}--batch-size {size}" for flag, size in sizes.items() if size]
+    plain = largest_batch(model, train, available)
+    recomputed = largest_batch(model, dataclasses.replace(train, recompute=True), available)
+    fitting = [f"--batch-size {plain}"] if plain else []
+    if recomputed > plain:
+        fitting.append(f"--recompute --batch-size {recomputed}")
     raise ConfigError(
         f"this training takes about {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free; "
         + (f"{' or '.join(fitting)} fits" if fitting else "take a smaller model or --seq-len")

@@ -3,14 +3,16 @@
 import hashlib
 import io
 import math
+import os
+import shutil
 import time
 
 import numpy as np
 import pytest
 from training_fakes import FakeBatches, FakeModel, FakeWindows, make_config, make_job, train
 
-from microgpt.common.errors import ConfigError
-from microgpt.training import checkpoint, loop
+from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.training import checkpoint, loop, saver
 from microgpt.training.clock import Clock
 from microgpt.training.evaluate import Evaluation, evaluate
 from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, accumulate
@@ -95,6 +97,90 @@ def test_a_stopped_and_resumed_run_equals_a_straight_one(tmp_path, grad_accum, s
     last = "step_00000020"
     for name in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
         assert (job.run / last / name).read_bytes() == (straight.run / last / name).read_bytes()
+
+
+@pytest.mark.parametrize("grad_accum", [1, 3])
+def test_every_checkpoint_saved_beside_training_goes_on_to_the_same_end(tmp_path, grad_accum):
+    """What a background save holds is its own step, however far the training has come meanwhile."""
+    straight = new_run(tmp_path, "straight", grad_accum=grad_accum, save_every=3, keep=99)
+    train(straight)
+    whole = events(straight.run)
+    found = checkpoints(straight.run)
+    assert [step for step, _ in found] == [20, 18, 15, 12, 9, 6, 3]
+    for step, source in found[1:]:
+        run = tmp_path / f"from{step}"
+        shutil.copytree(source, run / source.name)
+        shutil.copyfile(straight.run / METRICS, run / METRICS)
+        job, state = resumed(run, grad_accum=grad_accum, save_every=3, keep=99)
+        train(job, state)
+        assert digest(job) == digest(straight) and events(run) == whole
+
+
+def test_a_save_that_fails_is_told_and_tried_again(tmp_path, monkeypatch, capsys):
+    job = new_run(tmp_path, "a", save_every=4, keep=9)
+    write = saver.persist
+
+    def refuse(snap, *rest):
+        if snap.step in (4, 8):
+            raise CheckpointError("cannot save it: No space left on device")
+        return write(snap, *rest)
+
+    monkeypatch.setattr(saver, "persist", refuse)
+    why, _ = train(job)
+    assert why == FINISHED and [step for step, _ in checkpoints(job.run)] == [20, 16, 12]
+    failures = [line for line in events(job.run) if line["event"] == "save_failed"]
+    assert [line["checkpoint"] for line in failures] == [4, 8] and "No space left" in failures[0]["error"]
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(told) == 2 and "training goes on, and the next save tries again" in told[0]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_the_last_save_must_succeed(tmp_path, monkeypatch, is_gone):
+    """In a directory that is gone, and on a full disk that has an older checkpoint."""
+    job = new_run(tmp_path, "a", save_every=8)
+    write = saver.persist
+
+    def refuse(snap, *rest):
+        if is_gone:
+            shutil.rmtree(job.run, ignore_errors=True)
+        elif snap.step == 20:
+            raise CheckpointError("cannot save it: No space left on device")
+        return write(snap, *rest)
+
+    monkeypatch.setattr(saver, "persist", refuse)
+    with pytest.raises(CheckpointError) as error:
+        train(job)
+    assert job.adam.updates == 20 and "\n" not in str(error.value)
+    assert is_gone or checkpoint.find_checkpoint(job.run).name == "step_00000016"
+
+
+def test_metrics_that_cannot_be_written_cost_one_line_and_no_step(tmp_path, capsys):
+    job = new_run(tmp_path, "a")
+    file = job.log._file
+
+    class Full:
+        """A disk with room for a few more bytes now and then."""
+
+        def __init__(self):
+            self.calls = 0
+
+        def write(self, data):
+            self.calls += 1
+            if 5 <= self.calls <= 8:
+                if self.calls % 2:
+                    return file.write(data[:7])
+                raise OSError(28, os.strerror(28))
+            return file.write(data)
+
+        def __getattr__(self, name):
+            return getattr(file, name)
+
+    job.log._file = Full()
+    assert train(job)[0] == FINISHED
+    assert len(events(job.run)) == 20 + 6 + 4 - 2, "two lines are missing, none is torn"
+    state = checkpoint.read_json(checkpoint.find_checkpoint(job.run) / checkpoint.STATE)
+    assert state["metrics_bytes"] == (job.run / METRICS).stat().st_size
+    assert capsys.readouterr().err.count("No space left on device; training goes on without it") == 1
 
 
 def test_a_killed_session_leaves_nothing_in_the_metrics_twice(tmp_path):
