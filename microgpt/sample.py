@@ -20,6 +20,7 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
+from microgpt.common.output import tell as say
 from microgpt.corpus.chat import BOS, Message
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.loading import (
@@ -32,7 +33,6 @@ from microgpt.inference.loading import (
 )
 from microgpt.inference.session import conversation_prompt, prompt_limit
 from microgpt.inference.terminal import encodable, forgiving, harmless
-from microgpt.training.checkpoint import to_stderr as say
 from tokenizer import Tokenizer
 
 

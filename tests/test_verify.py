@@ -113,7 +113,7 @@ def other_tokenizer(checkpoint):
     (not_finite, "ln_f.weight holds a value that is not finite"),
     (no_moments, "optimizer.safetensors: tensor h.0.attn.proj.weight is not part"),
     (other_tokenizer, "the model has 261 tokens, its tokenizer 262"),
-    (model_with(n_layer=10**9), "too few for 1000000000 layers"),
+    (model_with(n_layer=10**9), "1000000000 layers, but there are only 8 tensors"),
     (model_with(n_layer=2), "tensor h.1.attn.proj.weight is missing"),
     (model_with(n_embd=8), "this model needs"),
     (model_with(n_layer=-1), "n_layer is -1"),

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from microgpt.common.flags import Parser, add_settings, settings_from
+from microgpt.common.output import tell
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.core import native
 from microgpt.model import GPT
-from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model, to_stderr
+from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model
 from tokenizer import Tokenizer
 
 from .sampler import SamplerConfig
@@ -107,6 +108,6 @@ def open_model(args: argparse.Namespace) -> Loaded:
     native.use_precision(native.choose_precision(args.precision))
     native.set_threads(thread_count(args.threads))
     if warning := native.warning():
-        to_stderr(f"warning: {warning}")
+        tell(f"warning: {warning}")
     path = find_checkpoint(args.checkpoint, MODEL_FILES)
     return Loaded(*load_model(path), path)

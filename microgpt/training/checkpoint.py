@@ -10,7 +10,6 @@ directory gets its name.  Nothing is read before `verify` agreed with it.
 
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import CheckpointError
+from microgpt.common.output import tell
 from microgpt.model import GPT, ModelConfig
 from microgpt.model.parameters import table
 from tokenizer import Tokenizer, TokenizerError
@@ -38,11 +38,6 @@ LEFTOVERS = ".tmp_[sr]*"  # .tmp_step_... and .tmp_removed_...
 COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
 Say = Callable[[str], None]
-
-
-def to_stderr(text: str) -> None:
-    """The default way to tell a person about a skipped checkpoint."""
-    print(f"microgpt: {text}", file=sys.stderr)
 
 
 # -------------------------------------------------------------------------------- save
@@ -107,7 +102,7 @@ def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:
     return is_finite
 
 
-def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
+def persist(snap: Snapshot, run: Path, keep: int, say: Say = tell) -> Path:
     """Write a snapshot into a run directory; once it has been read back, older checkpoints go.
 
     The newest `keep` stay, and the best by held-out loss; `say` hears about one that cannot be removed.
@@ -118,8 +113,8 @@ def persist(snap: Snapshot, run: Path, keep: int, say: Say = to_stderr) -> Path:
     if snap.step is None:
         raise CheckpointError("not saved: the snapshot holds no finite state")
     target = run / checkpoint_name(snap.step)
-    remove_leftovers(run, LEFTOVERS)
     try:
+        remove_leftovers(run, LEFTOVERS)
         if is_valid(target):
             storage.sync_directory(run)
         else:
@@ -232,7 +227,7 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = to_stderr) -> Path:
+def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
     """The newest checkpoint of a run that passes `verify`; `say` hears about each newer one that does not."""
     found = checkpoints(run)
     for _, path in found:
@@ -245,7 +240,7 @@ def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = to_stde
     raise CheckpointError(f"{run}: {what}; expected a run directory with step_... or one such checkpoint")
 
 
-def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, say: Say = to_stderr) -> Path:
+def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
     """The verified checkpoint that `path` stands for.
 
     A checkpoint directory stands for itself, a run directory for its newest valid checkpoint, None for the
@@ -268,7 +263,7 @@ def is_checkpoint(place: Path) -> bool:
 # -------------------------------------------------------------------------------- load
 
 
-def load_model(path: str | Path | None, say: Say = to_stderr) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+def load_model(path: str | Path | None, say: Say = tell) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """Load a model for use from a run or checkpoint directory (`find_checkpoint`).
 
     Returns:  the model with its weights, its tokenizer, and state.json's content.
@@ -294,10 +289,7 @@ def load_tokenizer(checkpoint: Path) -> Tokenizer:
 def check_fit(checkpoint: Path, config: ModelConfig) -> None:
     """Refuse a model config that is not that of the weights, before memory is taken for the model."""
     path = checkpoint / WEIGHTS
-    found = shapes_in(path)
-    if config.n_layer > len(found):  # before a table of that length is made
-        raise CheckpointError(f"{path}: {len(found)} tensors, too few for {config.n_layer} layers")
-    check_shapes(path, found, {parameter.name: parameter.shape for parameter in table(config)})
+    check_shapes(path, shapes_in(path), {parameter.name: parameter.shape for parameter in table(config)})
 
 
 def load_weights(checkpoint: Path, model: GPT) -> None:
@@ -315,9 +307,14 @@ def load_moments(checkpoint: Path, adam: Adam) -> None:
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:
-    """config.json: the dictionaries `model`, `train` and `data`."""
+    """config.json: the dictionaries `model`, `train` and `data`; of no more layers than there are weights."""
     document = read_json(checkpoint / CONFIG)
     for part in ("model", "train", "data"):
         if not isinstance(document.get(part), dict):
             raise CheckpointError(f"{checkpoint / CONFIG}: no {part!r} section; microgpt train writes one")
+    n_layer, n_tensors = document["model"].get("n_layer"), len(shapes_in(checkpoint / WEIGHTS))
+    if isinstance(n_layer, int) and n_layer > n_tensors:  # before anyone makes a table of that length
+        raise CheckpointError(
+            f"{checkpoint / CONFIG}: {n_layer} layers, but there are only {n_tensors} tensors of weights"
+        )
     return document

@@ -121,19 +121,14 @@ def test_sizes_of_all_files_count_even_where_only_the_model_is_read(run):
 
 
 def test_every_byte_of_the_manifest_counts(run):
-    """Any flipped byte is refused, or sits where JSON does not mind and everything still agrees."""
     path = run / "step_00000006" / MANIFEST
     good = path.read_bytes()
-    refused = 0
     for position in range(len(good)):
         bad = bytearray(good)
         bad[position] ^= (1, 32, 128)[position % 3]
         path.write_bytes(bad)
-        try:
+        with pytest.raises(CheckpointError):
             verify(path.parent)
-        except CheckpointError:
-            refused += 1
-    assert refused > 0.8 * len(good)
     path.write_bytes(good)
     verify(path.parent)
 
