@@ -35,9 +35,9 @@ from .prepared import (
     description,
     find_held_out,
     find_prepared,
+    is_made_here,
     is_prepared,
     open_prepared,
-    read_meta,
     tokens_path,
 )
 from .reading import ReadOptions, Skipped
@@ -204,9 +204,9 @@ def _checked_place(out_dir: str | os.PathLike) -> Path:
 
 
 def _is_ours(directory: Path) -> bool:
-    """Whether a folder is empty or holds nothing but a prepared corpus."""
+    """Whether a folder is empty or holds nothing but a prepared corpus, sound or damaged."""
     held = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
-    return not held or (held <= FILES and read_meta(directory) is not None)
+    return not held or (held <= FILES and is_made_here(directory))
 
 
 def _learn(corpus: Corpus, merges: int, threads: int, bars: _Bars) -> tuple[Split, Tokenizer]:

@@ -16,7 +16,7 @@ from tokenizer import Tokenizer, TokenizerError
 
 from .reading import Skipped
 from .sources import META, TOKEN_FILES
-from .token_file import TokenFile
+from .token_file import TokenFile, has_magic
 
 TOKENIZER = "tokenizer.json"
 SIDES = {False: "train", True: "val"}  # by whether it is held out
@@ -50,6 +50,13 @@ def is_prepared(directory: Path) -> bool:
     """Whether a folder looks like a prepared corpus, sound, damaged or with files missing."""
     has_tokens = any(tokens_path(directory, side).is_file() for side in SIDES)
     return has_tokens or read_meta(directory) is not None
+
+
+def is_made_here(directory: Path) -> bool:
+    """Whether some file in a folder can only be of a prepared corpus."""
+    return read_meta(directory) is not None or any(
+        has_magic(tokens_path(directory, side)) for side in SIDES
+    )
 
 
 def refuse_settled(sources: Iterable[str | os.PathLike], settings: Collection[str]) -> None:

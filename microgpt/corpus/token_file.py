@@ -249,6 +249,15 @@ class TokenFile:
             raise DataError(f"{self.path}: the document offsets are out of order")
 
 
+def has_magic(path: Path) -> bool:
+    """Whether a file begins like a token file."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
 def _blocks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
     """The next n_bytes, a multiple of 8, block by block.
 

@@ -319,6 +319,23 @@ def test_a_foreign_description_is_not_deleted(chats, write, tmp_path):
     assert notes.exists()
 
 
+@pytest.mark.parametrize(
+    "missing", [["meta.json"], ["train.tokens", "val.tokens"], ["meta.json", "val.tokens"]]
+)
+def test_a_damaged_folder_of_ones_own_can_be_prepared_again(chats, tmp_path, missing):
+    before = prepare(chats, merges=50, out_dir=tmp_path / "mine").meta
+    for name in missing:
+        (tmp_path / "mine" / name).unlink()
+    assert prepare(chats, merges=50, out_dir=tmp_path / "mine").meta == before
+
+
+def test_tokens_of_somebody_else_are_not_deleted(chats, write, tmp_path):
+    foreign = write("mine/train.tokens", "words of another program")
+    with pytest.raises(DataError, match="other files"):
+        prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    assert foreign.exists()
+
+
 def test_a_link_leads_to_the_folder_of_ones_own_choice(chats, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
