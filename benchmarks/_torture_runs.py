@@ -114,8 +114,12 @@ def kill_runs(folder: Path, seed: int, kills: int) -> Iterator[tuple[str | None,
     while done < kills:
         place = folder / f"run-{done}"
         place.mkdir()
-        of_its_own = str(draw.randrange(10**6))
-        runs = Runs(place, ["--seed", of_its_own, "--grad-accum", "2", "--save-every", "1"])
+        settings = {
+            "--seed": draw.randrange(10**6),
+            "--grad-accum": draw.choice((1, 3)),
+            "--save-every": 1 + done % 3,
+        }
+        runs = Runs(place, [str(word) for setting in settings.items() for word in setting])
         for _ in range(MOST_SESSIONS):
             code, what = killed_session(runs, draw)
             if not killed(code):

@@ -5,13 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from microgpt import verify
 from microgpt.common.errors import CheckpointError
 from microgpt.corpus.prepare import prepare
 from microgpt.model import GPT, ModelConfig
 from microgpt.training import storage
-from microgpt.training.checkpoint import ALL_FILES, MANIFEST, persist, snapshot
+from microgpt.training.checkpoint import ALL_FILES, MANIFEST, load_model, persist, snapshot
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.documents import json_bytes
@@ -165,6 +166,17 @@ def test_a_prepared_corpus(run, tmp_path, capsys):
     assert verify.main([str(folder)]) == 1
     out = capsys.readouterr().out
     assert "DAMAGED" in out and "train.tokens" in out and "1 of 2 damaged" in out
+
+
+def test_a_checkpoint_that_the_library_of_the_format_wrote(run, capsys):
+    """As the first checkpoints of microgpt were: other order, the same tensors."""
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        path = run / "step_00000002" / name
+        safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {"written": "by the library"})
+    sign(run / "step_00000002")
+    assert verify.main([str(run)]) == 0
+    ours, theirs = (load_model(run / f"step_0000000{step}")[0].params.flat for step in (1, 2))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_wrong_places_are_one_line(tmp_path, monkeypatch):

@@ -83,15 +83,16 @@ class Saver:
 
     def _work(self, snap: Snapshot) -> None:
         """Save; nothing may end this without a result, for nobody would hear of it."""
-        start, error = time.monotonic(), None
+        start, step, error = time.monotonic(), snap.step or 0, None
         try:
             self._write(snap)
         except MicrogptError as problem:
             error = str(problem)
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"
-        self._results.append(SaveResult(snap.step or 0, time.monotonic() - start, error))
-        snap.in_use.release()
+        finally:
+            snap.in_use.release()
+        self._results.append(SaveResult(step, time.monotonic() - start, error))
 
     def _write(self, snap: Snapshot) -> None:
         if problem := free_space_problem(self.run, self.n_bytes):

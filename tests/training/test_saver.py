@@ -163,6 +163,18 @@ def test_without_a_thread_it_is_saved_at_once(run, snap, monkeypatch):
     assert worker.poll().error is None and steps(run) == [1]
 
 
+def test_an_interrupted_save_without_a_thread_leaves_the_memory_free(run, snap, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("no thread")))
+    monkeypatch.setattr(saver, "persist", interrupted)
+    worker = new_saver(run)
+    with pytest.raises(KeyboardInterrupt):
+        worker.save(fill(snap, 1))
+    assert not snap.in_use.locked()
+
+
 def test_the_last_save_raises_and_can_be_tried_again(run, snap, monkeypatch):
     worker = new_saver(run)
     with monkeypatch.context() as patch:
