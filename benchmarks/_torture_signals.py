@@ -121,7 +121,7 @@ def problem_of(ended: Ended, signals: list[tuple[float, int]]) -> str | None:
     """What is wrong with the way a command ended."""
     # While modules load, or after all is done, the system ends it, which shells call 128 + n too.
     fine = {0} | {code for _, number in signals for code in (128 + number, -number)}
-    if "KeyboardInterrupt" in ended.err and "run_command" not in ended.err:
+    if "KeyboardInterrupt" in ended.err and "in run_command" not in ended.err:
         return None  # Python itself had not started yet
     if ended.code not in fine:
         return f"exit code {ended.code}: {ended.err[-300:]}"

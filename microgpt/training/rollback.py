@@ -20,20 +20,20 @@ def roll_back(job: Job, state: TrainState, why: str) -> None:
     old = TrainState()
     if source is not None:
         old = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
-    where = f"{why}, up to step {state.step}"
-    data = f"micro-batches {state.setbacks.since:,} to {state.position - 1:,}"
+    first = state.setbacks.since if state.setbacks.bad_steps else state.position
+    data = f"micro-batches {first:,} to {state.position - 1:,}" if first < state.position else "no data"
+    where = f"{why}, up to step {state.step}, with {data}"
     is_worth_it = state.setbacks.may_go_to(old.step)
-    facts = {"to": old.step, "first": state.setbacks.since, "next": state.position, "why": why}
-    job.log.write("rollback", state.step, **facts)
+    job.log.write("rollback", state.step, to=old.step, first=first, next=state.position, why=why)
     _restore(job, source, old)
     state.go_back_to(old)
     if not is_worth_it:
         raise DivergedError(
-            f"training diverges: {where} ({data}); going back to step {old.step} was tried {MOST_ROLLBACKS} "
-            f"times. Its checkpoint in {job.run} is good; start a new run with a lower --lr (now "
+            f"training diverges: {where}; going back to step {old.step} was tried {MOST_ROLLBACKS} times. "
+            f"Its checkpoint in {job.run} is good; start a new run with a lower --lr (now "
             f"{job.config.lr:g}), a longer --warmup-steps or a --grad-clip"
         )
-    job.progress.say(f"{where}: going back to step {old.step}, and past the data of {data}")
+    job.progress.say(f"warning: {where}; going back to step {old.step} and on with the data that follows")
 
 
 def _last_checkpoint(job: Job) -> Path | None:
