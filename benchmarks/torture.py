@@ -10,6 +10,7 @@ syscalls    death before, in and after every call of a save that changes the dis
 lost        a power cut after every call: what was not fsynced is dropped, cut or zeroed, in every combination
 errors      ENOSPC, EIO, EDQUOT, EINTR and short writes at every call of a save; then in runs
 corruption  bits of manifest, headers and content flipped, files cut
+signals     SIGINT, SIGTERM, SIGHUP at random moments of train, prepare and chat, from import to last line
 steps       a run stopped after each step goes on to the same bits; fp32 and bf16, accumulation 1 and 4
 
 The exit code is 1 if anything went wrong.  Needs Linux and a C compiler.
@@ -29,13 +30,14 @@ from pathlib import Path
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, run_command
 
-from . import _torture_files, _torture_lost, _torture_runs, _torture_saves
+from . import _torture_files, _torture_lost, _torture_runs, _torture_saves, _torture_signals
 from ._torture_case import Verdict
 from ._torture_shim import build, is_loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRESS_S = 10.0
 SHORT_KILLS, SHORT_FAILURES, FAILURES = 20, 5, 200
+SHORT_SIGNALS, SIGNALS = 3, 200
 Cases = Iterator[tuple[str | None, str]]
 
 
@@ -69,13 +71,18 @@ def corruption(folder: Path, args: argparse.Namespace) -> Cases:
     return _torture_files.damage_everywhere(folder, args.seed, args.short)
 
 
+def signals(folder: Path, args: argparse.Namespace) -> Cases:
+    """Ask real commands to end."""
+    return _torture_signals.signal_runs(folder, args.seed, SHORT_SIGNALS if args.short else SIGNALS)
+
+
 def steps(folder: Path, args: argparse.Namespace) -> Cases:
     """Stop and go on."""
     return _torture_runs.stop_runs(folder, args.seed, every=7 if args.short else 1)
 
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Cases]] = {
-    kind.__name__: kind for kind in (kills, syscalls, lost, errors, corruption, steps)
+    kind.__name__: kind for kind in (kills, syscalls, lost, errors, corruption, signals, steps)
 }
 
 
