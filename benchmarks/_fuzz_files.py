@@ -5,6 +5,7 @@ begins as a valid folder and is spoilt in some files; mostly checksums and manif
 that the readers behind them are reached.
 """
 
+import copy
 import functools
 import hashlib
 import itertools
@@ -61,7 +62,7 @@ def make_tokens_case(rng: random.Random) -> bytes:
     changes: dict[str, Change] = dict.fromkeys(prepared.FILES, change_anything)
     changes |= {"meta.json": change_json, "tokenizer.json": change_tokenizer}
     changes |= dict.fromkeys(("train.tokens", "val.tokens"), change_tokens)
-    return _packed(spoilt(rng, files, changes))
+    return packed(spoilt(rng, files, changes))
 
 
 def make_checkpoint_case(rng: random.Random) -> bytes:
@@ -76,14 +77,14 @@ def make_checkpoint_case(rng: random.Random) -> bytes:
         files["manifest.json"] = manifest(files)
     if rng.random() < 0.2:
         files = spoilt(rng, files, {"manifest.json": change_json})
-    return _packed(files)
+    return packed(files)
 
 
 def make_config_case(rng: random.Random) -> bytes:
-    """What a run was told and where it stands."""
+    """What a run was told and where it stands, beside its weights."""
     files = checkpoint_files(rng.randrange(4))
-    files = {name: files[name] for name in ("config.json", "state.json")}
-    return _packed(spoilt(rng, files, dict.fromkeys(files, change_json)))
+    files = {name: files[name] for name in ("config.json", "state.json", "model.safetensors")}
+    return packed(spoilt(rng, files, dict.fromkeys(("config.json", "state.json"), change_json)))
 
 
 def spoilt(rng: random.Random, files: Files, changes: dict[str, Change]) -> Files:
@@ -126,7 +127,7 @@ def change_json(rng: random.Random, data: bytes) -> bytes:
             change_one(rng, parts)
             continue
         place = rng.choice([part for part in parts if isinstance(part, dict) and part] or [{"": 0}])
-        place[rng.choice(list(place))] = rng.choice(VALUES)
+        place[rng.choice(list(place))] = copy.deepcopy(rng.choice(VALUES))
     return written(rng, content)
 
 
@@ -169,20 +170,21 @@ def change_tensors(rng: random.Random, data: bytes) -> bytes:
         return rng.choice(NUMBERS).to_bytes(8, "little") + data[8:]
     try:
         entries = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
+        entries.values()
+    except (ValueError, RecursionError, AttributeError):
         return change_token(rng, data)
     for _ in range(rng.choice([1, 1, 2, 3])):
         entry = rng.choice([value for value in entries.values() if isinstance(value, dict)] or [entries])
         numbers = entry.get(rng.choice(["shape", "data_offsets"]))
         if isinstance(numbers, list) and numbers and rng.random() < 0.6:
-            numbers[rng.randrange(len(numbers))] = rng.choice(VALUES)
+            numbers[rng.randrange(len(numbers))] = copy.deepcopy(rng.choice(VALUES))
         else:
             change_one(rng, [entries, entry])
     header = written(rng, entries)
     return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
-def _packed(files: Files) -> bytes:
+def packed(files: Files) -> bytes:
     return json.dumps({name: data.decode("latin-1") for name, data in files.items()}).encode()
 
 

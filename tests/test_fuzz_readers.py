@@ -43,8 +43,8 @@ def test_a_planted_mistake_is_found(monkeypatch, name):
         run(target, 3 * CASES[target])
 
 
-FILES = {name: _fuzz_files.checkpoint_files(1)[name] for name in ("config.json", "state.json")}
-RUN, STATE = map(json.loads, FILES.values())
+FILES = _fuzz_files.checkpoint_files(1)
+RUN, STATE = (json.loads(FILES[name]) for name in ("config.json", "state.json"))
 SETTINGS = [(part, key) for part in ("model", "train", "data") for key in RUN[part]]
 SETTINGS += [("", key) for key in STATE]
 
@@ -54,6 +54,5 @@ def test_no_value_of_a_setting_is_more_than_a_mistake(part, key):
     for value in _fuzz_files.VALUES:
         run, state = json.loads(FILES["config.json"]), json.loads(FILES["state.json"])
         (run[part] if part else state)[key] = value
-        contents = zip(FILES, (run, state), strict=True)
-        files = {name: json.dumps(content).encode() for name, content in contents}
-        _fuzz_files.check_config(_fuzz_files._packed(files))
+        changed = {"config.json": json.dumps(run).encode(), "state.json": json.dumps(state).encode()}
+        _fuzz_files.check_config(_fuzz_files.packed(FILES | changed))
