@@ -43,8 +43,10 @@ class Kernel(NamedTuple):
 
 def kernels() -> list[Kernel]:
     """Those that this machine has."""
-    own = [Kernel("blas fp32", "fp32", "blas"), Kernel("own fp32", "fp32", "native")]
-    return own + [Kernel("own bf16", "bf16", "native")] * (native.choose_precision("auto") == "bf16")
+    found = [Kernel("blas fp32", "fp32", "blas"), Kernel("own fp32", "fp32", "native")]
+    if native.choose_precision("auto") == "bf16":
+        found.append(Kernel("own bf16", "bf16", "native"))
+    return found
 
 
 def layers(config: ModelConfig, batch_size: int) -> Iterator[tuple[int, int, int]]:
@@ -54,42 +56,51 @@ def layers(config: ModelConfig, batch_size: int) -> Iterator[tuple[int, int, int
     yield min(N, HEAD_ROWS), config.vocab_size, C
 
 
-def calls(N: int, M: int, K: int) -> dict[str, Callable[[], Any]]:
-    """The products of one layer on random numbers."""
-    generator = np.random.default_rng(0)
-    shapes = (N, K), (M, K), (N, M), (M, K)
-    x, weight, dy, dweight = (generator.standard_normal(shape, np.float32) for shape in shapes)
-    return {
-        "y": lambda: ops.linear_forward(x, weight),
-        "dx": lambda: ops.linear_backward_input(dy, weight),
-        "dweight": lambda: ops.linear_backward_weight(dy, x, dweight),
-    }
+class Layer:
+    """The products of a linear layer (N, K) -> (N, M) on random numbers."""
 
+    def __init__(self, N: int, M: int, K: int) -> None:
+        generator = np.random.default_rng(0)
+        shapes = (N, K), (M, K), (N, M)
+        self.x, self.weight, self.dy = (generator.standard_normal(shape, np.float32) for shape in shapes)
+        self.dweight = np.zeros((M, K), np.float32)
+        self.products: dict[str, Callable[[], np.ndarray]] = {"y": self.y, "dx": self.dx, "dweight": self.add}
 
-def verify(kernel: Kernel, N: int, M: int, K: int) -> None:
-    """Compare a few rows of y with float64, operands rounded as the kernel rounds them."""
-    generator = np.random.default_rng(1)
-    x, weight = (generator.standard_normal(shape, np.float32) for shape in ((N, K), (M, K)))
-    rounded = reference.to_bf16 if kernel.precision == "bf16" else np.asarray
-    true = rounded(x[:CHECKED].astype(float)) @ rounded(weight.astype(float)).T
-    if not np.abs(ops.linear_forward(x, weight)[:CHECKED] - true).max() <= 1e-5 * np.abs(true).max():
-        raise MicrogptError(f"{kernel.name}: y of {N} x {M} x {K} is wrong; not timed")
+    def y(self) -> np.ndarray:
+        return ops.linear_forward(self.x, self.weight)
+
+    def dx(self) -> np.ndarray:
+        return ops.linear_backward_input(self.dy, self.weight)
+
+    def add(self) -> np.ndarray:
+        ops.linear_backward_weight(self.dy, self.x, self.dweight)
+        return self.dweight
+
+    def verify(self, kernel: Kernel) -> None:
+        """Compare a few rows of each product with float64, operands rounded as the kernel rounds them."""
+        rounded = reference.to_bf16 if kernel.precision == "bf16" else np.asarray
+        x, weight, dy = (rounded(array.astype(float)) for array in (self.x, self.weight, self.dy))
+        self.dweight[:] = 0
+        true = {"y": x[:CHECKED] @ weight.T, "dx": dy[:CHECKED] @ weight, "dweight": dy[:, :CHECKED].T @ x}
+        for name, call in self.products.items():
+            if not np.abs(call()[:CHECKED] - true[name]).max() <= 1e-5 * np.abs(true[name]).max():
+                raise MicrogptError(f"{kernel.name}: {name} of {self.x.shape} is wrong; not timed")
 
 
 def measure(N: int, M: int, K: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds by product and kernel."""
-    timed = calls(N, M, K)
+    """Median seconds by product and kernel, the kernels taking turns."""
+    layer, found = Layer(N, M, K), kernels()
     times: dict[tuple[str, str], list[float]] = {}
     for turn in range(1 + repeats):
-        for kernel in kernels():
+        for kernel in found:
             kernel.use()
             if turn == 0:
-                verify(kernel, N, M, K)
-            for name, call in timed.items():
+                layer.verify(kernel)
+            for name, call in layer.products.items():
                 times.setdefault((name, kernel.name), []).append(seconds(call))
     return {
-        name: {kernel.name: statistics.median(times[name, kernel.name][1:]) for kernel in kernels()}
-        for name in timed
+        name: {kernel.name: statistics.median(times[name, kernel.name][1:]) for kernel in found}
+        for name in layer.products
     }
 
 

@@ -114,21 +114,13 @@ MG_INLINE void pack_backward(const struct job *job, const struct head *head, int
     pack_turned(job, head->k, q + C, first, end, 1.0f);
     pack(job, head->v, q + 2 * C, 3 * C, first, end);
     pack(job, head->dy, dy, C, first, T);
-    if (of == MG_BF16) {
-        float *words = head->v_words; /* of queries, then of dy, until they are panels */
-        make_words(job, words, head->q, first, T);
-        make_panels(job, head->q_panels, words, first, T);
-        make_words(job, words, head->dy, first, T);
-        make_panels(job, head->dy_panels, words, first, T);
-        make_words(job, head->k_words, head->k, first, end);
-        make_words(job, head->v_words, head->v, first, end);
-        make_pairs(job, head->q_pairs, head->q, first, T);
-        make_pairs(job, head->dy_pairs, head->dy, first, T);
-        make_pairs(job, head->k_pairs, head->k, first, end);
-    } else {
-        make_panels(job, head->q_panels, head->q, first, T);
-        make_panels(job, head->dy_panels, head->dy, first, T);
-    }
+    make_panels(job, head->q_panels, words_of(job, head->v_words, head->q, first, T, of), first, T);
+    make_panels(job, head->dy_panels, words_of(job, head->v_words, head->dy, first, T, of), first, T);
+    words_of(job, head->k_words, head->k, first, end, of);
+    words_of(job, head->v_words, head->v, first, end, of);
+    pairs_of(job, head->q_pairs, head->q, first, T, of);
+    pairs_of(job, head->dy_pairs, head->dy, first, T, of);
+    pairs_of(job, head->k_pairs, head->k, first, end, of);
     for (int64_t t = first; t < job->T_pad; t++) {
         head->lse[t] = t < T ? lse[t] * LOG2_E : 0.0f;
         head->delta[t] = t < T ? mg_dot(dy + t * C, y + t * C, job->hs) : 0.0f;

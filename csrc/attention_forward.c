@@ -116,12 +116,9 @@ MG_INLINE void forward_chunk(const struct job *job, int64_t index, int64_t worke
     pack_turned(job, head.q, q, first, end, job->scale * LOG2_E);
     pack_turned(job, head.k, q + C, 0, end, 1.0f);
     pack(job, head.v, q + 2 * C, 3 * C, 0, end);
-    if (of == MG_BF16) {
-        make_words(job, head.q_words, head.q, first, end);
-        make_words(job, head.k_words, head.k, 0, end);
-        make_pairs(job, head.v_pairs, head.v, 0, end);
-    }
-    make_panels(job, head.k_panels, head.k_words, 0, end);
+    words_of(job, head.q_words, head.q, first, end, of);
+    make_panels(job, head.k_panels, words_of(job, head.k_words, head.k, 0, end, of), 0, end);
+    pairs_of(job, head.v_pairs, head.v, 0, end, of);
     for (int64_t begin = first; begin < end; begin += ROWS)
         forward_rows(job, &head, job->y + b * T * C + h * job->hs, job->lse + i * T, begin, of);
 }

@@ -139,9 +139,11 @@ static void pack_turned(const struct job *job, float *packed, const float *rows,
     memset(packed + end * hs_pad, 0, (size_t)((time_padded(end) - end) * hs_pad) * sizeof *packed);
 }
 
-/* Rows of packed as words of two channels. */
-static void make_words(const struct job *job, float *words, const float *packed, int64_t begin, int64_t end)
+/* Rows of packed as words of channels: themselves in fp32, in bf16 made in `words`. */
+MG_INLINE const float *words_of(const struct job *job, float *words, const float *packed, int64_t begin, int64_t end,
+    mg_precision of)
 {
+    if (of == MG_FP32) return packed;
     const int64_t hs_pad = job->hs_pad;
     for (int64_t t = begin; t < time_padded(end); t++)
         for (int64_t i = 0; i < job->row; i += MG_LANES) {
@@ -149,11 +151,14 @@ static void make_words(const struct job *job, float *words, const float *packed,
             vf first = mg_load_n(x, hs_pad - 2 * i), second = mg_load_n(x + MG_LANES, hs_pad - 2 * i - MG_LANES);
             mg_store(words + t * job->row + i, (vf)mg_bf16_words(first, second));
         }
+    return words;
 }
 
-/* Rows of packed, two of them in a row of words. */
-static void make_pairs(const struct job *job, float *pairs, const float *packed, int64_t begin, int64_t end)
+/* Rows of packed, as many as a word has terms in a row of words: themselves in fp32, in bf16 made in `pairs`. */
+MG_INLINE void pairs_of(const struct job *job, float *pairs, const float *packed, int64_t begin, int64_t end,
+    mg_precision of)
 {
+    if (of == MG_FP32) return;
     const int64_t hs_pad = job->hs_pad;
     for (int64_t t = begin; t < time_padded(end); t += 2)
         for (int64_t i = 0; i < hs_pad; i += MG_LANES) {
@@ -165,8 +170,12 @@ static void make_pairs(const struct job *job, float *pairs, const float *packed,
 static void make_panels(const struct job *job, float *panels, const float *words, int64_t begin, int64_t end)
 {
     for (int64_t t = begin; t < end; t += MG_LANES)
-        for (int64_t i = 0; i < job->words; i += MG_LANES)
-            mg_transpose(panels + t * job->row + i * MG_LANES, MG_LANES, words + t * job->row + i, job->row);
+        for (int64_t i = 0; i < job->words; i += MG_LANES) {
+            vf v[MG_LANES];
+            for (int j = 0; j < MG_LANES; j++) v[j] = mg_load(words + (t + j) * job->row + i);
+            mg_transpose(v);
+            for (int j = 0; j < MG_LANES; j++) mg_store(panels + t * job->row + (i + j) * MG_LANES, v[j]);
+        }
 }
 
 static struct job make_job(const float *qkv, const float *cos, const float *sin, float *scratch, int64_t B, int64_t T,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * bfloat16, the upper half of a float, two in a 32-bit word: a product of pairs takes one instruction on CPUs with
- * AVX512_BF16 and a few elsewhere, to the same bits (but for subnormal sums, which that instruction takes as zeros). */
+ * AVX512_BF16 and a few elsewhere, to the same bits as long as products and partial sums are normal floats (that
+ * instruction takes subnormals as zeros). */
 #ifndef MICROGPT_BF16_H
 #define MICROGPT_BF16_H
 
@@ -35,7 +36,7 @@ static inline vi mg_bf16_rounded(vf x)
 {
     const vi bits = (vi)x, magnitude = bits & 0x7fffffff;
     const vi is_nan = magnitude > 0x7f800000, is_subnormal = magnitude < 0x00800000;
-    const vi rounded = bits + 0x7fff + ((bits >> 16) & 1);
+    const vi rounded = (vi)((vu)bits + 0x7fff + (((vu)bits >> 16) & 1));
     return (((rounded & ~is_nan) | ((bits | 0x00400000) & is_nan)) & ~is_subnormal) | (bits & (int32_t)0x80000000);
 }
 
@@ -50,7 +51,7 @@ static inline vi mg_bf16_words(vf first, vf second)
     return mg_bf16_pairs(__builtin_shuffle(first, second, even), __builtin_shuffle(first, second, even + 1));
 }
 
-/* A product of two bfloat16 is exact in float, so it does not matter whether the compiler makes this an FMA. */
+/* The product of two bfloat16 is exact in float, so it is the same whether the compiler makes this an FMA. */
 static inline vf mg_bf16_dot(vf sum, vi a, vi b)
 {
     const int32_t upper = (int32_t)0xffff0000;
@@ -60,5 +61,11 @@ static inline vf mg_bf16_dot(vf sum, vi a, vi b)
 }
 
 #endif
+
+/* sum += a b, words of this precision. */
+MG_INLINE vf mg_add_product(vf sum, vf a, vf b, mg_precision of)
+{
+    return of == MG_FP32 ? sum + a * b : mg_bf16_dot(sum, (vi)a, (vi)b);
+}
 
 #endif

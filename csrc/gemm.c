@@ -81,6 +81,6 @@ void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, 
     float *scratch)
 {
     if (M == 0 || N == 0) return;
-    if (is_packed(M)) mg_gemm_packed(c, a, b, M, N, K, accumulate, mg_gemm_precision(), scratch);
+    if (is_packed(M) && K > 0) mg_gemm_packed(c, a, b, M, N, K, accumulate, mg_gemm_precision(), scratch);
     else blas_parallel(c, a, b, M, N, K, accumulate ? 1.0f : 0.0f);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Matrix products through the bound BLAS.  BLAS runs on one thread; the pool runs many products beside each other. */
+ * Matrix products: by our own kernel, or through the bound BLAS, which runs on one thread; the pool runs many of its
+ * products beside each other. */
 #ifndef MICROGPT_GEMM_H
 #define MICROGPT_GEMM_H
 

@@ -4,11 +4,11 @@
  * registers.
  *
  * A panel is made of 32-bit words.  In fp32 a word is one term of the sum over k; in bf16 it is two neighbours, rounded,
- * and the innermost loop adds both their products in float.  All else is the same text for both.
+ * and the innermost loop adds both their products in float.  All else is one text, inlined into the tasks of each
+ * precision, where `of`, the precision and the terms in a word, is a constant.
  *
  * Every element of c is one sum over k, in order, cut only every DEPTH words; so its bits do not depend on how
  * rows and columns are cut into tasks, nor on the number of threads. */
-#include "bf16.h"
 #include "gemm.h"
 #include "pool.h"
 
@@ -30,45 +30,21 @@ struct job {
     int accumulate;
 };
 
-/* Functions of a precision are inlined into one task for each, where it is a constant. */
-#define PER_PRECISION static inline __attribute__((always_inline))
-
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t rounded_up(int64_t n, int64_t to) { return mg_blocks(n, to) * to; }
 
 static int64_t rows_per_task(int64_t M)
 {
-    return at_most(TASK_ROWS, rounded_up(mg_blocks(M, TASKS), BLOCK_ROWS));
+    return at_most(TASK_ROWS, mg_padded(mg_blocks(M, TASKS), BLOCK_ROWS));
 }
 
 int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of)
 {
     const int64_t depth = at_most(mg_blocks(K, of), DEPTH);
-    return depth * rounded_up(N, BLOCK_COLUMNS) + mg_threads() * (depth * rows_per_task(M) + MG_LANES);
-}
-
-/* Turn MG_LANES vectors into those of their columns.  Each round deals two halves into one another like cards. */
-static inline void transpose(vf v[MG_LANES])
-{
-    vi low, high;
-    for (int i = 0; i < MG_LANES; i++) {
-        low[i] = i / 2 + i % 2 * MG_LANES;
-        high[i] = low[i] + MG_LANES / 2;
-    }
-#pragma GCC unroll 4
-    for (int round = 1; round < MG_LANES; round *= 2) {
-        vf dealt[MG_LANES];
-#pragma GCC unroll 8
-        for (int i = 0; i < MG_LANES / 2; i++) {
-            dealt[2 * i] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], low);
-            dealt[2 * i + 1] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], high);
-        }
-        memcpy(v, dealt, sizeof dealt);
-    }
+    return depth * mg_padded(N, BLOCK_COLUMNS) + mg_threads() * (depth * rows_per_task(M) + MG_LANES);
 }
 
 /* The next MG_LANES words of a row of which `n` more terms exist; zeros behind them. */
-PER_PRECISION vf load_words(const float *x, int64_t n, mg_precision of)
+MG_INLINE vf load_words(const float *x, int64_t n, mg_precision of)
 {
     if (of == MG_FP32) return mg_load_n(x, n);
     return (vf)mg_bf16_words(mg_load_n(x, n), n > MG_LANES ? mg_load_n(x + MG_LANES, n - MG_LANES) : mg_set(0.0f));
@@ -77,7 +53,7 @@ PER_PRECISION vf load_words(const float *x, int64_t n, mg_precision of)
 /* panel (words, width) = rows [0,n) of x (terms), stored `stride` apart, as columns; zeros where the rows end.
  * Whole vectors are written, so each row of the panel spills into the next one, which comes after, and the last one
  * into MG_LANES floats behind the panel. */
-PER_PRECISION void pack_turned(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
+MG_INLINE void pack_turned(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
     mg_precision of)
 {
     const int64_t words = mg_blocks(terms, of);
@@ -86,13 +62,13 @@ PER_PRECISION void pack_turned(float *panel, const float *x, int64_t stride, int
             vf v[MG_LANES];
             for (int64_t i = 0; i < MG_LANES; i++)
                 v[i] = j + i < n ? load_words(x + (j + i) * stride + of * k, terms - of * k, of) : mg_set(0.0f);
-            transpose(v);
+            mg_transpose(v);
             for (int64_t i = 0; i < at_most(MG_LANES, words - k); i++) mg_store(panel + (k + i) * width + j, v[i]);
         }
 }
 
 /* One row of words of a panel: n columns of one row of x, or of two that lie `stride` apart (0: there is no second). */
-PER_PRECISION void pack_row(float *panel, const float *x, int64_t stride, int64_t n, mg_precision of)
+MG_INLINE void pack_row(float *panel, const float *x, int64_t stride, int64_t n, mg_precision of)
 {
     if (of == MG_FP32) memcpy(panel, x, (size_t)n * sizeof *x);
     else
@@ -104,7 +80,7 @@ PER_PRECISION void pack_row(float *panel, const float *x, int64_t stride, int64_
 
 /* panel (words, width) = columns [0,n) of x (terms), whose rows lie `stride` apart; zeros where the columns end.
  * A copy of a width that the compiler knows takes one or two instructions, hence the branch. */
-PER_PRECISION void pack_straight(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
+MG_INLINE void pack_straight(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
     mg_precision of)
 {
     if (n < width) memset(panel, 0, (size_t)(mg_blocks(terms, of) * width) * sizeof *panel);
@@ -115,7 +91,7 @@ PER_PRECISION void pack_straight(float *panel, const float *x, int64_t stride, i
     }
 }
 
-PER_PRECISION void pack_b(const struct job *job, int64_t index, mg_precision of)
+MG_INLINE void pack_b(const struct job *job, int64_t index, mg_precision of)
 {
     const int64_t j = index * BLOCK_COLUMNS, n = at_most(BLOCK_COLUMNS, job->N - j), stride = job->b.stride;
     float *panel = job->packed_b + j * job->depth;
@@ -124,7 +100,7 @@ PER_PRECISION void pack_b(const struct job *job, int64_t index, mg_precision of)
 }
 
 /* c (BLOCK_ROWS,BLOCK_COLUMNS) = a b, or += for accumulate. */
-PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
+MG_INLINE void multiply(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
     mg_precision of)
 {
     vf sum[BLOCK_ROWS][2];
@@ -136,8 +112,8 @@ PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const fl
 #pragma GCC unroll 12
         for (int m = 0; m < BLOCK_ROWS; m++) {
             const vf a_m = mg_set(a[k * BLOCK_ROWS + m]);
-            sum[m][0] = of == MG_FP32 ? sum[m][0] + a_m * b_0 : mg_bf16_dot(sum[m][0], (vi)a_m, (vi)b_0);
-            sum[m][1] = of == MG_FP32 ? sum[m][1] + a_m * b_1 : mg_bf16_dot(sum[m][1], (vi)a_m, (vi)b_1);
+            sum[m][0] = mg_add_product(sum[m][0], a_m, b_0, of);
+            sum[m][1] = mg_add_product(sum[m][1], a_m, b_1, of);
         }
     }
 #pragma GCC unroll 12
@@ -146,7 +122,7 @@ PER_PRECISION void multiply(float *c, int64_t c_stride, const float *a, const fl
 }
 
 /* The same at the edge, where only `rows` and `columns` of the block exist. */
-PER_PRECISION void multiply_edge(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth,
+MG_INLINE void multiply_edge(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth,
     int accumulate, int64_t rows, int64_t columns, mg_precision of)
 {
     float block[BLOCK_ROWS * BLOCK_COLUMNS] = {0};
@@ -160,7 +136,7 @@ PER_PRECISION void multiply_edge(float *c, int64_t c_stride, const float *a, con
 
 /* The panels of rows [first, first + rows) of a, one for every BLOCK_ROWS.  Stored transposed, a few of its rows at a
  * time: neighbouring panels share cache lines. */
-PER_PRECISION void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows, mg_precision of)
+MG_INLINE void pack_a(const struct job *job, float *packed_a, int64_t first, int64_t rows, mg_precision of)
 {
     const int64_t stride = job->a.stride, step = job->a.transposed ? SHARED_TERMS : job->terms;
     for (int64_t k = 0; k < job->terms; k += step)
@@ -173,7 +149,7 @@ PER_PRECISION void pack_a(const struct job *job, float *packed_a, int64_t first,
         }
 }
 
-PER_PRECISION void multiply_rows(const struct job *job, int64_t index, int64_t worker, mg_precision of)
+MG_INLINE void multiply_rows(const struct job *job, int64_t index, int64_t worker, mg_precision of)
 {
     const int64_t first = index * job->task_rows, rows = mg_block_end(job->M, job->task_rows, index) - first;
     float *packed_a = job->packed_a + worker * (job->task_rows * job->depth + MG_LANES);
@@ -200,7 +176,7 @@ void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, in
 {
     struct job job = {.c = c, .packed_b = scratch, .a = a, .b = b, .M = M, .N = N, .K = K, .task_rows = rows_per_task(M),
         .accumulate = accumulate};
-    job.packed_a = scratch + at_most(mg_blocks(K, of), DEPTH) * rounded_up(N, BLOCK_COLUMNS);
+    job.packed_a = scratch + at_most(mg_blocks(K, of), DEPTH) * mg_padded(N, BLOCK_COLUMNS);
     for (job.k = 0; job.k < K; job.k += of * DEPTH, job.accumulate = 1) {
         job.terms = at_most(of * DEPTH, K - job.k);
         job.depth = mg_blocks(job.terms, of);

@@ -26,8 +26,9 @@ int mg_cpu_supports(const char *level);
 /* Hand in BLAS: the address of a cblas_sgemm with 32-bit integers.  Called once, before any matrix product. */
 void mg_blas_bind(void *cblas_sgemm);
 
-/* Large matrix products from now on: through BLAS, by our own kernel, or by our own on operands rounded to bfloat16 (small
- * ones always go through BLAS).  And the floats of scratch that a product of (M,K) and (K,N) then takes. */
+/* Large matrix products from now on: through BLAS, by our own kernel, or by our own on operands rounded to bfloat16, as
+ * those inside attention then are too (small ones go through BLAS).  And the floats of scratch that a product of (M,K)
+ * and (K,N) takes. */
 #define MG_GEMM_BLAS 0
 #define MG_GEMM_FP32 1
 #define MG_GEMM_BF16 2

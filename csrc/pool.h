@@ -19,6 +19,7 @@ int mg_threads(void);
 
 /* Cut n items into blocks of `block`: the range of block `index`. */
 static inline int64_t mg_blocks(int64_t n, int64_t block) { return (n + block - 1) / block; }
+static inline int64_t mg_padded(int64_t n, int64_t block) { return mg_blocks(n, block) * block; }
 static inline int64_t mg_block_end(int64_t n, int64_t block, int64_t index)
 {
     int64_t end = (index + 1) * block;

@@ -13,6 +13,8 @@
 #include <immintrin.h>
 #endif
 
+#define MG_INLINE static inline __attribute__((always_inline))
+
 #if defined(__AVX512F__)
 #define MG_LANES 16
 #elif defined(__AVX2__)
@@ -23,6 +25,7 @@
 
 typedef float vf __attribute__((vector_size(4 * MG_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * MG_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * MG_LANES)));
 
 /* 0, 1, ..: the number of each lane. */
 #if MG_LANES == 16
@@ -161,6 +164,22 @@ static inline vf mg_exp(vf x)
     vi half = k >> 1;
     vf scale1 = (vf)((half + 127) << 23), scale2 = (vf)((k - half + 127) << 23);
     return mg_select(x < mg_set(-87.336548f), mg_set(0.0f), p * scale1 * scale2);
+}
+
+/* Turn MG_LANES vectors into those of their columns.  Each round deals two halves into one another like cards. */
+static inline void mg_transpose(vf v[MG_LANES])
+{
+    const vi low = MG_LANE_NUMBERS / 2 + MG_LANE_NUMBERS % 2 * MG_LANES, high = low + MG_LANES / 2;
+#pragma GCC unroll 4
+    for (int round = 1; round < MG_LANES; round *= 2) {
+        vf dealt[MG_LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < MG_LANES / 2; i++) {
+            dealt[2 * i] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], low);
+            dealt[2 * i + 1] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], high);
+        }
+        memcpy(v, dealt, sizeof dealt);
+    }
 }
 
 #endif

@@ -3,8 +3,8 @@
  * (an inner dimension of 32 leaves it no time to recover its packing).
  *
  * One block of the result, MG_TILE_ROWS by one or two vectors, stays in registers: clear it (or load it), multiply,
- * do with it what the caller likes, store it.  All is inlined, with `vectors` and the
- * precision constants.  Operands are made of 32-bit words: a float, or two bfloat16 that are neighbours in the sum. */
+ * do with it what the caller likes, store it.  Operands are made of 32-bit words: a float, or two bfloat16 that are
+ * neighbours in the sum.  All is inlined, with `vectors` and the precision `of` constants. */
 #ifndef MICROGPT_TILE_H
 #define MICROGPT_TILE_H
 
@@ -14,12 +14,9 @@
  * an FMA: the loop runs at 97 % of the FMA peak. */
 #define MG_TILE_ROWS (MG_LANES == 16 ? 8 : 4)
 
-#define MG_INLINE static inline __attribute__((always_inline))
 #define MG_EACH_ROW _Pragma("GCC unroll 8") for (int m = 0; m < MG_TILE_ROWS; m++)
 
 typedef vf mg_block[MG_TILE_ROWS][2];
-
-static inline int64_t mg_padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 MG_INLINE void mg_block_clear(mg_block sum, int vectors)
 {
@@ -47,28 +44,9 @@ MG_INLINE void mg_block_multiply(mg_block sum, const float *a, int64_t a_row, in
         MG_EACH_ROW
         {
             vf a_mk = mg_set(a[m * a_row + k * a_column]);
-            for (int v = 0; v < vectors; v++)
-                sum[m][v] = of == MG_FP32 ? sum[m][v] + a_mk * b_k[v] : mg_bf16_dot(sum[m][v], (vi)a_mk, (vi)b_k[v]);
+            for (int v = 0; v < vectors; v++) sum[m][v] = mg_add_product(sum[m][v], a_mk, b_k[v], of);
         }
     }
-}
-
-/* Rows (MG_LANES, `stride` apart) of MG_LANES floats become columns: log2(MG_LANES) perfect shuffles. */
-static inline void mg_transpose(float *to, int64_t to_stride, const float *from, int64_t from_stride)
-{
-    vf x[MG_LANES], y[MG_LANES];
-    const vi low = MG_LANE_NUMBERS / 2 + MG_LANE_NUMBERS % 2 * MG_LANES, high = low + MG_LANES / 2;
-    for (int i = 0; i < MG_LANES; i++) x[i] = mg_load(from + i * from_stride);
-#pragma GCC unroll 4
-    for (int n = 1; n < MG_LANES; n *= 2) {
-#pragma GCC unroll 8
-        for (int i = 0; i < MG_LANES / 2; i++) {
-            y[2 * i] = __builtin_shuffle(x[i], x[i + MG_LANES / 2], low);
-            y[2 * i + 1] = __builtin_shuffle(x[i], x[i + MG_LANES / 2], high);
-        }
-        for (int i = 0; i < MG_LANES; i++) x[i] = y[i];
-    }
-    for (int i = 0; i < MG_LANES; i++) mg_store(to + i * to_stride, x[i]);
 }
 
 #endif

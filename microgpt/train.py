@@ -102,8 +102,8 @@ def start(args: argparse.Namespace, started: float) -> int:
     plan = plan_from(args)
     run = args.out_dir or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     refuse_used(run)
-    refuse_too_large(plan.model, plan.train)
     set_up_machine(plan.train)
+    refuse_too_large(plan.model, plan.train)
     with RunDirectory(run):
         refuse_used(run)
         refuse_full_disk(run, plan)
@@ -205,9 +205,9 @@ def resume(args: argparse.Namespace, started: float) -> int:
             )
             return 0
         refuse_newer(run, step)
+        set_up_machine(plan.train)
         refuse_too_large(plan.model, plan.train)
         refuse_full_disk(run, plan)
-        set_up_machine(plan.train)
         say(f"going on from {source}")
         limited = "max_time" in args
         ends = deadline(plan.train, started) if limited else math.inf
@@ -244,8 +244,8 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     Raises: ConfigError, naming every flag that contradicts the run.
     """
     wanted = given(args, TrainConfig)
-    if "precision" in wanted:
-        wanted["precision"] = native.choose_precision(wanted["precision"])
+    if wanted.get("precision") == "auto":
+        del wanted["precision"]  # the run's own, where it can be had
     fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
     recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
     fixed |= given(args, ModelConfig) | given(args, DataConfig)
@@ -263,6 +263,7 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
             f"{place} cannot be resumed with {', '.join(clashes)}; leave that out or start anew"
         )
     changes = from_environment() | {n: value for n, value in wanted.items() if n in SESSION_FIELDS}
+    changes["precision"] = native.choose_precision(changes.get("precision", old.train.precision))
     if changes.get("max_steps") == 0:
         raise ConfigError(f"--max-steps 0: the steps of {place} are planned already; give a number above 0")
     return dataclasses.replace(old.train, **changes)

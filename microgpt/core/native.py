@@ -19,13 +19,13 @@ from microgpt.common.errors import ConfigError, MicrogptError, NativeError, Shap
 BF16_LEVEL = "avx512bf16"  # avx512 and the products of bf16 pairs; all other levels compute those in steps
 LEVELS = ("baseline", "avx2", "avx512", BF16_LEVEL)
 PRECISIONS = ("fp32", "bf16", "auto")
+GEMMS = ("auto", "blas", "native")
 NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave half of an AVX-512 core idle
 
 lib: Any = None  # the kernels of the chosen level
 ffi: Any = None
 blas: Any = None
 _state = {"isa": "", "gemm": "", "precision": "fp32"}
-GEMMS = ("auto", "blas", "native")
 
 
 # ---- BLAS ----------------------------------------------------------------------------------------
@@ -94,12 +94,16 @@ def supported_levels() -> list[str]:
     return [level for level in LEVELS if baseline.lib.mg_cpu_supports(level.encode())]
 
 
+def _forced_level() -> str:
+    return os.environ.get("MICROGPT_ISA", "")
+
+
 def use_level(level: str | None = None) -> None:
     """Run the kernels of `level` from now on; by default MICROGPT_ISA or the best for the precision."""
     global lib, ffi
     levels = supported_levels()
     useful = [name for name in levels if name != BF16_LEVEL or _state["precision"] == "bf16"]
-    level = level or os.environ.get("MICROGPT_ISA") or useful[-1]
+    level = level or _forced_level() or useful[-1]
     if level not in levels:
         raise ConfigError(
             f"instruction set {level!r} cannot run here: this CPU and build have {', '.join(levels)}"
@@ -135,21 +139,21 @@ def choose_precision(wanted: str) -> str:
     """What `--precision` means here: fp32 or bf16; auto is bf16 where the CPU multiplies it.
 
     Raises: ConfigError: bf16 is wanted, the CPU lacks it.  A level named in MICROGPT_ISA does compute it, in
-            more steps and to the same bits, for whoever wants to see that.
+            more steps, for whoever wants to see that.
     """
-    forced = os.environ.get("MICROGPT_ISA")
-    has_bf16 = BF16_LEVEL in supported_levels() if forced is None else forced == BF16_LEVEL
+    forced = _forced_level()
+    has_bf16 = forced == BF16_LEVEL if forced else BF16_LEVEL in supported_levels()
     if wanted == "auto":
         return "bf16" if has_bf16 else "fp32"
-    if wanted == "bf16" and not has_bf16 and forced is None:
+    if wanted == "bf16" and not has_bf16 and not forced:
         raise ConfigError("--precision bf16: this CPU has no AVX512_BF16; use fp32 or auto")
     return wanted
 
 
 def use_precision(precision: str) -> None:
-    """Multiply large matrices in fp32 or bf16 from now on, by the kernels that are best for it.
+    """Multiply large matrices, and in attention, in fp32 or bf16 from now on, by the kernels best for it.
 
-    bf16: operands rounded to bfloat16 (to nearest even), sums in float.  Products of few rows stay fp32.
+    bf16: operands rounded to bfloat16 (to nearest even), sums in float.  Linear layers of few rows stay fp32.
     """
     _state["precision"] = precision
     use_level()

@@ -36,7 +36,7 @@ def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual):
 
 
 def to_bf16(x: np.ndarray) -> np.ndarray:
-    """x rounded to what bfloat16 holds, 8 significant bits, to nearest even; in x's own type.
+    """x rounded to the 8 significant bits of bfloat16, to nearest even; in x's own type, and its range.
 
     With it `linear_*(to_bf16(x), ...)` is the truth of a bf16 product, whose sums are in float.
     """

@@ -16,13 +16,15 @@ MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a 
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 # May differ between the sessions of one run: they end, save or report it, but do not change any step.
-# (max_steps is among them although the learning rate follows it: going on for longer is the point of it.)
+# (max_steps is among them although the learning rate follows it: going on for longer is the point of it.
+# So is precision, because the run's own may not be had here; the resume then asks for --allow-inexact.)
 SESSION_FIELDS = frozenset(
     [
         "max_steps",
         "max_time",
         "threads",
         "recompute",
+        "precision",
         "save_every",
         "keep",
         "eval_every",
@@ -83,8 +85,8 @@ class TrainConfig:
     keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
 
     precision: str = setting(
-        "fp32", "of large matrix products; bf16 is up to twice as fast, on CPUs with AVX512_BF16; auto: bf16 "
-        "where the CPU has it, for good", choices=PRECISIONS, group=MACHINE)
+        "fp32", "of large matrix products and attention; bf16 is up to twice as fast, on CPUs with AVX512_BF16; "
+        "auto: bf16 where the CPU has it", choices=PRECISIONS, group=MACHINE)
     threads: str = setting(
         AUTO, "CPU threads; auto: what trains this model fastest here, measured once and remembered; "
         "MICROGPT_THREADS sets it too", "number", group=MACHINE)

@@ -238,7 +238,6 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     }
     return {
         "seed": config.seed,
-        "precision": config.precision,
         **native.info(),
         **_corpus_identity(prepared),
         "versions": versions,

@@ -200,7 +200,6 @@ def _key(model: ModelConfig, config: TrainConfig, cpus: int) -> dict[str, Any]:
         **shape,
         "dropout": model.dropout > 0,
         "batch_size": config.batch_size,
-        "precision": config.precision,
         "recompute": config.recompute,
         **machine,
         "cpu": cpu_name(),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import ConfigError
@@ -11,21 +11,26 @@ from microgpt.core import native, ops, reference
 SIZES = st.one_of(st.integers(1, 130), st.sampled_from([240, 257, 1024, 1025]))
 
 
-@pytest.fixture(autouse=True, params=native.supported_levels())
-def own_product(request):
+@pytest.fixture(autouse=True)
+def everything_back():
     threads = native.threads()
-    native.use_level(request.param)
-    native.use_gemm("native")
     yield
     native.use_precision("fp32")
     native.set_threads(threads)
 
 
-def in_bf16():
-    """bf16 on the level of the test, whatever level is best for it."""
-    level = native.info()["isa"]
+@pytest.fixture(params=native.supported_levels())
+def own(request):
+    """Our kernel on every level, in fp32."""
+    native.use_level(request.param)
+    native.use_gemm("native")
+
+
+@pytest.fixture(params=native.supported_levels())
+def bf16(request):
+    """bf16 on every level, whatever level is best for it."""
     native.use_precision("bf16")
-    native.use_level(level)
+    native.use_level(request.param)
 
 
 def normal(seed, *shape):
@@ -46,14 +51,14 @@ def true_products(x, weight, dy, dweight):
 
 
 @given(N=SIZES, M=SIZES, K=SIZES)
-@settings(max_examples=40, deadline=None)
-def test_products_of_any_shape(N, M, K):
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_products_of_any_shape(own, N, M, K):
     for got, wanted, terms in zip(*products(N, M, K), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * terms**0.5)
 
 
 @pytest.mark.parametrize("shape", [(512, 384, 1536), (300, 1025, 1100), (48, 33, 17)])
-def test_bits_do_not_depend_on_threads(shape):
+def test_bits_do_not_depend_on_threads(own, shape):
     found = []
     for threads in (1, 2, 5):
         native.set_threads(threads)
@@ -61,7 +66,7 @@ def test_bits_do_not_depend_on_threads(shape):
     assert found[0] == found[1] == found[2]
 
 
-def test_nothing_beside_the_result_is_touched():
+def test_nothing_beside_the_result_is_touched(own):
     """A row more and a column more than a register block holds: the edge block must not spill."""
     N, M, K = 61, 67, 5
     room = np.full((N + 2, M), 7, np.float32)
@@ -74,12 +79,17 @@ def test_nothing_beside_the_result_is_touched():
     np.testing.assert_allclose(y, x @ weight.T, atol=1e-5)
 
 
-def test_not_finite_comes_through():
+def test_not_finite_comes_through(own):
     x, weight = normal(1, 64, 40), normal(2, 50, 40)
     x[3, 7], weight[9, 7] = np.inf, 0
     y = ops.linear_forward(x, weight)
     assert np.isnan(y[3, 9])
     assert np.isfinite(np.delete(y, 3, axis=0)).all()
+
+
+def test_a_product_of_no_terms_is_zero(own):
+    native.use_gemm("native")
+    assert (ops.linear_forward(np.empty((64, 0), np.float32), np.empty((300, 0), np.float32)) == 0).all()
 
 
 def test_the_choice_is_checked(monkeypatch):
@@ -96,18 +106,16 @@ def test_the_choice_is_checked(monkeypatch):
 
 
 @given(N=SIZES, M=SIZES, K=SIZES)
-@settings(max_examples=40, deadline=None)
-def test_bf16_is_the_product_of_rounded_operands(N, M, K):
-    in_bf16()
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_bf16_is_the_product_of_rounded_operands(bf16, N, M, K):
     got, wanted, _ = products(N, M, K, reference.to_bf16)
     for found, true, rows in zip(got, wanted, (N, N, M), strict=True):
         if rows >= 48:  # fewer stay in fp32
             np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
 
 
-def test_bf16_rounds_to_nearest_even():
+def test_bf16_rounds_to_nearest_even(bf16):
     """Ties on both sides, one of which carries into the exponent; just above a tie; the largest float."""
-    in_bf16()
     cases = {
         1 + 2**-8: 1, 1 + 3 * 2**-8: 1 + 2**-6, -1 - 3 * 2**-8: -1 - 2**-6, 2 - 2**-8: 2,
         1 + 2**-8 + 2**-20: 1 + 2**-7, 1 + 2**-9: 1, 3.4e38: np.inf,
@@ -128,14 +136,12 @@ def test_bf16_has_the_same_bits_on_every_level_and_number_of_threads():
     assert len(found) == 1
 
 
-def test_bf16_leaves_few_rows_in_fp32():
-    in_bf16()
+def test_bf16_leaves_few_rows_in_fp32(bf16):
     x, weight = normal(1, 47, 200), normal(2, 64, 200)
     np.testing.assert_allclose(ops.linear_forward(x, weight), x.astype(float) @ weight.T, atol=3e-4)
 
 
-def test_bf16_passes_on_what_is_not_finite():
-    in_bf16()
+def test_bf16_passes_on_what_is_not_finite(bf16):
     x, weight = normal(1, 64, 41), normal(2, 50, 41)
     x[3, 7], x[5, 40] = np.inf, np.nan
     y = ops.linear_forward(x, weight)
