@@ -1,8 +1,8 @@
 """Talk to a model.
 
-  python -m microgpt.chat                        the newest run under runs/
-  python -m microgpt.chat runs/x -t 0.5          another one, with less chance
-  printf 'Hello!\\nWho are you?\\n' | python -m microgpt.chat    every line is a message
+  microgpt chat                        the newest run under runs/
+  microgpt chat runs/x -t 0.5          another one, with less chance
+  printf 'Hello!\\nWho are you?\\n' | microgpt chat    every line is a message
 
 In the chat, /help lists the commands.  Ctrl-C stops an answer; at the empty prompt it leaves, as Ctrl-D does.
 """

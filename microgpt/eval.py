@@ -1,8 +1,8 @@
 """Measure a model on text that it was not trained on.
 
-  python -m microgpt.eval runs/x                   the held-out part of the run's own corpus
-  python -m microgpt.eval runs/x --data my.txt     another text, all of it
-  python -m microgpt.eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
+  microgpt eval runs/x                   the held-out part of the run's own corpus
+  microgpt eval runs/x --data my.txt     another text, all of it
+  microgpt eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
 
 Loss is in nats per token.  Bits per byte of text compare models of different vocabularies.  A model of the
 embedded corpus also answers questions about names, numbers and facts that its training never held.

@@ -1,6 +1,6 @@
 """From nothing to a conversation: train a small chat model on the embedded corpus, examine it, talk to it.
 
-  python -m microgpt.quickstart
+  microgpt quickstart
 
 Stopped, it goes on where it was; run again when it is done, it opens the chat at once.  Without a terminal it
 prints a sample conversation instead of opening the chat.

@@ -1,7 +1,7 @@
 """Let a model write.
 
-  python -m microgpt.sample runs/x -p "Once upon a time" --n 3     go on with a text, three times
-  python -m microgpt.sample runs/x --chat -p "Who are you?" -t 0   answer a message, the likeliest way
+  microgpt sample runs/x -p "Once upon a time" --n 3     go on with a text, three times
+  microgpt sample runs/x --chat -p "Who are you?" -t 0   answer a message, the likeliest way
 
 The text goes to stdout, everything else to stderr.
 """

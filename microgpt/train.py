@@ -1,9 +1,9 @@
 """Train a model on text or chats.
 
-  python -m microgpt.train                                  the 10m preset on the embedded corpus
-  python -m microgpt.train --preset 10m --data my.jsonl     on your own text
-  python -m microgpt.train --max-time 10m                   as much as fits into ten minutes
-  python -m microgpt.train --resume                         go on with the newest run
+  microgpt train                                  the 10m preset on the embedded corpus
+  microgpt train --preset 10m --data my.jsonl     on your own text
+  microgpt train --max-time 10m                   as much as fits into ten minutes
+  microgpt train --resume                         go on with the newest run
 
 Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
 """
