@@ -5,6 +5,7 @@
 #define MICROGPT_GEMM_H
 
 #include "bf16.h"
+#include "kernels.h"
 
 typedef struct {
     const float *data;
@@ -23,7 +24,6 @@ void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, 
 
 /* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first.
  * MG_BF16: a and b are rounded to bfloat16, their products are added in float. */
-#define MG_PACKED_ROWS 48
 void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
     mg_precision of, float *scratch);
 int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of);

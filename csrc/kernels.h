@@ -32,6 +32,7 @@ void mg_blas_bind(void *cblas_sgemm);
 #define MG_GEMM_BLAS 0
 #define MG_GEMM_FP32 1
 #define MG_GEMM_BF16 2
+#define MG_PACKED_ROWS 48 /* of the result, from which on a product is large */
 void mg_gemm_use(int kind);
 int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K);
 

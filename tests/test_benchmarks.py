@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import _machine, _torch_peer, ops, scaling, step, threads
+from benchmarks import _machine, _torch_peer, gemm, ops, scaling, step, threads
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
 from microgpt.core.cases import CASES
@@ -23,6 +23,7 @@ TABLE = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1,2", "--steps
 @pytest.fixture(autouse=True)
 def one_thread():
     yield
+    native.use_precision("fp32")
     native.set_threads(1)
 
 
@@ -47,10 +48,23 @@ def test_a_step_is_measured(capsys):
     (threads.main, [*TABLE, "--threads", "1,x"], "--threads x"),
     (threads.main, [*TABLE, "--batch-size", "0"], "--batch-size"),
     (scaling.main, ["--steps", "0"], "--steps 0"),
+    (gemm.main, ["--repeats", "0"], "--repeats"),
 ])  # fmt: skip
 def test_mistakes_are_named(main, flags, words):
     with pytest.raises(MicrogptError, match=words):
         main(flags)
+
+
+def test_products_are_verified_and_timed(capsys, monkeypatch):
+    gemm.main(["--preset", "tiny", "--threads", "1", "--repeats", "1", "--json"])
+    rows = last_json(capsys)["models"]["tiny"]
+    assert [row["product"].split()[0] for row in rows[:3]] == ["y", "dx", "dweight"] and len(rows) == 16
+    assert {name for row in rows for name in row["gflops"]} == {kernel.name for kernel in gemm.kernels()}
+    true = gemm.reference.to_bf16
+    monkeypatch.setattr(gemm.reference, "to_bf16", lambda x: true(x) * (1 + 1e-4))
+    monkeypatch.setattr(gemm, "kernels", lambda: [gemm.Kernel("bf16", "bf16", "native")])
+    with pytest.raises(MicrogptError, match=r"y of .* is wrong; not timed"):
+        gemm.main(["--preset", "tiny", "--threads", "1", "--repeats", "1"])
 
 
 def test_the_kernel_clock_counts_c_and_nothing_else():

@@ -110,7 +110,7 @@ def test_the_choice_is_checked(monkeypatch):
 def test_bf16_is_the_product_of_rounded_operands(bf16, N, M, K):
     got, wanted, _ = products(N, M, K, reference.to_bf16)
     for found, true, rows in zip(got, wanted, (N, N, M), strict=True):
-        if rows >= 48:  # fewer stay in fp32
+        if rows >= native.lib.MG_PACKED_ROWS:  # fewer stay in fp32
             np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
 
 
