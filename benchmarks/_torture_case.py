@@ -1,6 +1,7 @@
 """What the tortures share: a model of a few thousand weights, an old checkpoint and a new one, a verdict."""
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,19 +25,20 @@ class Verdict:
     """What a kind of torture came to: how many cases, and which went wrong."""
 
     kind: str
-    cases: int = 0
+    cases: Counter[str] = field(default_factory=Counter)  # by what was done
     failures: list[str] = field(default_factory=list)
 
     def count(self, what: str, problem: str | None) -> None:
         """A case.  problem: what went wrong in it, if anything."""
-        self.cases += 1
+        self.cases[what.split()[0]] += 1
         if problem:
             self.failures.append(f"{what}: {problem}")
 
     @property
     def line(self) -> str:
         """The figure."""
-        return f"{self.kind}: {self.cases:,} cases, {len(self.failures)} failures"
+        sorts = ", ".join(f"{count:,} {what}" for what, count in self.cases.most_common())
+        return f"{self.kind}: {self.cases.total():,} cases ({sorts}), {len(self.failures)} failures"
 
 
 def make_snapshot(step: int, seed: int) -> Snapshot:

@@ -57,14 +57,14 @@ def _cuts(newest: Path, draw: random.Random, count: int) -> Iterator[tuple[str |
         path = newest / draw.choice([*ALL_FILES, MANIFEST])
         good = path.read_bytes()
         size = draw.randrange(len(good))
-        yield _judged(path, good, good[:size], f"{path.name} cut to {size} bytes")
+        yield _judged(path, good, good[:size], f"cut of {path.name} to {size} bytes")
 
 
 def _flipped(path: Path, at: int, bit: int) -> tuple[str | None, str]:
     good = path.read_bytes()
     bad = bytearray(good)
     bad[at] ^= bit
-    return _judged(path, good, bytes(bad), f"byte {at} of {path.name} with {bit} flipped")
+    return _judged(path, good, bytes(bad), f"flip of {bit} in byte {at} of {path.name}")
 
 
 def _judged(path: Path, good: bytes, bad: bytes, what: str) -> tuple[str | None, str]:

@@ -207,6 +207,6 @@ def lose_everywhere(folder: Path, seed: int) -> Iterator[tuple[str | None, str]]
             shutil.rmtree(found, ignore_errors=True)
             write_out(disk.root, survived, how, found)
             problem = old_or_new(found, must_be_new=number == len(calls))
-            yield problem, f"after call {number}, {len(survived)} unsafe names, data {how}"
+            yield problem, f"loss after call {number}, {len(survived)} unsafe names, data {how}"
         if number < len(calls):
             disk.apply(calls[number])

@@ -31,6 +31,7 @@ SMALL = ["--preset", "tiny", "--n-layer", "1", "--n-head", "1", "--n-embd", "8",
          "--threads", "1", "--max-steps", str(STEPS),
          "--log-every", "1", "--eval-every", "3", "--sample-every", "5"]
 # fmt: on
+LARGER = ["--n-head", "2", "--n-embd", "32", "--seq-len", "64"]  # matrices that bf16 is for
 
 
 class Runs:
@@ -156,7 +157,15 @@ def stop_runs(folder: Path, seed: int, every: int = 1) -> Iterator[tuple[str | N
         for accumulation in (1, 4):
             place = folder / f"{precision}-{accumulation}"
             place.mkdir()
-            settings = ["--precision", precision, "--grad-accum", str(accumulation), "--seed", str(seed)]
+            settings = [
+                *LARGER,
+                "--precision",
+                precision,
+                "--grad-accum",
+                str(accumulation),
+                "--seed",
+                str(seed),
+            ]
             try:
                 runs = Runs(place, [*settings, "--save-every", "0"])
             except MicrogptError as error:
