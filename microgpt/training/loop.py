@@ -6,7 +6,7 @@ import math
 import time
 
 from microgpt.common.errors import CheckpointError
-from microgpt.core import memory, random
+from microgpt.core import random
 
 from .checkpoint import Snapshot
 from .clock import Clock
@@ -187,7 +187,6 @@ def last_save(job: Job, state: TrainState, clock: Clock) -> None:
     """Leave a checkpoint of this moment, unless there is one.  Raises CheckpointError if it cannot be."""
     note_save(job, state, clock, job.saver.wait())
     if job.saver.saved_at != state.step:
-        memory.release()  # the copies may take the place of the activations
         job.saver.finish(take_snapshot(job, state, clock))
 
 

@@ -1,7 +1,6 @@
 """How much memory a training takes, told and checked before it begins."""
 
 import dataclasses
-import math
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.memory_limit import available_memory
@@ -14,19 +13,15 @@ from .config import TrainConfig
 # Floats for each token, in units of C.  A layer keeps for its backward: the inputs of both branches, q k v,
 # attention's output, and the MLP's wide layer.  What lives no longer than a layer or the head comes on top.
 KEPT_BY_LAYER, PASSING = 2 + 3 + 1 + 4, 13
-PROCESS_BYTES = 80e6  # interpreter, libraries, the pages in use of the packed corpus
+PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
 
 
 def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes that training takes at its peak.
 
-    Weights, gradients and two moments; activations; and copies of all but the gradients to be saved, which
-    lie beside the activations unless the only save is the last one.
+    Weights, gradients and two moments; copies of all but the gradients, to be saved; and activations.
     """
-    arena, activations = 4.0 * model.n_params, activation_bytes(model, train)
-    saves_beside = 0 < train.save_every < (train.max_steps or math.inf)
-    both = activations + 3 * arena if saves_beside else max(activations, 3 * arena)
-    return PROCESS_BYTES + 4 * arena + both
+    return PROCESS_BYTES + (4 + 3) * 4 * model.n_params + activation_bytes(model, train)
 
 
 def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:

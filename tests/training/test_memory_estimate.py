@@ -55,7 +55,7 @@ def test_the_second_and_third_step_ask_for_no_memory(recompute):
 
 @pytest.mark.parametrize("flags", [[], ["--recompute"]])
 def test_the_estimate_of_a_run_is_near_its_peak(flags, tmp_path):
-    """Four times 26 MB of weights, gradients and moments; and activations, or copies where these are less."""
+    """Seven times 26 MB of weights, gradients, moments and copies to be saved; and activations."""
     (tmp_path / "text.txt").write_text("".join(f"{n} hats cost {7 * n} coins.\n\n" for n in range(3000)))
     words = ["-m", "microgpt.train", "--preset", "10m", "--n-layer", "8", "--merges", "100",
              "--max-steps", "1", "--batch-size", "4", "--eval-every", "0", "--sample-every", "0",
