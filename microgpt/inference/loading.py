@@ -66,8 +66,8 @@ def add_model_flags(flags: Parser) -> None:
         "--precision",
         choices=native.PRECISIONS,
         default="fp32",
-        help="of large matrix products, which read prompts and held-out text; auto: bf16 where the CPU has it "
-        "[default fp32]",
+        help="of large matrix products, which read prompts and held-out text; auto: bf16 where the CPU has "
+        "it [default fp32]",
     )
 
 

@@ -85,8 +85,8 @@ class TrainConfig:
     keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
 
     precision: str = setting(
-        "fp32", "of large matrix products and attention; bf16 is up to twice as fast, on CPUs with AVX512_BF16; "
-        "auto: bf16 where the CPU has it", choices=PRECISIONS, group=MACHINE)
+        "fp32", "of large matrix products and attention; bf16 is up to twice as fast, where the CPU has "
+        "AVX512_BF16; auto: bf16 where the CPU has it", choices=PRECISIONS, group=MACHINE)
     threads: str = setting(
         AUTO, "CPU threads; auto: what trains this model fastest here, measured once and remembered; "
         "MICROGPT_THREADS sets it too", "number", group=MACHINE)
