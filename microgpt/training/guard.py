@@ -12,7 +12,7 @@ from microgpt.common.errors import MicrogptError
 MOST_BAD_STEPS = 5  # in a row, before the run goes back to its last checkpoint
 MOST_ROLLBACKS = 3  # to the same checkpoint, before the run ends
 
-WARM_UP = 50  # values that a trend needs before it is believed, and steps between two warnings
+WARM_UP = 100  # values that a trend needs before it is believed, and steps between two warnings
 NEWEST = 0.02  # weight of a new value in a trend, which so remembers about the last fifty
 SPIKE = 6.0  # standard deviations above the mean
 LEAST_SIGMA = 0.01  # of the mean: the calmest trend may still move by so much

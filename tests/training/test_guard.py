@@ -90,10 +90,10 @@ def test_a_rate_thirty_times_as_high_is_noticed_within_three_steps(seed, tmp_pat
 
 def test_a_resumed_run_warns_where_a_straight_one_does():
     watch, losses = SpikeWatch(), 3 + 0.1 * NOISE[:300]
-    losses[[90, 100, 180]] += 2
+    losses[[130, 140, 240]] += 2
     said = [watch.see(step, loss, 1.0) for step, loss in enumerate(losses)]
-    assert [step for step, text in enumerate(said) if text] == [90, 180]
-    for stop in (10, 90, 91, 95):
+    assert [step for step, text in enumerate(said) if text] == [130, 240]
+    for stop in (10, 130, 131, 135):
         watch, again = SpikeWatch(), []
         for step, loss in enumerate(losses):
             again.append(watch.see(step, loss, 1.0))
