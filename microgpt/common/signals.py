@@ -4,6 +4,7 @@ A signal that is ignored when the command starts, as `nohup` makes it, stays ign
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_S = 0.02
+RACE = re.compile(r"Signal (\d+) ignored due to race condition")
 
 
 class Stopped(BaseException):
@@ -51,13 +53,19 @@ def signal_of(error: BaseException | None) -> int | None:
     return error.number if isinstance(error, Stopped) else None
 
 
+def _missed(error: BaseException | None) -> int | None:
+    """The number of a signal that Python dropped, for it came while its handler was being replaced."""
+    match = RACE.match(str(error)) if isinstance(error, OSError) else None
+    return int(match[1]) if match else None
+
+
 def _raise(number: int, _frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
 def _unraisable(lost: Any) -> None:
-    """An exception that strikes in a destructor is lost: send the signal again, a moment later."""
-    number = signal_of(lost.exc_value)
+    """A signal whose exception strikes in a destructor is lost: send it again, a moment later."""
+    number = signal_of(lost.exc_value) or _missed(lost.exc_value)
     if number is None:
         sys.__unraisablehook__(lost)
         return

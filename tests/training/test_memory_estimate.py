@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.core import memory
+from microgpt.core import memory, native
 from microgpt.model import ModelConfig
 from microgpt.training.config import TrainConfig
 from microgpt.training.memory_needs import activation_bytes
@@ -24,6 +24,7 @@ SHAPES = [  # layers, heads, channels, window, vocabulary, dropout; batch
 
 
 def trial(model, batch_size, recompute):
+    native.set_threads(1)  # each takes a little for itself
     memory.release()
     return TrialStep(model, TrainConfig(batch_size=batch_size, recompute=recompute, threads="1"), batch_size)
 

@@ -164,6 +164,26 @@ run_command(main)
     assert done.returncode == 143 and done.stderr == "microgpt: stopped\n"
 
 
+def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder):
+    """Python drops it, for the handler of the first replaces its own."""
+    code = """
+import os, signal, time
+from microgpt.common.flags import run_command
+from microgpt.training.stop import StopFlag
+def main():
+    with StopFlag():
+        both = {signal.SIGHUP, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for number in both:
+            os.kill(os.getpid(), number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+        time.sleep(30)
+run_command(main)
+"""
+    done = command(folder, ["-c", code])
+    assert done.returncode == -signal.SIGINT and "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
 def test_a_run_goes_on_without_anybody_to_read_its_lines(streams, folder, talker):
     """`microgpt train | head -1`, a terminal that was closed."""
