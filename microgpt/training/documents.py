@@ -1,6 +1,7 @@
 """The small JSON files of a run: written one way, read strictly and in bounded memory."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,11 +28,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
-    """The object that a file's bytes hold.  JSON to the letter: UTF-8, no NaN, no key twice."""
+    """The object that a file's bytes hold.  JSON to the letter: UTF-8, no NaN, no key twice; and
+    no number so large that it would be read as infinite."""
     if len(data) > LARGEST_JSON:
         raise CheckpointError(f"{path}: more than {LARGEST_JSON >> 20} MB of JSON; not one of our files")
     try:
-        document = json.loads(data.decode(), object_pairs_hook=_distinct, parse_constant=_no_number)
+        document = json.loads(
+            data.decode(), object_pairs_hook=_distinct, parse_constant=_no_number, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(document, dict):
@@ -48,3 +52,10 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.80} is too large a number")
+    return number

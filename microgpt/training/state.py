@@ -35,7 +35,7 @@ class TrainState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainState":
-        """The state that `to_dict` described; a missing or ill-typed field is refused by name."""
+        """The state that `to_dict` described; a missing, ill-typed or impossible field is refused by name."""
         return _from_dict(cls, values)
 
     def go_back_to(self, old: "TrainState") -> None:
@@ -62,5 +62,8 @@ def _from_dict(kind: type[Kind], values: dict[str, Any], place: str = "") -> Kin
         if type(value) is not (dict if is_nested else expected):
             wanted = "dict" if is_nested else getattr(expected, "__name__", expected)
             raise CheckpointError(f"state.json: {name} is {value!r:.80}, expected {wanted}")
+        least: Any = field.default  # counts and variances begin there; a mean may be anything
+        if isinstance(value, int | float) and field.name != "mean" and value < least:
+            raise CheckpointError(f"state.json: {name} is {value!r:.80}, expected at least {least}")
         chosen[field.name] = _from_dict(expected, value, f"{name}.") if is_nested else value  # type: ignore[arg-type]
     return kind(**chosen)

@@ -37,11 +37,14 @@ class Place(NamedTuple):
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> storage.Written:
     """Write a new file of float32 tensors, durably.  Equal tensors give equal bytes."""
-    return storage.write_file(path, [_header(tensors), *map(_raw, tensors.values())])
+    return storage.write_file(path, [header(tensors), *map(_raw, tensors.values())])
 
 
-def _header(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The length and the header, filled up so that the tensors start at a multiple of 8 bytes."""
+def header(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The length and the header, filled up so that the tensors start at a multiple of 8 bytes.
+
+    Raises: CheckpointError: so many tensors that no reader would take it.
+    """
     entries: dict[str, Any] = {}
     start = 0
     for name, tensor in tensors.items():
@@ -50,6 +53,11 @@ def _header(tensors: Mapping[str, np.ndarray]) -> bytes:
         start = stop
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % LENGTH_BYTES)
+    if len(text) > LARGEST_JSON:
+        raise CheckpointError(
+            f"{len(tensors):,} tensors make a header of {len(text):,} bytes; no more than {LARGEST_JSON:,} "
+            "are read again: take a model of fewer layers"
+        )
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 

@@ -59,6 +59,8 @@ def test_we_read_what_the_library_writes(tmp_path):
     (raw(b"{"), "not readable as JSON"),
     (raw(b"[" * 100_000), "not readable as JSON"),
     (raw(b'{"a": NaN}'), "NaN is no number"),
+    (raw(b'{"a": 1e999}'), "1e999 is too large a number"),
+    (raw(b'{"a": -1%s.0}' % (b"0" * 5000)), "is too large a number"),
     (raw(b"\xff\xfe"), "not readable as JSON"),
     (raw(b'{"a": %s}' % (b"9" * 5000)), "not readable as JSON"),
     (raw(b'{"a": {}, "a": {}}'), "a key stands there twice"),
@@ -131,6 +133,17 @@ def test_a_value_that_is_not_finite_is_found(tmp_path, monkeypatch):
         path = tmp_path / name
         write_tensors(path, wrong)
         assert not_finite(path) == name
+
+
+def test_a_header_that_would_not_be_read_is_not_written(tmp_path, monkeypatch):
+    size = len(tensors.header(arrays())) - tensors.LENGTH_BYTES
+    monkeypatch.setattr(tensors, "LARGEST_JSON", size)
+    write_tensors(tmp_path / "x", arrays())
+    assert set(shapes_in(tmp_path / "x")) == set(arrays())
+    monkeypatch.setattr(tensors, "LARGEST_JSON", size - 1)
+    with pytest.raises(CheckpointError, match=f"3 tensors make a header of {size} bytes"):
+        write_tensors(tmp_path / "y", arrays())
+    assert not (tmp_path / "y").exists()
 
 
 def test_writing_and_reading_take_no_copy(tmp_path):
