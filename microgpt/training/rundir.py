@@ -39,11 +39,18 @@ def checkpoints(run: Path) -> list[tuple[int, Path]]:
 
 def newest_run(runs: Path = RUNS) -> Path:
     """The run that saved a checkpoint last."""
-    newest = [path for run in _directories(runs) for _, path in checkpoints(run)[:1]]
-    saved = [(path.stat().st_mtime, path.parent) for path in newest]
+    saved = [(time, run) for run in _directories(runs) if (time := _saved_at(run)) is not None]
     if not saved:
         raise CheckpointError(f"no checkpoint under {runs}/; train one (microgpt train) or name one")
     return max(saved)[1]
+
+
+def _saved_at(run: Path) -> float | None:
+    """When a run saved its newest checkpoint that no training beside has removed meanwhile."""
+    for _, path in checkpoints(run):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return None
 
 
 def _directories(path: Path) -> list[Path]:
