@@ -236,7 +236,7 @@ def checkpoint_files(variant: int) -> Files:
     document = Plan(config, train, DataConfig()).to_dict()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         adam, state["corpus"] = Adam(model, train), KEY
-        snapshot = checkpoint.snapshot(model, adam, tokenizer, document, state)
+        snapshot = checkpoint.Snapshot(model, adam, tokenizer).fill(document, state)
         return _files_in(checkpoint.persist(snapshot, Path(name), 1))
 
 
