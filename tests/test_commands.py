@@ -46,8 +46,8 @@ def save(run, model, tokenizer, data, train_config=None, corpus=""):
     train_config = train_config or TrainConfig()
     document = Plan(model.config, train_config, data).to_dict()
     state = {"step": 7, "metrics": {"val_bpb": 2.5}, "corpus": corpus}
-    snapshot = checkpoint.snapshot(model, Adam(model, train_config), tokenizer, document, state)
-    return checkpoint.persist(snapshot, run, 2)
+    snapshot = checkpoint.Snapshot(model, Adam(model, train_config), tokenizer)
+    return checkpoint.persist(snapshot.fill(document, state), run, 2)
 
 
 @pytest.fixture(autouse=True)
