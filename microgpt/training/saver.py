@@ -45,7 +45,7 @@ class Saver:
         thread = threading.Thread(target=self._work_behind, args=(snap,), name="microgpt-save")
         try:
             thread.start()
-        except RuntimeError:  # no thread to be had: save here and now
+        except (RuntimeError, MemoryError):  # no thread to be had: save here and now
             self._work(snap)
         else:
             self._thread = thread
@@ -83,7 +83,7 @@ class Saver:
 
     def _work(self, snap: Snapshot) -> None:
         """Save; nothing may end this without a result, for nobody would hear of it."""
-        start, step, error = time.monotonic(), snap.step or 0, None
+        start, step, error = time.monotonic(), snap.step, None
         try:
             self._write(snap)
         except MicrogptError as problem:
@@ -98,4 +98,4 @@ class Saver:
         if problem := free_space_problem(self.run, self.n_bytes):
             raise CheckpointError(f"not saved: {problem}")
         persist(snap, self.run, self.keep, self.say)
-        self.saved_at = snap.step or 0
+        self.saved_at = snap.step
