@@ -49,7 +49,7 @@ def make_snapshot(step: int, seed: int) -> Snapshot:
     for arena in (model.params, adam.m1, adam.m2):
         arena.flat[:] = draw.standard_normal(arena.flat.size, np.float32)
     config = {"model": MODEL.to_dict(), "train": TrainConfig().to_dict(), "data": {}}
-    state = {"step": step, "metrics": {"val_loss": 1.0 + 1 / step}}
+    state = {"step": step, "metrics": {"val_step": step, "val_loss": 1.0 + 1 / step}}
     return Snapshot(model, adam, Tokenizer([], list(SPECIALS))).fill(config, state)
 
 

@@ -5,7 +5,7 @@
   python -m microgpt.verify runs/x data/x          and the tokens in a prepared folder
 
 Of a checkpoint: the manifest, size and SHA-256 of every file, that the weights fit the config and are finite,
-that a resume could begin with it.  The exit code is 1 if anything is damaged.
+that a resume could begin with it.  The exit code is 1 if anything is damaged or missing.
 """
 
 if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
@@ -52,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for finding in look(tasks):
             findings.append(finding)
             progress.update()
+    if not findings:
+        show("nothing is left to look at: a training removed it meanwhile")
+        return 1
     damaged = sum(bool(finding.problem) for finding in findings)
     show(*table(findings))
     show(f"{damaged} of {len(findings)} damaged" if damaged else f"all {len(findings)} whole")

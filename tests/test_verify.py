@@ -1,7 +1,9 @@
 """microgpt verify: what is whole, what is damaged, and that it only looks."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from microgpt.common.errors import CheckpointError
 from microgpt.corpus.prepare import prepare
 from microgpt.model import GPT, ModelConfig
 from microgpt.training import storage
-from microgpt.training.checkpoint import ALL_FILES, MANIFEST, load_model, persist, snapshot
+from microgpt.training.checkpoint import ALL_FILES, MANIFEST, Snapshot, load_model, persist
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.documents import json_bytes
@@ -34,8 +36,9 @@ def template(tmp_path_factory):
     model = GPT(config).init(0)
     document = Plan(config, TrainConfig(), DataConfig()).to_dict()
     for step in (1, 2):
-        state = TrainState(step=step, metrics={"val_loss": 3.25}).to_dict()
-        persist(snapshot(model, Adam(model, TrainConfig()), tokenizer, document, state), run, keep=2)
+        state = TrainState(step=step, metrics={"val_loss": 3.25, "val_step": step}).to_dict()
+        snap = Snapshot(model, Adam(model, TrainConfig()), tokenizer)
+        persist(snap.fill(document, state), run, keep=2)
     with MetricsLog(run / "metrics.jsonl") as log:
         log.write("train", 1, loss=5.0)
         log.write("train", 2, loss=4.0)
@@ -166,6 +169,10 @@ def test_a_prepared_corpus(run, tmp_path, capsys):
     assert verify.main([str(folder)]) == 1
     out = capsys.readouterr().out
     assert "DAMAGED" in out and "train.tokens" in out and "1 of 2 damaged" in out
+    path.unlink()
+    assert verify.main([str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "DAMAGED" in out and "train.tokens" in out and "1 of 2 damaged" in out
 
 
 def test_a_checkpoint_that_the_library_of_the_format_wrote(run, capsys):
@@ -194,3 +201,43 @@ def test_a_checkpoint_that_a_training_removes_meanwhile_is_passed_over(run, caps
     tasks = verify.tasks_of(run)
     shutil.rmtree(run / "step_00000001")
     assert [finding.problem for finding in verify.look(tasks)] == ["", ""]
+
+
+def test_what_no_training_removes_must_be_there(run):
+    tasks = verify.tasks_of(run)
+    (run / "metrics.jsonl").unlink()
+    assert [bool(finding.problem) for finding in verify.look(tasks)] == [False, False, True]
+
+
+def test_nothing_found_is_not_all_whole(run, capsys, monkeypatch):
+    monkeypatch.setattr(verify, "tasks_of", lambda place: [verify.Task(place, str, may_go=True)])
+    assert verify.main([str(run / "gone")]) == 1
+    assert "nothing is left" in capsys.readouterr().out
+
+
+def test_a_file_that_goes_while_it_is_measured(run, monkeypatch):
+    """A save beside this renames or removes what it wrote."""
+    folder = run / ".tmp_step_00000003_7"
+    folder.mkdir()
+    (folder / "short").write_bytes(b"12345")
+    (folder / "going").write_bytes(b"123")
+
+    def is_file(path):
+        is_there = real(path)
+        if path.name == "going":
+            path.unlink(missing_ok=True)
+        return is_there
+
+    real = Path.is_file
+    monkeypatch.setattr(Path, "is_file", is_file)
+    (finding,) = verify.look([verify.Task(folder, lambda path: "", may_go=True)])
+    assert finding.n_bytes == 5 and not finding.problem
+
+
+def test_a_folder_that_cannot_be_listed_is_damaged_and_no_crash(run, monkeypatch):
+    def refused(*_):
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(Path, "rglob", refused)
+    (finding,) = verify.look([verify.task_of_checkpoint(run / "step_00000002")])
+    assert "Input/output error" in finding.problem

@@ -8,12 +8,13 @@ run beside training.  The manifest holds size and SHA-256 of the other files; it
 directory gets its name.  Nothing is read before `verify` agreed with it.
 """
 
+import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from . import storage
 from .documents import json_bytes, read_json
 from .optim import Adam
 from .rundir import STEP_NAME, checkpoint_name, checkpoints, newest_run, remove_leftovers
-from .tensors import check_shapes, read_into, shapes_in, write_tensors
+from .tensors import check_shapes, header, read_into, shapes_in, write_tensors
 
 FORMAT = 1
 WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
@@ -38,6 +39,7 @@ LEFTOVERS = ".tmp_[sr]*"  # .tmp_step_... and .tmp_removed_...
 COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
 Say = Callable[[str], None]
+Value = TypeVar("Value")
 
 
 # -------------------------------------------------------------------------------- save
@@ -52,17 +54,19 @@ class Snapshot:
     def __init__(self, model: GPT, adam: Adam, tokenizer: Tokenizer) -> None:
         self._arenas = {"weights": model.params, "first moments": adam.m1, "second moments": adam.m2}
         self._copies = {what: arena.zeros_like() for what, arena in self._arenas.items()}
+        for tensors in (self.weights, self.moments):
+            header(tensors)  # refuses what could not be read again, before a step is taken
         for copy in self._copies.values():
             copy.flat[:] = 0  # take the memory now, so that the first save does not wait for it
         self.tokenizer = tokenizer
         self.in_use = threading.Lock()
-        self.step: int | None = None  # None: holds nothing that may be saved
+        self.step = -1  # -1: holds nothing that may be saved
         self.documents: dict[str, bytes] = {}
 
     def fill(self, config: dict[str, Any], state: dict[str, Any]) -> "Snapshot":
         """Copy all that `persist` needs.  Refuses weights or moments that are not finite."""
         with self.in_use:
-            self.step = None
+            self.step = -1
             for what, arena in self._arenas.items():
                 if not _copy_finite(self._copies[what].flat, arena.flat):
                     raise CheckpointError(
@@ -81,15 +85,13 @@ class Snapshot:
     @property
     def moments(self) -> dict[str, np.ndarray]:
         """What optimizer.safetensors holds."""
-        both = {"m1.": self._copies["first moments"], "m2.": self._copies["second moments"]}
-        return {prefix + name: view for prefix, copy in both.items() for name, view in copy.items()}
+        return by_moment(self._copies["first moments"], self._copies["second moments"])
 
 
-def snapshot(
-    model: GPT, adam: Adam, tokenizer: Tokenizer, config: dict[str, Any], state: dict[str, Any]
-) -> Snapshot:
-    """A snapshot for one save only."""
-    return Snapshot(model, adam, tokenizer).fill(config, state)
+def by_moment(first: Mapping[str, Value], second: Mapping[str, Value]) -> dict[str, Value]:
+    """What belongs to each weight's first and second moment, by the names that optimizer.safetensors uses."""
+    both = {"m1.": first, "m2.": second}
+    return {prefix + name: value for prefix, values in both.items() for name, value in values.items()}
 
 
 def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:
@@ -105,33 +107,32 @@ def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:
 def persist(snap: Snapshot, run: Path, keep: int, say: Say = tell) -> Path:
     """Write a snapshot into a run directory; once it has been read back, older checkpoints go.
 
-    The newest `keep` stay, and the best by held-out loss; `say` hears about one that cannot be removed.
+    Which ones stay is up to `_prune`; `say` hears about one that cannot be removed.
 
     Returns:  the checkpoint's path; it survives a power cut from now on.
     Raises:   CheckpointError: it could not be written; the older checkpoints are untouched.
     """
-    if snap.step is None:
+    if snap.step < 0:
         raise CheckpointError("not saved: the snapshot holds no finite state")
     target = run / checkpoint_name(snap.step)
     try:
         remove_leftovers(run, LEFTOVERS)
-        if is_valid(target):
-            storage.sync_directory(run)
-        else:
-            _write_beside(snap, target)
+        _write_beside(snap, target)
     except (OSError, TokenizerError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot save {target}: {reason}; earlier checkpoints are intact") from error
     try:
         verify(target)
     except CheckpointError as error:
+        with contextlib.suppress(OSError):
+            storage.remove_directory(target)
         raise CheckpointError(f"not saved, what was written reads back wrong: {error}") from error
     _prune(run, snap.step, keep, say)
     return target
 
 
 def _write_beside(snap: Snapshot, target: Path) -> None:
-    """Write a checkpoint under another name and move it to its own; a damaged one that has it goes."""
+    """Write a checkpoint under another name and move it to its own; an older one that has it goes."""
     temporary = target.with_name(f".tmp_{target.name}_{os.getpid()}")
     try:
         temporary.mkdir()
@@ -158,12 +159,18 @@ def _write(snap: Snapshot, directory: Path) -> None:
 
 
 def _prune(run: Path, step: int, keep: int, say: Say) -> None:
-    """Remove checkpoints before this step, but for the newest and the best."""
-    found = [path for number, path in checkpoints(run) if number <= step]
-    losses = {path: loss for path in found if (loss := held_out_loss(path)) is not None}
-    best = min(losses, key=lambda path: (losses[path], path.name), default=None)
-    for path in found[keep:]:
-        if path == best:
+    """Remove checkpoints before this step, but for the newest, the best, and the newest to go back to.
+
+    A damaged one counts as none of them; it goes once there are enough newer ones.
+    """
+    found = [(number, path) for number, path in checkpoints(run) if number <= step]
+    states = {number: state for number, path in found if (state := _state(path)) is not None}
+    losses = {number: loss for number, state in states.items() if (loss := held_out_loss(state)) is not None}
+    newest = list(states)[:keep]
+    best = min(losses, key=lambda number: (losses[number], number), default=None)
+    calm = next((number for number, state in states.items() if is_calm(state)), None)
+    for number, path in found:
+        if len(newest) < keep or number >= newest[-1] or number in (best, calm):
             continue
         try:
             storage.remove_directory(path)
@@ -171,14 +178,28 @@ def _prune(run: Path, step: int, keep: int, say: Say) -> None:
             say(f"cannot remove the older checkpoint {path}: {error.strerror}")
 
 
-def held_out_loss(checkpoint: Path) -> float | None:
-    """The loss that a checkpoint's state recorded, if any."""
+def _state(checkpoint: Path) -> dict[str, Any] | None:
+    """state.json of a checkpoint that looks whole: what it says is right, and every file has its size."""
     try:
-        metrics = read_json(checkpoint / STATE).get("metrics")
+        verify(checkpoint, (STATE,))
+        return read_json(checkpoint / STATE)
     except CheckpointError:
         return None
-    loss = metrics.get("val_loss") if isinstance(metrics, dict) else None
+
+
+def held_out_loss(state: dict[str, Any]) -> float | None:
+    """The loss of the very step that a state is of, if it was measured then."""
+    metrics = state.get("metrics")
+    if not isinstance(metrics, dict) or metrics.get("val_step") != state.get("step"):
+        return None
+    loss = metrics.get("val_loss")
     return loss if isinstance(loss, float) else None
+
+
+def is_calm(state: dict[str, Any]) -> bool:
+    """Whether a run may go back to a state: no step was being skipped then."""
+    setbacks = state.get("setbacks", {})
+    return isinstance(setbacks, dict) and not setbacks.get("bad_steps")
 
 
 # -------------------------------------------------------------------------------- find
@@ -229,15 +250,35 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
     """The newest checkpoint of a run that passes `verify`; `say` hears about each newer one that does not."""
-    found = checkpoints(run)
-    for _, path in found:
+    for path in _valid(run, names, say):
+        return path
+    what = "every checkpoint is damaged" if checkpoints(run) else "no checkpoint in it"
+    raise CheckpointError(f"{run}: {what}; expected a run directory with step_... or one such checkpoint")
+
+
+def newest_calm(run: Path, say: Say = tell) -> Path | None:
+    """The checkpoint for a run to go back to: the newest valid one that no skipped steps led to.
+
+    Returns:  without such a one, the newest valid one; None: there is none at all.
+    """
+    newest = None
+    for path in _valid(run, ALL_FILES, say):
+        newest = newest or path
+        state = _state(path)
+        if state is not None and is_calm(state):
+            return path
+    return newest
+
+
+def _valid(run: Path, names: Iterable[str], say: Say) -> Iterator[Path]:
+    """The checkpoints of a run that pass `verify`, newest first."""
+    for _, path in checkpoints(run):
         try:
             verify(path, names)
-            return path
         except CheckpointError as error:
             say(f"skipping a damaged checkpoint: {error}")
-    what = "every checkpoint is damaged" if found else "no checkpoint in it"
-    raise CheckpointError(f"{run}: {what}; expected a run directory with step_... or one such checkpoint")
+        else:
+            yield path
 
 
 def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
@@ -269,12 +310,8 @@ def load_model(path: str | Path | None, say: Say = tell) -> tuple[GPT, Tokenizer
     Returns:  the model with its weights, its tokenizer, and state.json's content.
     """
     checkpoint = find_checkpoint(path, MODEL_FILES, say)
-    tokenizer = load_tokenizer(checkpoint)
     config = ModelConfig.from_dict(read_config(checkpoint)["model"])
-    if config.vocab_size != tokenizer.vocab_size:
-        raise CheckpointError(
-            f"{checkpoint}: the model has {config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
-        )
+    tokenizer = checked_tokenizer(checkpoint, config)
     check_fit(checkpoint, config)
     model = GPT(config)
     load_weights(checkpoint, model)
@@ -284,6 +321,16 @@ def load_model(path: str | Path | None, say: Say = tell) -> tuple[GPT, Tokenizer
 def load_tokenizer(checkpoint: Path) -> Tokenizer:
     """The tokenizer a checkpoint was trained with."""
     return Tokenizer.load(checkpoint / TOKENIZER)
+
+
+def checked_tokenizer(checkpoint: Path, config: ModelConfig) -> Tokenizer:
+    """The same, of as many tokens as the model has."""
+    tokenizer = load_tokenizer(checkpoint)
+    if config.vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint}: the model has {config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
+        )
+    return tokenizer
 
 
 def check_fit(checkpoint: Path, config: ModelConfig) -> None:
@@ -299,11 +346,7 @@ def load_weights(checkpoint: Path, model: GPT) -> None:
 
 def load_moments(checkpoint: Path, adam: Adam) -> None:
     """Copy a verified checkpoint's moments into an optimizer of the same shape."""
-    both = {"m1.": adam.m1, "m2.": adam.m2}
-    read_into(
-        checkpoint / MOMENTS,
-        {prefix + name: view for prefix, arena in both.items() for name, view in arena.items()},
-    )
+    read_into(checkpoint / MOMENTS, by_moment(adam.m1, adam.m2))
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:

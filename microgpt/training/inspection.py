@@ -1,5 +1,6 @@
 """Looking at all that a run left on the disk, down to the last byte, and changing nothing."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,20 +27,21 @@ class Finding(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One place to look at."""
+    """One place to look at.  may_go: a training beside may remove it, which is no damage."""
 
     path: Path
     look: Callable[[Path], str]  # returns a note, raises what is wrong
     step: int | None = None
+    may_go: bool = False
 
 
 def tasks_of_run(run: Path) -> list[Task]:
     """Everything to look at in a run, the newest checkpoint first."""
     found = rundir.checkpoints(run)
-    tasks = [Task(path, _checkpoint, step) for step, path in found]
+    tasks = [Task(path, _checkpoint, step, may_go=True) for step, path in found]
     if (run / rundir.METRICS).exists():
         tasks.append(Task(run / rundir.METRICS, _metrics))
-    tasks += [Task(path, _leftover) for path in sorted(run.glob(".tmp_*"))]
+    tasks += [Task(path, _leftover, may_go=True) for path in sorted(run.glob(".tmp_*"))]
     return tasks
 
 
@@ -50,20 +52,26 @@ def task_of_checkpoint(path: Path) -> Task:
 
 
 def look(tasks: list[Task]) -> Iterator[Finding]:
-    """Do the tasks one by one.  What a training removes meanwhile is passed over."""
+    """Do the tasks one by one.  What a training removes meanwhile is passed over; the rest must be there."""
     for task in tasks:
-        problem = note = ""
+        n_bytes, problem, note = 0, "", ""
         try:
+            n_bytes = _size(task.path)
             note = task.look(task.path)
         except (MicrogptError, TokenizerError, OSError) as error:
             problem = str(error)
-        if task.path.exists():
-            yield Finding(task.path, task.step, _size(task.path), problem, note)
+        if task.may_go and not task.path.exists():
+            continue
+        yield Finding(task.path, task.step, n_bytes, problem, note)
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """Bytes of a file or of all files in a directory; of what is gone, none."""
+    n_bytes = 0
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with contextlib.suppress(FileNotFoundError):
+            n_bytes += file.stat().st_size if file.is_file() else 0
+    return n_bytes
 
 
 # -------------------------------------------------------------------------------- each kind
@@ -74,27 +82,23 @@ def _checkpoint(path: Path) -> str:
     checkpoints.verify(path)
     plan = Plan.from_dict(checkpoints.read_config(path))
     checkpoints.check_fit(path, plan.model)
-    weights = shapes_in(path / checkpoints.WEIGHTS)
-    moments = {f"{prefix}.{name}": shape for prefix in ("m1", "m2") for name, shape in weights.items()}
-    check_shapes(path / checkpoints.MOMENTS, shapes_in(path / checkpoints.MOMENTS), moments)
+    checkpoints.checked_tokenizer(path, plan.model)
+    weights, moments = (shapes_in(path / name) for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS))
+    check_shapes(path / checkpoints.MOMENTS, moments, checkpoints.by_moment(weights, weights))
     for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS):
         if tensor := not_finite(path / name):
             raise CheckpointError(f"{path / name}: {tensor} holds a value that is not finite")
-    n_tokens = checkpoints.load_tokenizer(path).vocab_size
-    if n_tokens != plan.model.vocab_size:
-        raise CheckpointError(
-            f"{path}: the model has {plan.model.vocab_size} tokens, its tokenizer {n_tokens}"
-        )
     return _state(path)
 
 
 def _state(path: Path) -> str:
     """state.json, which must be of the step in the directory's name."""
-    step = TrainState.from_dict(read_json(path / checkpoints.STATE)).step
+    document = read_json(path / checkpoints.STATE)
+    step = TrainState.from_dict(document).step
     match = rundir.STEP_NAME.fullmatch(path.name)
     if match and int(match[1]) != step:
         raise CheckpointError(f"{path / checkpoints.STATE}: of step {step}; was the directory renamed?")
-    loss = checkpoints.held_out_loss(path)
+    loss = checkpoints.held_out_loss(document)
     return "" if loss is None else f"held-out loss {loss:.4f}"
 
 

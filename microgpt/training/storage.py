@@ -79,9 +79,14 @@ def make_directory(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a finished file or directory its name, durably."""
+    """Give a finished file or directory its name, durably; it has its old one again when that fails."""
     os.rename(source, target)
-    sync_directory(target.parent)
+    try:
+        sync_directory(target.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.rename(target, source)
+        raise
 
 
 def remove_directory(path: Path) -> None:
@@ -143,8 +148,7 @@ def _sync_path(path: Path, flags: int) -> None:
 
 def _sync(descriptor: int) -> None:
     os.fsync(descriptor)
-    if hasattr(
-        fcntl, "F_FULLFSYNC"
-    ):  # macOS: fsync stops at the drive's cache; not every file system has more
+    # macOS: fsync stops at the drive's cache; not every file system has more.
+    if hasattr(fcntl, "F_FULLFSYNC"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)

@@ -10,13 +10,14 @@ import safetensors.numpy
 from training_fakes import FakeModel, make_config, make_job, train
 
 from microgpt.common.errors import CheckpointError, ConfigError
-from microgpt.training import checkpoint, storage
+from microgpt.training import rundir, storage
 from microgpt.training.checkpoint import (
     ALL_FILES,
     MANIFEST,
     MODEL_FILES,
     find_checkpoint,
     load_weights,
+    newest_calm,
     verify,
 )
 from microgpt.training.rundir import RunDirectory, checkpoint_name, checkpoints, newest_run
@@ -196,8 +197,7 @@ def test_a_fault_while_saving_leaves_the_older_checkpoint_and_no_litter(run, mon
         assert len(calls) < number and "step_00000008" in names(run)
     except CheckpointError as error:
         assert "No space left on device" in str(error) and "earlier checkpoints are intact" in str(error)
-        renamed = call == "sync_directory" and number == 2  # of the parent, after the rename: old or new
-        assert ("step_00000008" in names(run)) == renamed
+        assert "step_00000008" not in names(run), "what is not sure to be on the disk is not saved"
     assert not list(run.glob(".tmp*"))
     assert all(path.read_bytes() == data for path, data in before.items())
 
@@ -212,7 +212,21 @@ def test_the_older_checkpoint_goes_only_after_the_newer_was_read_back(run, monke
     monkeypatch.setattr(storage, "rename", rename_and_damage)
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         train(make_job(run, make_config(max_steps=8, eval_every=0, keep=1)))
-    assert find_checkpoint(run, say=lambda text: None).name == "step_00000006"
+    assert names(run) == ["step_00000006", "step_00000004", "step_00000002"], "the bad one is gone"
+
+
+def test_a_step_that_comes_again_is_written_again(run):
+    """After going back a run comes to the same step with other weights."""
+    old = load_weights_of(run / "step_00000006")
+    train(make_job(run, make_config(max_steps=6, lr=0.01, eval_every=0, sample_every=0)))
+    assert not np.array_equal(load_weights_of(run / "step_00000006"), old)
+
+
+def load_weights_of(path):
+    verify(path)
+    model = FakeModel()
+    load_weights(path, model)
+    return model.params.flat
 
 
 def test_values_that_are_not_finite_are_never_saved(tmp_path):
@@ -220,13 +234,13 @@ def test_values_that_are_not_finite_are_never_saved(tmp_path):
         job = make_job(tmp_path, make_config())
         (job.model.params if name == "params" else getattr(job.adam, name)).flat[3] = np.inf
         with pytest.raises(CheckpointError, match="not finite"), job.log:
-            checkpoint.snapshot(job.model, job.adam, job.snapshot.tokenizer, {}, {"step": 0})
+            job.snapshot.fill({}, {"step": 0})
 
 
 def test_a_snapshot_shares_no_memory_with_the_run(tmp_path):
     job = make_job(tmp_path, make_config())
     with job.log:
-        snap = checkpoint.snapshot(job.model, job.adam, job.snapshot.tokenizer, {}, {"step": 0})
+        snap = job.snapshot.fill({}, {"step": 0})
     before = {name: tensor.copy() for name, tensor in snap.weights.items()}
     job.model.params.flat[:] = 1
     job.adam.m1.flat[:] = 1
@@ -265,6 +279,42 @@ def test_the_newest_run_is_the_one_that_saved_last(tmp_path, run, monkeypatch):
     monkeypatch.chdir(run)
     with pytest.raises(CheckpointError, match="no checkpoint under runs/"):
         find_checkpoint(None)
+
+
+def test_a_checkpoint_that_goes_while_the_newest_run_is_looked_for(run, monkeypatch):
+    def one_is_gone(path):
+        return [(9, path / "step_00000009"), *real(path)]
+
+    real = rundir.checkpoints
+    monkeypatch.setattr(rundir, "checkpoints", one_is_gone)
+    (run.parent / "b").mkdir()
+    assert newest_run(run.parent) == run
+
+
+def skipping(checkpoint, bad_steps=2):
+    """Make a checkpoint one that was saved between skipped steps."""
+    path = checkpoint / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {"setbacks": state["setbacks"] | {"bad_steps": bad_steps}}))
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    manifest["files"]["state.json"] = storage.describe(path)._asdict()
+    (checkpoint / MANIFEST).write_text(json.dumps(manifest))
+    verify(checkpoint)
+
+
+def test_a_run_goes_back_to_the_newest_checkpoint_without_skipped_steps(run):
+    newest, middle, oldest = (path for _, path in checkpoints(run))
+    lines, say = heard()
+    assert newest_calm(run, say) == newest
+    skipping(newest)
+    assert newest_calm(run, say) == middle and not lines
+    damage(middle / "model.safetensors")
+    assert newest_calm(run, say) == oldest and len(lines) == 1 and "step_00000004" in lines[0]
+    skipping(oldest)
+    assert newest_calm(run, say) == newest, "better than none"
+    for path in (newest, oldest):
+        damage(path / "state.json")
+    assert newest_calm(run, say) is None and newest_calm(run.parent, say) is None
 
 
 def test_a_second_trainer_is_refused_at_once(run):

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from training_fakes import FakeModel, FakeTokenizer, make_config
+from training_fakes import FakeArena, FakeModel, FakeTokenizer, make_config
 
 from microgpt.common.errors import CheckpointError
 from microgpt.training import rundir, saver, storage
@@ -153,9 +153,10 @@ def test_a_save_in_the_background_gives_way_and_one_in_front_does_not(run, snap,
     assert seen == [min(own + saver.GIVE_WAY, 19), own]
 
 
-def test_without_a_thread_it_is_saved_at_once(run, snap, monkeypatch):
+@pytest.mark.parametrize("problem", [RuntimeError("can't start new thread"), MemoryError()])
+def test_without_a_thread_it_is_saved_at_once(run, snap, monkeypatch, problem):
     def no_thread(_):
-        raise RuntimeError("can't start new thread")
+        raise problem
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     worker = new_saver(run)
@@ -217,13 +218,80 @@ def test_the_best_by_held_out_loss_is_kept_beside_the_newest(run, snap):
     losses = {1: 3.0, 2: 1.5, 3: 1.5, 4: 2.0, 5: "nan", 6: 2.5}
     kept = {}
     for step, loss in losses.items():
-        worker.finish(fill(snap, step, val_loss=loss))
+        worker.finish(fill(snap, step, val_loss=loss, val_step=step))
         kept[step] = steps(run)
     assert kept == {1: [1], 2: [2, 1], 3: [3, 2], 4: [4, 3, 2], 5: [5, 4, 2], 6: [6, 5, 2]}
-    worker.finish(fill(snap, 7, val_loss=1.0))
+    worker.finish(fill(snap, 7, val_loss=1.0, val_step=7))
     worker.finish(fill(snap, 8))
     worker.finish(fill(snap, 9))
     assert steps(run) == [9, 8, 7]
+
+
+def test_a_loss_that_an_older_step_had_makes_no_best(run, snap):
+    worker = new_saver(run, keep=1)
+    for step, val_step in ((1, 1), (2, 1), (3, 1)):
+        worker.finish(fill(snap, step, val_loss=2.0 if step == 1 else 1.0, val_step=val_step))
+    assert steps(run) == [3, 1]
+
+
+def test_of_equally_good_ones_the_earliest_by_number_is_kept(run, snap):
+    worker = new_saver(run, keep=1)
+    for step in (99_999_999, 100_000_000, 100_000_001):
+        worker.finish(fill(snap, step, val_loss=2.0, val_step=step))
+    assert steps(run) == [100_000_001, 99_999_999]
+
+
+def test_a_damaged_state_makes_no_best(run, snap):
+    worker = new_saver(run, keep=1)
+    for step, loss in ((1, 1.5), (2, 2.5)):
+        worker.finish(fill(snap, step, val_loss=loss, val_step=step))
+    path = run / "step_00000002" / "state.json"
+    path.write_text(path.read_text().replace("2.5", "0.5"))
+    worker.finish(fill(snap, 3))
+    assert steps(run) == [3, 1]
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_good_one(run, snap):
+    worker = new_saver(run, keep=2)
+    for step in (1, 2):
+        worker.finish(fill(snap, step))
+    (run / "step_00000002" / "model.safetensors").write_bytes(b"cut")
+    worker.finish(fill(snap, 3))
+    assert steps(run) == [3, 2, 1], "1 is the second that is good"
+    worker.finish(fill(snap, 4))
+    assert steps(run) == [4, 3]
+
+
+def test_the_newest_without_skipped_steps_is_kept(run, snap):
+    worker = new_saver(run, keep=1)
+    seen = []
+    for step, bad_steps in ((1, 0), (2, 0), (3, 1), (4, 2), (5, 0)):
+        worker.finish(snap.fill({}, {"step": step, "setbacks": {"bad_steps": bad_steps}}))
+        seen.append(steps(run))
+    assert seen == [[1], [2], [3, 2], [4, 2], [5]]
+
+
+def test_a_name_that_is_not_sure_to_be_on_the_disk_is_taken_back(run, snap, monkeypatch):
+    """Else the next save would find it there, and report a success that the disk had refused."""
+
+    def failing(path):
+        if path == run:
+            raise OSError(5, os.strerror(5))
+
+    worker = new_saver(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "sync_directory", failing)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            worker.finish(fill(snap, 1))
+    assert list(run.iterdir()) == []
+
+
+def test_a_model_whose_file_nobody_could_read_is_refused_before_the_first_step(state):
+    names = {f"h.{number}.a.rather.long.name.of.a.weight": (1,) for number in range(6000)}
+    for arena in ("params", "grads"):
+        setattr(state.model, arena, FakeArena(names))
+    with pytest.raises(CheckpointError, match=r"12,000 tensors make a header of .* a model of fewer layers"):
+        Snapshot(state.model, Adam(state.model, make_config()), state.tokenizer)
 
 
 def test_without_evaluations_only_the_newest_are_kept(run, snap):
