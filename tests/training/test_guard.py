@@ -72,6 +72,14 @@ def test_a_leap_of_either_number_warns_at_once_and_once(is_loss):
     assert watched(*((leaps, calm) if is_loss else (calm, leaps))) == [200]
 
 
+def test_a_spike_does_not_lead_its_trend_astray():
+    trend = Trend()
+    for value in [*(3 + 0.1 * NOISE[:200]), 1e9]:
+        before = trend.limit
+        trend.add(value)
+    assert before < trend.limit < before + 1
+
+
 def test_nothing_is_said_of_a_young_trend():
     assert watched([1.0] * (WARM_UP - 1) + [9.0], [1.0] * WARM_UP) == []
     assert watched([1.0] * WARM_UP + [9.0], [1.0] * (WARM_UP + 1)) == [WARM_UP]
@@ -198,6 +206,17 @@ def test_a_run_that_went_back_and_was_killed_repeats_itself(tmp_path):
         train(job, state)
         assert job.model.params.flat.tobytes() == straight.model.params.flat.tobytes(), step
         assert state.position == 28
+
+
+def test_a_branch_without_a_checkpoint_of_its_own_goes_back_to_where_it_began(tmp_path):
+    first = poisoned_run(tmp_path, (), save_every=10, max_steps=10)
+    train(first)
+    job, source = poisoned_run(tmp_path, range(13, 18)), checkpoint.find_checkpoint(first.run)
+    checkpoint.load_weights(source, job.model)
+    checkpoint.load_moments(source, job.adam)
+    job.adam.updates, job.origin = 10, source
+    _, state = train(job, TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)))
+    assert [line["to"] for line in run_events(job, "rollback")] == [10] and state.updates == state.step == 20
 
 
 def test_without_a_checkpoint_a_run_begins_again(tmp_path):
