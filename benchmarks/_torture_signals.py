@@ -76,7 +76,14 @@ class Workplace:
             return subprocess.Popen(
                 [sys.executable, "-m", f"microgpt.{words[0]}", *words[1:]], cwd=self.folder, stdin=lines,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | paths,
+                preexec_fn=hear_signals,
             )  # fmt: skip
+
+
+def hear_signals() -> None:
+    """Ignore nothing, even where a shell began us in the background, which ignores Ctrl-C for us."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def end_of(process: subprocess.Popen, signals: list[tuple[float, int]], longest_s: float) -> Ended:

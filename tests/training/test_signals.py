@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._torture_signals import damage, signal_runs
+from benchmarks._torture_signals import damage, hear_signals, signal_runs
 from microgpt.training.checkpoint import find_checkpoint
 from microgpt.training.metrics import read_metrics
 
@@ -103,7 +103,8 @@ def command(folder, words, **options):
     places = {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": "data", "XDG_CACHE_HOME": str(folder / "cache")}
     with open(folder / "lines.txt") as lines:
         return subprocess.run([sys.executable, *words], cwd=folder, stdin=lines, text=True, timeout=60,
-                              **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+                              **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+                                 "preexec_fn": hear_signals, **options},
                               env=os.environ | places)  # fmt: skip
 
 
