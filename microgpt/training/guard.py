@@ -1,7 +1,8 @@
 """What watches the numbers of a run: warns of spikes, counts steps without finite numbers.
 
 Pure: it sees numbers and keeps a small state of its own.  A checkpoint holds that state, so a resumed run
-warns and goes back exactly where a straight one does.
+warns exactly where a straight one does, and goes back when it does; to a checkpoint that the stop left, if
+that is newer than the straight run's.
 """
 
 import dataclasses

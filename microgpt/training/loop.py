@@ -1,6 +1,5 @@
 """The training loop: once in a while evaluate, sample and save; then one optimizer step."""
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -212,11 +211,13 @@ def recover(job: Job, state: TrainState, clock: Clock, why: str) -> None:
     note_save(job, state, clock, job.saver.wait())
     try:
         roll_back(job, state, why)
-    except DivergedError:
+    except DivergedError as error:
         if job.saver.saved_at < 0:
-            with contextlib.suppress(CheckpointError):  # the diagnosis matters more
+            try:
                 job.saver.finish(take_snapshot(job, state, clock))
-        raise
+            except CheckpointError as problem:
+                raise DivergedError(f"{error}; {problem}") from error
+        raise DivergedError(f"{error}; step {state.step} is saved in {job.run}") from None
 
 
 # -------------------------------------------------------------------------------- reports

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from . import checkpoint as checkpoints
-from . import rundir
 from .guard import MOST_ROLLBACKS, DivergedError
 from .job import Job
 from .state import TrainState
@@ -25,22 +24,24 @@ def roll_back(job: Job, state: TrainState, why: str) -> None:
     where = f"{why}, up to step {state.step}, with {data}"
     is_worth_it = state.setbacks.may_go_to(old.step)
     job.log.write("rollback", state.step, to=old.step, first=first, next=state.position, why=why)
-    _restore(job, source, old)
+    _restore(job, source, old)  # before the diagnosis too: what is saved then should be good
     state.go_back_to(old)
+    job.saver.saved_at = old.step if source is not None and source.parent == job.run else -1
     if not is_worth_it:
         raise DivergedError(
-            f"training diverges: {where}; going back to step {old.step} was tried {MOST_ROLLBACKS} times. "
-            f"Its checkpoint in {job.run} is good; start a new run with a lower --lr (now "
-            f"{job.config.lr:g}), a longer --warmup-steps or a --grad-clip"
+            f"training diverges: {where}; going back to step {old.step} was tried {MOST_ROLLBACKS} times; start "
+            f"a new run with a lower --lr (now {job.config.lr:g}), a longer --warmup-steps or a --grad-clip"
         )
     job.progress.say(f"warning: {where}; going back to step {old.step} and on with the data that follows")
 
 
 def _last_checkpoint(job: Job) -> Path | None:
     """The newest good checkpoint of the run, or that which it branched off from; None: there is none yet."""
-    if rundir.checkpoints(job.run):
-        return checkpoints.newest_valid(job.run, say=job.progress.say)
-    return job.origin
+    newest = checkpoints.newest_calm(job.run, job.progress.say)
+    if newest is None and job.origin is not None:
+        checkpoints.verify(job.origin)  # it may be of another run, which went on
+        return job.origin
+    return newest
 
 
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:

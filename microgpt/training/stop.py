@@ -46,7 +46,10 @@ class StopFlag:
 
     def _caught(self, number: int, _frame: FrameType | None) -> None:
         self.request(number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        again = b""
+        if signal.SIGINT in self._previous:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            again = b" (Ctrl-C again leaves at once, without saving)"
         # os.write, because print may not be re-entered from a signal handler.
         with contextlib.suppress(OSError):
-            os.write(2, b"\nmicrogpt: stopping, then saving (Ctrl-C again leaves at once, without saving)\n")
+            os.write(2, b"\nmicrogpt: stopping, then saving" + again + b"\n")
