@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options=ReadOptions(**given(args, ReadOptions)),
         out_dir=args.out_dir,
         threads=thread_count(args.threads),
+        tell_skipped=False,  # the facts hold it
     )
     if args.json:
         print(json.dumps(facts(prepared, args.seq_len), ensure_ascii=False))

@@ -15,7 +15,7 @@ from . import smalltalk
 from .chat import Document, Message, texts
 from .readers import name_decides, read_documents
 from .reading import Reading, ReadOptions, Skipped
-from .sources import Progress, find_files
+from .sources import Progress, each_once, find_files
 from .split import EVERYTHING, Split, Survey
 
 SMALLTALK = "smalltalk"
@@ -53,7 +53,8 @@ class Corpus:
         self.options = options or ReadOptions()
         self._unreadable = Skipped()
         reading = Reading(self.options, self._unreadable, None)
-        self.files: list[Path] = find_files(paths, reading.bad_file) if paths or not names else []
+        found = find_files(paths, reading.bad_file) if paths or not names else []
+        self.files, self.repeated = each_once(found)
         if paths and not self.files:
             raise DataError(f"every file was passed over; the first: {self._unreadable.examples[0]}")
         self.smalltalk_bytes = smalltalk_bytes if len(paths) < len(names) else 0

@@ -9,7 +9,7 @@ it is read and the tokenizer, so an unchanged corpus starts at once and a change
 import hashlib
 import json
 import os
-import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from microgpt.common.bars import progress_bar
 from microgpt.common.errors import DataError
+from microgpt.common.output import tell
 from tokenizer import MERGES, Tokenizer, train
 from tokenizer.pieces import map_threads
 
@@ -65,6 +66,7 @@ def prepare(
     out_dir: str | os.PathLike | None = None,
     threads: int = 1,
     show_progress: bool = True,
+    tell_skipped: bool = True,
 ) -> Prepared:
     """Read, split, tokenize and write a corpus, or find it done already.
 
@@ -73,14 +75,16 @@ def prepare(
               merges: size of the tokenizer to train on the training side, unless `tokenizer` is given.
               root: the folder of all prepared corpora (default DATA/prepared).
               out_dir: this very folder instead of one named by the hash.
+              tell_skipped: say on stderr what is left out, for who does not read it in `meta`.
     Raises:   DataError: nothing to read, a bad line, nothing that could be held out, no room to write.
     """
-    names, bars = source_names(sources), _Bars(show_progress)
+    names, bars = source_names(sources), _Bars(show_progress, tell_skipped)
     if ready := _made_before(names, tokenizer):
         bars.tell_skipped(ready.meta)
         return ready
     chosen_place = None if out_dir is None else _checked_place(out_dir)
     corpus = Corpus(names, options, smalltalk_bytes)
+    bars.tell_repeated(corpus)
     key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bars)
     directory = chosen_place or _kept_place(key, root)
 
@@ -115,6 +119,7 @@ def prepare_held_out(
         bars.tell_skipped(ready.meta)
         return ready.val
     corpus = Corpus(names, options, smalltalk_bytes)
+    bars.tell_repeated(corpus)
     key = _key(corpus, f"held out {tokenizer.sha256}", bars)
     directory = _kept_place(key, root)
 
@@ -147,8 +152,8 @@ def _made_before(names: list[str | os.PathLike], tokenizer: Tokenizer | None) ->
 class _Bars:
     """What stderr shows: progress bars for passes over a corpus, and what the passes left out."""
 
-    def __init__(self, show: bool):
-        self._show = show
+    def __init__(self, show: bool, tell_skipped: bool = True):
+        self._show, self._tells_skipped = show, show and tell_skipped
 
     @contextmanager
     def over(self, corpus: Corpus, title: str) -> Iterator[Progress]:
@@ -174,8 +179,14 @@ class _Bars:
     def tell_skipped(self, meta: dict[str, Any]) -> None:
         """Say how much of its sources a prepared corpus lacks, whenever it is used."""
         skipped = Skipped(**meta["skipped"])
-        if skipped.examples and self._show:
-            print(f"microgpt: {skipped} left out: {skipped.examples[0]}", file=sys.stderr)
+        if skipped.examples and self._tells_skipped:
+            tell(f"{skipped} left out: {skipped.examples[0]}")
+
+    def tell_repeated(self, corpus: Corpus) -> None:
+        """Say which files were named more than once."""
+        if corpus.repeated and self._show:
+            more = f" and {len(corpus.repeated) - 1:,} more" if len(corpus.repeated) > 1 else ""
+            tell(f"named twice, read once: {corpus.repeated[0]}{more}")
 
 
 def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
@@ -191,15 +202,18 @@ def _kept_place(key: str, root: str | os.PathLike | None) -> Path:
 def _checked_place(out_dir: str | os.PathLike) -> Path:
     """The folder of one's own choice.
 
-    Raises:   DataError: what is there is not ours to replace, or cannot be replaced.
+    Raises:   DataError: what is there is not ours to replace, or nothing can be written there.
     """
     directory = Path(os.path.realpath(out_dir))
     if directory.exists() and not _is_ours(directory):
         raise DataError(f"{directory}: this place holds other files; name a new or empty folder")
     above = next((folder for folder in directory.parents if folder.exists()), directory)
-    is_free = os.access(above, os.W_OK | os.X_OK) and not os.path.ismount(directory)
-    if directory == Path.cwd() or not is_free:
+    if directory == Path.cwd() or os.path.ismount(directory):
         raise DataError(f"{directory}: this folder cannot be replaced by another; name a new one")
+    try:
+        tempfile.TemporaryDirectory(dir=above).cleanup()
+    except OSError as error:
+        raise DataError(f"{directory}: cannot write there ({error.strerror}); name another folder") from error
     return directory
 
 

@@ -56,6 +56,18 @@ def find_files(paths: Iterable[str | os.PathLike], bad_file: BadFile) -> list[Pa
     return [file for file in files if _is_readable(file, bad_file)]
 
 
+def each_once(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The files without those that were there before, by this or another name; and those."""
+    seen: set[str] = set()
+    once: list[Path] = []
+    repeated: list[Path] = []
+    for file in files:
+        place = os.path.realpath(file)
+        (repeated if place in seen else once).append(file)
+        seen.add(place)
+    return once, repeated
+
+
 def _in_folder(folder: Path) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder, onerror=_refuse):

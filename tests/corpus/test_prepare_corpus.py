@@ -235,15 +235,20 @@ def test_of_several_processes_one_works_and_the_others_wait(write, tmp_path):
     assert words.count(str(alone.train.n_tokens)) == 3
 
 
-def no_room(*args, **how):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def refusing(number):
+    """A system call that fails so."""
+
+    def refuse(*args, **how):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_line(chats, write, tmp_path, monkeypatch):
     blocker = write("blocker", "a file")
     with pytest.raises(DataError, match=r"cannot write the prepared corpus.*with MICROGPT_DATA_DIR"):
         prepare(chats, merges=50, root=blocker / "inside")
-    monkeypatch.setattr(cache.Path, "mkdir", no_room)
+    monkeypatch.setattr(cache.Path, "mkdir", refusing(errno.ENOSPC))
     with pytest.raises(DataError, match=r"cannot write the prepared corpus.*with --out-dir"):
         prepare(chats, merges=50, out_dir=tmp_path / "mine")
 
@@ -344,13 +349,15 @@ def test_a_link_leads_to_the_folder_of_ones_own_choice(chats, tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
-@pytest.mark.parametrize("place", [".", "closed/mine"])
-def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(chats, tmp_path, monkeypatch, place):
+@pytest.mark.parametrize(
+    "place, words", [(".", "cannot be replaced"), ("closed/mine", r"cannot write there \(Read-only file ")]
+)
+def test_a_place_that_is_not_for_us_is_refused_before_the_work(chats, tmp_path, monkeypatch, place, words):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setattr(room, "Corpus", lambda *args: pytest.fail("the corpus was opened"))
-    monkeypatch.setattr(os, "access", lambda path, mode: place == ".")
-    with pytest.raises(DataError, match="cannot be replaced"):
+    monkeypatch.setattr(os, "mkdir", refusing(errno.EROFS))
+    with pytest.raises(DataError, match=words):
         prepare(chats, merges=5, out_dir=place)
 
 
@@ -358,6 +365,16 @@ def test_sources_may_come_one_by_one(chats, write, tokenizer):
     paths = [chats, write("more.txt", "more\n\nwords\n")]
     assert prepare(iter(paths), merges=5).directory == prepare(paths, merges=5).directory
     assert prepare_held_out(iter(paths), tokenizer).path == prepare_held_out(paths, tokenizer).path
+
+
+def test_a_file_that_is_named_twice_is_read_once(write, tmp_path, tokenizer, capsys):
+    path = write("in/a.txt", "ab ab\n\nab")
+    (tmp_path / "link.txt").symlink_to(path)
+    twice = [path.parent, path, tmp_path / "link.txt"]
+    assert prepare_held_out(twice, tokenizer).n_documents == 2
+    assert capsys.readouterr().err == f"microgpt: named twice, read once: {path} and 1 more\n"
+    assert prepare(twice[:2], merges=2).meta["files_read"] == 1
+    assert capsys.readouterr().err == f"microgpt: named twice, read once: {path}\n"
 
 
 def test_the_description_tells_what_is_there(write, tokenizer, tmp_path, monkeypatch):
