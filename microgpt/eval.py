@@ -37,6 +37,7 @@ def parser() -> Parser:
     flags.add_argument_group("data").add_argument(
         "--data",
         nargs="+",
+        action="extend",
         metavar="FILE",
         dest="files",
         help="text or chats, files or folders, or `smalltalk` [default what it was trained on]",

@@ -18,10 +18,12 @@ import dataclasses
 import itertools
 import math
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +77,7 @@ def parser() -> Parser:
                        help="with --resume: go on even where the result cannot equal a run that was never "
                        "stopped, as with another corpus, precision or instruction set")
     flags.add_argument_group("data").add_argument(
-        "--data", nargs="+", metavar="FILE", dest="files",
+        "--data", nargs="+", action="extend", metavar="FILE", dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
         "smalltalk: the embedded corpus "
         f"[default {SMALLTALK}]")
@@ -211,10 +213,11 @@ def resume(args: argparse.Namespace, started: float) -> int:
         say(f"going on from {source}")
         limited = "max_time" in args
         ends = deadline(plan.train, started) if limited else math.inf
+        prepared, changes = session.reopen(plan, source, say, args.allow_inexact)
         settle_threads(plan, plan.train.max_steps - step, ends)
         if note := extension_note(step, old.train, plan.train):
             say(note)
-        work = session.resume(plan, source, run, say, args.allow_inexact)
+        work = session.resume(plan, prepared, source, run, changes)
         return train(work, plan.train, started, limited)
 
 
@@ -254,7 +257,7 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     if args.preset is not None:
         fixed["preset"] = args.preset
     clashes = [
-        f"{flag_name(name)} {value} (the run has {recorded[name]})"
+        f"{flag_name(name)} {as_typed(value)} (the run has {as_typed(recorded[name])})"
         for name, value in fixed.items()
         if value != recorded[name]
     ]
@@ -267,6 +270,11 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     if changes.get("max_steps") == 0:
         raise ConfigError(f"--max-steps 0: the steps of {place} are planned already; give a number above 0")
     return dataclasses.replace(old.train, **changes)
+
+
+def as_typed(value: Any) -> str:
+    """A setting as it stands behind its flag."""
+    return shlex.join(value) if isinstance(value, list) else str(value)
 
 
 # -------------------------------------------------------------------------------- both

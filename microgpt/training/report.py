@@ -46,8 +46,9 @@ def header(session: Session) -> list[str]:
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
-        f"machine  {machine['threads']} threads, {machine['isa']}, BLAS core {machine['blas_core']}, "
-        f"{config.precision}; about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
+        f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
+        f"BLAS core {machine['blas_core']}, {config.precision}; "
+        f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
         f"run      {job.run}",
     ]
 
@@ -65,7 +66,7 @@ def _packing(session: Session) -> list[str]:
 
 def _steps(session: Session) -> str:
     step, total = session.state.step, session.job.config.max_steps
-    return f"{total - step:,} more steps, from {step:,} to {total:,}," if step else f"{total:,} steps"
+    return f"{total - step:,} more steps, from {step:,} to {total:,}," if step else counted(total, "step")
 
 
 def summary(session: Session, why: str, started: float, first_step: int) -> list[str]:
@@ -75,7 +76,7 @@ def summary(session: Session, why: str, started: float, first_step: int) -> list
     n_tokens = (state.step - first_step) * job.tokens_per_step
     checkpoint = job.run / checkpoint_name(state.step)
     return [
-        f"{_ending(session, why)}: {state.step - first_step:,} steps, {n_tokens:,} tokens in "
+        f"{_ending(session, why)}: {counted(state.step - first_step, 'step')}, {n_tokens:,} tokens in "
         f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "

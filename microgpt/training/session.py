@@ -116,19 +116,29 @@ def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) ->
     return dataclasses.replace(config, max_steps=steps)
 
 
-def resume(plan: Plan, source: Path, run: Path, say: Say, allow_inexact: bool = False) -> Session:
-    """The run that a verified checkpoint holds, to be continued in `run`.
+def reopen(
+    plan: Plan, source: Path, say: Say, allow_inexact: bool = False
+) -> tuple[Prepared, list[str]]:
+    """The corpus of the run that a checkpoint holds, and what makes going on inexact.
 
-    Raises: CheckpointError: going on would not give the same bits, or it does not fit the plan.
+    Raises: CheckpointError: going on would not give the same bits.
     """
     document = checkpoints.read_json(source / checkpoints.STATE)
-    state = TrainState.from_dict(document)
     prepared = open_corpus(plan)
     if allow_inexact and document.get("corpus") != prepared.meta["key"]:
         # Another corpus may do, but the weights know the tokens of their own tokenizer only.
         prepared = open_corpus(plan, checkpoints.load_tokenizer(source))
     changes = differences(document, identity(plan.train, prepared))
     accept(source, changes, say, allow_inexact)
+    return prepared, changes
+
+
+def resume(plan: Plan, prepared: Prepared, source: Path, run: Path, changes: list[str]) -> Session:
+    """The run that a verified checkpoint holds, to be continued in `run`.  prepared, changes: of `reopen`.
+
+    Raises: CheckpointError: it does not fit the plan.
+    """
+    state = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
     parts = _parts(plan, prepared)
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)

@@ -91,6 +91,18 @@ def test_bf16_belongs_to_the_run_and_5_and_5_steps_equal_10(any_bf16, capfd):
     assert 0 < abs(weights[0] - weights[1]).max() < 0.02
 
 
+def test_a_contradiction_is_told_as_typed_and_before_threads_are_tried(monkeypatch):
+    assert new("--max-steps", "1") == 0
+    monkeypatch.setattr(train, "settle_threads", lambda *_: pytest.fail("threads were tried"))
+    with pytest.raises(MicrogptError) as error:
+        train.main(["--resume", "runs/a", "--max-steps", "2", "--data", "/no", "--data", "/my text"])
+    corpus = Path("text.txt").resolve()
+    assert f"resumed with --data /no '/my text' (the run has {corpus});" in str(error.value)
+    Path("text.txt").write_text(TEXT * 2)
+    with pytest.raises(MicrogptError, match="corpus was"):
+        train.main(["--resume", "runs/a", "--max-steps", "2"])
+
+
 def test_10_and_10_steps_equal_20_with_whole_documents(capfd):
     flags = ["--packing", "documents", "--seq-len", "100", "--prompt-loss-weight", "0.5"]
     assert new(*flags, "--max-steps", "20") == 0
@@ -177,7 +189,7 @@ def test_header_and_summary_tell_the_truth(capfd):
     out, err = capfd.readouterr()
     model, tokenizer, state = load_model("runs/a")
     assert f"{model.params.flat.size:,} parameters" in out and f"vocabulary {tokenizer.vocab_size}" in out
-    assert "plan     5 steps of 96 tokens (2 windows x 3)" in out and "machine  1 threads" in out
+    assert "plan     5 steps of 96 tokens (2 windows x 3)" in out and "machine  1 thread," in out
     assert f"finished: 5 steps, {5 * 96} tokens" in out and "runs/a/step_00000005" in out
     assert f"{state['metrics']['val_bpb']:.4f} bits per byte (step 5)" in out
     assert out.rstrip().endswith(f"next     {command_line('chat', 'runs/a')}")
@@ -441,7 +453,7 @@ def test_the_variable_sets_the_threads_and_a_flag_beats_it(capfd, monkeypatch):
     assert train.main(flags) == 0 and "machine  3 threads" in capfd.readouterr().out
     monkeypatch.setenv("MICROGPT_THREADS", "1")
     assert train.main(["--resume", "runs/a", "--max-steps", "2"]) == 0
-    assert "machine  1 threads" in capfd.readouterr().out
+    assert "machine  1 thread," in capfd.readouterr().out
     assert train.main(["--resume", "runs/a", "--max-steps", "3", "--threads", "2"]) == 0
     assert "machine  2 threads" in capfd.readouterr().out
     monkeypatch.setenv("MICROGPT_THREADS", "few")
