@@ -101,7 +101,7 @@ class RunDirectory:
             self._lock = storage.lock_directory(self.path)
         except BlockingIOError:
             raise ConfigError(
-                f"another training is using {self.path}; wait for it or choose another --out-dir"
+                f"another training is using {self.path}; wait until it ends, or end it"
             ) from None
         except OSError as error:
             raise ConfigError(f"cannot use {self.path} as run directory: {error.strerror}") from error
