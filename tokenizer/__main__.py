@@ -155,11 +155,16 @@ def _decode(args: argparse.Namespace) -> None:
     """Print the text of ids."""
     tokenizer = Tokenizer.load(args.tokenizer)
     for piece in _read(args.file):
-        try:
-            ids = [int(word) for word in piece.split()]
-        except ValueError as error:
-            raise TokenizerError(f"{args.file}: expected ids, numbers between spaces: {error}") from None
+        ids = [_id(word, args.file) for word in piece.split()]
         sys.stdout.buffer.write(tokenizer.decode(ids, show_specials=True))
+
+
+def _id(word: bytes, path: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        got = word[:40].decode("utf-8", "replace")
+        raise TokenizerError(f"{path}: expected ids, numbers between spaces; got {got!r}") from None
 
 
 def _show(args: argparse.Namespace) -> None:

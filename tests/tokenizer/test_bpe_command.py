@@ -50,6 +50,13 @@ def test_encode_and_decode_are_inverse(folder, capfdbinary):
     assert capfdbinary.readouterr().out == TEXT.encode() + b"\xff\n"
 
 
+def test_what_is_no_id_is_shown(folder, capsys):
+    (folder / "ids").write_bytes(b"97 a\xffc 98")
+    capsys.readouterr()
+    assert __main__.main(["decode", "ids"]) == 2
+    assert capsys.readouterr().err == "error: ids: expected ids, numbers between spaces; got 'a\ufffdc'\n"
+
+
 def test_show(folder, capsys):
     capsys.readouterr()
     assert __main__.main(["show"]) == 0
