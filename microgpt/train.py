@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.common.errors import CheckpointError, ConfigError, MicrogptError
+from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
 from microgpt.common.output import show, tell
 from microgpt.common.threads import threads_from_environment
@@ -93,7 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     started = time.monotonic()
     args = parser().parse_args(argv)
-    return resume(args, started) if args.resume is not None else start(args, started)
+    if args.resume is not None:
+        return resume(args, started)
+    if args.allow_inexact:
+        raise ConfigError("--allow-inexact is for --resume; a new run has nothing to equal")
+    return start(args, started)
 
 
 # -------------------------------------------------------------------------------- a new run
@@ -223,8 +227,7 @@ def resume(args: argparse.Namespace, started: float) -> int:
 
 def run_of(place: Path, out_dir: Path | None) -> Path:
     """The directory in which a resumed run goes on: its own, unless another one is named."""
-    if not place.is_dir():
-        raise CheckpointError(f"{place}: no such directory; expected a run (runs/NAME) or its checkpoint")
+    checkpoint.expect_directory(place)
     own = place.parent if checkpoint.is_checkpoint(place) else place
     if out_dir is None or out_dir.resolve() == own.resolve():
         return own
@@ -296,7 +299,8 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
             raise MicrogptError(report.out_of_memory(work)) from error
         finally:
             job.progress.close()
-            job.saver.wait()
+            if (result := job.saver.wait()) and result.error:
+                say(f"warning: {result.error}")
     show(*report.summary(work, why, fitting, first_step))
     return stop.exit_code
 

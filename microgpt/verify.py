@@ -22,12 +22,12 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import show
 from microgpt.corpus.prepared import SIDES, TOKENIZER, description, is_prepared, tokens_path
 from microgpt.corpus.token_file import TokenFile
-from microgpt.training.checkpoint import is_checkpoint
+from microgpt.training.checkpoint import expect_directory, is_checkpoint
 from microgpt.training.inspection import Finding, Task, look, task_of_checkpoint, tasks_of_run
 from microgpt.training.rundir import checkpoints, newest_run
 from tokenizer import Tokenizer
 
-EXPECTED = "expected a run (runs/NAME), one of its checkpoints, or a prepared corpus"
+WANTED = "a run (runs/NAME), one of its checkpoints, or a prepared corpus"
 
 
 def parser() -> Parser:
@@ -63,14 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tasks_of(place: Path) -> list[Task]:
     """What there is to look at in a place.  Raises CheckpointError: nothing."""
-    if not place.is_dir():
-        raise CheckpointError(f"{place}: no such directory; {EXPECTED}")
+    expect_directory(place, WANTED)
     if is_checkpoint(place):
         return [task_of_checkpoint(place)]
     if is_prepared(place):
         return [Task(tokens_path(place, side), _tokens) for side in SIDES]
     if not checkpoints(place):
-        raise CheckpointError(f"{place}: no checkpoint in it; {EXPECTED}")
+        raise CheckpointError(f"{place}: no checkpoint in it; expected {WANTED}")
     return tasks_of_run(place)
 
 

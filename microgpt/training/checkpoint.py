@@ -281,6 +281,13 @@ def _valid(run: Path, names: Iterable[str], say: Say) -> Iterator[Path]:
             yield path
 
 
+def expect_directory(place: Path, wanted: str = "a run (runs/NAME) or its checkpoint") -> None:
+    """Refuse a path that is no directory."""
+    if not place.is_dir():
+        problem = "not a directory" if place.exists() else "no such directory"
+        raise CheckpointError(f"{place}: {problem}; expected {wanted}")
+
+
 def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
     """The verified checkpoint that `path` stands for.
 
@@ -288,8 +295,7 @@ def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, s
     newest run.
     """
     place = newest_run() if path is None else Path(path)
-    if not place.is_dir():
-        raise CheckpointError(f"{place}: no such directory; expected a run (runs/NAME) or its checkpoint")
+    expect_directory(place)
     if is_checkpoint(place):
         verify(place, names)
         return place

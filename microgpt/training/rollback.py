@@ -29,8 +29,8 @@ def roll_back(job: Job, state: TrainState, why: str) -> None:
     job.saver.saved_at = old.step if source is not None and source.parent == job.run else -1
     if not is_worth_it:
         raise DivergedError(
-            f"training diverges: {where}; going back to step {old.step} was tried {MOST_ROLLBACKS} times; start "
-            f"a new run with a lower --lr (now {job.config.lr:g}), a longer --warmup-steps or a --grad-clip"
+            f"training diverges: {where}; going back to step {old.step} was tried {MOST_ROLLBACKS} times; "
+            f"try a new run with a lower --lr (now {job.config.lr:g}), longer --warmup-steps or --grad-clip"
         )
     job.progress.say(f"warning: {where}; going back to step {old.step} and on with the data that follows")
 

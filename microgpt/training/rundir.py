@@ -83,8 +83,8 @@ def free_space_problem(run: Path, n_bytes: int) -> str | None:
     if free >= needed:
         return None
     return (
-        f"{run}: {free / 1e6:,.0f} MB free on that disk, a checkpoint takes {needed / 1e6:,.0f} MB; "
-        "make room, or choose another --out-dir"
+        f"{run}: {free / 1e6:,.1f} MB free on that disk, a checkpoint takes {n_bytes / 1e6:,.1f} and "
+        f"{SPARE_BYTES / 1e6:,.0f} stay free; make room there"
     )
 
 

@@ -189,7 +189,7 @@ def test_the_last_save_raises_and_can_be_tried_again(run, snap, monkeypatch):
 def test_a_full_disk_is_known_before_anything_is_written(run, snap, monkeypatch):
     worker = new_saver(run, n_bytes=1 << 60)
     monkeypatch.setattr(storage, "write_file", lambda *_: pytest.fail("wrote"))
-    with pytest.raises(CheckpointError, match=r"MB free on that disk, a checkpoint takes .* MB; make room"):
+    with pytest.raises(CheckpointError, match=r"MB free on that disk.* stay free; make room"):
         worker.finish(fill(snap, 1))
     assert "cannot tell the free space" in rundir.free_space_problem(run / "nowhere", 1)
     assert rundir.free_space_problem(run, 1) is None

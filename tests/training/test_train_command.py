@@ -261,6 +261,7 @@ MISTAKES = {
     "--threads 0": "--threads 0",
     "--out-dir text.txt": "text.txt is not a directory",
     "--resume nowhere": "nowhere",
+    "--allow-inexact": "--allow-inexact is for --resume",
     "--resume text.txt": "text.txt",
     "--resume data": "data: no checkpoint",
     "--max-time 1ms": "--max-time",
