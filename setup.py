@@ -11,7 +11,7 @@ from csrc.build import LEVELS
 
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
-DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "ruff", "mypy", *ZST, *PARQUET]
+DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "safetensors", "ruff", "mypy", *ZST, *PARQUET]
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
 
 setup(
@@ -29,7 +29,6 @@ setup(
         "scipy>=1.10",
         "tqdm>=4.60",
         "scipy-openblas32>=0.3.28",
-        "safetensors>=0.4",
         "orjson>=3.9",
     ],
     extras_require={"zst": ZST, "parquet": PARQUET, "dev": DEVELOPMENT, "oracles": ORACLES},

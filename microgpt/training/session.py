@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
 
 import microgpt
 from microgpt.common.errors import CheckpointError
@@ -244,7 +243,6 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
         "microgpt": microgpt.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "safetensors": safetensors.__version__,
     }
     return {
         "seed": config.seed,
