@@ -13,6 +13,7 @@ enum {
     CACHED_BYTES = 24,
     CACHED_IDS = 9,
     SHORT_BYTES = 64, /* up to here scanning all pairs for the best beats a heap */
+    GROUP = 32,       /* chunks whose lines are on their way to the processor together */
 };
 
 typedef struct {
@@ -112,24 +113,50 @@ static int64_t merge_short(const bpe_encoder *encoder, int32_t *ids, const uint8
     return n;
 }
 
-/* Encode a chunk of 1 to CACHED_BYTES bytes, of which `room` can be read. */
-static inline int64_t encode_cached(const bpe_encoder *encoder, bpe_cache *cache, int32_t *ids,
-                                    const uint8_t *chunk, int64_t n, int64_t room)
+typedef struct {
+    const uint8_t *bytes;
+    int64_t length;
+    cache_line *line; /* where it is or will be, if at most CACHED_BYTES long, and its key */
+    uint64_t key[3];
+} chunk;
+
+/* Cut the chunk of text[i..n) off that starts there, of which `room` bytes can be read, and ask for its line. */
+static inline chunk cut(bpe_cache *cache, const uint8_t *text, int64_t i, int64_t n, int64_t room)
 {
-    uint64_t a = bpe_load(chunk, n, room), b = 0, c = 0;
-    if (n > 8) b = bpe_load(chunk + 8, n - 8, room - 8);
-    if (n > 16) c = bpe_load(chunk + 16, n - 16, room - 16);
-    const uint64_t hash = bpe_mix(a ^ BPE_HASH_1, BPE_HASH_2) ^ bpe_mix(b ^ BPE_HASH_2, c ^ BPE_HASH_3);
-    cache_line *line = cache->lines + hash % CACHE_LINES;
-    if (line->key[0] == a && line->key[1] == b && line->key[2] == c && line->length == n) {
+    chunk c = {.bytes = text + i, .length = bpe_chunk_end(text, i, n) - i};
+    if (c.length > CACHED_BYTES) return c;
+    c.key[0] = bpe_load(c.bytes, c.length, room);
+    if (c.length > 8) c.key[1] = bpe_load(c.bytes + 8, c.length - 8, room - 8);
+    if (c.length > 16) c.key[2] = bpe_load(c.bytes + 16, c.length - 16, room - 16);
+    const uint64_t hash = bpe_mix(c.key[0] ^ BPE_HASH_1, BPE_HASH_2);
+    c.line = cache->lines + (hash ^ bpe_mix(c.key[1] ^ BPE_HASH_2, c.key[2] ^ BPE_HASH_3)) % CACHE_LINES;
+    __builtin_prefetch(c.line);
+    return c;
+}
+
+/* Encode a chunk of 1 to CACHED_BYTES bytes. */
+static inline int64_t encode_cached(const bpe_encoder *encoder, int32_t *ids, const chunk *c)
+{
+    cache_line *line = c->line;
+    const int known = line->key[0] == c->key[0] && line->key[1] == c->key[1] && line->key[2] == c->key[2];
+    if (known && line->length == c->length) {
         memcpy(ids, line->ids, sizeof line->ids);
         return line->n_ids;
     }
-    const int64_t n_ids = merge_short(encoder, ids, chunk, n);
+    const int64_t n_ids = merge_short(encoder, ids, c->bytes, c->length);
     if (n_ids > CACHED_IDS) return n_ids;
-    *line = (cache_line){.key = {a, b, c}, .length = (uint8_t)n, .n_ids = (uint8_t)n_ids};
+    *line = (cache_line){.length = (uint8_t)c->length, .n_ids = (uint8_t)n_ids};
+    memcpy(line->key, c->key, sizeof line->key);
     memcpy(line->ids, ids, (size_t)n_ids * sizeof *ids);
     return n_ids;
+}
+
+static inline int64_t encode_chunk(const bpe_encoder *encoder, int32_t *ids, const chunk *c)
+{
+    if (c->length <= CACHED_BYTES) return encode_cached(encoder, ids, c);
+    if (c->length <= SHORT_BYTES) return merge_short(encoder, ids, c->bytes, c->length);
+    if (c->length <= INT32_MAX) return bpe_merge_long(encoder, ids, c->bytes, c->length);
+    return BPE_TOO_LARGE;
 }
 
 /* Encode one text of n bytes, of which `room` can be read. */
@@ -137,20 +164,15 @@ static int64_t encode_text(const bpe_encoder *encoder, bpe_cache *cache, int32_t
                            int64_t n, int64_t room)
 {
     int64_t n_ids = 0;
-    for (int64_t i = 0, end; i < n; i = end) {
-        end = bpe_chunk_end(text, i, n);
-        const int64_t length = end - i;
-        int64_t added;
-        if (length <= CACHED_BYTES)
-            added = encode_cached(encoder, cache, ids + n_ids, text + i, length, room - i);
-        else if (length <= SHORT_BYTES)
-            added = merge_short(encoder, ids + n_ids, text + i, length);
-        else if (length <= INT32_MAX)
-            added = bpe_merge_long(encoder, ids + n_ids, text + i, length);
-        else
-            added = BPE_TOO_LARGE;
-        if (added < 0) return added;
-        n_ids += added;
+    for (int64_t i = 0; i < n;) {
+        chunk group[GROUP];
+        int64_t size = 0;
+        for (; size < GROUP && i < n; i += group[size++].length) group[size] = cut(cache, text, i, n, room - i);
+        for (int64_t k = 0; k < size; k++) {
+            const int64_t added = encode_chunk(encoder, ids + n_ids, group + k);
+            if (added < 0) return added;
+            n_ids += added;
+        }
     }
     return n_ids;
 }
