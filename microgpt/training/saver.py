@@ -14,7 +14,7 @@ from microgpt.common.errors import CheckpointError, MicrogptError
 from .checkpoint import Say, Snapshot, persist
 from .rundir import free_space_problem
 
-GIVE_WAY = 10  # steps of niceness: a tenth of a processor where training wants all of them
+GIVE_WAY = 19  # steps of niceness, the most there are: a few percent of a processor where training wants all
 
 
 class SaveResult(NamedTuple):
