@@ -1,5 +1,6 @@
 """What every reader that fuzz.py tries must keep to: its time, its memory, and one line when it refuses."""
 
+import contextlib
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -28,8 +29,17 @@ def within_bounds(
     finally:
         seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
         tracemalloc.stop()
+    if seconds > limit_s:  # tracing makes it five times as slow; so once more without
+        seconds = _seconds(read, errors)
     if seconds > limit_s:
         raise AssertionError(f"{seconds:.1f} s to read {n_bytes} bytes")
     if peak > LIMIT_BYTES + n_bytes:
         raise AssertionError(f"{peak >> 20} MiB of memory to read {n_bytes} bytes")
     return result
+
+
+def _seconds(read: Callable[[], object], errors: tuple[type[Exception], ...]) -> float:
+    start = time.process_time()
+    with contextlib.suppress(*errors):
+        read()
+    return time.process_time() - start
