@@ -57,6 +57,12 @@ def test_products_of_any_shape(own, N, M, K):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * terms**0.5)
 
 
+@pytest.mark.parametrize("shape", [(3073, 50, 61), (50, 3073, 61), (50, 61, 3073), (1537, 1537, 50)])
+def test_sums_of_several_rounds(own, shape):
+    for got, wanted, terms in zip(*products(*shape), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * terms**0.5)
+
+
 @pytest.mark.parametrize("shape", [(512, 384, 1536), (300, 1025, 1100), (48, 33, 17)])
 def test_bits_do_not_depend_on_threads(own, shape):
     found = []
