@@ -1,4 +1,5 @@
-/* Encoding: look every chunk up among those encoded lately, merge those that are new.
+/* Encoding: look every chunk up among those encoded lately, merge those that are new.  Chunks are cut in groups, so
+ * that all lines of a group are on their way to the processor before the first is looked at.
  *
  * The cache is one table of lines of 64 bytes, one chunk each, the newer replacing the older: no lists, no locks, no
  * growth.  In dialogue more than 98 % of all chunks are found there. */
@@ -13,7 +14,7 @@ enum {
     CACHED_BYTES = 24,
     CACHED_IDS = 9,
     SHORT_BYTES = 64, /* up to here scanning all pairs for the best beats a heap */
-    GROUP = 32,       /* chunks whose lines are on their way to the processor together */
+    GROUP = 32,       /* chunks cut before the first is encoded */
 };
 
 typedef struct {
@@ -115,79 +116,75 @@ static int64_t merge_short(const bpe_encoder *encoder, int32_t *ids, const uint8
 
 typedef struct {
     const uint8_t *bytes;
-    int64_t length;
-    cache_line *line; /* where it is or will be, if at most CACHED_BYTES long, and its key */
-    uint64_t key[3];
-} chunk;
+    int64_t length, text; /* text: the number of the text it is of */
+    uint64_t key[3];      /* of a chunk of at most CACHED_BYTES, and the line where it is or will be */
+    cache_line *line;
+} piece;
 
-/* Cut the chunk of text[i..n) off that starts there, of which `room` bytes can be read, and ask for its line. */
-static inline chunk cut(bpe_cache *cache, const uint8_t *text, int64_t i, int64_t n, int64_t room)
+/* Cut off the chunk that starts at text[i], i < n, of which `room` bytes can be read, and ask for its line. */
+static inline piece cut(bpe_cache *cache, const uint8_t *text, int64_t i, int64_t n, int64_t room)
 {
-    chunk c = {.bytes = text + i, .length = bpe_chunk_end(text, i, n) - i};
-    if (c.length > CACHED_BYTES) return c;
-    c.key[0] = bpe_load(c.bytes, c.length, room);
-    if (c.length > 8) c.key[1] = bpe_load(c.bytes + 8, c.length - 8, room - 8);
-    if (c.length > 16) c.key[2] = bpe_load(c.bytes + 16, c.length - 16, room - 16);
-    const uint64_t hash = bpe_mix(c.key[0] ^ BPE_HASH_1, BPE_HASH_2);
-    c.line = cache->lines + (hash ^ bpe_mix(c.key[1] ^ BPE_HASH_2, c.key[2] ^ BPE_HASH_3)) % CACHE_LINES;
-    __builtin_prefetch(c.line);
-    return c;
+    piece p = {.bytes = text + i, .length = bpe_chunk_end(text, i, n) - i};
+    if (p.length > CACHED_BYTES) return p;
+    p.key[0] = bpe_load(p.bytes, p.length, room);
+    if (p.length > 8) p.key[1] = bpe_load(p.bytes + 8, p.length - 8, room - 8);
+    if (p.length > 16) p.key[2] = bpe_load(p.bytes + 16, p.length - 16, room - 16);
+    const uint64_t hash = bpe_mix(p.key[0] ^ BPE_HASH_1, BPE_HASH_2) ^
+                          bpe_mix(p.key[1] ^ BPE_HASH_2, p.key[2] ^ BPE_HASH_3);
+    p.line = cache->lines + hash % CACHE_LINES;
+    __builtin_prefetch(p.line);
+    return p;
 }
 
 /* Encode a chunk of 1 to CACHED_BYTES bytes. */
-static inline int64_t encode_cached(const bpe_encoder *encoder, int32_t *ids, const chunk *c)
+static inline int64_t encode_cached(const bpe_encoder *encoder, int32_t *ids, const piece *p)
 {
-    cache_line *line = c->line;
-    const int known = line->key[0] == c->key[0] && line->key[1] == c->key[1] && line->key[2] == c->key[2];
-    if (known && line->length == c->length) {
+    const uint64_t *key = p->key;
+    cache_line *line = p->line;
+    if (line->key[0] == key[0] && line->key[1] == key[1] && line->key[2] == key[2] && line->length == p->length) {
         memcpy(ids, line->ids, sizeof line->ids);
         return line->n_ids;
     }
-    const int64_t n_ids = merge_short(encoder, ids, c->bytes, c->length);
+    const int64_t n_ids = merge_short(encoder, ids, p->bytes, p->length);
     if (n_ids > CACHED_IDS) return n_ids;
-    *line = (cache_line){.length = (uint8_t)c->length, .n_ids = (uint8_t)n_ids};
-    memcpy(line->key, c->key, sizeof line->key);
+    *line = (cache_line){.key = {key[0], key[1], key[2]}, .length = (uint8_t)p->length, .n_ids = (uint8_t)n_ids};
     memcpy(line->ids, ids, (size_t)n_ids * sizeof *ids);
     return n_ids;
 }
 
-static inline int64_t encode_chunk(const bpe_encoder *encoder, int32_t *ids, const chunk *c)
+static inline int64_t encode_piece(const bpe_encoder *encoder, int32_t *ids, const piece *p)
 {
-    if (c->length <= CACHED_BYTES) return encode_cached(encoder, ids, c);
-    if (c->length <= SHORT_BYTES) return merge_short(encoder, ids, c->bytes, c->length);
-    if (c->length <= INT32_MAX) return bpe_merge_long(encoder, ids, c->bytes, c->length);
+    if (p->length <= CACHED_BYTES) return encode_cached(encoder, ids, p);
+    if (p->length <= SHORT_BYTES) return merge_short(encoder, ids, p->bytes, p->length);
+    if (p->length <= INT32_MAX) return bpe_merge_long(encoder, ids, p->bytes, p->length);
     return BPE_TOO_LARGE;
-}
-
-/* Encode one text of n bytes, of which `room` can be read. */
-static int64_t encode_text(const bpe_encoder *encoder, bpe_cache *cache, int32_t *ids, const uint8_t *text,
-                           int64_t n, int64_t room)
-{
-    int64_t n_ids = 0;
-    for (int64_t i = 0; i < n;) {
-        chunk group[GROUP];
-        int64_t size = 0;
-        for (; size < GROUP && i < n; i += group[size++].length) group[size] = cut(cache, text, i, n, room - i);
-        for (int64_t k = 0; k < size; k++) {
-            const int64_t added = encode_chunk(encoder, ids + n_ids, group + k);
-            if (added < 0) return added;
-            n_ids += added;
-        }
-    }
-    return n_ids;
 }
 
 int64_t bpe_encode(const bpe_encoder *encoder, bpe_cache *cache, int32_t *ids, int64_t *n_ids,
                    const uint8_t *text, const int64_t *lengths, int64_t n_texts)
 {
-    int64_t total = 0, room = 0;
-    for (int64_t k = 0; k < n_texts; k++) room += lengths[k];
-    for (int64_t k = 0; k < n_texts; k++) {
-        n_ids[k] = encode_text(encoder, cache, ids + total, text, lengths[k], room);
-        if (n_ids[k] < 0) return n_ids[k];
-        total += n_ids[k];
-        text += lengths[k];
-        room -= lengths[k];
+    piece group[GROUP];
+    int64_t total = 0, room = 0, i = 0; /* i: bytes of text k that are cut */
+    for (int64_t k = 0; k < n_texts; k++) room += lengths[k], n_ids[k] = 0;
+    for (int64_t k = 0; k < n_texts;) {
+        int64_t size = 0;
+        while (size < GROUP && k < n_texts) {
+            if (i == lengths[k]) {
+                text += lengths[k];
+                room -= lengths[k++];
+                i = 0;
+                continue;
+            }
+            group[size] = cut(cache, text, i, lengths[k], room - i);
+            group[size].text = k;
+            i += group[size++].length;
+        }
+        for (int64_t g = 0; g < size; g++) {
+            const int64_t added = encode_piece(encoder, ids + total, group + g);
+            if (added < 0) return added;
+            n_ids[group[g].text] += added;
+            total += added;
+        }
     }
     return total;
 }

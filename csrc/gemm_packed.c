@@ -7,11 +7,11 @@
  * and the innermost loop adds both their products in float.  All else is one text, inlined into the tasks of each
  * precision, where `of`, the precision and the terms in a word, is a constant.
  *
- * Every element of c is a sum over k, in order, cut only every DEPTH words, and added to c as a whole; so its bits do not
- * depend on how rows and columns are cut into tasks, nor on the number of threads.
+ * Every element of c is a sum over k, in order, cut only every DEPTH words, each piece added to c as a whole; so its bits
+ * do not depend on how rows and columns are cut into tasks, nor on the number of threads.
  *
- * Packing waits for memory and not for arithmetic: from the cache it is four times as fast.  So it asks ahead for what it
- * will read, at strides that the processor does not guess; asking past an end is harmless. */
+ * Packing waits for memory and not for arithmetic: from the cache it is four times as fast.  So it asks ahead for what the
+ * same task will read, at strides that the processor does not guess. */
 #include "gemm.h"
 #include "pool.h"
 
@@ -23,15 +23,16 @@
 #define TASK_ROWS 120 /* at most; a multiple of every BLOCK_ROWS */
 #define TASKS 32      /* enough to share evenly */
 #define SHARED_TERMS 32 /* even: a word has one or two */
-#define AHEAD 32        /* rows, from asking to reading */
+#define AHEAD 32        /* rows of a straight panel from asking to reading */
 #define LINE 16         /* floats that come together */
+#define RUNS 4          /* of neighbouring panels, for each thread */
 
 struct job {
     float *c, *packed_b, *packed_a;
     mg_matrix a, b;
     int64_t M, N, K;
     int64_t k, terms, depth; /* the terms [k, k + terms) of this round, in `depth` words */
-    int64_t task_rows;
+    int64_t task_rows, run; /* rows of a that a task multiplies; panels of b that a task packs */
     int accumulate;
 };
 
@@ -64,20 +65,22 @@ MG_INLINE void ask_for(const float *x, int64_t stride, int64_t rows, int64_t n)
 
 /* panel (words, width) = rows [0,n) of x (terms), stored `stride` apart, as columns; zeros where the rows end.
  * Whole vectors are written, so each row of the panel spills into the next one, which comes after, and the last one
- * into MG_LANES floats behind the panel. */
+ * into MG_LANES floats behind the panel.  next: rows after these that will be packed next. */
 MG_INLINE void pack_turned(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
-    mg_precision of)
+    int64_t next, mg_precision of)
 {
     const int64_t words = mg_blocks(terms, of);
-    for (int64_t k = 0; k < words; k += MG_LANES)
+    for (int64_t k = 0; k < words; k += MG_LANES) {
+        const int64_t n_terms = at_most(of * MG_LANES, terms - of * k);
+        if (next) ask_for(x + n * stride + of * k, stride, next, n_terms);
         for (int64_t j = 0; j < width; j += MG_LANES) {
             vf v[MG_LANES];
-            ask_for(x + (j + AHEAD) * stride + of * k, stride, at_most(MG_LANES, width), of * MG_LANES);
             for (int64_t i = 0; i < MG_LANES; i++)
                 v[i] = j + i < n ? load_words(x + (j + i) * stride + of * k, terms - of * k, of) : mg_set(0.0f);
             mg_transpose(v);
             for (int64_t i = 0; i < at_most(MG_LANES, words - k); i++) mg_store(panel + (k + i) * width + j, v[i]);
         }
+    }
 }
 
 /* One row of words of a panel: n columns of one row of x, or of two that lie `stride` apart (0: there is no second). */
@@ -92,14 +95,15 @@ MG_INLINE void pack_row(float *panel, const float *x, int64_t stride, int64_t n,
 }
 
 /* panel (words, width) = columns [0,n) of x (terms), whose rows lie `stride` apart; zeros where the columns end.
- * A copy of a width that the compiler knows takes one or two instructions, hence the branch. */
+ * A copy of a width that the compiler knows takes one or two instructions, hence the branch.  rows: of x, from its first,
+ * that will be packed in all. */
 MG_INLINE void pack_straight(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
-    mg_precision of)
+    int64_t rows, mg_precision of)
 {
     if (n < width) memset(panel, 0, (size_t)(mg_blocks(terms, of) * width) * sizeof *panel);
     for (int64_t k = 0; k < terms; k += of, panel += width) {
         const int64_t second = k + 1 < terms ? stride : 0;
-        ask_for(x + (k + AHEAD) * stride, stride, of, width);
+        if (k + AHEAD + of <= rows) ask_for(x + (k + AHEAD) * stride, stride, of, n);
         if (n == width) pack_row(panel, x + k * stride, second, width, of);
         else pack_row(panel, x + k * stride, second, n, of);
     }
@@ -107,13 +111,18 @@ MG_INLINE void pack_straight(float *panel, const float *x, int64_t stride, int64
 
 MG_INLINE void pack_b(const struct job *job, int64_t index, mg_precision of)
 {
-    const int64_t j = index * BLOCK_COLUMNS, n = at_most(BLOCK_COLUMNS, job->N - j), stride = job->b.stride;
-    float *panel = job->packed_b + j * job->depth;
-    if (job->b.transposed) pack_turned(panel, job->b.data + j * stride + job->k, stride, job->terms, BLOCK_COLUMNS, n, of);
-    else pack_straight(panel, job->b.data + job->k * stride + j, stride, job->terms, BLOCK_COLUMNS, n, of);
+    const int64_t stride = job->b.stride, end = mg_block_end(job->N, job->run * BLOCK_COLUMNS, index);
+    for (int64_t j = index * job->run * BLOCK_COLUMNS; j < end; j += BLOCK_COLUMNS) {
+        const int64_t n = at_most(BLOCK_COLUMNS, end - j), next = at_most(BLOCK_COLUMNS, end - j - n);
+        float *panel = job->packed_b + j * job->depth;
+        if (job->b.transposed)
+            pack_turned(panel, job->b.data + j * stride + job->k, stride, job->terms, BLOCK_COLUMNS, n, next, of);
+        else
+            pack_straight(panel, job->b.data + job->k * stride + j, stride, job->terms, BLOCK_COLUMNS, n, job->terms, of);
+    }
 }
 
-/* c (BLOCK_ROWS,BLOCK_COLUMNS) = a b, or += for accumulate.  c is asked for now and used at the end. */
+/* c (BLOCK_ROWS,BLOCK_COLUMNS) = a b, or += for accumulate.  c is asked for first and used last. */
 MG_INLINE void multiply(float *c, int64_t c_stride, const float *a, const float *b, int64_t depth, int accumulate,
     mg_precision of)
 {
@@ -161,11 +170,12 @@ MG_INLINE void pack_a(const struct job *job, float *packed_a, int64_t first, int
     const int64_t stride = job->a.stride, step = job->a.transposed ? SHARED_TERMS : job->terms;
     for (int64_t k = 0; k < job->terms; k += step)
         for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
-            const int64_t n = at_most(BLOCK_ROWS, rows - i), row = first + i, terms = at_most(step, job->terms - k);
+            const int64_t n = at_most(BLOCK_ROWS, rows - i), next = at_most(BLOCK_ROWS, rows - i - n), row = first + i;
+            const int64_t left = job->terms - k, terms = at_most(step, left);
             float *panel = packed_a + i * job->depth + k / of * BLOCK_ROWS;
             if (job->a.transposed)
-                pack_straight(panel, job->a.data + (job->k + k) * stride + row, stride, terms, BLOCK_ROWS, n, of);
-            else pack_turned(panel, job->a.data + row * stride + job->k, stride, terms, BLOCK_ROWS, n, of);
+                pack_straight(panel, job->a.data + (job->k + k) * stride + row, stride, terms, BLOCK_ROWS, n, left, of);
+            else pack_turned(panel, job->a.data + row * stride + job->k, stride, terms, BLOCK_ROWS, n, next, of);
         }
 }
 
@@ -195,12 +205,12 @@ void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, in
     mg_precision of, float *scratch)
 {
     struct job job = {.c = c, .packed_b = scratch, .a = a, .b = b, .M = M, .N = N, .K = K, .task_rows = rows_per_task(M),
-        .accumulate = accumulate};
+        .run = mg_blocks(mg_blocks(N, BLOCK_COLUMNS), RUNS * mg_threads()), .accumulate = accumulate};
     job.packed_a = scratch + at_most(mg_blocks(K, of), DEPTH) * mg_padded(N, BLOCK_COLUMNS);
     for (job.k = 0; job.k < K; job.k += of * DEPTH, job.accumulate = 1) {
         job.terms = at_most(of * DEPTH, K - job.k);
         job.depth = mg_blocks(job.terms, of);
-        mg_parallel(of == MG_BF16 ? pack_b_bf16 : pack_b_fp32, &job, mg_blocks(N, BLOCK_COLUMNS));
+        mg_parallel(of == MG_BF16 ? pack_b_bf16 : pack_b_fp32, &job, mg_blocks(N, job.run * BLOCK_COLUMNS));
         mg_parallel(of == MG_BF16 ? rows_bf16 : rows_fp32, &job, mg_blocks(M, job.task_rows));
     }
 }
