@@ -23,7 +23,7 @@ from microgpt.inference.session import ChatSession
 from microgpt.training.checkpoint import load_model
 from microgpt.training.rundir import checkpoints
 
-PRESET = "1m"
+PRESET, MAX_TIME = "1m", "8m15s"
 # What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do;
 # small batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens;
 # and little effort on foreseeing the user.
@@ -47,9 +47,9 @@ def parser() -> Parser:
     flags = Parser(prog="microgpt quickstart", description=__doc__)
     flags.add_argument("--out-dir", default=Path("runs/quickstart"), type=Path, metavar="DIR",
                        help="directory of the run [default runs/quickstart]")  # fmt: skip
-    flags.add_argument("--max-time", default="8m15s", metavar="TIME",
-                       help="train for this long, corpus and tokenizer included [default 8m15s]")  # fmt: skip
-    flags.add_argument("--preset", default=PRESET, metavar="NAME",
+    flags.add_argument("--max-time", metavar="TIME",
+                       help=f"train for this long, preparation included [default {MAX_TIME}]")  # fmt: skip
+    flags.add_argument("--preset", metavar="NAME",
                        help=f"size of the model, as of microgpt train [default {PRESET}]")  # fmt: skip
     return flags
 
@@ -58,11 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.  Returns the exit code of the step that ended it."""
     args = parser().parse_args(argv)
     run, before = str(args.out_dir), checkpoints(args.out_dir)
+    wanted = {"--preset": args.preset, "--max-time": args.max_time}
     if before:
-        code = train.main(["--resume", run])
+        code = train.main(["--resume", run, *_typed(wanted)])
     else:
-        how = ["--preset", args.preset, "--max-time", args.max_time, "--out-dir", run]
-        code = train.main([*how, *RECIPE.split()])
+        new = {"--preset": PRESET, "--max-time": MAX_TIME}
+        how = new | {flag: text for flag, text in wanted.items() if text is not None}
+        code = train.main(["--out-dir", run, *_typed(how), *RECIPE.split()])
     if code:
         return code
     if checkpoints(args.out_dir) != before:
@@ -73,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return chat.main([run])
     show_conversation(run)
     return 0
+
+
+def _typed(flags: dict[str, str | None]) -> list[str]:
+    """The flags that have a value, as on a command line."""
+    return [word for flag, text in flags.items() if text is not None for word in (flag, text)]
 
 
 def show_conversation(run: str) -> None:

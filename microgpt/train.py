@@ -75,7 +75,7 @@ def parser() -> Parser:
                        help="go on with a run, its newest valid checkpoint [default the newest under runs/]")
     flags.add_argument("--allow-inexact", action="store_true",
                        help="with --resume: go on even where the result cannot equal a run that was never "
-                       "stopped, as with another corpus, precision or instruction set")
+                       "stopped, as with files that changed, another precision or instruction set")
     flags.add_argument_group("data").add_argument(
         "--data", nargs="+", action="extend", metavar="FILE", dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
@@ -206,7 +206,7 @@ def resume(args: argparse.Namespace, started: float) -> int:
         step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
         if step >= plan.train.max_steps:
             say(
-                f"{run} is finished: {step:,} of {plan.train.max_steps:,} steps are done; "
+                f"{run} is finished: {step:,} steps are done; "
                 f"to train on, give it more, such as --max-steps {2 * step}"
             )
             return 0

@@ -5,13 +5,18 @@ import pytest
 from microgpt import quickstart
 
 
+class Calls(list):
+    """What was called; `flags`: of the last training."""
+
+
 @pytest.fixture
 def called(tmp_path, monkeypatch):
     """An empty folder, and the list of what was called; training leaves a checkpoint unless it is done."""
-    calls = []
+    calls = Calls()
 
     def train(flags):
         calls.append("resume" if "--resume" in flags else "train")
+        calls.flags = flags
         step = len(list(tmp_path.glob("run/step_*")))
         if step < 2:
             (tmp_path / f"run/step_{step:08d}").mkdir(parents=True)
@@ -28,3 +33,12 @@ def test_a_stopped_quickstart_goes_on_and_is_examined_once_it_is_done(called):
     assert quickstart.main(["--out-dir", "run"]) == 130 and called == ["train"]
     assert quickstart.main(["--out-dir", "run"]) == 0 and called[1:] == ["resume", "exam", "talk"]
     assert quickstart.main(["--out-dir", "run"]) == 0 and called[4:] == ["resume", "talk"]
+
+
+def test_what_was_typed_counts_for_a_run_that_goes_on_too(called):
+    quickstart.main(["--out-dir", "run", "--max-time", "40s"])
+    assert called.flags[:6] == ["--out-dir", "run", "--preset", "1m", "--max-time", "40s"]
+    quickstart.main(["--out-dir", "run", "--max-time", "10s", "--preset", "tiny"])
+    assert called.flags == ["--resume", "run", "--preset", "tiny", "--max-time", "10s"]
+    quickstart.main(["--out-dir", "run"])
+    assert called.flags == ["--resume", "run"]

@@ -53,7 +53,8 @@ class Corpus:
         self.options = options or ReadOptions()
         self._unreadable = Skipped()
         reading = Reading(self.options, self._unreadable, None)
-        found = find_files(paths, reading.bad_file) if paths or not names else []
+        self.others: list[Path] = []  # files in folders whose names are not those of text
+        found = find_files(paths, reading.bad_file, self.others.append) if paths or not names else []
         self.files, self.repeated = each_once(found)
         if paths and not self.files:
             raise DataError(f"every file was passed over; the first: {self._unreadable.examples[0]}")

@@ -84,7 +84,7 @@ def prepare(
         return ready
     chosen_place = None if out_dir is None else _checked_place(out_dir)
     corpus = Corpus(names, options, smalltalk_bytes)
-    bars.tell_repeated(corpus)
+    bars.tell_files(corpus)
     key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bars)
     directory = chosen_place or _kept_place(key, root)
 
@@ -119,7 +119,7 @@ def prepare_held_out(
         bars.tell_skipped(ready.meta)
         return ready.val
     corpus = Corpus(names, options, smalltalk_bytes)
-    bars.tell_repeated(corpus)
+    bars.tell_files(corpus)
     key = _key(corpus, f"held out {tokenizer.sha256}", bars)
     directory = _kept_place(key, root)
 
@@ -182,11 +182,15 @@ class _Bars:
         if skipped.examples and self._tells_skipped:
             tell(f"{skipped} left out: {skipped.examples[0]}")
 
-    def tell_repeated(self, corpus: Corpus) -> None:
-        """Say which files were named more than once."""
-        if corpus.repeated and self._show:
-            more = f" and {len(corpus.repeated) - 1:,} more" if len(corpus.repeated) > 1 else ""
-            tell(f"named twice, read once: {corpus.repeated[0]}{more}")
+    def tell_files(self, corpus: Corpus) -> None:
+        """Say which files are left out, and why."""
+        for why, files in (
+            ("named twice, read once", corpus.repeated),
+            ("no text by its name, left out of a folder", corpus.others),
+        ):
+            if files and self._show:
+                more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+                tell(f"{why}: {files[0]}{more}")
 
 
 def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:

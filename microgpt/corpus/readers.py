@@ -31,6 +31,7 @@ from .sources import (
     find_files,
     head_of,
     is_parquet,
+    is_what_it_is_named,
     lines_of,
     open_source,
     unpacked_name,
@@ -109,6 +110,8 @@ def _by_content(path: Path) -> str:
         return "json"
     if re.match(rb'\{\s*["}]', stripped):
         return "jsonl"
+    if not is_what_it_is_named(path):
+        raise DataError(f"{path}: named {path.suffix}, but it is none; is it damaged, or misnamed?")
     return "dailydialog" if _TURN_END in stripped.split(b"\n", 1)[0] else "text"
 
 

@@ -35,16 +35,19 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 
 
-def find_files(paths: Iterable[str | os.PathLike], bad_file: BadFile) -> list[Path]:
+def find_files(
+    paths: Iterable[str | os.PathLike], bad_file: BadFile, other: Callable[[Path], object] | None = None
+) -> list[Path]:
     """The files that `paths` name: files as given, folders opened and sorted.
 
     Args:     bad_file: hears of each file that is empty or, in a folder, no file at all; it may go on.
+              other: hears of each file in a folder whose name is not one of text.
     Raises:   DataError: a path is missing, not a file or folder, or a folder without any text file.
     """
     files: list[Path] = []
     for path in map(Path, paths):
         is_folder = os.path.isdir(path)
-        found = _in_folder(path) if is_folder else [path]
+        found = _in_folder(path, other) if is_folder else [path]
         if not found:
             wanted = " ".join(TEXT_SUFFIXES)
             raise DataError(f"{path}: no corpus file in this folder; expected names in {wanted} (.gz, .zst)")
@@ -68,14 +71,18 @@ def each_once(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return once, repeated
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _in_folder(folder: Path, other: Callable[[Path], object] | None) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder, onerror=_refuse):
         if not set(TOKEN_FILES).isdisjoint(names):
             folders[:] = []  # a prepared corpus holds no text
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, name) for name in sorted(names) if _is_text_name(name)]
+        for name in sorted(names):
+            if _is_text_name(name):
+                found.append(Path(root, name))
+            elif other and not name.startswith("."):
+                other(Path(root, name))
     return found
 
 
@@ -231,6 +238,15 @@ def is_parquet(path: Path) -> bool:
             return file.read() == PARQUET
     except OSError as error:
         raise DataError(f"{path}: cannot read this corpus file ({error.strerror})") from error
+
+
+def is_what_it_is_named(path: Path) -> bool:
+    """Whether a file with a name in .parquet, .gz or .zst is one; other names promise nothing."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return is_parquet(path)
+    with open(path, "rb") as file:
+        return file.read(len(_ZSTD)).startswith({".gz": _GZIP, ".zst": _ZSTD}.get(suffix, b""))
 
 
 def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:

@@ -252,7 +252,7 @@ def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = tell) -
     """The newest checkpoint of a run that passes `verify`; `say` hears about each newer one that does not."""
     for path in _valid(run, names, say):
         return path
-    what = "every checkpoint is damaged" if checkpoints(run) else "no checkpoint in it"
+    what = "no checkpoint in it can be used" if checkpoints(run) else "no checkpoint in it"
     raise CheckpointError(f"{run}: {what}; expected a run directory with step_... or one such checkpoint")
 
 
@@ -276,7 +276,7 @@ def _valid(run: Path, names: Iterable[str], say: Say) -> Iterator[Path]:
         try:
             verify(path, names)
         except CheckpointError as error:
-            say(f"skipping a damaged checkpoint: {error}")
+            say(f"skipping a checkpoint: {error}")
         else:
             yield path
 

@@ -148,6 +148,7 @@ def _check_ranges(config: TrainConfig) -> None:
         value = getattr(config, name)
         if not 0 <= value < MOST or (name in positive and value == 0):  # NaN is not within, either
             bound = "above 0" if name in positive else "0 or more"
+            bound = f"below {MOST:.1e}" if value >= MOST else bound
             raise ConfigError(f"{flag_name(name)} {value}: expected a number {bound}")
     if not 0 <= config.prompt_loss_weight <= 1:
         raise ConfigError(f"--prompt-loss-weight {config.prompt_loss_weight:g}: expected 0 to 1")

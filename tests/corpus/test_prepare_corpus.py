@@ -377,6 +377,17 @@ def test_a_file_that_is_named_twice_is_read_once(write, tmp_path, tokenizer, cap
     assert capsys.readouterr().err == f"microgpt: named twice, read once: {path}\n"
 
 
+def test_files_of_a_folder_that_are_no_text_by_their_names_are_told(write, tokenizer, capsys):
+    folder = write("in/a.txt", "ab ab\n\nab").parent
+    for name in ("in/deep/c.py", "in/b.md", "in/.hidden"):
+        write(name, "not read")
+    prepare_held_out([folder], tokenizer)
+    told = f"microgpt: no text by its name, left out of a folder: {folder}/b.md and 1 more\n"
+    assert capsys.readouterr().err == told
+    prepare_held_out([folder / "a.txt", folder / "b.md"], tokenizer)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_description_tells_what_is_there(write, tokenizer, tmp_path, monkeypatch):
     write("x.txt", "ab ab\n\nab")
     monkeypatch.chdir(tmp_path)

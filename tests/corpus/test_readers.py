@@ -275,6 +275,13 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(write, content, reason):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["page.parquet", "page.txt.gz", "page.ZST"])
+@pytest.mark.parametrize("content", [b"<html>not found</html>", b"PAR1, (\xb5/", b"\x1f."])
+def test_a_name_that_promises_packed_text_is_not_read_as_plain_text(write, name, content):
+    with pytest.raises(DataError, match=f"{name}: named .*none"):
+        read(write(name, content), options=SKIP)
+
+
 @pytest.mark.parametrize("content, reason", NO_TEXT.values(), ids=NO_TEXT)
 def test_a_file_without_text_is_one_clear_line_or_passed_over_and_counted(write, content, reason):
     write("x.txt", "a")

@@ -149,7 +149,7 @@ def test_all_damaged_is_an_error(run):
     for _, path in checkpoints(run):
         (path / "state.json").unlink()
     lines, say = heard()
-    with pytest.raises(CheckpointError, match="every checkpoint is damaged"):
+    with pytest.raises(CheckpointError, match="no checkpoint in it can be used"):
         find_checkpoint(run, say=say)
     assert len(lines) == 3
 
