@@ -63,12 +63,14 @@ def test_a_steady_or_falling_loss_never_warns():
     falling = 2 + 8 * np.exp(-steps / 100) + 0.2 * NOISE
     assert watched(falling, np.exp(0.3 * NOISE[::-1])) == []
     assert watched([3.0] * 200, [0.0] * 200) == [], "a trend without any noise has a limit above it"
+    long_tail = [*np.exp(0.3 * NOISE[:200]), 6.5]
+    assert watched([3.0] * 201, long_tail) == [], "clipping sees to that"
 
 
 @pytest.mark.parametrize("is_loss", [True, False])
 def test_a_leap_of_either_number_warns_at_once_and_once(is_loss):
     calm, leaps = 3 + 0.1 * NOISE[:400], 3 + 0.1 * NOISE[:400]
-    leaps[200:230] += 1.5
+    leaps[200:230] += 1.5 if is_loss else 30
     assert watched(*((leaps, calm) if is_loss else (calm, leaps))) == [200]
 
 
@@ -83,6 +85,7 @@ def test_a_spike_does_not_lead_its_trend_astray():
 def test_nothing_is_said_of_a_young_trend():
     assert watched([1.0] * (WARM_UP - 1) + [9.0], [1.0] * WARM_UP) == []
     assert watched([1.0] * WARM_UP + [9.0], [1.0] * (WARM_UP + 1)) == [WARM_UP]
+    assert watched([1.0] * (WARM_UP + 1), [1.0] * WARM_UP + [11.0]) == [WARM_UP]
 
 
 @pytest.mark.parametrize("seed", range(4))
