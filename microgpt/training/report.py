@@ -80,7 +80,7 @@ def summary(session: Session, why: str, started: float, first_step: int) -> list
         f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "
-        f"(estimated {memory_estimate(job.model.config, job.config) / 1e9:.2f})",
+        f"(estimated {memory_estimate(job.model.config, job.config) / 1e9:.2f} for training alone)",
         f"saved    {checkpoint}  (weights sha256 {sha256_of(checkpoint / WEIGHTS)[:16]})",
         f"next     {next_command(session, why)}",
     ]

@@ -66,6 +66,6 @@ def test_the_estimate_of_a_run_is_near_its_peak(flags, tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": str(tmp_path / "data")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    peak, estimate = re.search(r"at most ([\d.]+) GB \(estimated ([\d.]+)\)", done.stdout).groups()
+    peak, estimate = re.search(r"at most ([\d.]+) GB \(estimated ([\d.]+) ", done.stdout).groups()
     assert f"about {estimate} GB of memory" in done.stdout
     assert float(peak) == pytest.approx(float(estimate), rel=0.15)
