@@ -165,7 +165,10 @@ int64_t bpe_encode(const bpe_encoder *encoder, bpe_cache *cache, int32_t *ids, i
 {
     piece group[GROUP];
     int64_t total = 0, room = 0, i = 0; /* i: bytes of text k that are cut */
-    for (int64_t k = 0; k < n_texts; k++) room += lengths[k], n_ids[k] = 0;
+    for (int64_t k = 0; k < n_texts; k++) {
+        room += lengths[k];
+        n_ids[k] = 0;
+    }
     for (int64_t k = 0; k < n_texts;) {
         int64_t size = 0;
         while (size < GROUP && k < n_texts) {

@@ -28,6 +28,7 @@ PRESET, MAX_TIME = "1m", "8m15s"
 # small batches and a high rate, for what is learned late, copying a name, takes updates rather than tokens;
 # and little effort on foreseeing the user.
 RECIPE = (
+    f"--preset {PRESET} --max-time {MAX_TIME} "
     "--merges 1100 --init-std 0.08 --batch-size 4 --lr 6e-3 --min-lr 6e-5 --warmup-steps 100 --beta2 0.99 "
     "--prompt-loss-weight 0.2"
 )
@@ -59,12 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run, before = str(args.out_dir), checkpoints(args.out_dir)
     wanted = {"--preset": args.preset, "--max-time": args.max_time}
-    if before:
-        code = train.main(["--resume", run, *_typed(wanted)])
-    else:
-        new = {"--preset": PRESET, "--max-time": MAX_TIME}
-        how = new | {flag: text for flag, text in wanted.items() if text is not None}
-        code = train.main(["--out-dir", run, *_typed(how), *RECIPE.split()])
+    typed = [word for flag, text in wanted.items() if text is not None for word in (flag, text)]
+    place = ["--resume", run] if before else ["--out-dir", run, *RECIPE.split()]
+    code = train.main([*place, *typed])  # of a flag that is there twice the last counts
     if code:
         return code
     if checkpoints(args.out_dir) != before:
@@ -75,11 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return chat.main([run])
     show_conversation(run)
     return 0
-
-
-def _typed(flags: dict[str, str | None]) -> list[str]:
-    """The flags that have a value, as on a command line."""
-    return [word for flag, text in flags.items() if text is not None for word in (flag, text)]
 
 
 def show_conversation(run: str) -> None:

@@ -37,7 +37,7 @@ def test_a_stopped_quickstart_goes_on_and_is_examined_once_it_is_done(called):
 
 def test_what_was_typed_counts_for_a_run_that_goes_on_too(called):
     quickstart.main(["--out-dir", "run", "--max-time", "40s"])
-    assert called.flags[:6] == ["--out-dir", "run", "--preset", "1m", "--max-time", "40s"]
+    assert called.flags == ["--out-dir", "run", *quickstart.RECIPE.split(), "--max-time", "40s"]
     quickstart.main(["--out-dir", "run", "--max-time", "10s", "--preset", "tiny"])
     assert called.flags == ["--resume", "run", "--preset", "tiny", "--max-time", "10s"]
     quickstart.main(["--out-dir", "run"])

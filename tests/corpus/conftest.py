@@ -1,6 +1,7 @@
 """Small corpora and a tokenizer for the tests of this room."""
 
 import pytest
+from corpus_lines import chat_line
 
 from tokenizer import train
 
@@ -26,3 +27,14 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def own_data_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def chats(write):
+    lines = [chat_line(f"question {i}?", f"answer {i * 7} it is") for i in range(3000)]
+    return write("chats.jsonl", "".join(lines))
