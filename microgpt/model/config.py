@@ -6,6 +6,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import REQUIRED, setting
+from microgpt.core.heads import Heads
 
 # Fields of later variants, with the values that are built.
 BUILT = {"norm": ("rmsnorm",), "mlp": ("gelu",), "attention": ("full",)}
@@ -68,6 +69,11 @@ class ModelConfig:
     def head_size(self) -> int:
         """Channels of one head."""
         return self.n_embd // self.n_head
+
+    @property
+    def heads(self) -> Heads:
+        """How attention's channels split."""
+        return Heads(self.n_head, self.n_kv_head or self.n_head, self.head_size)
 
     @property
     def n_params(self) -> int:

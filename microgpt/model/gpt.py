@@ -31,7 +31,7 @@ class GPT:
         self.dtype = np.dtype(dtype)
         self.params = Arena(table(config), dtype)
         self.cos, self.sin = ops.rope_tables(config.seq_len, config.head_size, config.rope_theta, self.dtype)
-        blocks = [Block(i, config.n_head) for i in range(config.n_layer)]
+        blocks = [Block(i, config.heads) for i in range(config.n_layer)]
         self.blocks: Sequence[Block | Recomputed] = [Recomputed(b) for b in blocks] if recompute else blocks
 
     @cached_property

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from microgpt.core import ops, random
+from microgpt.core.heads import Heads
 
 from .parameters import Arena
 
@@ -53,8 +54,8 @@ class Pass:
 class Attention:
     """Multi-head causal self-attention with rotary positions: proj(attention(rope(qkv(x))))."""
 
-    def __init__(self, layer: int, n_head: int) -> None:
-        self.layer, self.n_head = layer, n_head
+    def __init__(self, layer: int, heads: Heads) -> None:
+        self.layer, self.heads = layer, heads
         self.qkv, self.proj = f"h.{layer}.attn.qkv.weight", f"h.{layer}.attn.proj.weight"
 
     def forward(self, x: np.ndarray, p: Arena, run: Pass) -> tuple[np.ndarray, Saved]:
@@ -67,14 +68,14 @@ class Attention:
     def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
         """What backward needs: all but the last projection."""
         qkv = ops.linear_forward(x, p[self.qkv]).reshape(run.B, run.T, -1)
-        return qkv, *ops.attention_forward(qkv, run.cos, run.sin, self.n_head)
+        return qkv, *ops.attention_forward(qkv, run.cos, run.sin, self.heads)
 
     def _forward_cached(self, x: np.ndarray, p: Arena, run: Pass, cache: Cache) -> np.ndarray:
-        C = x.shape[1]
-        qkv = ops.linear_forward(x, p[self.qkv])  # (T, 3C), one sequence
-        ops.rope(qkv, run.cos, run.sin, self.n_head, cache.length)
-        keys, values = cache.extend(self.layer, qkv[:, C : 2 * C], qkv[:, 2 * C :])
-        return ops.linear_forward(ops.attention_cached(qkv, keys, values, self.n_head), p[self.proj])
+        C, C_kv = self.heads.C, self.heads.C_kv
+        qkv = ops.linear_forward(x, p[self.qkv])  # (T, W), one sequence
+        ops.rope(qkv, run.cos, run.sin, self.heads, cache.length)
+        keys, values = cache.extend(self.layer, qkv[:, C : C + C_kv], qkv[:, C + C_kv :])
+        return ops.linear_forward(ops.attention_cached(qkv, keys, values, self.heads), p[self.proj])
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass
@@ -83,7 +84,7 @@ class Attention:
         qkv, y, lse = saved
         d_attention = ops.linear_backward(dy, y.reshape(x.shape), p[self.proj], g[self.proj])
         d_attention = d_attention.reshape(y.shape)
-        dqkv = ops.attention_backward(d_attention, qkv, run.cos, run.sin, y, lse, self.n_head)
+        dqkv = ops.attention_backward(d_attention, qkv, run.cos, run.sin, y, lse, self.heads)
         return ops.linear_backward(dqkv.reshape(len(x), -1), x, p[self.qkv], g[self.qkv])
 
 
@@ -143,8 +144,8 @@ class Branch:
 class Block:
     """One layer of the model: a branch of attention, then one of an MLP."""
 
-    def __init__(self, layer: int, n_head: int) -> None:
-        self.attention = Branch(f"h.{layer}.ln_1.weight", Attention(layer, n_head), 2 * layer + 1)
+    def __init__(self, layer: int, heads: Heads) -> None:
+        self.attention = Branch(f"h.{layer}.ln_1.weight", Attention(layer, heads), 2 * layer + 1)
         self.mlp = Branch(f"h.{layer}.ln_2.weight", MLP(layer), 2 * layer + 2)
 
     def forward(self, x: np.ndarray, p: Arena, run: Pass) -> tuple[np.ndarray, Saved]:
