@@ -28,6 +28,7 @@ from microgpt.corpus.smalltalk import exam
 from microgpt.inference.exam import ExamResult, table, take_exam
 from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
 from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
+from microgpt.model import count_parameters
 
 
 def parser() -> Parser:
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.state.get("step"),
-        "n_params": loaded.model.config.n_params,
+        "n_params": count_parameters(loaded.model.config),
     }
     report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
     if not args.json:

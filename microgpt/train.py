@@ -40,7 +40,7 @@ from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.sampler import SamplerConfig
 from microgpt.inference.terminal import harmless
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
 from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock
@@ -134,7 +134,7 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}
     )
-    return Plan(model, train_config(args, model.n_params), data, preset)
+    return Plan(model, train_config(args, count_parameters(model)), data, preset)
 
 
 def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
@@ -188,7 +188,7 @@ def refuse_used(run: Path) -> None:
 
 def refuse_full_disk(run: Path, plan: Plan) -> None:
     """A run whose checkpoints find no room is not begun."""
-    if problem := free_space_problem(run, 3 * 4 * plan.model.n_params):
+    if problem := free_space_problem(run, 3 * 4 * count_parameters(plan.model)):
         raise ConfigError(problem)
 
 

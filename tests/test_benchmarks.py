@@ -13,7 +13,7 @@ from microgpt.common.errors import MicrogptError
 from microgpt.core import native
 from microgpt.core.cases import CASES
 from microgpt.core.ops import gelu_forward
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.training.report import peak_memory
 
 TINY = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1", "--steps", "1", "--json"]
@@ -136,7 +136,7 @@ def test_speed_up_is_the_median_of_the_turns_and_share_that_of_the_same_threads(
     config = ModelConfig.from_preset("tiny", 300)
     found = threads.row(2, [0.1, 0.2, 0.1], [0.2, 0.3, 0.9], 64, config, 1.0)
     assert found["step_s"] == 0.1 and found["speedup"] == 2.0 and found["tok_per_s"] == 640
-    assert found["mfu"] == pytest.approx(640 * config.flop_per_token() / 1e9, rel=0.01)
+    assert found["mfu"] == pytest.approx(640 * flop_per_token(config) / 1e9, rel=0.01)
 
 
 def test_one_thread_is_always_in_the_table(monkeypatch):
@@ -147,11 +147,11 @@ def test_one_thread_is_always_in_the_table(monkeypatch):
 
 def test_predicted_cost_follows_the_flop_and_the_rest_stays_flat():
     rows = scaling.SWEEPS["window"]
-    flop = [row.batch_size * row.config.seq_len * row.config.flop_per_token() for row in rows]
+    flop = [row.batch_size * row.config.seq_len * flop_per_token(row.config) for row in rows]
     found = scaling.costs(rows, [count / 1e11 for count in flop])  # a machine of a constant rate
     for row, cost in zip(rows, found, strict=True):
         assert cost["predicted_token_us"] == pytest.approx(cost["token_us"], rel=1e-3)
-        assert cost["rest_us"] == pytest.approx(6 * row.config.n_params / 1e5, rel=1e-3)
+        assert cost["rest_us"] == pytest.approx(6 * count_parameters(row.config) / 1e5, rel=1e-3)
     assert found[-1]["attention_share"] > 0.3 and [row.config.seq_len for row in rows][-1] == 2048
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
@@ -21,9 +21,9 @@ from .signals import let_die, raise_stopped, signal_of
 Config = TypeVar("Config")
 
 
-def setting(default: Any, help: str, unit: str = "", choices: Sequence[Any] = (), group: str = "") -> Any:
+def setting(default: Any, help: str, unit: str = "", choices: Collection[Any] = (), group: str = "") -> Any:
     """A dataclass field with the text its flag shows: help, unit, allowed values, group in `--help`."""
-    meta = {"help": help, "unit": unit, "choices": tuple(choices), "group": group}
+    meta = {"help": help, "unit": unit, "choices": choices, "group": group}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
@@ -86,7 +86,7 @@ def _add_flag(target: Any, field: dataclasses.Field, kind: type) -> None:
     else:
         options |= {"type": kind, "metavar": meta["unit"].upper().replace(" ", "_") or kind.__name__.upper()}
         if meta["choices"]:
-            options |= {"choices": meta["choices"], "metavar": None}
+            options |= {"choices": tuple(meta["choices"]), "metavar": None}
     target.add_argument(flag_name(field.name), **options)
 
 

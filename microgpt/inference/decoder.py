@@ -10,7 +10,6 @@ from microgpt.corpus.chat import END
 from microgpt.model import GPT
 from tokenizer import Tokenizer
 
-from .cache import KVCache
 from .sampler import GREEDY, RECENT, SamplerConfig, next_token
 
 Uniform = Callable[[int], float]  # number of the token -> number in [0, 1)
@@ -25,7 +24,7 @@ def uniform_stream(seed: int, stream: int = 0) -> Uniform:
 class Decoder:
     """Continues sequences of ids with one model.
 
-    What was fed stays in the cache: a prompt that begins like the sequence before it costs only its new ids.
+    What was fed stays in the state: a prompt that begins like the sequence before it costs only its new ids.
 
     Attributes: made: the ids of the latest answer, as far as it has come.  finish: why it ended: "stop" (the
     model's end token) or "length" (max_tokens or the window); "" while it is made and when it was given up.
@@ -34,11 +33,11 @@ class Decoder:
 
     def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.cache = KVCache(model.config, model.dtype)
+        self.state = model.new_state()
         self.end = tokenizer.special_id(END)
         self._specials = np.array([tokenizer.special_id(name) for name in tokenizer.specials])
         self._forbidden = self._specials[self._specials != self.end]  # markers that only a prompt may hold
-        self._ids: list[int] = []  # what the cache holds
+        self._ids: list[int] = []  # what the state has seen
         self.made: list[int] = []
         self.finish = ""
         self.fed = 0
@@ -96,15 +95,14 @@ class Decoder:
             yield rest
 
     def _reuse(self, prompt: np.ndarray) -> np.ndarray:
-        """Cut the cache back to what it shares with the prompt; return the rest, at least the last id."""
-        n = min(_shared(self._ids, prompt), len(prompt) - 1)
-        self.cache.truncate(n)
+        """Go back to what it shares with the prompt; return the rest, at least the last id."""
+        n = self.state.rewind(min(_shared(self._ids, prompt), len(prompt) - 1))
         del self._ids[n:]
         return prompt[n:]
 
     def _feed(self, ids: np.ndarray) -> np.ndarray:
         """Logits (V,) after ids, with -inf for markers that an answer must not hold."""
-        logits = self.model.next_logits(np.ascontiguousarray(ids, np.int32), self.cache)
+        (logits,) = self.model.next_logits([(self.state, np.ascontiguousarray(ids, np.int32))])
         self._ids += ids.tolist()
         self.fed += len(ids)
         logits[self._forbidden] = -np.inf

@@ -10,7 +10,7 @@ from microgpt.common.flags import Parser, add_settings, settings_from
 from microgpt.common.output import tell
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.core import native
-from microgpt.model import GPT
+from microgpt.model import GPT, count_parameters
 from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model
 from tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
         bpb = (self.state.get("metrics") or {}).get("val_bpb")
         quality = f", held-out {bpb:.3f} bits per byte" if isinstance(bpb, float) else ""
         return [
-            f"{config.n_params:,} parameters: {config.n_layer} layers of width {config.n_embd}, "
+            f"{count_parameters(config):,} parameters: {config.n_layer} layers of width {config.n_embd}, "
             f"window {config.seq_len}, vocabulary {config.vocab_size:,}",
             f"from {self.path}{quality}",
         ]

@@ -21,7 +21,7 @@ import numpy as np
 from microgpt.common.errors import CheckpointError
 from microgpt.common.output import tell
 from microgpt.model import GPT, ModelConfig
-from microgpt.model.parameters import table
+from microgpt.model.architecture import table
 from tokenizer import Tokenizer, TokenizerError
 
 from . import storage

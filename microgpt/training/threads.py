@@ -18,7 +18,7 @@ from tqdm import tqdm
 import microgpt
 from microgpt.common.threads import available_cpus, check_threads
 from microgpt.core import memory, native, ops, random
-from microgpt.model import GPT, ModelConfig
+from microgpt.model import GPT, ModelConfig, flop_per_token
 
 from .config import TrainConfig
 from .optim import Adam
@@ -141,7 +141,7 @@ def _probe_if_worth_it(
     model: ModelConfig, config: TrainConfig, cpus: int, steps: float, limit_s: float
 ) -> tuple[Finding, str]:
     """What was found, and the words for how."""
-    window_s = model.seq_len * model.flop_per_token() / (SGEMM_SHARE * _sgemm_flop_per_s())
+    window_s = model.seq_len * flop_per_token(model) / (SGEMM_SHARE * _sgemm_flop_per_s())
     windows = min(config.batch_size, max(1, int(LONGEST_STEP_S / window_s)))
     least_s = STEPS_AT_LEAST * windows * window_s
     run_s = min(limit_s, steps * config.grad_accum * config.batch_size * window_s / cpus)

@@ -44,7 +44,7 @@ def test_it_uses_the_whole_window_and_no_more(tokenizer, n_prompt):
     decoder = Decoder(model, tokenizer)
     made = list(decoder.generate(np.full(n_prompt, 66, np.int32)))
     assert len(made) == 16 - n_prompt + 1  # the last one need not be fed
-    assert decoder.cache.length == 16 and decoder.finish == "length"
+    assert decoder.state.length == 16 and decoder.finish == "length"
 
 
 @pytest.mark.parametrize("n_prompt", [0, 17])

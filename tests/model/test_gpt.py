@@ -1,13 +1,14 @@
 """The whole model: counts, gradients, causality, the shift, initial values, threads, and PyTorch."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from microgpt.common.errors import ConfigError, ShapeError
 from microgpt.core import native, random
-from microgpt.model import GPT, ModelConfig
+from microgpt.model import GPT, ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
 
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)
@@ -30,7 +31,7 @@ def small(dtype, config=SMALL):
 @pytest.mark.parametrize("name, vocab_size, count", [("10m", 2188, 10_003_712), ("34m", 4188, 33_472_896)])
 def test_known_counts(name, vocab_size, count):
     config = ModelConfig.from_preset(name, vocab_size)
-    assert config.n_params == count
+    assert count_parameters(config) == count
     C, L = config.n_embd, config.n_layer
     assert count == 12 * L * C * C + (2 * L + 1) * C + vocab_size * C
 
@@ -39,25 +40,30 @@ def test_known_counts(name, vocab_size, count):
 def test_presets_are_named_by_what_they_count_to(name):
     vocab_size = {"10m": 2188, "1m": 1361}.get(name, 4261)
     millions = float(name.removesuffix("m"))
-    assert ModelConfig.from_preset(name, vocab_size).n_params == pytest.approx(millions * 1e6, rel=0.05)
+    assert count_parameters(ModelConfig.from_preset(name, vocab_size)) == pytest.approx(
+        millions * 1e6, rel=0.05
+    )
 
 
 def test_counted_parameters_are_the_parameters_there_are():
     model = small(np.float32)
-    assert model.params.flat.size == sum(x.size for x in model.params.values()) == SMALL.n_params
+    assert model.params.flat.size == sum(x.size for x in model.params.values()) == count_parameters(SMALL)
 
 
-@pytest.mark.parametrize("key", [None, 3])
-def test_gradient_of_the_whole_model(key):
+GROUPED = replace(SMALL, n_head=3, n_kv_head=1)
+
+
+@pytest.mark.parametrize("config, key", [(SMALL, None), (SMALL, 3), (GROUPED, 3)])
+def test_gradient_of_the_whole_model(config, key):
     """Central differences in float64, every tensor: a random direction, and some single coordinates."""
-    model = small(np.float64)
+    model = small(np.float64, config)
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     targets[0, 3] = -1
     model.loss_and_grad(ids, targets, key)
 
     def loss_at(name, direction, h):
         model.params[name][:] += h * direction
-        probe = GPT(SMALL, np.float64)
+        probe = GPT(config, np.float64)
         probe.params.flat[:] = model.params.flat
         loss = probe.loss_and_grad(ids, targets, key)
         model.params[name][:] -= h * direction
@@ -71,6 +77,17 @@ def test_gradient_of_the_whole_model(key):
             slope = (loss_at(name, d, 1e-5) - loss_at(name, d, -1e-5)) / 2e-5
             size = np.abs(grad).max() * np.sqrt((d * d).sum())
             assert abs(slope - (grad * d).sum()) <= 1e-6 * size, name
+
+
+def test_a_frozen_parameter_has_no_gradient_and_the_others_keep_theirs():
+    frozen = ("h.0.attn.qkv.weight", "h.1.ln_2.weight", "wte.weight", "h.1.mlp.proj.weight")
+    ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
+    whole, part = small(np.float32), GPT(SMALL, frozen=frozen)
+    part.params.flat[:] = whole.params.flat
+    assert part.loss_and_grad(ids, targets, 3) == whole.loss_and_grad(ids, targets, 3)
+    assert set(whole.grads) - set(part.grads) == set(frozen)
+    for name, grad in part.grads.items():
+        assert grad.tobytes() == whole.grads[name].tobytes(), name
 
 
 @pytest.mark.parametrize("level", native.supported_levels())
@@ -189,7 +206,9 @@ def test_dropout_depends_on_its_key_alone():
         ({"n_layer": 0}, "n_layer"),
         ({"dropout": 1.0}, "dropout"),
         ({"norm": "layernorm"}, "norm"),
-        ({"n_kv_head": 1}, "n_kv_head"),
+        ({"n_kv_head": 3}, "n_kv_head"),
+        ({"mixer": "attention dance"}, "mixer"),
+        ({"mixer": " "}, "mixer"),
         ({"n_embd": 6}, "even"),
         ({"init_std": -1.0}, "init_std"),
     ],

@@ -1,0 +1,75 @@
+"""From a configuration to layers, and what follows from them: parameters, counts, costs."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from .block import Block
+from .config import ModelConfig
+from .kinds import NORMS
+from .layer import Cost
+from .linear import Linear
+from .parameters import Parameter
+
+# Rows of logits that exist at once: (512, V) floats stay in the last-level cache, and (B*T, V) never exist.
+HEAD_ROWS = 512
+
+
+class Architecture:
+    """The layers of a model: embedding, blocks, last norm, and the head, which is the embedding turned."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)
+        self.embedding = replace(self.head.weight, kind="embedding")  # one array, used twice
+        self.blocks = [Block(i, mixer, config) for i, mixer in enumerate(config.mixers)]
+        self.norm = NORMS[config.norm]("ln_f", config.n_embd)
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters in the order in which they lie in memory."""
+        of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
+        return [self.embedding, *of_blocks, *self.norm.parameters()]
+
+    def head_cost(self) -> Cost:
+        """Of the last norm and the product that makes logits, which is where the embedding is counted."""
+        return self.norm.cost() + self.head.cost()
+
+    def cost(self, T: int) -> Cost:
+        """Of the whole model for each token of sequences of T."""
+        return sum((block.cost(T) for block in self.blocks), self.head_cost())
+
+
+def table(config: ModelConfig) -> list[Parameter]:
+    """All parameters of the model that a configuration describes, in order."""
+    return Architecture(config).parameters()
+
+
+@lru_cache(maxsize=64)
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters, the tied embedding counted once: 12 L C^2 + (2L+1) C + V C for the default kinds."""
+    return sum(parameter.size for parameter in table(config))
+
+
+@lru_cache(maxsize=64)
+def flop_per_token(config: ModelConfig, T: int | None = None) -> float:
+    """FLOP of forward and backward for a token: 6 a parameter, and 6 C T a layer of causal attention."""
+    return Architecture(config).cost(T or config.seq_len).flop
+
+
+def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = False) -> float:
+    """Floats of all arrays that a step on so many tokens needs beside weights, gradients and scratch."""
+    model = Architecture(config)
+    costs = [block.cost(config.seq_len) for block in model.blocks]
+    kept, most = [cost.kept for cost in costs], max(cost.passing for cost in costs)
+    stays = max(kept) + len(kept) * config.n_embd if recompute else sum(kept)
+    head_rows = min(n_tokens, HEAD_ROWS)
+    return n_tokens * (stays + most) + head_rows * (config.vocab_size + config.n_embd)
+
+
+def products(config: ModelConfig, n_tokens: int) -> list[tuple[int, int, int]]:
+    """(N, M, K) of every matrix product (N, K) -> (N, M) of a step, those of equal blocks once."""
+    model = Architecture(config)
+    of_blocks = {product for block in model.blocks for product in block.cost(config.seq_len).products}
+    of_head = model.head_cost().products
+    return [(n_tokens, *product) for product in sorted(of_blocks)] + [
+        (min(n_tokens, HEAD_ROWS), *product) for product in of_head
+    ]
