@@ -22,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["microgpt", "microgpt.*", "tokenizer"]),
+    packages=find_packages(include=["microgpt", "microgpt.*"]),
     install_requires=[
         "numpy>=1.24",
         "cffi>=1.16",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tokenizer import Tokenizer, TokenizerError, model, native, pieces, reference, train
+from microgpt.tokenizer import Tokenizer, TokenizerError, model, native, pieces, reference, train
 
 from . import _fuzz_texts as texts
 

@@ -35,11 +35,11 @@ TARGETS = {
 
 def use(library: Path) -> None:
     """Load a build of the tokenizer's C half in the place of the installed one."""
-    spec = importlib.util.spec_from_file_location("tokenizer._bpe", library)
+    spec = importlib.util.spec_from_file_location("microgpt.tokenizer._bpe", library)
     assert spec is not None and spec.loader is not None
-    sys.modules["tokenizer._bpe"] = module = importlib.util.module_from_spec(spec)
+    sys.modules["microgpt.tokenizer._bpe"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    from tokenizer import native
+    from microgpt.tokenizer import native
 
     assert native.lib is module.lib, "the tokenizer was imported before the build to be tested"
 

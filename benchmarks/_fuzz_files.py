@@ -23,6 +23,7 @@ import numpy as np
 from microgpt.common.errors import MicrogptError
 from microgpt.corpus import prepared, token_file
 from microgpt.model import GPT, ModelConfig, count_parameters
+from microgpt.tokenizer import Tokenizer, TokenizerError
 from microgpt.training import checkpoint
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
@@ -30,7 +31,6 @@ from microgpt.training.documents import read_json
 from microgpt.training.optim import Adam
 from microgpt.training.session import Plan
 from microgpt.training.state import TrainState
-from tokenizer import Tokenizer, TokenizerError
 
 from . import _fuzz_texts as texts
 from ._fuzz_bounds import within_bounds

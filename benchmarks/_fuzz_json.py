@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tokenizer import Tokenizer, TokenizerError, alphabet, file_format
+from microgpt.tokenizer import Tokenizer, TokenizerError, alphabet, file_format
 
 from . import _fuzz_texts as texts
 from ._fuzz_bounds import within_bounds

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import DataError, MicrogptError
-from tokenizer import Tokenizer, train
-from tokenizer.alphabet import to_text
+from microgpt.tokenizer import Tokenizer, train
+from microgpt.tokenizer.alphabet import to_text
 
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from microgpt.common.errors import CheckpointError
 from microgpt.model import GPT, ModelConfig
+from microgpt.tokenizer import SPECIALS, Tokenizer
 from microgpt.training.checkpoint import STATE, Snapshot, find_checkpoint, verify
 from microgpt.training.config import TrainConfig
 from microgpt.training.documents import read_json
 from microgpt.training.optim import Adam
 from microgpt.training.rundir import checkpoint_name, checkpoints
-from tokenizer import SPECIALS, Tokenizer
 
 OLD, NEW = 10, 20  # steps
 MODEL = ModelConfig(n_layer=1, n_head=1, n_embd=8, seq_len=16, vocab_size=256 + len(SPECIALS))

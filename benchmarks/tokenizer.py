@@ -19,8 +19,8 @@ from tqdm import tqdm
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.flags import Parser, run_command
 from microgpt.common.threads import add_threads_flag, thread_count
+from microgpt.tokenizer import MERGES, Tokenizer, TokenizerError, read_pieces, train
 from microgpt.training.report import peak_memory
-from tokenizer import MERGES, Tokenizer, TokenizerError, read_pieces, train
 
 from ._machine import seconds
 from ._tokenizer_peers import encoders, trainers

@@ -48,7 +48,7 @@ static inline vi mg_bf16_pairs(vf even, vf odd)
 static inline vi mg_bf16_words(vf first, vf second)
 {
     const vi even = 2 * MG_LANE_NUMBERS;
-    return mg_bf16_pairs(__builtin_shuffle(first, second, even), __builtin_shuffle(first, second, even + 1));
+    return mg_bf16_pairs(mg_shuffle(first, second, even), mg_shuffle(first, second, even + 1));
 }
 
 /* The product of two bfloat16 is exact in float, so it is the same whether the compiler makes this an FMA. */

@@ -1,4 +1,4 @@
-"""Build tokenizer._bpe, the C half of the tokenizer.
+"""Build microgpt.tokenizer._bpe, the C half of the tokenizer.
 
     python csrc/build_tokenizer.py      builds it in place, for work on it alone
 """
@@ -25,7 +25,7 @@ def declaration() -> str:
 ffibuilder = FFI()
 ffibuilder.cdef(declaration())
 ffibuilder.set_source(
-    "tokenizer._bpe",
+    "microgpt.tokenizer._bpe",
     '#include "bpe.h"',
     sources=[f"csrc/{name}.c" for name in SOURCES],
     include_dirs=["csrc"],

@@ -84,18 +84,30 @@ static inline vf mg_select(vi mask, vf a, vf b)
 static inline vf mg_max(vf a, vf b) { return mg_select(a < b, b, a); }
 static inline vf mg_min(vf a, vf b) { return mg_select(a > b, b, a); }
 
+/* Lane i is that lane of a, and behind them of b, which order[i] names.  Clang makes one instruction of the loop. */
+static inline vf mg_shuffle(vf a, vf b, vi order)
+{
+#if defined(__clang__)
+    vf v;
+    for (int i = 0; i < MG_LANES; i++) v[i] = order[i] < MG_LANES ? a[order[i]] : b[order[i] - MG_LANES];
+    return v;
+#else
+    return __builtin_shuffle(a, b, order);
+#endif
+}
+
 /* The sum (the largest) of the lanes, by halves: lane i meets lane i ^ step. */
 static inline float mg_sum(vf v)
 {
 #pragma GCC unroll 4
-    for (int step = MG_LANES / 2; step > 0; step /= 2) v += __builtin_shuffle(v, MG_LANE_NUMBERS ^ step);
+    for (int step = MG_LANES / 2; step > 0; step /= 2) v += mg_shuffle(v, v, MG_LANE_NUMBERS ^ step);
     return v[0];
 }
 
 static inline float mg_largest(vf v)
 {
 #pragma GCC unroll 4
-    for (int step = MG_LANES / 2; step > 0; step /= 2) v = mg_max(v, __builtin_shuffle(v, MG_LANE_NUMBERS ^ step));
+    for (int step = MG_LANES / 2; step > 0; step /= 2) v = mg_max(v, mg_shuffle(v, v, MG_LANE_NUMBERS ^ step));
     return v[0];
 }
 
@@ -175,8 +187,8 @@ static inline void mg_transpose(vf v[MG_LANES])
         vf dealt[MG_LANES];
 #pragma GCC unroll 8
         for (int i = 0; i < MG_LANES / 2; i++) {
-            dealt[2 * i] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], low);
-            dealt[2 * i + 1] = __builtin_shuffle(v[i], v[i + MG_LANES / 2], high);
+            dealt[2 * i] = mg_shuffle(v[i], v[i + MG_LANES / 2], low);
+            dealt[2 * i + 1] = mg_shuffle(v[i], v[i + MG_LANES / 2], high);
         }
         memcpy(v, dealt, sizeof dealt);
     }

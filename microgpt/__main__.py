@@ -56,7 +56,7 @@ def _imported(name: str, argv: Sequence[str]) -> int | None:
     """Import a command now that it is wanted, and run it."""
     let_die()
     command = importlib.import_module(f"microgpt.{name}")
-    from tokenizer import TokenizerError
+    from microgpt.tokenizer import TokenizerError
 
     raise_stopped()
     try:

@@ -32,7 +32,7 @@ from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared, refuse_settled
 from microgpt.corpus.reading import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
 from microgpt.inference.loading import whole
-from tokenizer import MERGES, Tokenizer
+from microgpt.tokenizer import MERGES, Tokenizer
 
 TITLES = dict(zip(SIDES.values(), ("training", "held out"), strict=True))
 

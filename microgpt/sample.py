@@ -33,7 +33,7 @@ from microgpt.inference.loading import (
 )
 from microgpt.inference.session import conversation_prompt, prompt_limit
 from microgpt.inference.terminal import encodable, forgiving, harmless
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 
 def parser() -> Parser:

@@ -42,6 +42,7 @@ from microgpt.inference.sampler import SamplerConfig
 from microgpt.inference.terminal import harmless
 from microgpt.model import ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
+from microgpt.tokenizer import SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
@@ -55,7 +56,6 @@ from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
 from microgpt.training.threads import choose_threads
-from tokenizer import SPECIALS, Tokenizer
 
 DEFAULT_PRESET = "10m"
 SAMPLE_TOKENS = 48

@@ -22,10 +22,10 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import show
 from microgpt.corpus.prepared import SIDES, TOKENIZER, description, is_prepared, tokens_path
 from microgpt.corpus.token_file import TokenFile
+from microgpt.tokenizer import Tokenizer
 from microgpt.training.checkpoint import expect_directory, is_checkpoint
 from microgpt.training.inspection import Finding, Task, look, task_of_checkpoint, tasks_of_run
 from microgpt.training.rundir import checkpoints, newest_run
-from tokenizer import Tokenizer
 
 WANTED = "a run (runs/NAME), one of its checkpoints, or a prepared corpus"
 

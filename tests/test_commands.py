@@ -17,12 +17,12 @@ from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.corpus.prepare import prepare as prepare_corpus
 from microgpt.corpus.smalltalk import FAMILIES, generate
 from microgpt.model import GPT, ModelConfig
+from microgpt.tokenizer import train
 from microgpt.training import checkpoint
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.optim import Adam
 from microgpt.training.session import Plan
-from tokenizer import train
 
 ROOT = Path(__file__).parents[1]
 PLAIN_TEXT = "The cat sat on the mat.\n\nThe dog ran after the cat.\n\n" * 40

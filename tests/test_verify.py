@@ -13,6 +13,7 @@ from microgpt import verify
 from microgpt.common.errors import CheckpointError
 from microgpt.corpus.prepare import prepare
 from microgpt.model import GPT, ModelConfig
+from microgpt.tokenizer import SPECIALS, Tokenizer
 from microgpt.training import storage
 from microgpt.training.checkpoint import ALL_FILES, MANIFEST, Snapshot, load_model, persist
 from microgpt.training.config import TrainConfig
@@ -23,7 +24,6 @@ from microgpt.training.optim import Adam
 from microgpt.training.session import Plan
 from microgpt.training.state import TrainState
 from microgpt.training.tensors import write_tensors
-from tokenizer import SPECIALS, Tokenizer
 
 
 @pytest.fixture(scope="module")

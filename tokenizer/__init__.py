@@ -7,10 +7,10 @@
 reference.py is the definition in short Python, csrc/bpe*.c the fast form, native.py the door between them.
 """
 
-from tokenizer.errors import TokenizerError
-from tokenizer.model import SPECIALS, Tokenizer
-from tokenizer.pieces import read_pieces
-from tokenizer.streaming import StreamDecoder
-from tokenizer.training import MERGES, train
+from microgpt.tokenizer.errors import TokenizerError
+from microgpt.tokenizer.model import SPECIALS, Tokenizer
+from microgpt.tokenizer.pieces import read_pieces
+from microgpt.tokenizer.streaming import StreamDecoder
+from microgpt.tokenizer.training import MERGES, train
 
 __all__ = ["MERGES", "SPECIALS", "StreamDecoder", "Tokenizer", "TokenizerError", "read_pieces", "train"]

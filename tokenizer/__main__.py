@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from tqdm import tqdm
 
-from tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
+from microgpt.tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
 
 PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 

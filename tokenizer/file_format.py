@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizer.alphabet import CHARACTERS, to_text
-from tokenizer.errors import TokenizerError
-from tokenizer.native import MAX_MERGES
-from tokenizer.unicode_tables import VERSION as UNICODE_VERSION
+from microgpt.tokenizer.alphabet import CHARACTERS, to_text
+from microgpt.tokenizer.errors import TokenizerError
+from microgpt.tokenizer.native import MAX_MERGES
+from microgpt.tokenizer.unicode_tables import VERSION as UNICODE_VERSION
 
 # Bounds before a file is parsed: memory stays below 64 MiB beyond the file, and MAX_MERGES merges fit in.
 MAX_FILE_BYTES = 1 << 23

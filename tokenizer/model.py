@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tokenizer import file_format
-from tokenizer.alphabet import to_text
-from tokenizer.errors import TokenizerError
-from tokenizer.native import MAX_MERGES, Encoder
-from tokenizer.pieces import BLOCK_BYTES, Text, all_bytes, as_bytes, blocks, map_threads, pieces
-from tokenizer.streaming import StreamDecoder
+from microgpt.tokenizer import file_format
+from microgpt.tokenizer.alphabet import to_text
+from microgpt.tokenizer.errors import TokenizerError
+from microgpt.tokenizer.native import MAX_MERGES, Encoder
+from microgpt.tokenizer.pieces import BLOCK_BYTES, Text, all_bytes, as_bytes, blocks, map_threads, pieces
+from microgpt.tokenizer.streaming import StreamDecoder
 
 SPECIALS = ("<|bos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
 

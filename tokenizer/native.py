@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.alphabet import BYTES_BY_RANK
-from tokenizer.errors import TokenizerError
+from microgpt.tokenizer.alphabet import BYTES_BY_RANK
+from microgpt.tokenizer.errors import TokenizerError
 
 try:
-    from tokenizer._bpe import ffi, lib  # type: ignore[import-not-found]
+    from microgpt.tokenizer._bpe import ffi, lib  # type: ignore[import-not-found]
 except ImportError as error:  # pragma: no cover - only in a tree that was not built
     raise ImportError(f"{error}: the C part of the tokenizer is not built; run `pip install -e .`") from error
 

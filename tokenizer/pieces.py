@@ -12,8 +12,8 @@ from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
 
-from tokenizer.errors import TokenizerError
-from tokenizer.native import Buffer, safe_cut
+from microgpt.tokenizer.errors import TokenizerError
+from microgpt.tokenizer.native import Buffer, safe_cut
 
 Text = str | bytes | bytearray | memoryview | mmap
 

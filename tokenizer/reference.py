@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 
-from tokenizer.alphabet import tie_rank
-from tokenizer.unicode_classes import LETTERS, NUMBERS
-from tokenizer.unicode_tables import OTHER, SPACE, classes_from_ranges
+from microgpt.tokenizer.alphabet import tie_rank
+from microgpt.tokenizer.unicode_classes import LETTERS, NUMBERS
+from microgpt.tokenizer.unicode_tables import OTHER, SPACE, classes_from_ranges
 
 CONTRACTIONS = (b"'s", b"'t", b"'re", b"'ve", b"'m", b"'ll", b"'d")
 

@@ -3,7 +3,7 @@
 import codecs
 from collections.abc import Sequence
 
-from tokenizer.errors import TokenizerError
+from microgpt.tokenizer.errors import TokenizerError
 
 
 class StreamDecoder:

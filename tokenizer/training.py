@@ -4,10 +4,10 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 
-from tokenizer.errors import TokenizerError
-from tokenizer.model import SPECIALS, Tokenizer, refuse_one_text
-from tokenizer.native import MAX_MERGES, Buffer, Counter, Trainer
-from tokenizer.pieces import Text, as_bytes, blocks, map_threads, pieces
+from microgpt.tokenizer.errors import TokenizerError
+from microgpt.tokenizer.model import SPECIALS, Tokenizer, refuse_one_text
+from microgpt.tokenizer.native import MAX_MERGES, Buffer, Counter, Trainer
+from microgpt.tokenizer.pieces import Text, as_bytes, blocks, map_threads, pieces
 
 Progress = Callable[[str, int, int | None], None]
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizer.errors import TokenizerError
+from microgpt.tokenizer.errors import TokenizerError
 
 VERSION = "16.0.0"
 OTHER, LETTER, NUMBER, SPACE = range(4)  # the same numbers as in csrc/bpe_split.h
@@ -24,7 +24,7 @@ END = 0x40000  # no letter, number or space at or above this code point
 SPACES = [*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F,
           0x3000]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PYTHON_FILE = ROOT / "tokenizer" / "unicode_classes.py"
 C_FILE = ROOT / "csrc" / "unicode_tables.h"
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from microgpt.common.errors import DataError
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 ROLES = ("user", "assistant", "system")
 BOS, END = "<|bos|>", "<|end|>"

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from microgpt.common.bars import progress_bar
 from microgpt.common.errors import DataError
 from microgpt.common.output import tell
-from tokenizer import MERGES, Tokenizer, train
-from tokenizer.pieces import map_threads
+from microgpt.tokenizer import MERGES, Tokenizer, train
+from microgpt.tokenizer.pieces import map_threads
 
 from .cache import make_folder
 from .chat import Document, Packed, n_characters, render_packed

@@ -12,7 +12,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.flags import flag_name
-from tokenizer import Tokenizer, TokenizerError
+from microgpt.tokenizer import Tokenizer, TokenizerError
 
 from .reading import Skipped
 from .sources import META, TOKEN_FILES

@@ -9,7 +9,7 @@ fine-tuning interface uses; there the loss is scaled, here targets are left out:
 import numpy as np
 
 from microgpt.core import random
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 from .chat import BOS, role_marker
 

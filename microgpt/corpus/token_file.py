@@ -35,7 +35,7 @@ from typing import BinaryIO
 import numpy as np
 
 from microgpt.common.errors import DataError
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 from .chat import Packed
 

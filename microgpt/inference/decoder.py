@@ -8,7 +8,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.core import random
 from microgpt.corpus.chat import END
 from microgpt.model import GPT
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 from .sampler import GREEDY, RECENT, SamplerConfig, next_token
 

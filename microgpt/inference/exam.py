@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from microgpt.corpus.smalltalk import Question
 from microgpt.model import GPT
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 from .decoder import Decoder
 from .sampler import GREEDY

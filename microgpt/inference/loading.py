@@ -11,8 +11,8 @@ from microgpt.common.output import tell
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.core import native
 from microgpt.model import GPT, count_parameters
+from microgpt.tokenizer import Tokenizer
 from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model
-from tokenizer import Tokenizer
 
 from .sampler import SamplerConfig
 

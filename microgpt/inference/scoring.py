@@ -15,11 +15,11 @@ from microgpt.corpus.prepare import prepare, prepare_held_out
 from microgpt.corpus.prepared import description, is_prepared, refuse_settled
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
+from microgpt.tokenizer import Tokenizer
 from microgpt.training.checkpoint import STATE, read_config, read_json
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.evaluate import Evaluation, evaluate
-from tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 4096  # of one batch: its activations stay small
 

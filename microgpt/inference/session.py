@@ -14,7 +14,7 @@ import numpy as np
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.chat import Message, prompt_ids, render
 from microgpt.model import GPT
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 from .decoder import Decoder, uniform_stream
 from .sampler import SamplerConfig

@@ -22,7 +22,7 @@ from microgpt.common.errors import CheckpointError
 from microgpt.common.output import tell
 from microgpt.model import GPT, ModelConfig
 from microgpt.model.architecture import table
-from tokenizer import Tokenizer, TokenizerError
+from microgpt.tokenizer import Tokenizer, TokenizerError
 
 from . import storage
 from .documents import json_bytes, read_json

@@ -7,7 +7,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import setting
 from microgpt.corpus.corpora import SMALLTALK, SMALLTALK_BYTES
 from microgpt.corpus.reading import ReadOptions
-from tokenizer import MERGES
+from microgpt.tokenizer import MERGES
 
 from .config import config_from
 

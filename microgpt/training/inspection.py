@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from microgpt.common.errors import CheckpointError, MicrogptError
-from tokenizer import TokenizerError
+from microgpt.tokenizer import TokenizerError
 
 from . import checkpoint as checkpoints
 from . import rundir, storage

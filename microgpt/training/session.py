@@ -17,7 +17,7 @@ from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
 from microgpt.corpus.prepare import Prepared, prepare
 from microgpt.corpus.prompt_loss import PromptLoss
 from microgpt.model import GPT, ModelConfig
-from tokenizer import Tokenizer
+from microgpt.tokenizer import Tokenizer
 
 from . import checkpoint as checkpoints
 from .config import TrainConfig, format_duration

@@ -3,7 +3,7 @@
 import pytest
 from corpus_lines import chat_line
 
-from tokenizer import train
+from microgpt.tokenizer import train
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import pytest
 
 from microgpt.common.errors import DataError
 from microgpt.corpus.chat import Message, prompt_ids, render, render_packed
-from tokenizer import SPECIALS
+from microgpt.tokenizer import SPECIALS
 
 CHAT = [Message("system", "Be kind."), Message("user", "hi"), Message("assistant", "hello")]
 

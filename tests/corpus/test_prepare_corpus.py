@@ -16,7 +16,7 @@ from microgpt.corpus.prepare import prepare, prepare_held_out
 from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.split import Split, place
-from tokenizer import native
+from microgpt.tokenizer import native
 
 
 def decoded(tokens, tokenizer):

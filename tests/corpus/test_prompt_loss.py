@@ -7,7 +7,7 @@ from microgpt.corpus.batches import IGNORED, Batches
 from microgpt.corpus.chat import Message, render
 from microgpt.corpus.prompt_loss import LOOK_BACK, PromptLoss
 from microgpt.corpus.token_file import TokenFile, write_token_file
-from tokenizer import train
+from microgpt.tokenizer import train
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from inference_fakes import ScriptedModel, says
 from microgpt.common.errors import ConfigError
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.sampler import GREEDY, SamplerConfig
-from tokenizer import SPECIALS
+from microgpt.tokenizer import SPECIALS
 
 
 def prompt(tokenizer, text="hello"):

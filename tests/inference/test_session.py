@@ -8,7 +8,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.corpus.chat import Message, prompt_ids, render
 from microgpt.inference.sampler import GREEDY, SamplerConfig
 from microgpt.inference.session import ChatSession, conversation_prompt, fit_window
-from tokenizer import SPECIALS
+from microgpt.tokenizer import SPECIALS
 
 
 def chat(tokenizer, *answers, seq_len=200, **options):

@@ -3,7 +3,7 @@
 import pytest
 
 from microgpt.model import GPT, ModelConfig
-from tokenizer import train
+from microgpt.tokenizer import train
 
 
 @pytest.fixture(scope="session")

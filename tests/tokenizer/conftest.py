@@ -3,7 +3,7 @@
 import bpe_texts
 import pytest
 
-from tokenizer import Tokenizer, train
+from microgpt.tokenizer import Tokenizer, train
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import _tokenizer_peers as peers
 from benchmarks import tokenizer as benchmark
 from microgpt.common.errors import MicrogptError
-from tokenizer import train
+from microgpt.tokenizer import train
 
 LINES = [*bpe_texts.english(), "It's 123456789  of\n\nthem"]
 OTHER = r"\p{N}{1,3}|\p{L}+|[^\p{N}\p{L}]+"

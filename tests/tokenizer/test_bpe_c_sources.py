@@ -1,5 +1,6 @@
 """The C sources themselves: no warnings, and a status where memory ends."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 CSRC = Path(__file__).parents[2] / "csrc"
 SOURCES = sorted(CSRC.glob("bpe*.c"))
-COMPILER = shutil.which("cc")
+COMPILER = shutil.which(os.environ.get("CC", "cc"))
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 

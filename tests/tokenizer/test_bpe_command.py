@@ -10,7 +10,7 @@ from pathlib import Path
 import bpe_texts
 import pytest
 
-from tokenizer import Tokenizer, TokenizerError, __main__, train
+from microgpt.tokenizer import Tokenizer, TokenizerError, __main__, train
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join(bpe_texts.SENTENCES * 3)

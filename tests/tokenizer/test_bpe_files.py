@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from tokenizer import Tokenizer, TokenizerError, file_format
+from microgpt.tokenizer import Tokenizer, TokenizerError, file_format
 
 TOY = Tokenizer([(ord("a"), ord("b")), (256, ord("c")), (ord(" "), 257)], ["<|end|>", "<|ü|>"])
 

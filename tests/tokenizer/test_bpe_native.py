@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenizer import TokenizerError, native, reference
+from microgpt.tokenizer import TokenizerError, native, reference
 
 TEXTS = st.one_of(
     st.binary(max_size=60),

@@ -12,8 +12,8 @@ import unicodedata
 import bpe_texts
 import pytest
 
-from tokenizer import SPECIALS, Tokenizer, train
-from tokenizer.alphabet import to_bytes
+from microgpt.tokenizer import SPECIALS, Tokenizer, train
+from microgpt.tokenizer.alphabet import to_bytes
 
 N_STRINGS = int(os.environ.get("TOKENIZER_STRINGS", "10000"))
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tokenizer import reference
-from tokenizer.alphabet import BYTES, CHARACTERS, tie_rank, to_bytes, to_text
+from microgpt.tokenizer import reference
+from microgpt.tokenizer.alphabet import BYTES, CHARACTERS, tie_rank, to_bytes, to_text
 
 SPLITS = [
     ("", []),

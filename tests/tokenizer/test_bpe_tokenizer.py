@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenizer import SPECIALS, StreamDecoder, Tokenizer, TokenizerError, pieces, reference
+from microgpt.tokenizer import SPECIALS, StreamDecoder, Tokenizer, TokenizerError, pieces, reference
 
 TOY = Tokenizer([(ord("a"), ord("b")), (256, ord("c"))])
 
@@ -177,13 +177,13 @@ def test_a_long_text_in_pieces_has_the_same_ids(tok, monkeypatch):
     text = " ".join(bpe_texts.languages(50)) + "\n\n  x" + "y" * 300
     whole = tok.encode(text).tolist()
     for size in (1, 7, 64, 1000):
-        monkeypatch.setattr("tokenizer.pieces.BLOCK_BYTES", size)
-        monkeypatch.setattr("tokenizer.model.BLOCK_BYTES", size)
+        monkeypatch.setattr("microgpt.tokenizer.pieces.BLOCK_BYTES", size)
+        monkeypatch.setattr("microgpt.tokenizer.model.BLOCK_BYTES", size)
         assert tok.encode(text).tolist() == whole
 
 
 def test_pieces_join_to_the_text_whether_read_or_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("tokenizer.pieces.BLOCK_BYTES", 50)
+    monkeypatch.setattr("microgpt.tokenizer.pieces.BLOCK_BYTES", 50)
     for text in (b"", b"x", b"a b " * 100, b"x" * 500 + b" y", "\u3000 é".encode() * 99):
         (tmp_path / "text").write_bytes(text)
         for cut in (list(pieces.pieces(text)), list(pieces.read_pieces(tmp_path / "text"))):
@@ -193,7 +193,7 @@ def test_pieces_join_to_the_text_whether_read_or_not(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_batch_is_the_same_as_one_by_one(tok, threads, monkeypatch):
-    monkeypatch.setattr("tokenizer.pieces.BLOCK_BYTES", 500)
+    monkeypatch.setattr("microgpt.tokenizer.pieces.BLOCK_BYTES", 500)
     texts = ["", *bpe_texts.languages(100), "", *bpe_texts.english()[:3], ""]
     wanted = [tok.encode(text).tolist() for text in texts]
     assert [ids.tolist() for ids in tok.encode_batch(texts, threads)] == wanted

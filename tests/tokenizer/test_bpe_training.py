@@ -5,7 +5,7 @@ import random
 import bpe_texts
 import pytest
 
-from tokenizer import Tokenizer, TokenizerError, reference, train
+from microgpt.tokenizer import Tokenizer, TokenizerError, reference, train
 
 DOCUMENTS = [*bpe_texts.languages(150), *bpe_texts.code()]
 
@@ -23,7 +23,7 @@ def test_a_small_corpus_against_the_reference():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("block_bytes", [1, 300, 1 << 20])
 def test_threads_and_chunking_do_not_matter(threads, block_bytes, expected, monkeypatch):
-    monkeypatch.setattr("tokenizer.pieces.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("microgpt.tokenizer.pieces.BLOCK_BYTES", block_bytes)
     documents = DOCUMENTS if block_bytes > 1 else DOCUMENTS[:10]
     wanted = expected if block_bytes > 1 else train(documents, 500)
     assert train(documents, 500, threads=threads) == wanted

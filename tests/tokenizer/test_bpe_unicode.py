@@ -6,9 +6,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from tokenizer import native, reference, unicode_tables
-from tokenizer.unicode_classes import LETTERS, NUMBERS
-from tokenizer.unicode_tables import LETTER, NUMBER, OTHER, SPACE
+from microgpt.tokenizer import native, reference, unicode_tables
+from microgpt.tokenizer.unicode_classes import LETTERS, NUMBERS
+from microgpt.tokenizer.unicode_tables import LETTER, NUMBER, OTHER, SPACE
 
 CLASSES = unicode_tables.classes_from_ranges(LETTERS, NUMBERS)
 

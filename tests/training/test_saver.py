@@ -321,7 +321,7 @@ def test_litter_of_failed_saves_goes_with_the_next_one(run, snap):
 
 
 def test_a_tokenizer_that_cannot_be_written_is_a_failed_save(run, state, monkeypatch):
-    from tokenizer import TokenizerError
+    from microgpt.tokenizer import TokenizerError
 
     def save(self, path):
         raise TokenizerError(f"{path}: cannot be written: No space left on device")

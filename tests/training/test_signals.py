@@ -50,8 +50,8 @@ command.main(words)
 PREPARING = {
     "hashing": ("microgpt.corpus.corpora:Corpus.digest", 1),
     "reading": ("microgpt.corpus.corpora:Corpus.training_texts", 1),
-    "counting": ("tokenizer.native:Counter.add", 1),
-    "merging": ("tokenizer.native:Trainer.step", 2),
+    "counting": ("microgpt.tokenizer.native:Counter.add", 1),
+    "merging": ("microgpt.tokenizer.native:Trainer.step", 2),
     "encoding": ("microgpt.corpus.prepare:_encode", 1),
     "syncing": ("microgpt.corpus.cache:_sync", 2),
     "first weights": ("microgpt.model.parameters:Arena.init", 1),
