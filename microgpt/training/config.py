@@ -95,6 +95,11 @@ class TrainConfig:
         "of the memory, a quarter more time, the same results to the bit", group=MACHINE)
     # fmt: on
 
+    # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
+    onward_step: int = 0  # 0: it never did
+    onward_lr: float = 0.0  # the rate it had then
+    onward_peak: float = 0.0  # the rate it rises to
+
     def __post_init__(self) -> None:
         _check_ranges(self)
         if self.precision not in PRECISIONS:
@@ -143,6 +148,9 @@ def _check_ranges(config: TrainConfig) -> None:
         "save_every",
         "beta1",
         "beta2",
+        "onward_step",
+        "onward_lr",
+        "onward_peak",
     )
     for name in positive + not_negative:
         value = getattr(config, name)
