@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name, setting
+from microgpt.common.kinds import is_of_kind
 from microgpt.common.threads import AUTO, available_cpus, check_threads
 from microgpt.core.native import PRECISIONS
 from microgpt.corpus.packing import PACKINGS, STREAM
@@ -171,9 +172,10 @@ def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     for name, value in values.items():
         if name not in defaults:
             raise ConfigError(f"config.json: unknown setting {name!r}; was it written by a newer microgpt?")
-        expected = (str, type(None)) if defaults[name] is None else (type(defaults[name]),)
-        if type(value) not in expected:
-            raise ConfigError(f"config.json: {name} is {value!r}, expected {expected[0].__name__}")
+        expected = str if defaults[name] is None else type(defaults[name])
+        is_left_out = value is None and defaults[name] is None
+        if not is_left_out and not is_of_kind(value, expected):
+            raise ConfigError(f"config.json: {name} is {value!r:.80}, expected {expected.__name__}")
     return kind(**values)
 
 

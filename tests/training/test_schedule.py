@@ -1,6 +1,7 @@
 """The learning rate and the settings it is made from."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -158,7 +159,9 @@ def test_max_steps_0_means_as_many_as_fit():
 
 def test_configs_survive_json_and_refuse_what_they_do_not_know():
     assert TrainConfig.from_dict(LONG.to_dict()) == LONG
-    for bad in ({"lr": "fast"}, {"momentum": 0.9}, {"batch_size": True}):
+    whole = dataclasses.replace(LONG, weight_decay=0, grad_clip=1, prompt_loss_weight=1)
+    assert TrainConfig.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    for bad in ({"lr": "fast"}, {"momentum": 0.9}, {"batch_size": True}, {"lr": True}, {"seed": 1.0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             TrainConfig.from_dict(LONG.to_dict() | bad)
 
