@@ -13,7 +13,7 @@ from .evaluate import evaluate
 from .guard import MOST_BAD_STEPS, DivergedError
 from .job import Job
 from .metrics import plain
-from .plan import replanned_steps
+from .plan import AS_GOOD_AS_DONE, replanned_steps
 from .rollback import roll_back
 from .saver import SaveResult
 from .schedule import learning_rate
@@ -30,13 +30,14 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     Raises:   DivergedError: the numbers stay bad.  CheckpointError: the last checkpoint cannot be written.
     """
     while not stop:
-        config = job.config
+        config = job.config  # its plan may change below
         leaving = state.step >= config.max_steps or clock.is_over()
 
         # ---- once in a while
         if state.evaluated_at != state.step and due(state.step, config.eval_every, leaving):
             run_evaluation(job, state, stop, clock)
-            replan(job, state.step, clock)
+            if not leaving:
+                replan(job, state.step, clock)
         if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
             run_sample(job, state, stop, clock)
         if leaving or stop:
@@ -52,7 +53,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         loss = accumulate(job, state.position, stop)
         if loss is None:
             break
-        lr, grad_norm = learning_rate(state.step, config), job.adam.grad_norm()
+        lr, grad_norm = learning_rate(state.step, job.config), job.adam.grad_norm()
         is_good = math.isfinite(loss) and math.isfinite(grad_norm)
         if is_good:
             job.adam.update(lr, grad_norm)
@@ -69,6 +70,8 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             if state.setbacks.is_stuck:
                 recover(job, state, clock, f"{MOST_BAD_STEPS} steps in a row without finite numbers")
 
+    if not stop:
+        settle_plan(job, state.step)
     last_save(job, state, clock)
     if stop:
         return STOPPED
@@ -137,15 +140,26 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
 def replan(job: Job, step: int, clock: Clock) -> None:
     """Fit the number of steps of a timed run to the speed since the last evaluation."""
     step_s = clock.seconds_per_step(step)
-    if not job.is_timed or step_s is None or step >= job.config.max_steps:
+    if not job.is_timed or step_s is None:
         return
     max_steps = replanned_steps(step, job.config.max_steps, step_s, clock.remaining_s)
-    if max_steps == job.config.max_steps:
-        return
+    if max_steps != job.config.max_steps:
+        change_plan(job, step, max_steps, step_s=step_s)
+
+
+def settle_plan(job: Job, step: int) -> None:
+    """Of a timed run whose last few steps found no time: what is done is the plan."""
+    left = job.config.max_steps - step
+    if job.is_timed and 0 < left <= AS_GOOD_AS_DONE * step:
+        change_plan(job, step, step)
+
+
+def change_plan(job: Job, step: int, max_steps: int, **why: float) -> None:
+    """Give the run another number of steps, and record it."""
     job.config = dataclasses.replace(job.config, max_steps=max_steps)
     job.document = {**job.document, "train": job.config.to_dict()}
     job.progress.planned(max_steps)
-    job.log.write("plan", step, max_steps=max_steps, step_s=step_s)
+    job.log.write("plan", step, max_steps=max_steps, **why)
 
 
 def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:

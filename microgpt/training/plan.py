@@ -19,6 +19,8 @@ from .schedule import learning_rate
 
 MARGIN = 0.96  # share of the time that is planned
 WORTH_REPLANNING = 0.01  # relative change of the steps still to do
+SHORTEST_END = 0.02  # of the steps done: in fewer the rate cannot come down to any use
+AS_GOOD_AS_DONE = 0.01  # of all steps: the rate is at its floor by then
 SAVE_BYTES_PER_S = 100e6  # a slow disk
 SAMPLE_S = 1.0
 PROBE_SHARE, LONGEST_PROBE_S, FEWEST_PROBES = 0.02, 10.0, 3
@@ -90,9 +92,13 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
 
 
 def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float) -> int:
-    """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`."""
-    left, fitting = max_steps - step, max(1, int(MARGIN * remaining_s / step_s))
-    return step + fitting if abs(fitting - left) > WORTH_REPLANNING * left else max_steps
+    """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`.
+
+    Where too few steps fit to end the run well, its plan stays, for a session with more time.
+    """
+    left, fitting = max_steps - step, int(MARGIN * remaining_s / step_s)
+    is_end, is_worth_it = fitting >= SHORTEST_END * step, abs(fitting - left) > WORTH_REPLANNING * left
+    return step + fitting if fitting >= 1 and is_end and is_worth_it else max_steps
 
 
 def _shared(seconds: float, every: int) -> float:

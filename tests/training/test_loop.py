@@ -295,7 +295,58 @@ def test_small_changes_of_speed_do_not_change_the_plan():
     assert replanned_steps(100, 1100, 1.0, 1000 / 0.96 + 1) == 1100
     assert replanned_steps(100, 1100, 1.0, 500) == 100 + 480
     assert replanned_steps(100, 1100, 0.5, 1000) == 100 + 1920
-    assert replanned_steps(100, 1100, 1.0, -5) == 101
+
+
+def test_a_plan_is_not_cut_to_what_would_be_no_end():
+    """Where the time is over, or as good as over, the plan stays for the next session."""
+    assert replanned_steps(3711, 7661, 0.01, -5) == 7661
+    assert replanned_steps(3711, 7661, 0.01, 0.5) == 7661, "50 steps are too few to come down in"
+    assert replanned_steps(3711, 7661, 0.01, 1.0) == 3711 + 96
+
+
+@pytest.mark.parametrize("eval_every, planned, ending", [(50, 9600, OUT_OF_TIME), (0, 103, FINISHED)])
+def test_a_timed_run_that_runs_out_of_time_keeps_its_plan_unless_that_is_done(
+    tmp_path, monkeypatch, eval_every, planned, ending
+):
+    """A pause between two steps, longer than all the time that was left."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    job = new_run(tmp_path, "a", max_steps=planned, eval_every=eval_every, sample_every=0)
+    job.is_timed = True
+    batch = job.batches.batch
+
+    def slow(index):
+        nonlocal now
+        now += 200 if index == 101 else 0.01
+        return batch(index)
+
+    job.batches.batch = slow
+    why, state = train(job, clock=Clock(deadline=100))
+    saved = checkpoint.read_config(checkpoint.find_checkpoint(job.run))["train"]
+    assert why == ending and state.step == 102
+    assert saved["max_steps"] == job.config.max_steps == (planned if why == OUT_OF_TIME else 102)
+
+
+@pytest.mark.parametrize("at", [8, 12])
+def test_a_resume_from_the_step_at_which_the_plan_changed_is_exact(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(
+        loop, "replanned_steps", lambda step, planned, *_: planned - 40 if step == at else planned
+    )
+    flags = {"max_steps": 80, "save_every": 4, "keep": 99, "sample_every": 0}
+    straight = new_run(tmp_path, "straight", **flags)
+    straight.is_timed = True
+    train(straight)
+    assert straight.config.max_steps == 40
+    for step in (at, at + 4):
+        run = tmp_path / f"from{step}"
+        source = straight.run / f"step_{step:08d}"
+        shutil.copytree(source, run / source.name)
+        shutil.copyfile(straight.run / METRICS, run / METRICS)
+        recorded = checkpoint.read_config(source)["train"]
+        job, state = resumed(run, **recorded)
+        train(job, state)
+        assert digest(job) == digest(straight), step
 
 
 def test_the_clock_keeps_time_for_what_closes_a_run():
