@@ -47,32 +47,36 @@ class GPT:
     # ---- training --------------------------------------------------------------------------------
 
     def loss_and_grad(
-        self, ids: np.ndarray, targets: np.ndarray, key: int | None = None, scale: float = 1.0
-    ) -> float:
-        """Mean loss in nats/token; adds scale times its gradient into `grads`.
+        self, ids: np.ndarray, targets: np.ndarray, keys: np.ndarray | None = None
+    ) -> tuple[float, int]:
+        """Loss in nats, summed, and the number of targets that it is the sum of; adds the gradient of the sum
+        into `grads`.  Sums and counts of any parts of a batch add up to those of the whole.
 
-        Args: ids, targets: (B, T) int32; target -1 is ignored.  key: of the dropout, None for none.
+        Args: ids, targets: (B, T) int32; target -1 is ignored.
+              keys: of each row's dropout, (B,) uint64; None for no dropout.
         """
-        run = self._pass(ids, key)
+        run = self._pass(ids, keys)
         x, saved = self._trunk_forward(ids, run)
-        loss, dx = self._head_loss_and_grad(x, targets.reshape(-1), scale)
+        scored = np.flatnonzero(targets != -1)
+        nats, dx = self._head_loss_and_grad(x, targets.reshape(-1), scored)
         del x
         self._trunk_backward(dx, ids, saved, run)
-        return loss
+        return nats, len(scored)
 
-    def _pass(self, ids: np.ndarray, key: int | None = None, cache: Cache | None = None) -> Pass:
+    def _pass(self, ids: np.ndarray, keys: np.ndarray | None = None, cache: Cache | None = None) -> Pass:
         B, T = ids.shape
         start = cache.length if cache is not None else 0
         if not 1 <= start + T <= self.config.seq_len:
             raise ShapeError(f"{start + T} tokens; this model's window holds 1 to {self.config.seq_len}")
-        dropout = 0.0 if key is None else self.config.dropout
-        return Pass(B, T, self.cos, self.sin, dropout, key or 0, cache)
+        if keys is None:
+            return Pass(B, T, self.cos, self.sin, cache=cache)
+        return Pass(B, T, self.cos, self.sin, self.config.dropout, keys)
 
     def _trunk_forward(self, ids: np.ndarray, run: Pass, keep: bool = True) -> tuple[np.ndarray, list[Saved]]:
         """Embedding and all blocks: (x (N, C), what backward needs if `keep`)."""
         x = ops.embedding_forward(self.params["wte.weight"], ids.reshape(-1))
         if run.dropout:
-            x = ops.dropout_forward(x, run.dropout, run.dropout_key(0))
+            x = ops.dropout_forward(x, run.dropout, run.keys_at(0))
         saved = []
         for block in self.blocks:
             x, kept = block.forward(x, self.params, run)
@@ -85,34 +89,33 @@ class GPT:
         for block in reversed(self.blocks):
             dx = block.backward(dx, saved.pop(), self.params, self.grads, run)
         if run.dropout:
-            dx = ops.dropout_backward(dx, run.dropout, run.dropout_key(0))
+            dx = ops.dropout_backward(dx, run.dropout, run.keys_at(0))
         ops.embedding_backward(dx, ids.reshape(-1), self.grads["wte.weight"])
 
     def _head_loss_and_grad(
-        self, x: np.ndarray, targets: np.ndarray, scale: float
+        self, x: np.ndarray, targets: np.ndarray, scored: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """Norm, logits and loss, a few rows at a time with their backward: (loss, dx).
+        """Norm, logits and loss, a few rows at a time with their backward: (nats, dx).
 
-        Rows whose target is ignored cost nothing here.
+        Rows whose target is not scored cost nothing here.
         """
         weight, dweight = self.params["ln_f.weight"], self.grads["ln_f.weight"]
         normed, rstd = ops.rmsnorm_forward(x, weight)
-        scored = np.flatnonzero(targets != -1)
         d_normed, total = memory.zeros_like(x), 0.0
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
             inputs = memory.rows_of(normed, rows)
-            loss, d_normed[rows] = self._score(inputs, targets[rows], scale / len(scored))
-            total += loss
+            nats, d_normed[rows] = self._score(inputs, targets[rows])
+            total += nats
         dx = ops.rmsnorm_backward(d_normed, x, weight, rstd, dweight, memory.zeros_like(x))
-        return total / max(len(scored), 1), dx
+        return total, dx
 
-    def _score(self, x: np.ndarray, targets: np.ndarray, scale: float) -> tuple[float, np.ndarray]:
+    def _score(self, x: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         """Sum of the losses of some rows, and dx of the head."""
         weight, dweight = self.params["wte.weight"], self.grads["wte.weight"]
         logits = ops.linear_forward(x, weight)
         losses, lse = ops.cross_entropy_forward(logits, targets)
-        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale)
+        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
         return float(losses.sum(dtype=np.float64)), ops.linear_backward(dlogits, x, weight, dweight)
 
     @staticmethod

@@ -18,6 +18,7 @@ from microgpt.core import ops, random
 from .parameters import Arena
 
 Saved = Any
+NO_KEYS = np.zeros(1, np.uint64)  # where nothing is dropped
 
 
 class Cache(Protocol):
@@ -34,7 +35,7 @@ class Pass:
     """What one run through the model needs besides weights.
 
     B, T: rows are B sequences of T.  cos, sin: rotary tables.  dropout: probability, 0 in evaluation.
-    key: of this pass's dropout.  cache: None in training.
+    keys: of each sequence's dropout, (B,) uint64, if any.  cache: None in training.
     """
 
     B: int
@@ -42,12 +43,14 @@ class Pass:
     cos: np.ndarray
     sin: np.ndarray
     dropout: float = 0.0
-    key: int = 0
+    keys: np.ndarray | None = None
     cache: Cache | None = None
 
-    def dropout_key(self, site: int) -> int:
-        """The key of one place where elements are dropped; a model numbers its places."""
-        return random.key(self.key, "dropout", site)
+    def keys_at(self, site: int) -> np.ndarray:
+        """The sequences' keys for one place where elements are dropped; a model numbers its places."""
+        if not self.dropout or self.keys is None:
+            return NO_KEYS
+        return np.array([random.key(int(key), "dropout", site) for key in self.keys], np.uint64)
 
 
 class Attention:
@@ -122,8 +125,7 @@ class Branch:
         """x (N, C) -> y (N, C)."""
         normed, rstd = ops.rmsnorm_forward(x, p[self.norm])
         branch, inner = self.inner.forward(normed, p, run)
-        key = run.dropout_key(self.site) if run.dropout else 0
-        return ops.residual_forward(x, branch, run.dropout, key), (x, rstd, inner)
+        return ops.residual_forward(x, branch, run.dropout, run.keys_at(self.site)), (x, rstd, inner)
 
     def inside(self, x: np.ndarray, p: Arena, run: Pass) -> Saved:
         """What backward needs, without the branch's result."""
@@ -133,8 +135,7 @@ class Branch:
     def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, run: Pass) -> np.ndarray:
         """dy (N, C) -> dx (N, C)."""
         x, rstd, inner = saved
-        key = run.dropout_key(self.site) if run.dropout else 0
-        d_branch = ops.residual_backward(dy, run.dropout, key)
+        d_branch = ops.residual_backward(dy, run.dropout, run.keys_at(self.site))
         normed = ops.rmsnorm_again(x, p[self.norm], rstd)
         d_normed = self.inner.backward(d_branch, normed, inner, p, g, run)
         return ops.rmsnorm_backward(d_normed, x, p[self.norm], rstd, g[self.norm], dy)

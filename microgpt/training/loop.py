@@ -4,6 +4,8 @@ import dataclasses
 import math
 import time
 
+import numpy as np
+
 from microgpt.common.errors import CheckpointError
 from microgpt.core import random
 
@@ -50,20 +52,24 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
 
         # ---- one optimizer step
         start = time.perf_counter()
-        loss = accumulate(job, state.position, stop)
-        if loss is None:
+        summed = accumulate(job, state.position, stop)
+        if summed is None:
             break
-        lr, grad_norm = learning_rate(state.step, job.config), job.adam.grad_norm()
+        nats, n = summed
+        loss, grad_norm = nats / max(n, 1), job.adam.grad_norm(max(n, 1))
+        lr = learning_rate(state.step, job.config)
         is_good = math.isfinite(loss) and math.isfinite(grad_norm)
-        if is_good:
-            job.adam.update(lr, grad_norm)
+        if is_good and n:
+            job.adam.update(lr, grad_norm, n)
         else:
             job.adam.discard()
         advance(state, job)
         clock.costs_s["step"] = dt = time.perf_counter() - start
 
         # ---- say what happened
-        if is_good:
+        if not n:
+            report_empty_step(job, state, dt)
+        elif is_good:
             report_step(job, state, loss=loss, lr=lr, grad_norm=grad_norm, dt=dt)
         else:
             report_bad_step(job, state, loss=loss, grad_norm=grad_norm)
@@ -83,26 +89,31 @@ def due(step: int, every: int, leaving: bool = False) -> bool:
     return every > 0 and (leaving or step % every == 0)
 
 
-def accumulate(job: Job, position: int, stop: StopFlag) -> float | None:
-    """Put the mean gradient of one step's micro-batches into model.grads, which are zero between steps.
+def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int] | None:
+    """Put the summed gradient of one step's micro-batches into model.grads, which are zero between steps.
 
-    Each micro-batch counts the same, and in it each target that is scored, however many are not.
+    Each target that is scored counts the same, however the step is cut into micro-batches.
 
-    Returns:  the mean loss; None if a stop came before the last micro-batch, which changes nothing.
+    Returns:  the loss in nats, summed, and the number of scored targets; None if a stop came before the last
+              micro-batch, which changes nothing.
     """
-    total, n = 0.0, job.config.grad_accum
-    for index in range(position, position + n):
+    nats, n = 0.0, 0
+    for index in range(position, position + job.config.grad_accum):
         if stop:
             job.adam.discard()
             return None
         ids, targets = job.batches.batch(index)
-        total += job.model.loss_and_grad(ids, targets, key=dropout_key(job, index), scale=1 / n)
-    return total / n
+        more_nats, more = job.model.loss_and_grad(ids, targets, dropout_keys(job, index))
+        nats, n = nats + more_nats, n + more
+    return nats, n
 
 
-def dropout_key(job: Job, index: int) -> int | None:
-    """The key of one micro-batch's dropout masks; None when nothing is dropped."""
-    return random.key(job.config.seed, "dropout", index) if job.model.config.dropout else None
+def dropout_keys(job: Job, index: int) -> np.ndarray | None:
+    """The keys of a micro-batch's dropout masks, by window of the run; None when nothing is dropped."""
+    if not job.model.config.dropout:
+        return None
+    first = index * job.config.batch_size
+    return random.keys(job.config.seed, "dropout", range(first, first + job.config.batch_size))
 
 
 def advance(state: TrainState, job: Job) -> None:
@@ -262,6 +273,18 @@ def report_step(job: Job, state: TrainState, loss: float, lr: float, grad_norm: 
     if spike := state.watch.see(state.step, loss, grad_norm):
         job.log.write("spike", state.step, loss=loss, grad_norm=grad_norm, lr=lr)
         job.progress.say(f"warning: a spike at step {state.step}: {spike}")
+
+
+def report_empty_step(job: Job, state: TrainState, dt: float) -> None:
+    """Log a step in whose windows nothing was to be learned; the first one is told."""
+    job.log.write("empty", state.step, position=state.position - job.config.grad_accum)
+    job.progress.stepped(state.step, None, job.tokens_per_step / dt)
+    if not job.is_empty_told:
+        job.is_empty_told = True
+        job.progress.say(
+            f"warning: nothing to learn in step {state.step}, all its windows are prompts "
+            f"(--prompt-loss-weight {job.config.prompt_loss_weight:g}); such steps change nothing"
+        )
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:

@@ -9,6 +9,8 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.batches import Batches, EvalWindows
 from microgpt.model import GPT
@@ -39,8 +41,9 @@ class Timing:
 def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, limit_s: float) -> Timing:
     """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
     ids, targets = batches.batch(0)
+    keys = np.zeros(len(ids), np.uint64)
     budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * limit_s)
-    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, key=0), budget_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, keys), budget_s)
     model.grads.flat[:] = 0
     # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
     update_s = _mean_time(lambda: adam.apply(lr=0.0), 0.0)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import microgpt
-from microgpt.common.errors import CheckpointError
+from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.core import native
 from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
 from microgpt.corpus.prepare import Prepared, prepare
@@ -32,6 +32,10 @@ from .saver import Saver
 from .state import TrainState
 
 Say = Callable[[str], None]
+
+# Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
+# each micro-batch's mean; 2: by window, one mean over all scored targets of a step.
+ARITHMETIC = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +159,8 @@ def resume(plan: Plan, prepared: Prepared, source: Path, run: Path, changes: lis
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What makes a resumed run differ from a straight one, by two state.json, as words for a person."""
-    names = ("tokenizer", "corpus", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
-    old, new = _flat(before), _flat(now)
+    names = ("tokenizer", "corpus", "arithmetic", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
+    old, new = {"arithmetic": 1, **_flat(before)}, _flat(now)
     return [
         f"{name} was {old.get(name)!s:.16}, is {new.get(name)!s:.16}"
         for name in names
@@ -187,6 +191,11 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     prompt_loss = (
         PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed) if weight < 1 else None
     )
+    if prompt_loss and not weight and not prompt_loss.leaves_something():
+        raise ConfigError(
+            "--prompt-loss-weight 0: nothing to learn, no message of this corpus is the assistant's; "
+            "give a weight above 0, or chats with answers"
+        )
     packing = config.packing
     batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
     byte_lengths = prepared.tokenizer.byte_lengths
@@ -246,6 +255,7 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     }
     return {
         "seed": config.seed,
+        "arithmetic": ARITHMETIC,
         **native.info(),
         **_corpus_identity(prepared),
         "versions": versions,

@@ -205,26 +205,75 @@ def test_gradients_are_zero_between_steps(tmp_path, end):
         job.model.poison = {3: math.nan}
     train(job)
     if end == "stop":
-        job.model.loss_and_grad(*job.batches.batch(0), key=0)
+        job.model.loss_and_grad(*job.batches.batch(0))
         assert accumulate(job, 0, stop=True) is None
     assert not job.model.grads.flat.any()
 
 
-def test_accumulation_gives_the_mean_gradient_and_every_micro_batch_masks_of_its_own(tmp_path):
-    """One step of three micro-batches of 2 windows = one batch of the same 6 windows."""
+def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
+    """One step of three micro-batches of 2 windows = one of 6 windows; every window has a mask of its own."""
     job = new_run(tmp_path, "a", grad_accum=3, max_steps=1, eval_every=0)
-    job.model.config.dropout = 0
-    accumulate(job, 0, stop=False)
+    nats, n = accumulate(job, 0, stop=False)
     job.log.close()
-    assert job.batches.asked == [0, 1, 2] and job.model.keys == [None] * 3
+    assert job.batches.asked == [0, 1, 2]
     parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
     whole = FakeModel()
     whole.init(0)
-    whole.loss_and_grad(*(np.concatenate(both) for both in zip(*parts, strict=True)))
-    np.testing.assert_allclose(job.model.grads.flat, whole.grads.flat, rtol=0, atol=1e-7)
+    summed = whole.loss_and_grad(
+        *(np.concatenate(both) for both in zip(*parts, strict=True)), np.concatenate(job.model.keys)
+    )
+    np.testing.assert_allclose(job.model.grads.flat, whole.grads.flat, rtol=0, atol=1e-6)
+    assert nats == pytest.approx(summed[0]) and n == summed[1] == 6 * 6
     job = new_run(tmp_path, "b", grad_accum=3, max_steps=4)
     train(job)
-    assert job.batches.asked == list(range(12)) and len(set(job.model.keys)) == 12
+    assert job.batches.asked == list(range(12)) and len(set(np.concatenate(job.model.keys))) == 24
+
+
+class Masked(FakeBatches):
+    """Of the micro-batches, some have no targets at all, the others more or fewer."""
+
+    def batch(self, index):
+        ids, targets = super().batch(index)
+        targets[:, : (1, 5, 6)[index % 3]] = -1
+        return ids, targets
+
+
+def test_a_loss_is_the_mean_over_scored_targets_and_an_empty_step_is_none(tmp_path, capsys):
+    job = new_run(tmp_path, "a", max_steps=9, eval_every=0, sample_every=0, save_every=1, keep=99)
+    job.batches = Masked(2, 0)
+    _, state = train(job)
+    assert (state.step, state.updates, state.position) == (9, 6, 9)
+    logged = events(job.run)
+    assert [line["step"] for line in logged if line["event"] == "train"] == [1, 2, 4, 5, 7, 8]
+    assert [line["step"] for line in logged if line["event"] == "empty"] == [3, 6, 9]
+    assert all(1 < line["loss"] < 5 for line in logged if line["event"] == "train")
+    for tensors in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
+        both = [(job.run / f"step_0000000{n}" / tensors).read_bytes() for n in (2, 3)]
+        assert both[0] == both[1]
+    assert state.metrics["loss"] == logged[-2]["loss"] and state.watch.loss.n == 6
+    assert capsys.readouterr().err.count("nothing to learn in step") == 1
+
+
+def test_a_target_counts_the_same_in_a_full_micro_batch_and_in_one_with_few(tmp_path):
+    """Of the mean gradient: its norm, the update, and the loss that is logged."""
+    jobs = [
+        new_run(tmp_path, name, **sizes, max_steps=3, eval_every=0, sample_every=0)
+        for name, sizes in (("a", {"grad_accum": 3}), ("b", {"batch_size": 6}))
+    ]
+    jobs[0].batches = Masked(2, 0)
+
+    class Joined(Masked):
+        def batch(self, index):
+            parts = [super(Joined, self).batch(3 * index + i) for i in range(3)]
+            return tuple(np.concatenate(both) for both in zip(*parts, strict=True))
+
+    jobs[1].batches = Joined(2, 0)
+    for job in jobs:
+        train(job)
+    np.testing.assert_allclose(jobs[0].model.params.flat, jobs[1].model.params.flat, rtol=0, atol=1e-5)
+    for one, other in zip(*(events(job.run) for job in jobs), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
 def test_a_step_with_bad_numbers_changes_nothing_and_is_logged(tmp_path):
@@ -271,9 +320,9 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
 class SlowModel(FakeModel):
     """Takes its time over a step."""
 
-    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
+    def loss_and_grad(self, ids, targets, keys=None):
         time.sleep(0.004)
-        return super().loss_and_grad(ids, targets, key, scale)
+        return super().loss_and_grad(ids, targets, keys)
 
 
 @pytest.mark.parametrize("is_timed", [True, False])

@@ -1,6 +1,7 @@
 """The learning rate and the settings it is made from."""
 
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -72,7 +73,7 @@ def test_training_on_goes_from_the_finished_rate_up_to_a_moderate_one_and_down_a
     peak = rates.index(top)
     assert 0 < peak <= more // 2
     assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert max(b - a for a, b in zip(rates, rates[1:], strict=False)) < 2 * top / min(30, more // 2)
+    assert max(b - a for a, b in itertools.pairwise(rates)) < 2 * top / min(30, more // 2)
     again = train_on(longer.max_steps, longer, dataclasses.replace(longer, max_steps=2 * longer.max_steps))
     assert again.onward_step == longer.max_steps and again.onward_lr == 1e-4
     assert TrainConfig.from_dict(again.to_dict()) == again

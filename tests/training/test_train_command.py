@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import microgpt
@@ -18,7 +19,8 @@ from microgpt import train
 from microgpt.common.errors import MicrogptError
 from microgpt.common.words import command_line
 from microgpt.core import native
-from microgpt.training import loop, memory_needs, threads
+from microgpt.model import GPT
+from microgpt.training import loop, memory_needs, session, threads
 from microgpt.training.checkpoint import load_model
 from microgpt.training.evaluate import Evaluation
 from microgpt.training.metrics import read_metrics
@@ -182,6 +184,48 @@ def test_a_run_may_recompute_in_any_of_its_sessions():
     assert tensors("runs/a/step_00000012") == tensors("runs/b/step_00000012")
     config = json.loads(Path("runs/b/step_00000012/config.json").read_text())
     assert config["train"]["recompute"] is True
+
+
+@pytest.mark.parametrize("sizes", [("4", "2"), ("1", "8"), ("2", "4")])
+def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_path):
+    """Every gradient in float64, with dropout, prompts left out and whole documents: uneven counts."""
+    chats = [
+        {"messages": [{"role": "user", "content": f"say {n} " * (1 + n % 9)}] + [
+            {"role": "assistant", "content": f"{n} " * (1 + n % 4)}] * (n % 3)} for n in range(1, 200)
+    ]  # fmt: skip
+    Path("chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    found = []
+    for batch_size, grad_accum in (("8", "1"), sizes):
+        flags = [*SMALL, "--data", "chats.jsonl", "--out-dir", f"runs/{batch_size}", "--threads", "1",
+                 "--batch-size", batch_size, "--grad-accum", grad_accum, "--prompt-loss-weight", "0.3",
+                 "--packing", "documents", "--seq-len", "40"]  # fmt: skip
+        plan = train.plan_from(train.parser().parse_args(flags))
+        prepared = session.open_corpus(plan)
+        plan = train.plan_from(train.parser().parse_args(flags), prepared.tokenizer.vocab_size)
+        Path(f"runs/{batch_size}").mkdir(parents=True)
+        job = session.start(plan, prepared, Path(f"runs/{batch_size}"), math.inf, str).job
+        job.log.close()
+        job.model = GPT(plan.model, np.float64).init(0)
+        found.append((loop.accumulate(job, 3 * int(grad_accum), stop=False), job.model.grads))
+    (one, whole), (other, cut) = found
+    assert one[1] == other[1] and one[0] == pytest.approx(other[0], rel=1e-12)
+    for name, grad in whole.items():
+        assert np.abs(cut[name] - grad).max() <= 1e-12 * np.abs(grad).max(), name
+
+
+def test_a_corpus_of_prompts_alone_is_refused(capfd):
+    chats = [{"messages": [{"role": "user", "content": f"Red {n} river"}]} for n in range(300)]
+    Path("prompts.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    flags = [*SMALL, "--data", "prompts.jsonl", "--out-dir", "runs/p", "--max-steps", "2"]
+    with pytest.raises(MicrogptError, match="--prompt-loss-weight 0: nothing to learn"):
+        train.main([*flags, "--prompt-loss-weight", "0"])
+    assert train.main([*flags, "--prompt-loss-weight", "0.5"]) == 0
+
+
+def test_a_run_of_an_older_arithmetic_is_not_gone_on_with_unknowingly():
+    state = {"versions": {"microgpt": "1"}, "corpus": "c"}
+    assert session.differences(state, {**state, "arithmetic": 2}) == ["arithmetic was 1, is 2"]
+    assert not session.differences({**state, "arithmetic": 2}, {**state, "arithmetic": 2})
 
 
 def test_header_and_summary_tell_the_truth(capfd):
