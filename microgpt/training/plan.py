@@ -17,7 +17,6 @@ from microgpt.model import GPT
 
 from .config import TrainConfig, format_duration
 from .optim import Adam
-from .schedule import learning_rate
 
 MARGIN = 0.96  # share of the time that is planned
 WORTH_REPLANNING = 0.01  # relative change of the steps still to do
@@ -107,14 +106,3 @@ def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float
 def _shared(seconds: float, every: int) -> float:
     """What something done every so often adds to each step."""
     return seconds / every if every else 0.0
-
-
-def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
-    """What a changed number of steps does to the learning rate; empty if nothing."""
-    before, after = learning_rate(step, old), learning_rate(step, new)
-    if before == after:
-        return ""
-    return (
-        f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}; "
-        f"the learning rate at this step goes from {before:.3g} to {after:.3g}"
-    )

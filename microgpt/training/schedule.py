@@ -8,6 +8,8 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from microgpt.common.words import counted
+
 from .config import TrainConfig
 
 # A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is
@@ -88,3 +90,15 @@ def _next_peak(step: int, present: float, old: TrainConfig, new: TrainConfig) ->
         return present
     planned_so = learning_rate(step, dataclasses.replace(new, onward_step=0))
     return max(present, min(planned_so, MODERATE * new.lr))
+
+
+def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
+    """What a changed number of steps does to the learning rate; empty if nothing was changed."""
+    if old.max_steps == new.max_steps:
+        return ""
+    note = f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}"
+    if new.onward_step != step:
+        return f"{note}; the learning rate at this step stays {learning_rate(step, new):.3g}"
+    _, end, low, peak = leg(new)
+    rise = f"rises to {peak:.3g} over {counted(warmup_steps(new), 'step')}, then " if peak > low else ""
+    return f"{note}; the learning rate goes on from {low:.3g}: it {rise}falls to {new.min_lr:.3g} at {end:,}"

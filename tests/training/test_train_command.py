@@ -247,6 +247,54 @@ def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(c
     assert "runs/b is finished: 3 steps are done; to train on" in capfd.readouterr().err
 
 
+def rates(run):
+    lines = read_metrics(Path(run, "metrics.jsonl"))
+    return {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
+
+
+LONGER = ["--lr", "0.01", "--log-every", "1", "--eval-every", "0", "--sample-every", "0"]
+
+
+def test_a_finished_run_trains_on_without_a_leap_of_its_rate_and_says_how(capfd):
+    new(*LONGER, "--max-steps", "60")
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/a", "--max-steps", "140"]) == 0
+    told = capfd.readouterr().err
+    found = rates("runs/a")
+    assert abs(found[61] - found[60]) < 0.0004 and max(found[n] for n in range(61, 141)) <= 0.003
+    assert f"{found[140]:.2g}" == "0.001" and found[80] > 2 * found[60]
+    assert "140 steps instead of 60; the learning rate goes on from 0.001: it rises to 0.003 over" in told
+    assert "then falls to 0.001 at 140" in told
+
+
+def test_a_finished_run_trains_on_for_a_time_and_its_advice_is_right(capfd, monkeypatch):
+    new(*LONGER, "--max-steps", "60")
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/a"]) == 0
+    advice = capfd.readouterr().err
+    line = command_line("train", "--resume", "runs/a")
+    assert "runs/a is finished: 60 steps are done" in advice
+    assert f"{line} --max-time 20m, or --max-steps 120" in advice
+    measure = session.measure
+    monkeypatch.setattr(session, "measure", lambda *parts, limit_s: measure(*parts, limit_s=0.0))
+    monkeypatch.setattr(session, "planned_steps", lambda *_: 80)
+    assert train.main(["--resume", "runs/a", "--max-time", "20m"]) == 0
+    out, err = capfd.readouterr()
+    assert "the run now has 140 steps instead of 60" in err and "finished: 80 steps" in out
+    train.main(["--resume", "runs/a/step_00000060", "--out-dir", "runs/b", "--max-steps", "140"])
+    assert tensors("runs/a/step_00000140") == tensors("runs/b/step_00000140"), "measuring changes nothing"
+    assert train.main(["--resume", "runs/b", "--max-steps", "140"]) == 0
+    assert "runs/b is finished: 140 steps" in capfd.readouterr().err
+
+
+def test_a_run_that_trains_on_is_resumed_to_the_last_bit():
+    new(*LONGER, "--max-steps", "60")
+    train.main(["--resume", "runs/a", "--max-steps", "140", "--save-every", "50", "--keep", "9"])
+    shutil.copytree("runs/a/step_00000100", "runs/b/step_00000100")
+    train.main(["--resume", "runs/b"])
+    assert tensors("runs/b/step_00000140") == tensors("runs/a/step_00000140")
+
+
 def test_a_run_can_branch_off_an_older_checkpoint(capfd):
     new("--max-steps", "6", "--save-every", "2", "--keep", "9")
     with pytest.raises(MicrogptError, match="already went on to step_00000006"):
