@@ -28,6 +28,7 @@ SESSION_FIELDS = frozenset(
         "precision",
         "save_every",
         "keep",
+        "stop_after",
         "eval_every",
         "sample_every",
         "log_every",
@@ -49,6 +50,9 @@ class TrainConfig:
     max_time: str | None = setting(
         None, "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
         "the number of steps is measured and planned for it", "time", group=LENGTH)
+    stop_after: int = setting(
+        0, "end the run after so many evaluations in a row without a better held-out loss, and keep the best "
+        "checkpoint; 0: never", "evaluations", group=LENGTH)
     seed: int = setting(
         0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
         group=LENGTH)
@@ -111,6 +115,8 @@ class TrainConfig:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
         if self.max_steps == 0 and self.max_time is None:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
+        if self.stop_after and not self.eval_every:
+            raise ConfigError(f"--stop-after {self.stop_after} needs evaluations; give --eval-every, too")
         _ = self.time_limit_s, self.n_threads  # refuse what they cannot read
 
     @property
@@ -138,6 +144,7 @@ def _check_ranges(config: TrainConfig) -> None:
     positive = ("batch_size", "grad_accum", "lr", "eps", "eval_tokens", "log_every", "keep")
     not_negative = (
         "max_steps",
+        "stop_after",
         "seed",
         "min_lr",
         "warmup_steps",

@@ -11,6 +11,7 @@ from microgpt.core import random
 
 from .checkpoint import Snapshot
 from .clock import Clock
+from .config import TrainConfig
 from .evaluate import evaluate
 from .guard import MOST_BAD_STEPS, DivergedError
 from .job import Job
@@ -22,22 +23,23 @@ from .schedule import learning_rate
 from .state import TrainState
 from .stop import StopFlag
 
-FINISHED, OUT_OF_TIME, STOPPED = "finished", "out of time", "stopped"
+FINISHED, OUT_OF_TIME, STOPPED, NO_GAIN = "finished", "out of time", "stopped", "no gain"
 
 
 def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     """Train until max_steps, a stop or the deadline, and leave a checkpoint of the last step.
 
-    Returns:  why it ended: FINISHED, OUT_OF_TIME or STOPPED.
+    Returns:  why it ended: FINISHED, OUT_OF_TIME, NO_GAIN or STOPPED.
     Raises:   DivergedError: the numbers stay bad.  CheckpointError: the last checkpoint cannot be written.
     """
     while not stop:
         config = job.config  # its plan may change below
-        leaving = state.step >= config.max_steps or clock.is_over()
+        leaving = state.step >= config.max_steps or clock.is_over() or gains_no_more(state, config)
 
         # ---- once in a while
         if state.evaluated_at != state.step and due(state.step, config.eval_every, leaving):
             run_evaluation(job, state, stop, clock)
+            leaving = leaving or gains_no_more(state, config)
             if not leaving:
                 replan(job, state.step, clock)
         if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
@@ -81,7 +83,9 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     last_save(job, state, clock)
     if stop:
         return STOPPED
-    return FINISHED if state.step >= job.config.max_steps else OUT_OF_TIME
+    if state.step >= job.config.max_steps:
+        return FINISHED
+    return NO_GAIN if gains_no_more(state, job.config) else OUT_OF_TIME
 
 
 def due(step: int, every: int, leaving: bool = False) -> bool:
@@ -136,6 +140,8 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     state.evaluated_at = state.step
     state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step,
                       "val_s": plain(clock.costs_s["evaluation"])}  # fmt: skip
+    if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:
+        note_best(state)
     job.progress.evaluated(result.bpb)
     job.log.write(
         "eval",
@@ -146,6 +152,26 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
         bytes=job.held_out.n_bytes,
         dt_s=clock.costs_s["evaluation"],
     )
+
+
+def note_best(state: TrainState) -> None:
+    """Keep the best evaluation among the metrics, and how many came since.
+
+    Not for those that a session which is stopped makes at its end: a straight run has none of them.
+    """
+    metrics = state.metrics
+    loss, best = (float(metrics.get(name, math.inf)) for name in ("val_loss", "best_loss"))
+    if loss < best:
+        for name in ("loss", "bpb", "step"):
+            metrics[f"best_{name}"] = metrics[f"val_{name}"]
+        metrics["evals_since_best"] = 0
+    else:
+        metrics["evals_since_best"] = metrics.get("evals_since_best", 0) + 1
+
+
+def gains_no_more(state: TrainState, config: TrainConfig) -> bool:
+    """Whether the last evaluations that --stop-after allows have all been no better than one before."""
+    return 0 < config.stop_after <= state.metrics.get("evals_since_best", 0)
 
 
 def replan(job: Job, step: int, clock: Clock) -> None:
@@ -192,11 +218,14 @@ def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> Non
 def save_is_due(job: Job, state: TrainState, clock: Clock) -> bool:
     """Whether to begin a save in the background.
 
+    With --stop-after the best evaluation so far gets a checkpoint, for that is what such a run is to leave.
     Not while steps are being skipped, for going back to such a checkpoint would change nothing; and not so
     late that the last save, which is sure to come, would have to wait for it.
     """
     is_late = clock.remaining_s < clock.costs_s.get("save", 0.0)
-    return due(state.step, job.config.save_every) and not state.setbacks.bad_steps and not is_late
+    is_best = job.config.stop_after > 0 and state.metrics.get("best_step") == state.step
+    is_wanted = is_best or due(state.step, job.config.save_every)
+    return is_wanted and not state.setbacks.bad_steps and not is_late
 
 
 def begin_save(job: Job, state: TrainState, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from .guard import Setbacks, SpikeWatch
 
 Kind = TypeVar("Kind")
 
-STEPS = ("val_step", "best_step")  # among the metrics
+COUNTS = ("val_step", "best_step", "evals_since_best")  # among the metrics
 NO_NUMBERS = ("nan", "inf", "-inf")
 
 
@@ -53,9 +53,9 @@ class TrainState:
 
 
 def _check_metrics(metrics: dict[str, Any]) -> None:
-    """Refuse what is not a number, or as text one that JSON has not (`metrics.plain`); steps are whole."""
+    """Refuse what is not a number, or as text one that JSON has not (`metrics.plain`); counts are whole."""
     for name, value in metrics.items():
-        if name in STEPS and not is_of_kind(value, int):
+        if name in COUNTS and not is_of_kind(value, int):
             raise CheckpointError(f"state.json: metrics.{name} is {value!r:.80}, expected int")
         if value not in NO_NUMBERS and not is_of_kind(value, float):
             raise CheckpointError(f"state.json: metrics.{name} is {value!r:.80}, expected a number")

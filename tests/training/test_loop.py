@@ -15,7 +15,7 @@ from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.training import checkpoint, loop, saver
 from microgpt.training.clock import Clock
 from microgpt.training.evaluate import Evaluation, evaluate
-from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, accumulate
+from microgpt.training.loop import FINISHED, NO_GAIN, OUT_OF_TIME, STOPPED, accumulate
 from microgpt.training.metrics import MetricsLog, read_metrics
 from microgpt.training.plan import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.progress import Progress
@@ -450,6 +450,44 @@ def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp
     job, state = resumed(job.run)
     train(job, state)
     assert [line["step"] for line in events(job.run) if line["event"] == "eval"] == [0, 4, 8, 12, 16, 20]
+
+
+def evaluations(monkeypatch, losses):
+    """Held-out losses by evaluation, in order; the last one again and again."""
+    left = list(losses)
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *_: Evaluation(left[0], left.pop(0) / 2 if len(left) > 1 else left[0] / 2)
+    )
+
+
+def test_a_run_that_no_longer_gains_ends_and_leaves_its_best_checkpoint(tmp_path, monkeypatch):
+    evaluations(monkeypatch, [3, 2, math.nan, 1.5, 1.6, 1.5, 1.4, 1.5])
+    job = new_run(tmp_path, "a", max_steps=99, stop_after=3, keep=1)
+    why, state = train(job)
+    # at 0, 4, ...: 3, 2, nan, 1.5, 1.6, 1.5 (no gain), 1.4, then nothing better three times
+    assert why == NO_GAIN and state.step == 24 + 3 * 4
+    best = {name: state.metrics[f"best_{name}"] for name in ("loss", "bpb", "step")}
+    assert best == {"loss": 1.4, "bpb": 0.7, "step": 24} and state.metrics["evals_since_best"] == 3
+    assert [step for step, _ in checkpoints(job.run)] == [36, 24]
+    again, state = resumed(job.run, max_steps=99, stop_after=3)
+    assert train(again, state)[0] == NO_GAIN and state.step == 36, "it is as finished as before"
+    again, state = resumed(job.run, max_steps=40)
+    assert train(again, state)[0] == FINISHED and state.step == 40
+
+
+def test_a_stop_between_evaluations_is_none_that_counts(tmp_path, monkeypatch):
+    """The session that is stopped evaluates once more; when the run ends must not depend on that."""
+    evaluations(monkeypatch, [3, 2, 2.5])
+    straight = new_run(tmp_path, "a", max_steps=99, stop_after=2)
+    assert train(straight)[1].step == 12
+    evaluations(monkeypatch, [3, 2, 1, 2.5])
+    stopped = new_run(tmp_path, "b", max_steps=99, stop_after=2)
+    clock = Clock()
+    monkeypatch.setattr(clock, "is_over", lambda: stopped.adam.updates == 6)
+    assert train(stopped, clock=clock)[0] == OUT_OF_TIME
+    job, state = resumed(stopped.run, max_steps=99, stop_after=2)
+    assert state.step == 6 and state.metrics["val_loss"] == 1 and state.metrics["best_loss"] == 2
+    assert train(job, state)[0] == NO_GAIN and state.step == 12
 
 
 def test_nothing_is_evaluated_sampled_or_saved_when_off(tmp_path):

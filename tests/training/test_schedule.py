@@ -146,6 +146,8 @@ def test_durations_are_shown_for_people():
         {"max_time": "soon"},
         {"max_steps": 0},
         {"max_steps": -1},
+        {"stop_after": -1},
+        {"stop_after": 2, "eval_every": 0},
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_their_flag(change):

@@ -247,6 +247,26 @@ def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(c
     assert "runs/b is finished: 3 steps are done; to train on" in capfd.readouterr().err
 
 
+def test_many_passes_over_a_text_are_told_and_a_better_model_before_the_end(capfd, monkeypatch):
+    losses = iter([3.0, 1.5, 2.0, 2.5, 2.6, 2.6])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Evaluation(loss := next(losses), loss / 2))
+    new("--max-steps", "12", "--save-every", "4", "--keep", "1")
+    out = capfd.readouterr().out
+    assert "warning" not in out
+    better = "better   1.5000 nats/token, 0.7500 bits per byte held out at step 4: "
+    assert better + "runs/a/step_00000004" in out
+    shutil.rmtree("runs/a/step_00000004")
+    train.main(["--resume", "runs/a", "--max-steps", "16"])
+    assert better + "no checkpoint of it; --save-every" in capfd.readouterr().out
+    losses = iter([3.0, 1.5, 2.0, 2.5])
+    new("--max-steps", "100000", "--stop-after", "2", out="runs/b")
+    out = capfd.readouterr().out
+    passes = re.search(r"warning  the same text comes ([\d,]+) times", out)[1]
+    assert int(passes.replace(",", "")) > 4 and f"{passes} epochs" in out
+    assert "ended at step 12 of 100,000, 2 evaluations without gain: 12 steps" in out
+    assert out.rstrip().endswith(command_line("chat", "runs/b/step_00000004"))
+
+
 def rates(run):
     lines = read_metrics(Path(run, "metrics.jsonl"))
     return {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
