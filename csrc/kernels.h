@@ -107,10 +107,12 @@ void mg_gelu_forward(float *y, const float *x, int64_t n);
 void mg_gelu_backward(float *dx, float *y, const float *dy, const float *x, int64_t n);
 
 /* y = x with each element zeroed with probability p, else divided by 1-p.  Which ones is a pure function of
- * (key, index); see random.h.  The backward is the same call on the gradient.  y may be x. */
-void mg_dropout(float *y, const float *x, int64_t n, float p, uint64_t key);
-/* y = x + dropout(branch).  y may be x. */
-void mg_residual_forward(float *y, const float *x, const float *branch, int64_t n, float p, uint64_t key);
+ * (key, index), see random.h: x (B,n) are B windows with a key of their own, keys (B), so that no window's mask
+ * depends on those beside it.  The backward is the same call on the gradient.  y may be x. */
+void mg_dropout(float *y, const float *x, const uint64_t *keys, int64_t B, int64_t n, float p);
+/* y = x + dropout(branch); a plain sum for p = 0.  y may be x. */
+void mg_residual_forward(float *y, const float *x, const float *branch, const uint64_t *keys, int64_t B, int64_t n,
+    float p);
 
 /* loss[n] = lse[n] - logits[n,targets[n]] in nats; 0 where the target is -1.  logits (N,V)  loss, lse (N).
  * Returns -1, or the first position whose target is outside [-1,V). */
@@ -129,9 +131,10 @@ double mg_sum_squares(const float *x, double *scratch, int64_t n);
 /* One step of Adam (Kingma & Ba 2014, arXiv 1412.6980) with decoupled weight decay, in place:
  *   g = grad_scale * grad;  m1 = beta1 m1 + (1-beta1) g;  m2 = beta2 m2 + (1-beta2) g^2
  *   p -= lr * (m1/correction1 / (sqrt(m2/correction2) + eps) + weight_decay * p)
- * correction_i = 1 - beta_i^t, t = completed steps + 1.  grad is spent: it is left zero. */
+ * correction_i = 1 - beta_i^t, t = completed steps + 1.  grad is spent: it is left zero.
+ * rest_i = 1 - beta_i comes from the caller, who has it in double: the float nearest to 0.99999999 is 1. */
 void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float lr, float beta1, float beta2,
-    float eps, float weight_decay, float correction1, float correction2, float grad_scale);
+    float rest1, float rest2, float eps, float weight_decay, float correction1, float correction2, float grad_scale);
 
 /* cdef: end */
 

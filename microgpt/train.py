@@ -31,6 +31,7 @@ from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
 from microgpt.common.output import show, tell
 from microgpt.common.threads import threads_from_environment
+from microgpt.common.words import command_line
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK, source_names
@@ -50,8 +51,9 @@ from microgpt.training.data import DataConfig
 from microgpt.training.job import Sample
 from microgpt.training.loop import fit
 from microgpt.training.memory_needs import refuse_too_large
-from microgpt.training.plan import extension_note, save_estimate_s
+from microgpt.training.plan import save_estimate_s
 from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, free_space_problem, newest_run
+from microgpt.training.schedule import extension_note, train_on
 from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
@@ -204,12 +206,14 @@ def resume(args: argparse.Namespace, started: float) -> int:
         old = Plan.from_dict(checkpoint.read_config(source))
         plan = dataclasses.replace(old, train=session_config(args, old, place))
         step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
-        if step >= plan.train.max_steps:
-            say(
-                f"{run} is finished: {step:,} steps are done; "
-                f"to train on, give it more, such as --max-steps {2 * step}"
-            )
+        is_timed = step >= plan.train.max_steps and "max_time" in args and "max_steps" not in args
+        if is_timed:  # as many steps more as fit
+            plan = with_steps(plan, 0)
+        elif step >= plan.train.max_steps:
+            say(finished_note(source, step))
             return 0
+        else:
+            plan = dataclasses.replace(plan, train=train_on(step, old.train, plan.train))
         refuse_newer(run, step)
         set_up_machine(plan.train)
         refuse_too_large(plan.model, plan.train)
@@ -218,11 +222,25 @@ def resume(args: argparse.Namespace, started: float) -> int:
         limited = "max_time" in args
         ends = deadline(plan.train, started) if limited else math.inf
         prepared, changes = session.reopen(plan, source, say, args.allow_inexact)
-        settle_threads(plan, plan.train.max_steps - step, ends)
-        if note := extension_note(step, old.train, plan.train):
+        settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, ends)
+        work = session.resume(plan, prepared, source, run, changes, ends, say)
+        if note := extension_note(step, old.train, work.job.config):
             say(note)
-        work = session.resume(plan, prepared, source, run, changes)
         return train(work, plan.train, started, limited)
+
+
+def with_steps(plan: Plan, max_steps: int) -> Plan:
+    """The plan with another number of steps."""
+    return dataclasses.replace(plan, train=dataclasses.replace(plan.train, max_steps=max_steps))
+
+
+def finished_note(source: Path, step: int) -> str:
+    """How to train on with a run that is done."""
+    again = command_line("train", "--resume", source.parent)
+    return (
+        f"{source.parent} is finished: {step:,} steps are done; to train on, give it more time or steps: "
+        f"{again} --max-time 20m, or --max-steps {2 * step}"
+    )
 
 
 def run_of(place: Path, out_dir: Path | None) -> Path:

@@ -11,7 +11,6 @@ from . import ops, random
 from .heads import Heads
 
 Inputs = dict[str, Any]
-KEY = random.key(0, "cases")
 
 
 def normal(name: str, *shape: int) -> np.ndarray:
@@ -55,6 +54,12 @@ def _embedding_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) 
 def _rmsnorm_backward(dy: np.ndarray, i: Inputs, rstd: Any, zeros: Callable) -> dict[str, np.ndarray]:
     dweight, by_pass = zeros("weight"), zeros("x")
     return {"x": ops.rmsnorm_backward(dy, i["x"], i["weight"], rstd, dweight, by_pass), "weight": dweight}
+
+
+def _keys(x: np.ndarray) -> np.ndarray:
+    """Keys of the windows that rows of x make up: three where that is possible."""
+    n = 3 if len(x) % 3 == 0 else 1
+    return random.keys(0, "cases", range(n))
 
 
 def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
@@ -166,8 +171,8 @@ CASES: dict[str, Case] = {
     ),
     "dropout": Case(
         make=lambda N, C: {"x": normal("x", N, C)},
-        forward=lambda i: (ops.dropout_forward(i["x"], 0.3, KEY), None),
-        backward=lambda dy, i, saved, zeros: {"x": ops.dropout_backward(dy, 0.3, KEY)},
+        forward=lambda i: (ops.dropout_forward(i["x"], 0.3, _keys(i["x"])), None),
+        backward=lambda dy, i, saved, zeros: {"x": ops.dropout_backward(dy, 0.3, _keys(i["x"]))},
         shapes=ROWS,
         bench=(2048, 384),
         flop=lambda N, C: 2 * N * C,
@@ -175,8 +180,11 @@ CASES: dict[str, Case] = {
     ),
     "residual": Case(
         make=lambda N, C: {"x": normal("x", N, C), "branch": normal("branch", N, C)},
-        forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.3, KEY), None),
-        backward=lambda dy, i, saved, zeros: {"x": dy, "branch": ops.residual_backward(dy, 0.3, KEY)},
+        forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.3, _keys(i["x"])), None),
+        backward=lambda dy, i, saved, zeros: {
+            "x": dy,
+            "branch": ops.residual_backward(dy, 0.3, _keys(i["x"])),
+        },
         shapes=ROWS,
         bench=(2048, 384),
         flop=lambda N, C: 3 * N * C,

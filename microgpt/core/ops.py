@@ -338,35 +338,56 @@ def gelu_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @op
-def dropout_forward(x: np.ndarray, p: float, key: int) -> np.ndarray:
-    """Zero each element with probability p, divide the others by 1-p.  Which: a function of (key, index)."""
+def dropout_forward(x: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
+    """Zero each element with probability p, divide the others by 1-p.
+
+    Which ones is a function of (key, index in the window): keys (B,) uint64 are those of B windows of equal
+    size, one behind the other in x, so that no mask depends on what else is in the batch.
+    """
     y = empty_like(x)
-    native.lib.mg_dropout(out(y), arg("x", x, x.shape), x.size, p, key)
+    B, n = _windows("dropout_forward", x, keys)
+    native.lib.mg_dropout(out(y), arg("x", x, x.shape), arg("keys", keys, (B,), np.uint64), B, n, p)
     return y
 
 
 @op
-def dropout_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout_backward(dy: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
     """The same elements and factors as in the forward."""
     dx = empty_like(dy)
-    native.lib.mg_dropout(out(dx), arg("dy", dy, dy.shape), dy.size, p, key)
+    B, n = _windows("dropout_backward", dy, keys)
+    native.lib.mg_dropout(out(dx), arg("dy", dy, dy.shape), arg("keys", keys, (B,), np.uint64), B, n, p)
     return dx
 
 
 @op
-def residual_forward(x: np.ndarray, branch: np.ndarray, p: float, key: int) -> np.ndarray:
+def residual_forward(x: np.ndarray, branch: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
     """y = x + dropout(branch); a plain sum for p = 0."""
     y = empty_like(x)
+    B, n = _windows("residual_forward", x, keys)
     native.lib.mg_residual_forward(
-        out(y), arg("x", x, x.shape), arg("branch", branch, x.shape), x.size, p, key
+        out(y),
+        arg("x", x, x.shape),
+        arg("branch", branch, x.shape),
+        arg("keys", keys, (B,), np.uint64),
+        B,
+        n,
+        p,
     )
     return y
 
 
 @op
-def residual_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
+def residual_backward(dy: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
     """Gradient of the branch; that of x is dy itself.  For p = 0 they are the same array."""
-    return dropout_backward(dy, p, key) if p else dy
+    return dropout_backward(dy, p, keys) if p else dy
+
+
+def _windows(name: str, x: np.ndarray, keys: np.ndarray) -> tuple[int, int]:
+    """How many windows x consists of, and the elements of each."""
+    B = len(keys)
+    if not B or x.size % B:
+        raise ShapeError(f"{name}: {x.size} elements; expected {B} windows of equal size, one for each key")
+    return B, x.size // B
 
 
 @op
@@ -444,6 +465,8 @@ def adam_step(
         lr,
         beta1,
         beta2,
+        1 - beta1,
+        1 - beta2,
         eps,
         weight_decay,
         1 - beta1 ** (step + 1),

@@ -157,20 +157,22 @@ def gelu_backward(dy, x):
     return dy * (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * slope), gelu_forward(x)
 
 
-def dropout_forward(x, p, key):
-    return x * random.keep_factors(key, x.size, p).reshape(x.shape).astype(x.dtype)
+def dropout_forward(x, p, keys):
+    n = x.size // len(keys)
+    factors = [random.keep_factors(int(key), n, p) for key in keys]
+    return x * np.concatenate(factors).reshape(x.shape).astype(x.dtype)
 
 
-def dropout_backward(dy, p, key):
-    return dropout_forward(dy, p, key)
+def dropout_backward(dy, p, keys):
+    return dropout_forward(dy, p, keys)
 
 
-def residual_forward(x, branch, p, key):
-    return x + (dropout_forward(branch, p, key) if p else branch)
+def residual_forward(x, branch, p, keys):
+    return x + (dropout_forward(branch, p, keys) if p else branch)
 
 
-def residual_backward(dy, p, key):
-    return dropout_backward(dy, p, key) if p else dy
+def residual_backward(dy, p, keys):
+    return dropout_backward(dy, p, keys) if p else dy
 
 
 def cross_entropy_forward(logits, targets):

@@ -83,7 +83,8 @@ class Batches:
         ids, targets = read(self._tokens, windows, self.seq_len)
         if self._prompt_loss:
             starts = [pieces[0].start for pieces in windows]
-            targets[~self._prompt_loss.targets_kept(ids, starts, index)] = IGNORED
+            kept = self._prompt_loss.targets_kept(ids, starts, first=index * self.batch_size)
+            targets[~kept] = IGNORED
         return ids, targets
 
     def windows(self, index: int) -> list[int]:

@@ -28,7 +28,8 @@ class Loaded(NamedTuple):
     def describe(self) -> list[str]:
         """Two lines for people: what it is, where it comes from."""
         config = self.model.config
-        bpb = (self.state.get("metrics") or {}).get("val_bpb")
+        metrics = self.state.get("metrics")
+        bpb = metrics.get("val_bpb") if isinstance(metrics, dict) else None
         quality = f", held-out {bpb:.3f} bits per byte" if isinstance(bpb, float) else ""
         return [
             f"{count_parameters(config):,} parameters: {config.n_layer} layers of width {config.n_embd}, "

@@ -25,7 +25,7 @@ class Branch:
         """x (N, C) -> y (N, C)."""
         normed, factors = self.norm.forward(x, p)
         branch, inner = self.inner.forward(normed, p, call)
-        return ops.residual_forward(x, branch, call.dropout, self._key(call)), (x, factors, inner)
+        return ops.residual_forward(x, branch, call.dropout, call.keys_at(self.name)), (x, factors, inner)
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """What the backward needs, without the branch's result."""
@@ -35,7 +35,7 @@ class Branch:
     def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call) -> np.ndarray:
         """dy (N, C) -> dx (N, C)."""
         x, factors, inner = saved
-        d_branch = ops.residual_backward(dy, call.dropout, self._key(call))
+        d_branch = ops.residual_backward(dy, call.dropout, call.keys_at(self.name))
         normed = self.norm.rebuild(x, factors, p)
         d_normed = self.inner.backward(d_branch, normed, inner, p, g, call)
         return self.norm.backward(d_normed, x, factors, p, g, dy)
@@ -43,9 +43,6 @@ class Branch:
     def cost(self, T: int) -> Cost:
         """The branch keeps its input."""
         return Cost(kept=self.C) + self.norm.cost() + self.inner.cost(T)
-
-    def _key(self, call: Call) -> int:
-        return call.dropout_key(self.name) if call.dropout else 0
 
 
 class Block:

@@ -7,6 +7,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import REQUIRED, setting
+from microgpt.common.kinds import is_of_kind
 from microgpt.core.heads import Heads
 
 from .kinds import MIXERS, MLPS, NORMS
@@ -100,8 +101,7 @@ class ModelConfig:
         if unknown := sorted(set(values) - set(kinds)):
             raise ConfigError(f"unknown model settings {', '.join(unknown)}; made by a newer microgpt?")
         for name, value in values.items():
-            good = (int, float) if kinds[name] is float else kinds[name]
-            if not isinstance(value, good) or isinstance(value, bool):  # type: ignore[arg-type]
+            if not is_of_kind(value, kinds[name]):  # type: ignore[arg-type]
                 raise ConfigError(f"model setting {name} is {value!r}; expected {kinds[name].__name__}")  # type: ignore
         try:
             return cls(**values)

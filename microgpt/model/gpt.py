@@ -63,23 +63,26 @@ class GPT:
     # ---- training --------------------------------------------------------------------------------
 
     def loss_and_grad(
-        self, ids: np.ndarray, targets: np.ndarray, key: int | None = None, scale: float = 1.0
-    ) -> float:
-        """Mean loss in nats/token; adds scale times its gradient into `grads`.
+        self, ids: np.ndarray, targets: np.ndarray, keys: np.ndarray | None = None
+    ) -> tuple[float, int]:
+        """Loss in nats, summed, and the number of targets that it is the sum of; adds the gradient of the sum
+        into `grads`.  Sums and counts of any parts of a batch add up to those of the whole.
 
-        Args: ids, targets: (B, T) int32; target -1 is ignored.  key: of the dropout, None for none.
+        Args: ids, targets: (B, T) int32; target -1 is ignored.
+              keys: of each row's dropout, (B,) uint64; None for no dropout.
         """
-        call = self._call(ids, key)
+        call = self._call(ids, keys)
         x, saved = self._trunk_forward(ids, call)
-        loss, dx = self._head_loss_and_grad(x, targets.reshape(-1), scale)
+        scored = np.flatnonzero(targets != -1)
+        nats, dx = self._head_loss_and_grad(x, targets.reshape(-1), scored)
         del x
         self._trunk_backward(dx, ids, saved, call)
-        return loss
+        return nats, len(scored)
 
-    def _call(self, ids: np.ndarray, key: int | None = None) -> Call:
+    def _call(self, ids: np.ndarray, keys: np.ndarray | None = None) -> Call:
         B, T = ids.shape
         self._expect_room(T)
-        return Call(B, T, dropout=0.0 if key is None else self.config.dropout, key=key or 0)
+        return Call(B, T) if keys is None else Call(B, T, self.config.dropout, keys)
 
     def _expect_room(self, n: int) -> None:
         if not 1 <= n <= self.config.seq_len:
@@ -91,7 +94,7 @@ class GPT:
         """Embedding and all blocks: (x (N, C), what backward needs if `keep`)."""
         x = ops.embedding_forward(self.params[self.embedding], ids.reshape(-1))
         if call.dropout:
-            x = ops.dropout_forward(x, call.dropout, call.dropout_key("wte"))
+            x = ops.dropout_forward(x, call.dropout, call.keys_at("wte"))
         saved = []
         for block in self.blocks:
             x, kept = block.forward(x, self.params, call)
@@ -104,33 +107,32 @@ class GPT:
         for block in reversed(self.blocks):
             dx = block.backward(dx, saved.pop(), self.params, self.grads, call)
         if call.dropout:
-            dx = ops.dropout_backward(dx, call.dropout, call.dropout_key("wte"))
+            dx = ops.dropout_backward(dx, call.dropout, call.keys_at("wte"))
         if self.embedding in self.grads:
             ops.embedding_backward(dx, ids.reshape(-1), self.grads[self.embedding])
 
     def _head_loss_and_grad(
-        self, x: np.ndarray, targets: np.ndarray, scale: float
+        self, x: np.ndarray, targets: np.ndarray, scored: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """Norm, logits and loss, a few rows at a time with their backward: (loss, dx).
+        """Norm, logits and loss, a few rows at a time with their backward: (nats, dx).
 
-        Rows whose target is ignored cost nothing here.
+        Rows whose target is not scored cost nothing here.
         """
         normed, factors = self.norm.forward(x, self.params)
-        scored = np.flatnonzero(targets != -1)
         d_normed, total = memory.zeros_like(x), 0.0
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
             inputs = memory.rows_of(normed, rows)
-            loss, d_normed[rows] = self._score(inputs, targets[rows], scale / len(scored))
-            total += loss
+            nats, d_normed[rows] = self._score(inputs, targets[rows])
+            total += nats
         dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, memory.zeros_like(x))
-        return total / max(len(scored), 1), dx
+        return total, dx
 
-    def _score(self, x: np.ndarray, targets: np.ndarray, scale: float) -> tuple[float, np.ndarray]:
+    def _score(self, x: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         """Sum of the losses of some rows, and dx of the head."""
         logits = self.head.forward(x, self.params)
         losses, lse = ops.cross_entropy_forward(logits, targets)
-        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale)
+        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
         return float(losses.sum(dtype=np.float64)), self.head.backward(dlogits, x, self.params, self.grads)
 
     @staticmethod

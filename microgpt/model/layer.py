@@ -20,6 +20,7 @@ from .parameters import Arena, Parameter
 from .state import ModelState
 
 Saved = Any
+NO_KEYS = np.zeros(1, np.uint64)  # where nothing is dropped
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Call:
 
     B, T:    rows are B sequences of T.
     dropout: probability that an element is dropped; 0 in evaluation.
-    key:     of this call's dropout.
+    keys:    of each sequence's dropout, (B,) uint64, if any.
     starts:  (B, T) int32, where the document of each position begins; None: at 0.
     states:  of each sequence, while decoding, and how many of the rows are its; None in training.
     shared:  arrays that one layer makes and later ones read, by name; their gradients return the same way.
@@ -66,15 +67,18 @@ class Call:
     B: int
     T: int
     dropout: float = 0.0
-    key: int = 0
+    keys: np.ndarray | None = None
     starts: np.ndarray | None = None
     states: Sequence[tuple[ModelState, int]] | None = None
     shared: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
 
-    def dropout_key(self, branch: str) -> int:
-        """The key of the place where a branch drops elements.  It goes by name: no layer moves another's."""
-        return random.key(self.key, "dropout/" + branch)
+    def keys_at(self, branch: str) -> np.ndarray:
+        """The sequences' keys for the place where a branch drops elements.  They go by its name: no layer
+        moves another's."""
+        if not self.dropout or self.keys is None:
+            return NO_KEYS
+        return np.array([random.key(int(key), "dropout/" + branch) for key in self.keys], np.uint64)
 
     def sequences(self, index: int) -> list[tuple[Any, int]]:
         """The state that a mixer has of each sequence, and how many of the rows are its."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name, setting
+from microgpt.common.kinds import is_of_kind
 from microgpt.common.threads import AUTO, available_cpus, check_threads
 from microgpt.core.native import PRECISIONS
 from microgpt.corpus.packing import PACKINGS, STREAM
@@ -27,6 +28,7 @@ SESSION_FIELDS = frozenset(
         "precision",
         "save_every",
         "keep",
+        "stop_after",
         "eval_every",
         "sample_every",
         "log_every",
@@ -48,6 +50,9 @@ class TrainConfig:
     max_time: str | None = setting(
         None, "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
         "the number of steps is measured and planned for it", "time", group=LENGTH)
+    stop_after: int = setting(
+        0, "end the run after so many evaluations in a row without a better held-out loss, and keep the best "
+        "checkpoint; 0: never", "evaluations", group=LENGTH)
     seed: int = setting(
         0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
         group=LENGTH)
@@ -95,6 +100,11 @@ class TrainConfig:
         "of the memory, a quarter more time, the same results to the bit", group=MACHINE)
     # fmt: on
 
+    # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
+    onward_step: int = 0  # 0: it never did
+    onward_lr: float = 0.0  # the rate it had then
+    onward_peak: float = 0.0  # the rate it rises to
+
     def __post_init__(self) -> None:
         _check_ranges(self)
         if self.precision not in PRECISIONS:
@@ -105,6 +115,8 @@ class TrainConfig:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
         if self.max_steps == 0 and self.max_time is None:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
+        if self.stop_after and not self.eval_every:
+            raise ConfigError(f"--stop-after {self.stop_after} needs evaluations; give --eval-every, too")
         _ = self.time_limit_s, self.n_threads  # refuse what they cannot read
 
     @property
@@ -132,6 +144,7 @@ def _check_ranges(config: TrainConfig) -> None:
     positive = ("batch_size", "grad_accum", "lr", "eps", "eval_tokens", "log_every", "keep")
     not_negative = (
         "max_steps",
+        "stop_after",
         "seed",
         "min_lr",
         "warmup_steps",
@@ -143,6 +156,9 @@ def _check_ranges(config: TrainConfig) -> None:
         "save_every",
         "beta1",
         "beta2",
+        "onward_step",
+        "onward_lr",
+        "onward_peak",
     )
     for name in positive + not_negative:
         value = getattr(config, name)
@@ -163,9 +179,10 @@ def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     for name, value in values.items():
         if name not in defaults:
             raise ConfigError(f"config.json: unknown setting {name!r}; was it written by a newer microgpt?")
-        expected = (str, type(None)) if defaults[name] is None else (type(defaults[name]),)
-        if type(value) not in expected:
-            raise ConfigError(f"config.json: {name} is {value!r}, expected {expected[0].__name__}")
+        expected = str if defaults[name] is None else type(defaults[name])
+        is_left_out = value is None and defaults[name] is None
+        if not is_left_out and not is_of_kind(value, expected):
+            raise ConfigError(f"config.json: {name} is {value!r:.80}, expected {expected.__name__}")
     return kind(**values)
 
 

@@ -35,13 +35,14 @@ class Progress:
         self._bar: Any = None
         self._has_bar = self._stream.isatty()
 
-    def stepped(self, step: int, loss: float, tok_per_s: float) -> None:
-        """Show one finished step."""
+    def stepped(self, step: int, loss: float | None, tok_per_s: float) -> None:
+        """Show one finished step; one without a loss leaves that which is shown."""
         self._open_bar()
-        if self._loss is None:  # what came before the first step is not its price
+        if self._tok_per_s is None:  # what came before the first step is not its price
             self._started, self._first_step = time.monotonic(), step
         self._step = step
-        self._loss = _smoothed(self._loss, loss, SMOOTHING)
+        if loss is not None:
+            self._loss = _smoothed(self._loss, loss, SMOOTHING)
         self._tok_per_s = _smoothed(self._tok_per_s, tok_per_s, SPEED_SMOOTHING)
         if self._bar is not None:
             self._bar.set_postfix_str(self._numbers(), refresh=False)
@@ -84,7 +85,8 @@ class Progress:
 
     def _numbers(self) -> str:
         held_out = "" if self._bpb is None else f"held-out {self._bpb:.3f} bpb, "
-        return f"loss {self._loss:.3f}, {held_out}{self._tok_per_s:,.0f} tok/s"
+        loss = "" if self._loss is None else f"loss {self._loss:.3f}, "
+        return f"{loss}{held_out}{self._tok_per_s:,.0f} tok/s"
 
     def _time_left(self) -> str:
         if self._step == self._first_step:

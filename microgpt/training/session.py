@@ -1,6 +1,7 @@
 """One command's share of a run: put a new run together, or one that was saved, ready for `fit`."""
 
 import dataclasses
+import math
 import platform
 import shutil
 import time
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import microgpt
-from microgpt.common.errors import CheckpointError
+from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
 from microgpt.corpus.prepare import Prepared, prepare
@@ -29,9 +31,14 @@ from .plan import measure, planned_steps
 from .progress import Progress
 from .rundir import METRICS
 from .saver import Saver
+from .schedule import train_on
 from .state import TrainState
 
 Say = Callable[[str], None]
+
+# Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
+# each micro-batch's mean; 2: by window, one mean over all scored targets of a step.
+ARITHMETIC = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +139,27 @@ def reopen(
     return prepared, changes
 
 
-def resume(plan: Plan, prepared: Prepared, source: Path, run: Path, changes: list[str]) -> Session:
-    """The run that a verified checkpoint holds, to be continued in `run`.  prepared, changes: of `reopen`.
+def resume(
+    plan: Plan,
+    prepared: Prepared,
+    source: Path,
+    run: Path,
+    changes: list[str],
+    deadline: float = math.inf,
+    say: Say = tell,
+) -> Session:
+    """The run that a verified checkpoint holds, to be continued in `run`.
 
+    Args:   plan: with 0 steps, as many more are trained as fit before the deadline.
+            prepared, changes: of `reopen`.
     Raises: CheckpointError: it does not fit the plan.
     """
     state = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
     parts = _parts(plan, prepared)
+    is_timed = plan.train.max_steps == 0
+    if is_timed:  # before there are moments, which a measured update would change
+        config = _with_more(plan.train, source, state.step, parts, deadline, say)
+        plan = dataclasses.replace(plan, train=config)
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)
     parts.adam.updates = state.updates
@@ -147,16 +168,25 @@ def resume(plan: Plan, prepared: Prepared, source: Path, run: Path, changes: lis
         shutil.copyfile(source.parent / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes)
     session = _session(plan, prepared, parts, state, run, log, {"inexact": changes} if changes else {})
-    session.job.origin = source
+    session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
         session.job.saver.saved_at = state.step
     return session
 
 
+def _with_more(
+    config: TrainConfig, source: Path, step: int, parts: Parts, deadline: float, say: Say
+) -> TrainConfig:
+    """The settings of a finished run with as many steps more as the time limit allows."""
+    old = Plan.from_dict(checkpoints.read_config(source)).train
+    more = _with_steps(config, parts, deadline, say).max_steps
+    return train_on(step, old, dataclasses.replace(config, max_steps=step + more))
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What makes a resumed run differ from a straight one, by two state.json, as words for a person."""
-    names = ("tokenizer", "corpus", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
-    old, new = _flat(before), _flat(now)
+    names = ("tokenizer", "corpus", "arithmetic", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
+    old, new = {"arithmetic": 1, **_flat(before)}, _flat(now)
     return [
         f"{name} was {old.get(name)!s:.16}, is {new.get(name)!s:.16}"
         for name in names
@@ -187,6 +217,11 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     prompt_loss = (
         PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed) if weight < 1 else None
     )
+    if prompt_loss and not weight and not prompt_loss.leaves_something():
+        raise ConfigError(
+            "--prompt-loss-weight 0: nothing to learn, no message of this corpus is the assistant's; "
+            "give a weight above 0, or chats with answers"
+        )
     packing = config.packing
     batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
     byte_lengths = prepared.tokenizer.byte_lengths
@@ -246,6 +281,7 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     }
     return {
         "seed": config.seed,
+        "arithmetic": ARITHMETIC,
         **native.info(),
         **_corpus_identity(prepared),
         "versions": versions,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import ShapeError
-from microgpt.core import native, ops, reference
+from microgpt.core import native, ops, random, reference
 from microgpt.core.cases import CASES, normal
 from microgpt.core.heads import Heads
 
@@ -236,10 +236,49 @@ def test_starts_that_are_none_are_refused(starts):
 
 def test_dropout_rate_and_scale():
     x = np.ones((1000, 100), np.float32)
-    y = ops.dropout_forward(x, 0.1, 7)
+    seven, eight = np.array([7], np.uint64), np.array([8], np.uint64)
+    y = ops.dropout_forward(x, 0.1, seven)
     assert abs((y == 0).mean() - 0.1) < 0.005
     assert set(np.unique(y)) == {0, np.float32(1) / np.float32(1 - np.float32(0.1))}
-    assert (ops.dropout_forward(x, 0.1, 8) != y).any()
+    assert (ops.dropout_forward(x, 0.1, eight) != y).any()
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+@pytest.mark.parametrize("shape", [(3, 1, 1), (2, 5, 7), (3, 67, 33), (2, 300, 130)])
+def test_a_window_is_dropped_from_alike_whatever_is_beside_it(level, shape):
+    """To the bit, for windows that begin in the middle of a vector register, too."""
+    x, branch = (normal(name, *shape).astype(np.float32) for name in ("x", "branch"))
+    keys = random.keys(5, "windows", range(shape[0]))
+    native.use_level(level)
+    try:
+        whole = ops.dropout_forward(x, 0.3, keys), ops.residual_forward(x, branch, 0.3, keys)
+        for b in range(shape[0]):
+            one = slice(b, b + 1)
+            assert ops.dropout_forward(x[one], 0.3, keys[one]).tobytes() == whole[0][b].tobytes()
+            alone = ops.residual_forward(x[one], branch[one], 0.3, keys[one])
+            assert alone.tobytes() == whole[1][b].tobytes()
+    finally:
+        native.use_level()
+
+
+def test_keys_must_share_the_rows_evenly():
+    for keys in (np.zeros(2, np.uint64), np.zeros(0, np.uint64)):
+        with pytest.raises(ShapeError, match="dropout_forward: 3 elements"):
+            ops.dropout_forward(np.zeros((3, 1), np.float32), 0.5, keys)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.99999999, 1 - 2**-50])
+def test_a_long_memory_is_not_rounded_to_an_endless_one(beta):
+    """1 - beta must not be taken in float32, where it is 0 for these."""
+    args = {"lr": 0.1, "beta1": beta, "beta2": beta, "eps": 1e-8, "weight_decay": 0.0, "grad_scale": 1.0}
+    truth = {name: np.zeros(9) for name in ("p", "grad", "m1", "m2")}
+    native_side = {name: x.astype(np.float32) for name, x in truth.items()}
+    for step in range(5):
+        for side in (truth, native_side):
+            side["grad"][:] = [1, -1, 0.5, 2, 3, -4, 0.1, 5, 0.01]
+            ops.adam_step(*side.values(), step=step, **args)
+    for name in ("p", "m1", "m2"):
+        np.testing.assert_allclose(native_side[name], truth[name], rtol=2e-5)
 
 
 @pytest.mark.parametrize("level", native.supported_levels())

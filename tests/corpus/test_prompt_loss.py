@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from microgpt.corpus import prompt_loss
 from microgpt.corpus.batches import IGNORED, Batches
 from microgpt.corpus.chat import Message, render
 from microgpt.corpus.prompt_loss import LOOK_BACK, PromptLoss
@@ -63,6 +64,31 @@ def test_only_answers_are_learned_whatever_the_window(tmp_path, tokenizer, docum
 def test_plain_text_is_learned_whole(tmp_path, tokenizer):
     made = batches(tmp_path, tokenizer, ["x" * 3 * LOOK_BACK, "y" * 30], 0.0)
     assert all((made.batch(i)[1] != IGNORED).all() for i in range(made.n_windows))
+
+
+@pytest.mark.parametrize("scan", [2, 1 << 20])
+@pytest.mark.parametrize(
+    "documents, something",
+    [
+        ([CHAT[:1], CHAT[:1]], False),
+        ([CHAT[:1], CHAT], True),
+        ([CHAT[:1], "plain", CHAT[:1]], True),
+        ([[Message("system", "s"), Message("user", "u")]], False),
+    ],
+)
+def test_prompts_alone_leave_nothing_to_learn(tokenizer, monkeypatch, scan, documents, something):
+    monkeypatch.setattr(prompt_loss, "SCAN", scan)
+    ids = np.concatenate([render(document, tokenizer) for document in documents])
+    assert PromptLoss(ids, tokenizer, 0.0, 0).leaves_something() == something
+
+
+def test_what_is_kept_of_a_window_does_not_depend_on_the_batch(tmp_path, tokenizer):
+    chat = [Message("user", "u" * 500), Message("assistant", "a" * 50)]
+    made = batches(tmp_path, tokenizer, [chat, chat], 0.5, 20)
+    twos = batches(tmp_path, tokenizer, [chat, chat], 0.5, 20)
+    twos.batch_size = 2
+    ones = [made.batch(i)[1] for i in range(8)]
+    assert np.concatenate(ones).tolist() == np.concatenate([twos.batch(i)[1] for i in range(4)]).tolist()
 
 
 def test_a_long_message_is_looked_back_through(tmp_path, tokenizer):

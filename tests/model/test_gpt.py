@@ -11,6 +11,7 @@ from microgpt.core import native, random
 from microgpt.model import GPT, ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
 
+KEYS = random.keys(0, "dropout of the tests", range(3))
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)
 
 
@@ -53,21 +54,22 @@ def test_counted_parameters_are_the_parameters_there_are():
 GROUPED = replace(SMALL, n_head=3, n_kv_head=1)
 
 
-@pytest.mark.parametrize("config, key", [(SMALL, None), (SMALL, 3), (GROUPED, 3)])
-def test_gradient_of_the_whole_model(config, key):
+@pytest.mark.parametrize("config, keys", [(SMALL, None), (SMALL, KEYS[:2]), (GROUPED, KEYS[:2])])
+def test_gradient_of_the_whole_model(config, keys):
     """Central differences in float64, every tensor: a random direction, and some single coordinates."""
     model = small(np.float64, config)
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     targets[0, 3] = -1
-    model.loss_and_grad(ids, targets, key)
+    model.loss_and_grad(ids, targets, keys)
 
     def loss_at(name, direction, h):
         model.params[name][:] += h * direction
         probe = GPT(config, np.float64)
         probe.params.flat[:] = model.params.flat
-        loss = probe.loss_and_grad(ids, targets, key)
+        nats, n = probe.loss_and_grad(ids, targets, keys)
         model.params[name][:] -= h * direction
-        return loss
+        assert n == 17
+        return nats
 
     for name, grad in model.grads.items():
         direction = random.normal(random.key(2, name), grad.size).reshape(grad.shape)
@@ -84,7 +86,7 @@ def test_a_frozen_parameter_has_no_gradient_and_the_others_keep_theirs():
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     whole, part = small(np.float32), GPT(SMALL, frozen=frozen)
     part.params.flat[:] = whole.params.flat
-    assert part.loss_and_grad(ids, targets, 3) == whole.loss_and_grad(ids, targets, 3)
+    assert part.loss_and_grad(ids, targets, KEYS[:2]) == whole.loss_and_grad(ids, targets, KEYS[:2])
     assert set(whole.grads) - set(part.grads) == set(frozen)
     for name, grad in part.grads.items():
         assert grad.tobytes() == whole.grads[name].tobytes(), name
@@ -94,25 +96,45 @@ def test_a_frozen_parameter_has_no_gradient_and_the_others_keep_theirs():
 def test_float32_agrees_with_float64(level):
     ids, targets = tokens("ids", 3, 9), tokens("targets", 3, 9)
     truth = small(np.float64)
-    truth_loss = truth.loss_and_grad(ids, targets, 3, scale=0.5)
+    truth_nats, n = truth.loss_and_grad(ids, targets, KEYS)
     native.use_level(level)
     try:
         model = small(np.float32)
-        loss = model.loss_and_grad(ids, targets, 3, scale=0.5)
+        nats = model.loss_and_grad(ids, targets, KEYS)[0]
     finally:
         native.use_level()
-    assert loss == pytest.approx(truth_loss, rel=1e-5)
+    assert nats == pytest.approx(truth_nats, rel=1e-5) and n == ids.size
     for name, grad in model.grads.items():
         assert np.abs(grad - truth.grads[name]).max() <= 1e-4 * np.abs(truth.grads[name]).max(), name
 
 
-def test_gradients_are_added_and_scaled():
-    ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
-    once, twice = small(np.float32), small(np.float32)
-    once.loss_and_grad(ids, targets)
-    twice.loss_and_grad(ids, targets, scale=0.25)
-    twice.loss_and_grad(ids, targets, scale=0.75)
-    np.testing.assert_allclose(twice.grads.flat, once.grads.flat, atol=2e-6)
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("cuts", [(4,), (1, 5), (2, 3), (1, 2, 3, 4, 5)])
+def test_parts_of_a_batch_add_up_to_the_whole(cuts, recompute):
+    """Masks of uneven counts, one of them empty; a row is dropped from alike, whatever is beside it."""
+    ids, targets = tokens("ids", 6, 9), tokens("targets", 6, 9)
+    for row, n in enumerate((9, 1, 5, 0, 7, 2)):
+        targets[row, n:] = -1
+    keys = random.keys(0, "rows", range(6))
+    whole, parts = small(np.float64), small(np.float64)
+    if recompute:
+        parts = GPT(SMALL, np.float64, recompute=True)
+        parts.params.flat[:] = whole.params.flat
+    summed = whole.loss_and_grad(ids, targets, keys)
+    sums = [
+        parts.loss_and_grad(*(rows[start:end] for rows in (ids, targets, keys)))
+        for start, end in zip((0, *cuts), (*cuts, 6), strict=True)
+    ]
+    assert sum(n for _, n in sums) == summed[1] == 24
+    assert sum(nats for nats, _ in sums) == pytest.approx(summed[0], rel=1e-13)
+    for name, grad in whole.grads.items():
+        assert np.abs(parts.grads[name] - grad).max() <= 1e-12 * np.abs(grad).max(), name
+
+
+def test_a_batch_without_targets_has_no_loss_and_no_gradient():
+    model, ids = small(np.float32), tokens("ids", 2, 9)
+    assert model.loss_and_grad(ids, np.full_like(ids, -1), KEYS[:2]) == (0.0, 0)
+    assert not model.grads.flat.any()
 
 
 def test_no_token_sees_the_future():
@@ -143,7 +165,8 @@ def test_losses_agree_with_training_and_with_logits():
     targets[1, 0] = -1
     losses = model.token_losses(ids, targets)
     assert losses[1, 0] == 0
-    assert model.loss_and_grad(ids, targets) == pytest.approx(losses.sum() / 17, rel=1e-6)
+    nats, n = model.loss_and_grad(ids, targets)
+    assert nats == pytest.approx(losses.sum(), rel=1e-6) and n == 17
     logits = model.logits(ids)[0, 2].astype(np.float64)
     assert losses[0, 2] == pytest.approx(np.log(np.exp(logits).sum()) - logits[targets[0, 2]], rel=1e-5)
 
@@ -151,8 +174,8 @@ def test_losses_agree_with_training_and_with_logits():
 def test_initial_loss_is_that_of_a_guess():
     config = ModelConfig.from_preset("tiny", 300)
     ids, targets = tokens("ids", 4, 64, 300), tokens("targets", 4, 64, 300)
-    loss = GPT(config).init(0).loss_and_grad(ids, targets)
-    assert loss == pytest.approx(np.log(300), rel=0.03)
+    nats, n = GPT(config).init(0).loss_and_grad(ids, targets)
+    assert nats / n == pytest.approx(np.log(300), rel=0.03)
 
 
 def test_initial_values():
@@ -172,7 +195,7 @@ def test_threads_do_not_change_a_bit():
         native.set_threads(threads)
         try:
             model = GPT(config).init(0)
-            model.loss_and_grad(ids, targets, key=9)
+            model.loss_and_grad(ids, targets, KEYS)
         finally:
             native.set_threads(1)
         digests.add(hashlib.sha256(model.grads.flat.tobytes()).hexdigest())
@@ -180,22 +203,22 @@ def test_threads_do_not_change_a_bit():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("key", [None, 3])
+@pytest.mark.parametrize("keys", [None, KEYS[:2]])
 @pytest.mark.parametrize("config", [SMALL, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
-def test_recomputing_does_not_change_a_bit(config, key, dtype):
+def test_recomputing_does_not_change_a_bit(config, keys, dtype):
     ids, targets = (tokens(name, 2, config.seq_len, config.vocab_size) for name in ("ids", "targets"))
     targets[1, 2] = -1
     results = []
     for recompute in (False, True):
         model = GPT(config, dtype, recompute).init(5)
-        losses = [model.loss_and_grad(ids, targets, key, scale=0.5) for _ in range(2)]
+        losses = [model.loss_and_grad(ids, targets, keys) for _ in range(2)]
         results.append([*losses, model.grads.flat.tobytes(), model.logits(ids).tobytes()])
     assert results[0] == results[1]
 
 
-def test_dropout_depends_on_its_key_alone():
+def test_dropout_depends_on_its_keys_alone():
     model, ids = small(np.float32), tokens("ids", 2, 9)
-    losses = [model.loss_and_grad(ids, ids, key) for key in (1, 1, 2, None)]
+    losses = [model.loss_and_grad(ids, ids, keys)[0] for keys in (KEYS[:2], KEYS[:2], KEYS[1:], None)]
     assert losses[0] == losses[1] and len(set(losses)) == 3
 
 
@@ -245,13 +268,15 @@ def test_same_function_as_torch():
     """Loss, logits and every gradient against PyTorch's own operations and its autograd."""
     torch = pytest.importorskip("torch")
     model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
-    loss = model.loss_and_grad(ids, targets)
+    nats, n = model.loss_and_grad(ids, targets)
     w = {name: torch.tensor(x.copy(), requires_grad=True) for name, x in model.params.items()}
     logits = torch_logits(torch, w, torch.tensor(ids).long(), SMALL)
-    torch_loss = torch.nn.functional.cross_entropy(logits.view(-1, 17), torch.tensor(targets).long().view(-1))
+    torch_loss = torch.nn.functional.cross_entropy(
+        logits.view(-1, 17), torch.tensor(targets).long().view(-1), reduction="sum"
+    )
     torch_loss.backward()
     np.testing.assert_allclose(model.logits(ids), logits.detach().numpy(), atol=1e-4)
-    assert loss == pytest.approx(torch_loss.item(), rel=1e-5)
+    assert nats == pytest.approx(torch_loss.item(), rel=1e-5) and n == 18
     for name, grad in model.grads.items():
         assert np.abs(grad - w[name].grad.numpy()).max() <= 1e-4 * np.abs(grad).max(), name
 

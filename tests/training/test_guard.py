@@ -144,7 +144,7 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
     job.adam = Adam(model, job.config)
     compute, before = model.loss_and_grad, []
 
-    def poisoned(ids, targets, key=None, scale=1.0):
+    def poisoned(ids, targets, keys=None):
         before.append([arena.flat.copy() for arena in (model.params, job.adam.m1, job.adam.m2)])
         if where == "weight" and len(before) == 2:
             model.params["h.1.attn.qkv.weight"][3, 3] = bad
@@ -154,11 +154,11 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
         forward = block.forward
         if where == "activation" and len(before) == 2:
             block.forward = lambda x, *rest: forward(np.where(np.arange(16) == 5, np.float32(bad), x), *rest)
-        loss = compute(ids, targets, key, scale)
+        summed = compute(ids, targets, keys)
         block.forward = forward
         if where == "gradient" and len(before) == 2:
             model.grads["h.0.mlp.fc.weight"][1, 2] = bad
-        return loss
+        return summed
 
     model.loss_and_grad = poisoned
     _, state = train(job)
@@ -175,9 +175,9 @@ class Poisoned(FakeModel):
         super().__init__()
         self.bad, self.batches = bad, None
 
-    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
-        loss = super().loss_and_grad(ids, targets, key, scale)
-        return math.nan if self.batches.asked[-1] in self.bad else loss
+    def loss_and_grad(self, ids, targets, keys=None):
+        nats, n = super().loss_and_grad(ids, targets, keys)
+        return (math.nan if self.batches.asked[-1] in self.bad else nats), n
 
 
 def poisoned_run(tmp_path, bad, **changes):

@@ -149,7 +149,7 @@ def test_the_trial_leaves_neither_memory_nor_another_result(monkeypatch):
     def gradients():
         model = GPT(wide).init(0)
         ids = np.arange(64, dtype=np.int32)[None]
-        model.loss_and_grad(ids, ids, key=0)
+        model.loss_and_grad(ids, ids)
         return model.grads.flat
 
     before = gradients()

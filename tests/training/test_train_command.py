@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import microgpt
@@ -18,7 +19,8 @@ from microgpt import train
 from microgpt.common.errors import MicrogptError
 from microgpt.common.words import command_line
 from microgpt.core import native
-from microgpt.training import loop, memory_needs, threads
+from microgpt.model import GPT
+from microgpt.training import loop, memory_needs, session, threads
 from microgpt.training.checkpoint import load_model
 from microgpt.training.evaluate import Evaluation
 from microgpt.training.metrics import read_metrics
@@ -184,6 +186,48 @@ def test_a_run_may_recompute_in_any_of_its_sessions():
     assert config["train"]["recompute"] is True
 
 
+@pytest.mark.parametrize("sizes", [("4", "2"), ("1", "8"), ("2", "4")])
+def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_path):
+    """Every gradient in float64, with dropout, prompts left out and whole documents: uneven counts."""
+    chats = [
+        {"messages": [{"role": "user", "content": f"say {n} " * (1 + n % 9)}] + [
+            {"role": "assistant", "content": f"{n} " * (1 + n % 4)}] * (n % 3)} for n in range(1, 200)
+    ]  # fmt: skip
+    Path("chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    found = []
+    for batch_size, grad_accum in (("8", "1"), sizes):
+        flags = [*SMALL, "--data", "chats.jsonl", "--out-dir", f"runs/{batch_size}", "--threads", "1",
+                 "--batch-size", batch_size, "--grad-accum", grad_accum, "--prompt-loss-weight", "0.3",
+                 "--packing", "documents", "--seq-len", "40"]  # fmt: skip
+        plan = train.plan_from(train.parser().parse_args(flags))
+        prepared = session.open_corpus(plan)
+        plan = train.plan_from(train.parser().parse_args(flags), prepared.tokenizer.vocab_size)
+        Path(f"runs/{batch_size}").mkdir(parents=True)
+        job = session.start(plan, prepared, Path(f"runs/{batch_size}"), math.inf, str).job
+        job.log.close()
+        job.model = GPT(plan.model, np.float64).init(0)
+        found.append((loop.accumulate(job, 3 * int(grad_accum), stop=False), job.model.grads))
+    (one, whole), (other, cut) = found
+    assert one[1] == other[1] and one[0] == pytest.approx(other[0], rel=1e-12)
+    for name, grad in whole.items():
+        assert np.abs(cut[name] - grad).max() <= 1e-12 * np.abs(grad).max(), name
+
+
+def test_a_corpus_of_prompts_alone_is_refused(capfd):
+    chats = [{"messages": [{"role": "user", "content": f"Red {n} river"}]} for n in range(300)]
+    Path("prompts.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    flags = [*SMALL, "--data", "prompts.jsonl", "--out-dir", "runs/p", "--max-steps", "2"]
+    with pytest.raises(MicrogptError, match="--prompt-loss-weight 0: nothing to learn"):
+        train.main([*flags, "--prompt-loss-weight", "0"])
+    assert train.main([*flags, "--prompt-loss-weight", "0.5"]) == 0
+
+
+def test_a_run_of_an_older_arithmetic_is_not_gone_on_with_unknowingly():
+    state = {"versions": {"microgpt": "1"}, "corpus": "c"}
+    assert session.differences(state, {**state, "arithmetic": 2}) == ["arithmetic was 1, is 2"]
+    assert not session.differences({**state, "arithmetic": 2}, {**state, "arithmetic": 2})
+
+
 def test_header_and_summary_tell_the_truth(capfd):
     new("--max-steps", "5", "--grad-accum", "3")
     out, err = capfd.readouterr()
@@ -201,6 +245,74 @@ def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(c
     new("--max-steps", "3", out="runs/b")
     assert train.main(["--resume"]) == 0
     assert "runs/b is finished: 3 steps are done; to train on" in capfd.readouterr().err
+
+
+def test_many_passes_over_a_text_are_told_and_a_better_model_before_the_end(capfd, monkeypatch):
+    losses = iter([3.0, 1.5, 2.0, 2.5, 2.6, 2.6])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Evaluation(loss := next(losses), loss / 2))
+    new("--max-steps", "12", "--save-every", "4", "--keep", "1")
+    out = capfd.readouterr().out
+    assert "warning" not in out
+    better = "better   1.5000 nats/token, 0.7500 bits per byte held out at step 4: "
+    assert better + "runs/a/step_00000004" in out
+    shutil.rmtree("runs/a/step_00000004")
+    train.main(["--resume", "runs/a", "--max-steps", "16"])
+    assert better + "no checkpoint of it; --save-every" in capfd.readouterr().out
+    losses = iter([3.0, 1.5, 2.0, 2.5])
+    new("--max-steps", "100000", "--stop-after", "2", out="runs/b")
+    out = capfd.readouterr().out
+    passes = re.search(r"warning  the same text comes ([\d,]+) times", out)[1]
+    assert int(passes.replace(",", "")) > 4 and f"{passes} epochs" in out
+    assert "ended at step 12 of 100,000, 2 evaluations without gain: 12 steps" in out
+    assert out.rstrip().endswith(command_line("chat", "runs/b/step_00000004"))
+
+
+def rates(run):
+    lines = read_metrics(Path(run, "metrics.jsonl"))
+    return {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
+
+
+LONGER = ["--lr", "0.01", "--log-every", "1", "--eval-every", "0", "--sample-every", "0"]
+
+
+def test_a_finished_run_trains_on_without_a_leap_of_its_rate_and_says_how(capfd):
+    new(*LONGER, "--max-steps", "60")
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/a", "--max-steps", "140"]) == 0
+    told = capfd.readouterr().err
+    found = rates("runs/a")
+    assert abs(found[61] - found[60]) < 0.0004 and max(found[n] for n in range(61, 141)) <= 0.003
+    assert f"{found[140]:.2g}" == "0.001" and found[80] > 2 * found[60]
+    assert "140 steps instead of 60; the learning rate goes on from 0.001: it rises to 0.003 over" in told
+    assert "then falls to 0.001 at 140" in told
+
+
+def test_a_finished_run_trains_on_for_a_time_and_its_advice_is_right(capfd, monkeypatch):
+    new(*LONGER, "--max-steps", "60")
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/a"]) == 0
+    advice = capfd.readouterr().err
+    line = command_line("train", "--resume", "runs/a")
+    assert "runs/a is finished: 60 steps are done" in advice
+    assert f"{line} --max-time 20m, or --max-steps 120" in advice
+    measure = session.measure
+    monkeypatch.setattr(session, "measure", lambda *parts, limit_s: measure(*parts, limit_s=0.0))
+    monkeypatch.setattr(session, "planned_steps", lambda *_: 80)
+    assert train.main(["--resume", "runs/a", "--max-time", "20m"]) == 0
+    out, err = capfd.readouterr()
+    assert "the run now has 140 steps instead of 60" in err and "finished: 80 steps" in out
+    train.main(["--resume", "runs/a/step_00000060", "--out-dir", "runs/b", "--max-steps", "140"])
+    assert tensors("runs/a/step_00000140") == tensors("runs/b/step_00000140"), "measuring changes nothing"
+    assert train.main(["--resume", "runs/b", "--max-steps", "140"]) == 0
+    assert "runs/b is finished: 140 steps" in capfd.readouterr().err
+
+
+def test_a_run_that_trains_on_is_resumed_to_the_last_bit():
+    new(*LONGER, "--max-steps", "60")
+    train.main(["--resume", "runs/a", "--max-steps", "140", "--save-every", "50", "--keep", "9"])
+    shutil.copytree("runs/a/step_00000100", "runs/b/step_00000100")
+    train.main(["--resume", "runs/b"])
+    assert tensors("runs/b/step_00000140") == tensors("runs/a/step_00000140")
 
 
 def test_a_run_can_branch_off_an_older_checkpoint(capfd):

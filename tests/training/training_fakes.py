@@ -63,19 +63,21 @@ class FakeModel:
         losses = -np.log(np.take_along_axis(probs, np.maximum(targets, 0)[..., None], -1))[..., 0]
         return probs, np.where(targets >= 0, losses, 0)
 
-    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
-        self.keys.append(key)
+    def loss_and_grad(self, ids, targets, keys=None):
+        self.keys.append(keys)
         probs, losses = self._losses(ids, targets)
-        dlogits = (probs - np.eye(V)[targets]) * scale / targets.size
-        if key is not None:
-            dlogits *= random.keep_factors(key, V, self.config.dropout)[ids][..., None]
+        dlogits = (probs - np.eye(V)[targets]) * (targets >= 0)[..., None]
+        if keys is not None:
+            for row, key in enumerate(keys):
+                kept = random.keep_factors(int(key), V, self.config.dropout)
+                dlogits[row] *= kept[ids[row]][:, None]
         np.add.at(self.grads["table.weight"], ids, dlogits.astype(np.float32))
         self.grads["bias.weight"] += dlogits.sum((0, 1)).astype(np.float32)
         self.calls += 1
         if self.calls in self.poison:
             self.grads.flat[:] = np.nan
-            return self.poison[self.calls]
-        return float(losses.mean())
+            return self.poison[self.calls], targets.size
+        return float(losses.sum()), int((targets >= 0).sum())
 
     def token_losses(self, ids, targets):
         return self._losses(ids, targets)[1].astype(np.float32)
