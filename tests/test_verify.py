@@ -152,7 +152,7 @@ def test_what_a_kill_leaves_is_no_damage(run, capsys):
     (run / ".tmp_step_00000003_7").mkdir()
     assert verify.main([str(run)]) == 0
     out = capsys.readouterr().out
-    assert "2 events, and the beginning of one" in out and "unfinished; the next start removes it" in out
+    assert "2 events, and the beginning of one" in out and "unfinished; the next save removes it" in out
 
 
 def test_a_prepared_corpus(run, tmp_path, capsys):
@@ -210,7 +210,7 @@ def test_what_no_training_removes_must_be_there(run):
 
 
 def test_nothing_found_is_not_all_whole(run, capsys, monkeypatch):
-    monkeypatch.setattr(verify, "tasks_of", lambda place: [verify.Task(place, str, may_go=True)])
+    monkeypatch.setattr(verify, "tasks_of", lambda place: [verify.Task(Path(place), str, may_go=True)])
     assert verify.main([str(run / "gone")]) == 1
     assert "nothing is left" in capsys.readouterr().out
 
