@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("--system without --chat; a plain text has no system message")
     config, seed = sampler_from(args), seed_from(args)
     loaded = open_model(args)
+    say(*loaded.describe()[1:])
     decoder = Decoder(loaded.model, loaded.tokenizer)
     prompt = prompt_of(args, loaded.tokenizer, decoder.window)
     if config.temperature and args.seed is None:
