@@ -149,13 +149,15 @@ def loss_lines(report: dict[str, Any]) -> list[str]:
 def comparison(reports: list[dict[str, Any]]) -> list[str]:
     """The numbers of several checkpoints side by side."""
     width = max(len(report["checkpoint"]) for report in reports)
-    lines = [f"{'':{width}}{'parameters':>13}{'nats/token':>12}{'bits/byte':>11}{'exam':>8}"]
+    title = "exam" if any(report["exam"] for report in reports) else ""
+    lines = [f"{'':{width}}{'parameters':>13}{'nats/token':>12}{'bits/byte':>11}{title:>8}"]
     for report in reports:
         share = f"{report['exam']['share']:.1%}" if report["exam"] else ""
         lines.append(
             f"{report['checkpoint']:{width}}{report['n_params']:13,}{report['loss']:12.4f}"
             f"{report['bpb']:11.4f}{share:>8}"
         )
+    lines = [line.rstrip() for line in lines]
     texts = {(*report["data"], report["part"], report["n_documents"]) for report in reports}
     if len(texts) > 1:
         lines.append("measured on different texts; to compare, name one with --data")

@@ -219,7 +219,7 @@ def test_eval_of_several_compares_them(worse, capsys):
     (worse / "text.txt").write_text(PLAIN_TEXT)
     assert eval.main(["w", "w@best", "--data", "text.txt"]) == 0
     titles, newest, best = capsys.readouterr().out.splitlines()[-3:]
-    assert titles.split() == ["parameters", "nats/token", "bits/byte", "exam"]
+    assert titles.split() == ["parameters", "nats/token", "bits/byte"]
     assert newest.split()[0] == "runs/w/step_00000020" and best.split()[0] == "runs/w/step_00000010"
     assert newest.split()[1:] == best.split()[1:] and len(best.split()) == 4, "the same weights, no exam"
     assert eval.main(["w", "@best", "--data", "text.txt", "--json"]) == 0
@@ -254,6 +254,20 @@ def test_sample_answers_a_message_and_greedy_needs_no_seed(capsys):
         outputs.append(capsys.readouterr())
     assert outputs[0].err.startswith("microgpt: from runs/a/step_00000007, held-out 2.500 bits per byte")
     assert outputs[0] == outputs[1] and outputs[0].err.count("\n") == 1 and "Hello!" not in outputs[0].out
+
+
+def test_sample_goes_on_with_each_of_several_prompts_and_with_stdin(monkeypatch, capsys):
+    typed(monkeypatch, "from a\npipe\n")
+    how = ["--seed", "1", "--max-tokens", "4"]
+    assert sample.main(["-p", "one", "-p", "-", "-n", "2", *how]) == 0
+    parts = capsys.readouterr().out.split("--- ")[1:]
+    heads = ["1 of 4\none", "2 of 4\none", "3 of 4\nfrom a\npipe", "4 of 4\nfrom a\npipe"]
+    assert all(part.startswith(head) for part, head in zip(parts, heads, strict=True))
+    sample.main(["-p", "one", *how])
+    assert capsys.readouterr().out == parts[0].split("\n", 1)[1], "as if it had been alone"
+    typed(monkeypatch, " \n")
+    with pytest.raises(ConfigError, match="--chat without a message"):
+        sample.main(["--chat", "-p", "Hi", "-p", "-"])
 
 
 def test_sample_reads_settings(capsys):
@@ -314,6 +328,13 @@ def test_eval_reads_text_as_it_is_told_but_not_what_the_run_was_trained_on(place
     save(tmp_path / "run", GPT(config).init(0), tokenizer, data)
     with pytest.raises(ConfigError, match="--bad-lines, --text-documents: a run's own corpus"):
         eval.main([str(tmp_path / "run"), *how])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_can_be_printed(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0 and f"usage: microgpt {name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [eval, train_command])

@@ -74,7 +74,7 @@ def add_model_flags(flags: Parser, several: bool = False) -> None:
         "its newest one is taken"
         if several
         else f"its newest one is taken, or the best on held-out text where that is more than "
-        f"{100 * (CLEARLY_WORSE - 1):.0f} % better"
+        f"{100 * (CLEARLY_WORSE - 1):.0f} percent better"
     )
     flags.add_argument(
         "checkpoints" if several else "checkpoint",
