@@ -38,6 +38,7 @@ from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
+from microgpt.inference.loading import choice_notes
 from microgpt.inference.sampler import SamplerConfig
 from microgpt.inference.terminal import harmless
 from microgpt.model import ModelConfig
@@ -239,7 +240,8 @@ def resume(args: argparse.Namespace, started: float) -> int:
         set_up_machine(plan.train)
         refuse_too_large(plan.model, plan.train)
         refuse_full_disk(run, plan)
-        say(f"going on from {source}")
+        for line in (f"going on from {source}", *choice_notes(source)):
+            say(line)
         limited = "max_time" in args
         ends = deadline(plan.train, started) if limited else math.inf
         prepared, changes = session.reopen(plan, source, say, args.allow_inexact)

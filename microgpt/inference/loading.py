@@ -73,8 +73,8 @@ def add_model_flags(flags: Parser, several: bool = False) -> None:
     of_a_run = (
         "its newest one is taken"
         if several
-        else f"its newest one is taken, or the best on held-out text where that is more than "
-        f"{100 * (CLEARLY_WORSE - 1):.0f} percent better"
+        else f"its newest one is taken, or the best on held-out text where it is more than "
+        f"{100 * (CLEARLY_WORSE - 1):.0f} percent worse"
     )
     flags.add_argument(
         "checkpoints" if several else "checkpoint",

@@ -574,6 +574,15 @@ def test_two_runs_of_one_second_get_a_name_each(monkeypatch):
 # ---- names
 
 
+def test_resume_goes_on_from_the_newest_and_tells_of_a_better_one(monkeypatch, capfd):
+    losses = iter([5.0, 3.0, 4.0, 4.0])
+    monkeypatch.setattr(loop, "evaluate", lambda *args: Evaluation(next(losses), 1.0))
+    new("--max-steps", "8", "--save-every", "4", "--sample-every", "0")
+    train.main(["--resume", "a", "--max-steps", "9"])
+    told = "from runs/a/step_00000008\nmicrogpt: better on held-out text: step 4, 1.000 bits per byte"
+    assert told in capfd.readouterr().err and Path("runs/a/step_00000004").is_dir()
+
+
 def test_resume_takes_the_name_of_a_run_and_branches_off_a_step_by_it():
     new("--max-steps", "6", "--save-every", "2", "--keep", "9")
     assert train.main(["--resume", "a", "--max-steps", "8"]) == 0
