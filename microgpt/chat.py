@@ -1,7 +1,8 @@
 """Talk to a model.
 
   microgpt chat                        the newest run under runs/
-  microgpt chat runs/x -t 0.5          another one, with less chance
+  microgpt chat x -t 0.5               another one, runs/x, with less chance
+  microgpt chat x@best                 its best checkpoint on held-out text; x@1000: that of step 1,000
   printf 'Hello!\\nWho are you?\\n' | microgpt chat    every line is a message
 
 In the chat, /help lists the commands.  Ctrl-C stops an answer; at the empty prompt it leaves, as Ctrl-D does.

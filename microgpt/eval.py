@@ -1,6 +1,7 @@
 """Measure a model on text that it was not trained on.
 
   microgpt eval runs/x                   the held-out part of the run's own corpus
+  microgpt eval x y@best                 several, and a table that compares them
   microgpt eval runs/x --data my.txt     another text, all of it
   microgpt eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
 
@@ -20,13 +21,14 @@ from typing import Any
 
 from microgpt.common.bars import progress_bar
 from microgpt.common.flags import Parser, add_settings, given
+from microgpt.common.output import tell
 from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.smalltalk import exam
 from microgpt.inference.exam import ExamResult, table, take_exam
-from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
+from microgpt.inference.loading import Loaded, add_model_flags, choice_notes, open_checkpoint, whole
 from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
 from microgpt.model import count_parameters
 
@@ -34,7 +36,7 @@ from microgpt.model import count_parameters
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt eval", description=__doc__)
-    add_model_flags(flags)
+    add_model_flags(flags, several=True)
     flags.add_argument_group("data").add_argument(
         "--data",
         nargs="+",
@@ -72,14 +74,22 @@ def parser() -> Parser:
         metavar="COUNT",
         help="show so many wrong answers of each family [3 if no number is given]",
     )
-    flags.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    flags.add_argument("--json", action="store_true", help="print one JSON object each instead of lines")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    loaded = open_model(args)
+    reports = [evaluated(args, name) for name in args.checkpoints or [None]]
+    if len(reports) > 1 and not args.json:
+        print("", *comparison(reports), sep="\n")
+    return 0
+
+
+def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
+    """Measure one checkpoint and print what came out."""
+    loaded = open_checkpoint(args, name)
     how = given(args, ReadOptions)
     held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     report: dict[str, Any] = {
@@ -91,12 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.json:
         print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
     result = examined(loaded, held_out, args.questions)
+    report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
     if args.json:
-        report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
+        tell(*choice_notes(loaded.path))
         print(json.dumps(report, ensure_ascii=False))
     elif result:
         print(*exam_lines(result, args), sep="\n")
-    return 0
+    return report
 
 
 def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing: str) -> dict[str, Any]:
@@ -134,6 +145,24 @@ def loss_lines(report: dict[str, Any]) -> list[str]:
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
         f"loss {report['loss']:.4f} nats/token, {report['bpb']:.4f} bits per byte",
     ]
+
+
+def comparison(reports: list[dict[str, Any]]) -> list[str]:
+    """The numbers of several checkpoints side by side."""
+    width = max(len(report["checkpoint"]) for report in reports)
+    title = "exam" if any(report["exam"] for report in reports) else ""
+    lines = [f"{'':{width}}{'parameters':>13}{'nats/token':>12}{'bits/byte':>11}{title:>8}"]
+    for report in reports:
+        share = f"{report['exam']['share']:.1%}" if report["exam"] else ""
+        lines.append(
+            f"{report['checkpoint']:{width}}{report['n_params']:13,}{report['loss']:12.4f}"
+            f"{report['bpb']:11.4f}{share:>8}"
+        )
+    lines = [line.rstrip() for line in lines]
+    texts = {(*report["data"], report["part"], report["n_documents"]) for report in reports}
+    if len(texts) > 1:
+        lines.append("measured on different texts; to compare, name one with --data")
+    return lines
 
 
 def exam_lines(result: ExamResult, args: argparse.Namespace) -> list[str]:

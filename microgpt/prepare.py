@@ -1,7 +1,7 @@
 """Turn text and chats into token files, ready for training.
 
   microgpt prepare chats.jsonl books/ --out-dir data/mine      read, train a tokenizer, encode
-  microgpt prepare more.jsonl --tokenizer runs/x/tokenizer.json
+  microgpt prepare more.jsonl --tokenizer runs/x               encode with the tokenizer of a run
   microgpt train --data data/mine
 
 Plain text, JSONL and JSON chats, DailyDialog and parquet are known by their content; all but parquet may be
@@ -33,6 +33,8 @@ from microgpt.corpus.reading import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
 from microgpt.inference.loading import whole
 from microgpt.tokenizer import MERGES, Tokenizer
+from microgpt.training.checkpoint import load_tokenizer
+from microgpt.training.kept import find_checkpoint, place_of
 
 TITLES = dict(zip(SIDES.values(), ("training", "held out"), strict=True))
 
@@ -45,10 +47,11 @@ def parser() -> Parser:
                        help="files or folders of text or chats; smalltalk: the embedded corpus")
     flags.add_argument("--out-dir", type=Path, metavar="DIR",
                        help="where the token files go [default data/prepared/<hash of the content>]")
-    flags.add_argument("--tokenizer", type=Path, metavar="FILE",
-                       help="use this tokenizer.json, or that of a prepared corpus: one that microgpt or "
-                       "`python -m tokenizer` made, or another of that very form (byte-level BPE, GPT-2's "
-                       "pattern, ids in the order of bytes, merges, specials) [default train a new one]")
+    flags.add_argument("--tokenizer", metavar="FILE",
+                       help="use this tokenizer.json, or that of a run or of a prepared corpus: one that "
+                       "microgpt or `python -m tokenizer` made, or another of that very form (byte-level "
+                       "BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) [default train "
+                       "a new one]")
     flags.add_argument("--merges", type=whole(0), metavar="MERGES",
                        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
     flags.add_argument("--seq-len", type=whole(1), default=256, metavar="TOKENS",
@@ -88,7 +91,13 @@ def given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
         return None
     if args.merges is not None:
         raise ConfigError("--merges is for a new tokenizer, --tokenizer names one; give one of the two")
-    return Tokenizer.load(args.tokenizer / TOKENIZER if args.tokenizer.is_dir() else args.tokenizer)
+    place = Path(args.tokenizer)
+    if (place / TOKENIZER).exists():
+        return Tokenizer.load(place / TOKENIZER)
+    if place.exists() and not place.is_dir():
+        return Tokenizer.load(place)
+    wanted = "a tokenizer.json, a prepared corpus, or a run"
+    return load_tokenizer(find_checkpoint(place_of(args.tokenizer, wanted), (TOKENIZER,)))
 
 
 def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from microgpt.common.words import command_line
 from microgpt.inference.sampler import GREEDY
 from microgpt.inference.session import ChatSession
 from microgpt.training.checkpoint import load_model
+from microgpt.training.kept import MODEL_FILES, find_checkpoint
 from microgpt.training.rundir import checkpoints
 
 PRESET, MAX_TIME = "1m", "8m15s"
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show_conversation(run: str) -> None:
     """Print a short conversation with the model, without chance, as the chat would show it."""
-    model, tokenizer, _ = load_model(run)
+    model, tokenizer, _ = load_model(find_checkpoint(run, MODEL_FILES, best=True))
     session = ChatSession(model, tokenizer, GREEDY)
     print("\nA sample conversation, for there is no terminal here.  To talk yourself: "
           f"{command_line('chat', run)}\n")  # fmt: skip

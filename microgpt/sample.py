@@ -1,7 +1,8 @@
 """Let a model write.
 
   microgpt sample runs/x -p "Once upon a time" --n 3     go on with a text, three times
-  microgpt sample runs/x --chat -p "Who are you?" -t 0   answer a message, the likeliest way
+  microgpt sample x --chat -p "Who are you?" -t 0        answer a message with runs/x, the likeliest way
+  microgpt sample x@best -p - < text.txt                 go on with a file, from the best checkpoint kept
 
 The text goes to stdout, everything else to stderr.
 """
@@ -43,9 +44,11 @@ def parser() -> Parser:
     flags.add_argument(
         "-p",
         "--prompt",
-        default="",
+        action="append",
+        dest="prompts",
         metavar="TEXT",
-        help="text to go on with, or the message [default none: begin from nothing]",
+        help="text to go on with, or the message; -: what stdin holds; may be given several times "
+        "[default none: begin from nothing]",
     )
     flags.add_argument("--chat", action="store_true", help="the prompt is a user's message: answer it")
     flags.add_argument("--system", default="", metavar="TEXT", help="with --chat: a system message before it")
@@ -57,30 +60,40 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    if args.chat and not args.prompt.strip():
+    prompts = [from_stdin() if text == "-" else text for text in args.prompts or [""]]
+    if args.chat and not all(text.strip() for text in prompts):
         raise ConfigError("--chat without a message; give one with -p TEXT")
     if args.system and not args.chat:
         raise ConfigError("--system without --chat; a plain text has no system message")
     config, seed = sampler_from(args), seed_from(args)
     loaded = open_model(args)
+    say(*loaded.describe()[1:])
     decoder = Decoder(loaded.model, loaded.tokenizer)
-    prompt = prompt_of(args, loaded.tokenizer, decoder.window)
     if config.temperature and args.seed is None:
         say(f"seed {seed}")
     out = forgiving(sys.stdout)
-    for number in range(args.n):
-        if args.n > 1:
-            show(out, f"--- {number + 1} of {args.n}\n")
-        show(out, "" if args.chat else args.prompt)
-        for piece in decoder.stream(prompt, config, args.max_tokens, uniform_stream(seed, number)):
+    total = len(prompts) * args.n
+    for number in range(total):
+        text, again = prompts[number // args.n], number % args.n
+        if again == 0:
+            ids = prompt_of(text, args, loaded.tokenizer, decoder.window)
+        if total > 1:
+            show(out, f"--- {number + 1} of {total}\n")
+        show(out, "" if args.chat else text)
+        for piece in decoder.stream(ids, config, args.max_tokens, uniform_stream(seed, again)):
             show(out, piece)
         show(out, "\n")
     return 0
 
 
-def prompt_of(args: argparse.Namespace, tokenizer: Tokenizer, window: int) -> np.ndarray:
+def from_stdin() -> str:
+    """All that stdin holds, without the end of its last line."""
+    return forgiving(sys.stdin).read().removesuffix("\n")
+
+
+def prompt_of(text: str, args: argparse.Namespace, tokenizer: Tokenizer, window: int) -> np.ndarray:
     """The ids that the model goes on from; says when they had to be cut."""
-    limit, text = prompt_limit(window), encodable(args.prompt)
+    limit, text = prompt_limit(window), encodable(text)
     if args.chat:
         opening = [Message("system", encodable(args.system))] if args.system else []
         prompt = conversation_prompt([*opening, Message("user", text)], tokenizer, limit)

@@ -39,6 +39,7 @@ from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
+from microgpt.inference.loading import choice_notes
 from microgpt.inference.sampler import SamplerConfig
 from microgpt.inference.terminal import harmless
 from microgpt.model import ModelConfig, count_parameters
@@ -49,10 +50,19 @@ from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
 from microgpt.training.data import DataConfig
 from microgpt.training.job import Sample
+from microgpt.training.kept import is_checkpoint, is_valid, place_of
 from microgpt.training.loop import fit
 from microgpt.training.memory_needs import refuse_too_large
 from microgpt.training.plan import save_estimate_s
-from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, free_space_problem, newest_run
+from microgpt.training.rundir import (
+    METRICS,
+    RUNS,
+    RunDirectory,
+    checkpoints,
+    free_space_problem,
+    is_log,
+    run_of,
+)
 from microgpt.training.schedule import extension_note, train_on
 from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
@@ -74,7 +84,9 @@ def parser() -> Parser:
     flags.add_argument("--out-dir", type=Path, metavar="DIR",
                        help="directory of the run [default runs/<preset>-<date>-<time>]")
     flags.add_argument("--resume", nargs="?", const="", metavar="RUN",
-                       help="go on with a run, its newest valid checkpoint [default the newest under runs/]")
+                       help="go on with a run, by its path or as in runs/NAME, from its newest valid "
+                       "checkpoint; RUN@best or RUN@STEP with a new --out-dir branches off [default the "
+                       "newest run]")
     flags.add_argument("--allow-inexact", action="store_true",
                        help="with --resume: go on even where the result cannot equal a run that was never "
                        "stopped, as with files that changed, another precision or instruction set")
@@ -109,10 +121,13 @@ def start(args: argparse.Namespace, started: float) -> int:
     """Train a new run."""
     plan = plan_from(args)
     run = args.out_dir or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    refuse_used(run)
+    is_numbered = args.out_dir is None  # two that begin in the same second are told apart
+    if not is_numbered:
+        refuse_used(run)
     set_up_machine(plan.train)
     refuse_too_large(plan.model, plan.train)
-    with RunDirectory(run):
+    with RunDirectory(run, is_numbered) as directory:
+        run = directory.path
         refuse_used(run)
         refuse_full_disk(run, plan)
         prepared = session.open_corpus(plan)
@@ -179,13 +194,23 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
 
 
 def refuse_used(run: Path) -> None:
-    """A run directory with checkpoints is not trained over."""
+    """A run directory with checkpoints is not trained over, nor is anything else of value."""
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run} is not a directory; choose another --out-dir")
+    if is_checkpoint(run.resolve()):
+        raise ConfigError(f"{run} is a checkpoint by its name or its manifest.json; choose another --out-dir")
+    refuse_foreign_log(run)
     if checkpoints(run):
         raise ConfigError(
             f"{run} already holds a run; go on with it (--resume {run}) or choose another --out-dir"
         )
+
+
+def refuse_foreign_log(run: Path) -> None:
+    """A file that has the name of a run's log but was not written by one is not touched."""
+    log = run / METRICS
+    if os.path.lexists(log) and not is_log(log):
+        raise ConfigError(f"{log} is not the log of a run; move it away or choose another --out-dir")
 
 
 def refuse_full_disk(run: Path, plan: Plan) -> None:
@@ -199,8 +224,8 @@ def refuse_full_disk(run: Path, plan: Plan) -> None:
 
 def resume(args: argparse.Namespace, started: float) -> int:
     """Go on with a run where its checkpoint left it."""
-    place = Path(args.resume) if args.resume else args.out_dir or newest_run()
-    run = run_of(place, args.out_dir)
+    place = place_of(args.resume or args.out_dir)
+    run = run_to_go_on(place, args.out_dir if args.resume else None)
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place)
         old = Plan.from_dict(checkpoint.read_config(source))
@@ -215,10 +240,12 @@ def resume(args: argparse.Namespace, started: float) -> int:
         else:
             plan = dataclasses.replace(plan, train=train_on(step, old.train, plan.train))
         refuse_newer(run, step)
+        refuse_foreign_log(run)
         set_up_machine(plan.train)
         refuse_too_large(plan.model, plan.train)
         refuse_full_disk(run, plan)
-        say(f"going on from {source}")
+        for line in (f"going on from {source}", *choice_notes(source)):
+            say(line)
         limited = "max_time" in args
         ends = deadline(plan.train, started) if limited else math.inf
         prepared, changes = session.reopen(plan, source, say, args.allow_inexact)
@@ -243,19 +270,20 @@ def finished_note(source: Path, step: int) -> str:
     )
 
 
-def run_of(place: Path, out_dir: Path | None) -> Path:
+def run_to_go_on(place: Path, out_dir: Path | None) -> Path:
     """The directory in which a resumed run goes on: its own, unless another one is named."""
-    checkpoint.expect_directory(place)
-    own = place.parent if checkpoint.is_checkpoint(place) else place
-    if out_dir is None or out_dir.resolve() == own.resolve():
+    own = run_of(place) if is_checkpoint(place) else place
+    if own is not None and (out_dir is None or out_dir.resolve() == own.resolve()):
         return own
+    if out_dir is None:
+        raise ConfigError(f"{place} is a checkpoint outside a run; say where to go on from it: --out-dir DIR")
     refuse_used(out_dir)
     return out_dir
 
 
 def refuse_newer(run: Path, step: int) -> None:
     """Going back to an older checkpoint in place would mix two histories."""
-    newer = [path.name for number, path in checkpoints(run) if number > step and checkpoint.is_valid(path)]
+    newer = [path.name for number, path in checkpoints(run) if number > step and is_valid(path)]
     if newer:
         raise ConfigError(
             f"{run} already went on to {newer[0]}; resume that, or branch off with a new --out-dir"

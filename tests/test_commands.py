@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt import chat, eval, prepare, sample
+from microgpt import chat, eval, prepare, sample, verify
 from microgpt import train as train_command
 from microgpt.__main__ import COMMANDS, main
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
@@ -41,11 +41,11 @@ def place(tmp_path_factory):
     return place
 
 
-def save(run, model, tokenizer, data, train_config=None, corpus=""):
+def save(run, model, tokenizer, data, train_config=None, corpus="", step=7, metrics=None):
     run.mkdir(parents=True, exist_ok=True)
     train_config = train_config or TrainConfig()
     document = Plan(model.config, train_config, data).to_dict()
-    state = {"step": 7, "metrics": {"val_bpb": 2.5}, "corpus": corpus}
+    state = {"step": step, "metrics": metrics or {"val_bpb": 2.5}, "corpus": corpus}
     snapshot = checkpoint.Snapshot(model, Adam(model, train_config), tokenizer)
     return checkpoint.persist(snapshot.fill(document, state), run, 2)
 
@@ -161,6 +161,80 @@ def test_chat_with_the_same_seed_says_the_same(monkeypatch, capsys):
     assert talk("1") == talk("1") != talk("2")
 
 
+# ---- which checkpoint ----
+
+
+@pytest.fixture
+def worse(place, tmp_path, monkeypatch):
+    """A run, runs/w, that got clearly worse after step 10, in a folder of its own."""
+    model, tokenizer, _ = checkpoint.load_model(place / "runs" / "a")
+    monkeypatch.chdir(tmp_path)
+    for step, loss in {10: 2.0, 20: 2.5}.items():
+        metrics = {"val_loss": loss, "val_bpb": loss / 2, "val_step": step}
+        save(tmp_path / "runs" / "w", model, tokenizer, DataConfig(), step=step, metrics=metrics)
+    return tmp_path
+
+
+def test_chat_and_sample_take_the_best_where_the_newest_is_clearly_worse(worse, monkeypatch, capsys):
+    typed(monkeypatch, "Hello!\n")
+    assert chat.main(["w", "--max-tokens", "2"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[1:3] == [
+        "from runs/w/step_00000010, held-out 1.000 bits per byte",
+        "newer but worse on held-out text: step 20, 1.250 bits per byte; runs/w@newest takes it",
+    ]
+    assert sample.main(["w", "-t", "0", "--max-tokens", "2"]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"microgpt: {line}" for line in told[1:3]]
+
+
+def test_a_better_checkpoint_is_told_of_where_another_is_named(worse, capsys):
+    better = "better on held-out text: step 10, 1.000 bits per byte; runs/w@best takes it"
+    assert sample.main(["w@20", "-t", "0", "--max-tokens", "2"]) == 0
+    told = ["from runs/w/step_00000020, held-out 1.250 bits per byte", better]
+    assert capsys.readouterr().err.splitlines() == [f"microgpt: {line}" for line in told]
+    text = worse / "text.txt"
+    text.write_text(PLAIN_TEXT)
+    eval.main(["w", "--data", str(text)])
+    out = capsys.readouterr().out
+    assert "from runs/w/step_00000020" in out and better in out, "eval takes the newest"
+    eval.main(["w", "--data", str(text), "--json"])
+    out, err = capsys.readouterr()
+    assert json.loads(out)["checkpoint"] == "runs/w/step_00000020" and better in err
+
+
+def test_a_name_is_told_from_a_path_in_every_command(worse, monkeypatch, capsys):
+    (worse / "text.txt").write_text(PLAIN_TEXT)
+    prepare.main(["text.txt", "--tokenizer", "w", "--out-dir", "out"])
+    prepare.main(["text.txt", "--tokenizer", "runs/w@best", "--out-dir", "out2"])
+    trained_with = (worse / "runs" / "w" / "step_00000020" / "tokenizer.json").read_bytes()
+    assert all((worse / name / "tokenizer.json").read_bytes() == trained_with for name in ("out", "out2"))
+    with pytest.raises(CheckpointError, match=r"nothing\.json: no such .*expected a tokenizer\.json, "):
+        prepare.main(["text.txt", "--tokenizer", "nothing.json", "--out-dir", "out3"])
+    for command in (chat, sample, eval, verify):
+        with pytest.raises(CheckpointError, match=r"no checkpoint of step 7; kept are @20, @10 \(best\)"):
+            command.main(["w@7"])
+
+
+def test_eval_of_several_compares_them(worse, capsys):
+    (worse / "text.txt").write_text(PLAIN_TEXT)
+    assert eval.main(["w", "w@best", "--data", "text.txt"]) == 0
+    titles, newest, best = capsys.readouterr().out.splitlines()[-3:]
+    assert titles.split() == ["parameters", "nats/token", "bits/byte"]
+    assert newest.split()[0] == "runs/w/step_00000020" and best.split()[0] == "runs/w/step_00000010"
+    assert newest.split()[1:] == best.split()[1:] and len(best.split()) == 4, "the same weights, no exam"
+    assert eval.main(["w", "@best", "--data", "text.txt", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["step"] for line in lines] == [20, 10] and lines[0]["loss"] == lines[1]["loss"]
+
+
+def test_a_comparison_of_different_texts_says_so():
+    one = {"checkpoint": "a", "n_params": 1000, "loss": 2.0, "bpb": 1.0, "exam": {"share": 0.93}}
+    one |= {"data": ["smalltalk"], "part": "the held-out part", "n_documents": 9}
+    assert eval.comparison([one, one])[1].split() == ["a", "1,000", "2.0000", "1.0000", "93.0%"]
+    assert not any("different texts" in line for line in eval.comparison([one, one]))
+    assert "different texts" in eval.comparison([one, one | {"n_documents": 8}])[-1]
+
+
 # ---- sample ----
 
 
@@ -169,7 +243,7 @@ def test_sample_goes_on_with_a_text(capsys):
     out, err = capsys.readouterr()
     parts = out.split("--- ")
     assert parts[1].startswith("1 of 2\nOnce upon") and parts[2].startswith("2 of 2\nOnce upon")
-    assert parts[1][6:] != parts[2][6:] and err.startswith("microgpt: seed ")
+    assert parts[1][6:] != parts[2][6:] and "\nmicrogpt: seed " in err
 
 
 def test_sample_answers_a_message_and_greedy_needs_no_seed(capsys):
@@ -178,7 +252,22 @@ def test_sample_answers_a_message_and_greedy_needs_no_seed(capsys):
     for _ in range(2):
         assert sample.main(flags) == 0
         outputs.append(capsys.readouterr())
-    assert outputs[0] == outputs[1] and outputs[0].err == "" and "Hello!" not in outputs[0].out
+    assert outputs[0].err.startswith("microgpt: from runs/a/step_00000007, held-out 2.500 bits per byte")
+    assert outputs[0] == outputs[1] and outputs[0].err.count("\n") == 1 and "Hello!" not in outputs[0].out
+
+
+def test_sample_goes_on_with_each_of_several_prompts_and_with_stdin(monkeypatch, capsys):
+    typed(monkeypatch, "from a\npipe\n")
+    how = ["--seed", "1", "--max-tokens", "4"]
+    assert sample.main(["-p", "one", "-p", "-", "-n", "2", *how]) == 0
+    parts = capsys.readouterr().out.split("--- ")[1:]
+    heads = ["1 of 4\none", "2 of 4\none", "3 of 4\nfrom a\npipe", "4 of 4\nfrom a\npipe"]
+    assert all(part.startswith(head) for part, head in zip(parts, heads, strict=True))
+    sample.main(["-p", "one", *how])
+    assert capsys.readouterr().out == parts[0].split("\n", 1)[1], "as if it had been alone"
+    typed(monkeypatch, " \n")
+    with pytest.raises(ConfigError, match="--chat without a message"):
+        sample.main(["--chat", "-p", "Hi", "-p", "-"])
 
 
 def test_sample_reads_settings(capsys):
@@ -239,6 +328,13 @@ def test_eval_reads_text_as_it_is_told_but_not_what_the_run_was_trained_on(place
     save(tmp_path / "run", GPT(config).init(0), tokenizer, data)
     with pytest.raises(ConfigError, match="--bad-lines, --text-documents: a run's own corpus"):
         eval.main([str(tmp_path / "run"), *how])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_can_be_printed(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0 and f"usage: microgpt {name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [eval, train_command])

@@ -29,7 +29,7 @@ from .metrics import MetricsLog
 from .optim import Adam
 from .plan import measure, planned_steps
 from .progress import Progress
-from .rundir import METRICS
+from .rundir import METRICS, run_of
 from .saver import Saver
 from .schedule import train_on
 from .state import TrainState
@@ -163,9 +163,10 @@ def resume(
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)
     parts.adam.updates = state.updates
-    in_place = source.parent.resolve() == run.resolve()
-    if not in_place and (source.parent / METRICS).exists():
-        shutil.copyfile(source.parent / METRICS, run / METRICS)
+    in_place = source.resolve().parent == run.resolve()
+    origin = run_of(source)
+    if not in_place and origin is not None:
+        shutil.copyfile(origin / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes)
     session = _session(plan, prepared, parts, state, run, log, {"inexact": changes} if changes else {})
     session.job.origin, session.job.is_timed = source, is_timed
