@@ -53,7 +53,7 @@ def document_from(
     if found not in CHATS:
         return _checked(FORMATS[found](record, senders))
     chat = {**record, found[0]: _learned(record[found[0]], left_out)}
-    return _checked(_without_empty(CHATS[found](chat, senders), left_out))
+    return _spoken(CHATS[found](chat, senders), left_out)
 
 
 def is_known(record: Any, keys: Sequence[str] = ()) -> bool:
@@ -115,16 +115,15 @@ def _learned(turns: Any, left_out: LeftOut) -> Any:
     return kept
 
 
-def _without_empty(messages: list[Message], left_out: LeftOut) -> list[Message]:
+def _spoken(messages: list[Message], left_out: LeftOut) -> list[Message]:
     """A conversation without messages of no text, such as an answer that ended before it began."""
     kept = [message for message in messages if not _is_blank(message.content)]
-    if len(kept) == len(messages):
-        return messages
-    for role, content in messages:
-        if role != "system" and _is_blank(content):
-            left_out("empty messages")
+    if len(kept) < len(messages):
+        for role, content in messages:
+            if role != "system" and _is_blank(content):
+                left_out("empty messages")
     if not kept:
-        raise BadRecordError("every message is empty")
+        raise BadRecordError("every message is empty" if messages else "the conversation has no messages")
     return kept
 
 
