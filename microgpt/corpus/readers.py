@@ -70,9 +70,7 @@ def _read_dailydialog(path: Path, reading: Reading) -> Iterator[Document]:
     return (dialogue for _, dialogue in _each_line(path, reading, _dialogue))
 
 
-def _each_line(
-    path: Path, reading: Reading, convert: Callable[[bytes], Any]
-) -> Iterator[tuple[object, Any]]:
+def _each_line(path: Path, reading: Reading, convert: Callable[[bytes], Any]) -> Iterator[tuple[object, Any]]:
     """What is in each line, with its number; blank lines are passed over."""
     for number, line in lines_of(path, reading.progress):
         if not line or line.isspace():

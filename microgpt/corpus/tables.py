@@ -50,13 +50,13 @@ def _records(path: Path, stream: BinaryIO, reading: Reading) -> Iterator[tuple[o
 
 
 def _lines(path: Path, stream: BinaryIO) -> Iterator[str]:
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     number = 0
-    while line := text.readline(MAX_LINE_BYTES):
-        number += 1
-        if len(line) == MAX_LINE_BYTES:
-            raise DataError(f"{path}:{number}: line of over {MAX_LINE_BYTES >> 20} MiB; split the record")
-        yield line
+    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        while line := text.readline(MAX_LINE_BYTES):
+            number += 1
+            if len(line) == MAX_LINE_BYTES:
+                raise DataError(f"{path}:{number}: line of over {MAX_LINE_BYTES >> 20} MiB; split the record")
+            yield line
 
 
 def _columns(path: Path, first: str, keys: Sequence[str]) -> tuple[str, list[str]]:
