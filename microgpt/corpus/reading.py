@@ -30,11 +30,11 @@ class ReadOptions:
         "1 MiB is divided at line ends; <|endoftext|> always ends one",
         choices=("paragraphs", "file"), group="data",
     )  # fmt: skip
-    suffix: str = setting(
-        "", "ends of file names that are text in folders, too, such as .md,.csv", "suffixes", group="data"
+    suffix: str | None = setting(
+        None, "ends of file names that are text in folders, too, such as .md,.csv", "ends", group="data"
     )
-    keys: str = setting(
-        "", "keys, or columns, of question and answer in records of your own, such as query,reply; or of "
+    keys: str | None = setting(
+        None, "keys, or columns, of question and answer in records of your own, such as query,reply; or of "
         "plain text, one", "keys", group="data",
     )  # fmt: skip
     senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
@@ -63,9 +63,9 @@ class ReadOptions:
         return _parts(self.keys)
 
 
-def _parts(text: str) -> tuple[str, ...]:
+def _parts(text: str | None) -> tuple[str, ...]:
     """What stands between commas or blanks."""
-    return tuple(text.replace(",", " ").split())
+    return tuple((text or "").replace(",", " ").split())
 
 
 @dataclass

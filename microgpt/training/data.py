@@ -23,8 +23,8 @@ class DataConfig:
     smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
     bad_lines: str = ReadOptions.bad_lines
     text_documents: str = ReadOptions.text_documents
-    suffix: str = ReadOptions.suffix
-    keys: str = ReadOptions.keys
+    suffix: str | None = ReadOptions.suffix
+    keys: str | None = ReadOptions.keys
 
     def __post_init__(self) -> None:
         if self.merges < 0:
