@@ -4,9 +4,10 @@
   microgpt prepare more.jsonl --tokenizer runs/x               encode with the tokenizer of a run
   microgpt train --data data/mine
 
-Plain text, JSONL and JSON chats, DailyDialog and parquet are known by their content; all but parquet may be
-packed as .gz or .zst.  `microgpt train --data` does the same by itself; this shows what is in a corpus before
-the training.
+Plain text, JSONL and JSON chats, DailyDialog and parquet are known by their content, .csv and .tsv tables by
+their names; all but parquet may be packed as .gz or .zst.  `<|endoftext|>` in plain text ends a document.
+Messages whose `weight` is 0 are left out, all others count alike.  `microgpt train --data` does the same by
+itself; this shows what is in a corpus before the training.
 """
 
 if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
@@ -109,6 +110,7 @@ def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:
         "seq_len": seq_len,
         "files": files_read(prepared),
         "skipped": prepared.meta["skipped"],
+        "left_out": prepared.meta.get("left_out", {}) | Skipped(**prepared.meta["skipped"]).parts,
         **{
             side: counts(file) | {"windows": StreamWindows(file, seq_len).n_windows}
             for side, file in prepared.sides.items()
@@ -135,6 +137,7 @@ def lines(prepared: Prepared, seq_len: int, elapsed_s: float) -> list[str]:
         f"tokenizer {found['vocab_size']:,} ids, {len(prepared.tokenizer.merges):,} of them merges",
         *([f"read      {counted(found['files'], 'file')}"] if found["files"] else []),
         f"skipped   {skipped}{first}",
+        *(f"left out  {what}: {n:,}" for what, n in found["left_out"].items()),
         f"ready in {elapsed_s:.1f} s; next: {next_step}",
     ]
 

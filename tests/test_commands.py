@@ -78,6 +78,30 @@ def test_prepare_tells_what_is_in_a_corpus(tmp_path, capsys):
     assert found["files"] == 1 and "\nread      1 file\nskipped   1 bad line; the first: " in out
 
 
+def test_prepare_tells_what_is_not_learned(tmp_path, capsys):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
+    rows = [{"text": "one"}, {"text": "two"}, {"messages": turns}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "y.md").write_text("# notes")
+    assert prepare.main([str(tmp_path), "--merges", "2", "--out-dir", str(tmp_path / "out")]) == 0
+    told = "\nleft out  no text by its name: 1\nleft out  messages of weight 0: 1\n"
+    assert told in capsys.readouterr().out
+    assert prepare.main([str(tmp_path / "out")]) == 0
+    assert told in capsys.readouterr().out
+    assert prepare.main([str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["left_out"] == {"no text by its name": 1, "messages of weight 0": 1}
+
+
+def test_prepare_takes_suffixes_and_keys(tmp_path, capsys):
+    (tmp_path / "x.md").write_text("one\n\ntwo")
+    (tmp_path / "y.csv").write_text("frage,antwort\n" + "q,a\nr,b\n" * 9)
+    how = ["--merges", "2", "--suffix", ".md,csv", "--keys", "frage,antwort", "--json"]
+    assert prepare.main([str(tmp_path), *how, "--out-dir", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["train"]["documents"] + found["val"]["documents"] == 20 and found["left_out"] == {}
+
+
 def test_prepare_tells_of_files_it_passed_over_and_a_next_step_that_a_shell_takes(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for name, text in {"a.txt": PLAIN_TEXT, "b.txt": PLAIN_TEXT, "c.txt": ""}.items():

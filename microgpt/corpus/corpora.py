@@ -13,9 +13,11 @@ from microgpt.common.errors import DataError
 
 from . import smalltalk
 from .chat import Document, Message, texts
-from .readers import name_decides, read_documents
+from .detection import name_decides
+from .folders import each_once, find_files
+from .readers import read_documents
 from .reading import Reading, ReadOptions, Skipped
-from .sources import Progress, each_once, find_files
+from .sources import Progress
 from .split import EVERYTHING, Split, Survey
 
 SMALLTALK = "smalltalk"
@@ -53,8 +55,10 @@ class Corpus:
         self.options = options or ReadOptions()
         self._unreadable = Skipped()
         reading = Reading(self.options, self._unreadable, None)
-        self.others: list[Path] = []  # files in folders whose names are not those of text
-        found = find_files(paths, reading.bad_file, self.others.append) if paths or not names else []
+        self.left_out: dict[str, list[Path]] = {}  # what is no text in the folders, by why
+        found = []
+        if paths or not names:
+            found = find_files(paths, reading.bad_file, self._leave_out, self.options.suffixes)
         self.files, self.repeated = each_once(found)
         if paths and not self.files:
             raise DataError(f"every file was passed over; the first: {self._unreadable.examples[0]}")
@@ -69,10 +73,18 @@ class Corpus:
     def __exit__(self, *_: object) -> None:
         self._open_files.close()
 
+    def _leave_out(self, why: str, path: Path) -> None:
+        self.left_out.setdefault(why, []).append(path)
+
     @property
     def names(self) -> list[str]:
         """What the corpus was said to be made of: absolute paths, and the name of the embedded corpus."""
         return [SMALLTALK] * bool(self.smalltalk_bytes) + [os.path.abspath(path) for path in self._paths]
+
+    @property
+    def n_left_out(self) -> dict[str, int]:
+        """How many files and folders are no text in the folders, by why."""
+        return {why: len(paths) for why, paths in self.left_out.items()}
 
     def n_read(self, skipped: Skipped) -> int:
         """The number of files that were read in a pass that skipped so much."""
@@ -91,7 +103,7 @@ class Corpus:
                 total.update(hashlib.sha256(source.read_bytes()).digest())
         for file in self.files:
             total.update(_file_digest(file, progress))
-            if name_decides(file):
+            if name_decides(file, self.options.key_names):
                 total.update(b"read as its name says")
         if self._unreadable.files:
             total.update(b"passed over %d" % self._unreadable.files)

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ from microgpt.tokenizer.pieces import map_threads
 from .cache import make_folder
 from .chat import Document, Packed, n_characters, render_packed
 from .corpora import SMALLTALK_BYTES, Corpus, Sources, source_names
+from .folders import OTHER
 from .prepared import (
     FILES,
     META,
+    READING,
     SIDES,
     TOKENIZER,
     Prepared,
@@ -48,6 +51,7 @@ from .token_file import TokenFile, TokenFileWriter, counts
 
 FORMAT = 2  # part of the hash: raise it when the same corpus would be prepared differently
 _CHUNK_CHARACTERS = 1 << 20
+_ENDS = 8  # so many ends of names are told
 
 
 def data_dir() -> Path:
@@ -97,7 +101,7 @@ def prepare(
     with corpus:
         ready = make_folder(directory, lambda: find_prepared(directory, key), fill, elsewhere)
     bars.tell_skipped(ready.meta)
-    return ready
+    return replace(ready, meta=ready.meta | {"left_out": corpus.n_left_out})
 
 
 def prepare_held_out(
@@ -181,16 +185,19 @@ class _Bars:
         skipped = Skipped(**meta["skipped"])
         if skipped.examples and self._tells_skipped:
             tell(f"{skipped} left out: {skipped.examples[0]}")
+        if skipped.parts and self._tells_skipped:
+            tell("left out: " + ", ".join(f"{what}: {n:,}" for what, n in skipped.parts.items()))
 
     def tell_files(self, corpus: Corpus) -> None:
         """Say which files are left out, and why."""
-        for why, files in (
-            ("named twice, read once", corpus.repeated),
-            ("no text by its name, left out of a folder", corpus.others),
-        ):
+        named = {f"{why}, left out of a folder": files for why, files in corpus.left_out.items()}
+        for why, files in ({"named twice, read once": corpus.repeated} | named).items():
             if files and self._show:
                 more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
                 tell(f"{why}: {files[0]}{more}")
+        ends = sorted({file.suffix for file in corpus.left_out.get(OTHER, []) if file.suffix})
+        if ends and self._show:
+            tell(f"--suffix takes such files, too; their ends: {' '.join(ends[:_ENDS])}")
 
 
 def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
@@ -272,6 +279,7 @@ def _write(
     meta = {
         "key": key, "merges": len(tokenizer.merges), "split": vars(split), "sources": corpus.names,
         "tokenizer": tokenizer.sha256, "skipped": vars(skipped), "files_read": corpus.n_read(skipped),
+        "left_out": corpus.n_left_out, "reading": READING,
     }  # fmt: skip
     meta |= {SIDES[side]: _counts(writer) for side, writer in writers.items()}
     (folder / META).write_text(json.dumps(meta, indent=1) + "\n", "ascii")

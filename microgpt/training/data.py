@@ -23,6 +23,8 @@ class DataConfig:
     smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
     bad_lines: str = ReadOptions.bad_lines
     text_documents: str = ReadOptions.text_documents
+    suffix: str | None = ReadOptions.suffix
+    keys: str | None = ReadOptions.keys
 
     def __post_init__(self) -> None:
         if self.merges < 0:
@@ -34,7 +36,9 @@ class DataConfig:
     @property
     def reading(self) -> ReadOptions:
         """How files become documents."""
-        return ReadOptions(bad_lines=self.bad_lines, text_documents=self.text_documents)
+        return ReadOptions(
+            bad_lines=self.bad_lines, text_documents=self.text_documents, suffix=self.suffix, keys=self.keys
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""

@@ -1,5 +1,6 @@
 """What is prepared of a corpus: its two sides, what is left out, when it is done anew."""
 
+import json
 import os
 import sys
 
@@ -190,7 +191,10 @@ def test_files_of_a_folder_that_are_no_text_by_their_names_are_told(write, token
         write(name, "not read")
     prepare_held_out([folder], tokenizer)
     told = f"microgpt: no text by its name, left out of a folder: {folder}/b.md and 1 more\n"
-    assert capsys.readouterr().err == told
+    hint = "microgpt: --suffix takes such files, too; their ends: .md .py\n"
+    assert capsys.readouterr().err == told + hint
+    prepare_held_out([folder], tokenizer, options=ReadOptions(suffix="md,.py"))
+    assert capsys.readouterr().err == ""
     prepare_held_out([folder / "a.txt", folder / "b.md"], tokenizer)
     assert capsys.readouterr().err == ""
 
@@ -202,6 +206,42 @@ def test_skipped_lines_are_told_of_a_prepared_folder_too(write, tmp_path, capsys
     prepare(tmp_path / "mine")
     prepare_held_out(tmp_path / "mine", made.tokenizer)
     assert capsys.readouterr().err.count("1 bad line left out: ") == 2
+
+
+def test_what_is_left_out_is_counted_as_it_is_now(write, tmp_path, capsys):
+    """The files of a folder may change where its texts do not."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]
+    chats = chat_line("a", "b") * 9 + chat_line("c", "d") + json.dumps({"messages": turns})
+    folder = write("in/a.jsonl", chats).parent
+    first = prepare(folder, merges=2)
+    assert first.meta["left_out"] == {} and first.meta["skipped"]["parts"] == {"empty messages": 1}
+    write("in/b.md", "not read")
+    again = prepare(folder, merges=2)
+    assert again.directory == first.directory and again.meta["left_out"] == {"no text by its name": 1}
+    assert capsys.readouterr().err.count("microgpt: left out: empty messages: 1\n") == 2
+
+
+def test_what_an_earlier_version_read_is_read_anew_under_the_same_hash(write, capsys):
+    first = prepare(write("x.txt", "a word\n\nb word\n\nc word"), merges=2)
+    path = first.directory / "meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({key: meta[key] for key in meta if key not in ("reading", "left_out")}))
+    assert prepare(first.directory).meta["key"] == first.meta["key"], "what is prepared stays in use"
+    again = prepare(write("x.txt", "a word\n\nb word\n\nc word"), merges=2)
+    assert again.meta == first.meta
+    told = "another version read the corpus that was prepared there; it is replaced"
+    assert told in capsys.readouterr().err
+
+
+def test_a_corpus_named_by_the_current_folder_stays_what_it_was(write, tmp_path, monkeypatch):
+    folder = write("in/a.txt", "a word\n\nb word\n\nc word").parent
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MICROGPT_DATA_DIR", "data")
+    first = prepare(".", merges=2)
+    first.tokenizer.save(folder / "tokenizer.json")
+    again = prepare(".", merges=2)
+    assert again.meta["key"] == first.meta["key"]
+    assert again.meta["left_out"] == {"made by microgpt": 5}
 
 
 def test_a_chunk_fits_the_room_that_an_encoder_keeps():
