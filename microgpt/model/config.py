@@ -77,6 +77,11 @@ class ModelConfig:
 
         return sum(parameter.size for parameter in table(self))
 
+    @property
+    def n_layer_params(self) -> int:
+        """The same without the embedding, so that it does not depend on the vocabulary."""
+        return self.n_params - self.vocab_size * self.n_embd
+
     def flop_per_token(self, T: int | None = None) -> float:
         """FLOP of forward and backward for a token: 6 a parameter, and 6 L C T for causal attention."""
         return 6 * self.n_params + 6 * self.n_layer * self.n_embd * (T or self.seq_len)
