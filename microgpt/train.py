@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError
-from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
+from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from, shown_value
 from microgpt.common.output import show, tell
 from microgpt.common.threads import threads_from_environment
 from microgpt.common.words import command_line
@@ -42,7 +42,7 @@ from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.loading import choice_notes
 from microgpt.inference.sampler import SamplerConfig
 from microgpt.inference.terminal import harmless
-from microgpt.model import ModelConfig, count_parameters
+from microgpt.model import ModelConfig, count_layer_parameters, count_parameters
 from microgpt.model.config import PRESETS
 from microgpt.tokenizer import SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
@@ -74,8 +74,8 @@ SAMPLE_TOKENS = 48
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 
 
-def parser() -> Parser:
-    """All flags, in groups."""
+def parser(preset: str = DEFAULT_PRESET) -> Parser:
+    """All flags, in groups; help tells the defaults of this preset."""
     # fmt: off
     flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
     flags.add_argument("--preset", choices=tuple(PRESETS), metavar="NAME",
@@ -98,15 +98,29 @@ def parser() -> Parser:
     # fmt: on
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
-    add_settings(flags, ModelConfig)
-    add_settings(flags, TrainConfig)
+    shown = {name: f"{shown_value(value)} for --preset {preset}" for name, value in defaults(preset).items()}
+    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
+    add_settings(flags, TrainConfig, shown=shown)
     return flags
+
+
+def defaults(preset: str) -> dict[str, Any]:
+    """The settings that a preset decides."""
+    return PRESETS[preset] | recipe(count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES)))
+
+
+def preset_in(argv: Sequence[str] | None) -> str:
+    """The preset among the words of a command, before all of them are understood."""
+    flags = Parser(add_help=False)
+    flags.add_argument("--preset", nargs="?")
+    wanted = flags.parse_known_args(argv)[0].preset
+    return wanted if wanted in PRESETS else DEFAULT_PRESET
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     started = time.monotonic()
-    args = parser().parse_args(argv)
+    args = parser(preset_in(argv)).parse_args(argv)
     if args.resume is not None:
         return resume(args, started)
     if args.allow_inexact:
@@ -151,12 +165,12 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}
     )
-    return Plan(model, train_config(args, count_parameters(model)), data, preset)
+    return Plan(model, train_config(args, count_layer_parameters(model)), data, preset)
 
 
-def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
+def train_config(args: argparse.Namespace, n_layer_params: int) -> TrainConfig:
     """Training settings: what was typed, over the recipe for this size."""
-    values = recipe(n_params, getattr(args, "lr", None)) | from_environment()
+    values = recipe(n_layer_params, getattr(args, "lr", None)) | from_environment()
     if hasattr(args, "max_time"):
         values["max_steps"] = 0
     config = settings_from(args, TrainConfig, **values)
@@ -338,6 +352,7 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
     clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf, costs_s)
     fitting = time.monotonic()
     with StopFlag() as stop, job.log:
+        job.progress.deadline = clock.deadline
         try:
             why = fit(job, state, stop, clock)
         except MemoryError as error:

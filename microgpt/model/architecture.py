@@ -49,6 +49,11 @@ def count_parameters(config: ModelConfig) -> int:
     return sum(parameter.size for parameter in table(config))
 
 
+def count_layer_parameters(config: ModelConfig) -> int:
+    """The same without the embedding, so that it does not depend on the vocabulary."""
+    return count_parameters(config) - Architecture(config).embedding.size
+
+
 @lru_cache(maxsize=64)
 def flop_per_token(config: ModelConfig, T: int | None = None) -> float:
     """FLOP of forward and backward for a token: 6 a parameter, and 6 C T a layer of causal attention."""

@@ -16,6 +16,7 @@ from .config import format_duration
 from .loop import FINISHED, NO_GAIN, STOPPED
 from .memory_needs import memory_estimate
 from .rundir import checkpoint_name
+from .schedule import outline
 from .session import Session
 from .storage import sha256_of
 
@@ -53,6 +54,7 @@ def header(session: Session) -> list[str]:
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         *_too_many_passes(passes),
+        f"rate     {outline(config)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {config.precision}; "
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",

@@ -17,6 +17,7 @@ import pytest
 import microgpt
 from microgpt import train
 from microgpt.common.errors import MicrogptError
+from microgpt.common.flags import shown_value
 from microgpt.common.words import command_line
 from microgpt.core import native
 from microgpt.model import GPT
@@ -283,8 +284,8 @@ def test_a_finished_run_trains_on_without_a_leap_of_its_rate_and_says_how(capfd)
     found = rates("runs/a")
     assert abs(found[61] - found[60]) < 0.0004 and max(found[n] for n in range(61, 141)) <= 0.003
     assert f"{found[140]:.2g}" == "0.001" and found[80] > 2 * found[60]
-    assert "140 steps instead of 60; the learning rate goes on from 0.001: it rises to 0.003 over" in told
-    assert "then falls to 0.001 at 140" in told
+    assert "140 steps instead of 60; the learning rate goes from 0.001 up to 0.003 over 30 steps" in told
+    assert ", then down to 0.001 at step 140" in told
 
 
 def test_a_finished_run_trains_on_for_a_time_and_its_advice_is_right(capfd, monkeypatch):
@@ -447,10 +448,35 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
         train.main(["--help"])
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert stopped.value.code == 0
-    for part in ("--warmup-steps", "[steps, default 2000]", "--n-embd", "--merges", "optimizer (Adam):",
-                 "model:", "--max-time", "10m", "--grad-clip", "[default 10m]", "--resume"):  # fmt: skip
+    for part in ("--warmup-steps", "[steps, default 2000 for --preset 10m]", "--n-embd", "--merges",
+                 "optimizer (Adam):", "model:", "--max-time", "10m", "--grad-clip", "[default 10m]",
+                 "--resume"):  # fmt: skip
         assert part in text
     assert text.count("data:") == 1
+
+
+@pytest.mark.parametrize("preset, vocab_size", [("tiny", 300), ("tiny", 40_000), ("1m", 300), ("1m", 4261),
+                                                ("10m", 300), ("34m", 300), ("34m", 60_000)])  # fmt: skip
+def test_the_defaults_that_help_tells_are_those_that_are_used(preset, vocab_size, capsys):
+    for flags in (["--preset", preset, "--help"], ["--help", f"--preset={preset}"]):
+        with pytest.raises(SystemExit):
+            train.main(flags)
+        text = re.sub(r"\s+", " ", capsys.readouterr().out)
+        plan = train.plan_from(train.parser().parse_args(["--preset", preset]), vocab_size)
+        values = plan.train.to_dict() | plan.model.to_dict()
+        for name in ("lr", "min_lr", "warmup_steps", "max_steps", "n_layer", "seq_len", "dropout"):
+            flag, told = "--" + name.replace("_", "-"), shown_value(values[name])
+            assert re.search(rf"{flag} [^\]]*\bdefault {re.escape(told)}( for --preset {preset})?\]", text)
+
+
+def test_the_rate_is_on_the_screen_and_prints_as_it_was_meant(capfd):
+    new("--max-steps", "100", "--eval-every", "0")
+    out = capfd.readouterr().out
+    assert "rate     from 0 up to 0.003 over 30 steps, then down to 0.0003 at step 100" in out
+    with pytest.raises(MicrogptError, match=r"\(the run has 0\.0003\)"):
+        train.main(["--resume", "runs/a", "--min-lr", "0.1", "--max-steps", "200"])
+    new("--max-steps", "3", out="runs/b")
+    assert "rate     from 0 up to 0.0003, too few steps to come down" in capfd.readouterr().out
 
 
 @pytest.fixture
