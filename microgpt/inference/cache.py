@@ -17,12 +17,18 @@ class KVCache:
     def __init__(self, config: ModelConfig, dtype: Any = np.float32) -> None:
         shape = (config.n_layer, config.seq_len, config.n_embd)
         self.keys, self.values = np.empty(shape, dtype), np.empty(shape, dtype)  # (L, seq_len, C)
+        self.ids = np.empty(config.seq_len, np.int32)
         self.length = 0
 
     @property
     def capacity(self) -> int:
         """Positions there is room for."""
         return self.keys.shape[1]
+
+    def before(self, ids: np.ndarray, n: int) -> np.ndarray:
+        """Note the ids (T,) behind those held; return the last n of these, or as many as there are."""
+        self.ids[self.length : self.length + len(ids)] = ids
+        return self.ids[max(0, self.length - n) : self.length]
 
     def extend(self, layer: int, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Write rows (T, C) behind the filled ones; return all rows of the layer, (length + T, C) each.

@@ -10,7 +10,7 @@ from microgpt.common.errors import ShapeError
 from microgpt.core import memory, ops
 
 from .config import ModelConfig
-from .layers import Block, Cache, Pass, Recomputed, Saved
+from .layers import Block, Cache, Embedding, Pass, Recomputed, Saved
 from .parameters import Arena, table
 
 # Rows of logits that exist at once: (512, V) floats stay in the last-level cache, and (B*T, V) never exist.
@@ -31,6 +31,7 @@ class GPT:
         self.dtype = np.dtype(dtype)
         self.params = Arena(table(config), dtype)
         self.cos, self.sin = ops.rope_tables(config.seq_len, config.head_size, config.rope_theta, self.dtype)
+        self.embedding = Embedding(config.look_back)
         blocks = [Block(i, config.n_head) for i in range(config.n_layer)]
         self.blocks: Sequence[Block | Recomputed] = [Recomputed(b) for b in blocks] if recompute else blocks
 
@@ -70,7 +71,7 @@ class GPT:
 
     def _trunk_forward(self, ids: np.ndarray, run: Pass, keep: bool = True) -> tuple[np.ndarray, list[Saved]]:
         """Embedding and all blocks: (x (N, C), what backward needs if `keep`)."""
-        x = ops.embedding_forward(self.params["wte.weight"], ids.reshape(-1))
+        x = self.embedding.forward(ids, self.params, run)
         if run.dropout:
             x = ops.dropout_forward(x, run.dropout, run.dropout_key(0))
         saved = []
@@ -86,7 +87,7 @@ class GPT:
             dx = block.backward(dx, saved.pop(), self.params, self.grads, run)
         if run.dropout:
             dx = ops.dropout_backward(dx, run.dropout, run.dropout_key(0))
-        ops.embedding_backward(dx, ids.reshape(-1), self.grads["wte.weight"])
+        self.embedding.backward(dx, ids, self.params, self.grads)
 
     def _head_loss_and_grad(
         self, x: np.ndarray, targets: np.ndarray, scale: float

@@ -25,6 +25,9 @@ class Cache(Protocol):
 
     length: int
 
+    def before(self, ids: np.ndarray, n: int) -> np.ndarray:
+        """Note the ids (T,) that follow what is held; return the up to n before them."""
+
     def extend(self, layer: int, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Add rows (T, C) of one layer and return all its rows (length + T, C)."""
 
@@ -48,6 +51,47 @@ class Pass:
     def dropout_key(self, site: int) -> int:
         """The key of one place where elements are dropped; a model numbers its places."""
         return random.key(self.key, "dropout", site)
+
+
+class Embedding:
+    """A row of the table for each token, and those of the `look_back` tokens before it, weighted by channel:
+
+    x_t = wte[id_t] + sum over k of back[k-1] * wte[id_(t-k)],  k from 1 to look_back
+
+    To copy a word is to find the place where the last tokens stood before, and to say what followed.
+    Attention alone needs two layers for that, which learn it late; here each position knows what came before.
+    A depthwise causal convolution, as So et al. 2021 (arXiv 2109.08668) put behind queries, keys and values.
+    """
+
+    table, back = "wte.weight", "wte.back"
+
+    def __init__(self, look_back: int) -> None:
+        self.look_back = look_back
+
+    def forward(self, ids: np.ndarray, p: Arena, run: Pass) -> np.ndarray:
+        """ids (B, T) -> x (N, C)."""
+        if not self.look_back:
+            return ops.embedding_forward(p[self.table], ids.reshape(-1))
+        earlier = ids[:, :0] if run.cache is None else run.cache.before(ids[0], self.look_back)[None]
+        rows = self._rows(np.concatenate([earlier, ids], axis=1), p)
+        x = rows.copy()
+        for k, weight in enumerate(p[self.back], 1):
+            x[:, k:] += weight * rows[:, :-k]
+        return np.ascontiguousarray(x[:, earlier.shape[1] :]).reshape(ids.size, -1)
+
+    def _rows(self, ids: np.ndarray, p: Arena) -> np.ndarray:
+        return ops.embedding_forward(p[self.table], ids.reshape(-1)).reshape(*ids.shape, -1)
+
+    def backward(self, dx: np.ndarray, ids: np.ndarray, p: Arena, g: Arena) -> None:
+        """dx (N, C), and ids (B, T) of the forward."""
+        d_rows = dx
+        if self.look_back:
+            rows, dx = self._rows(ids, p), dx.reshape(*ids.shape, -1)
+            d_rows = dx.copy()
+            for k, weight in enumerate(p[self.back], 1):
+                d_rows[:, :-k] += weight * dx[:, k:]
+                g[self.back][k - 1] += (dx[:, k:] * rows[:, :-k]).sum((0, 1))
+        ops.embedding_backward(d_rows.reshape(ids.size, -1), ids.reshape(-1), g[self.table])
 
 
 class Attention:

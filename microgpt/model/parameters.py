@@ -15,6 +15,10 @@ from microgpt.core import random
 
 from .config import ModelConfig
 
+# Of the weights of earlier tokens' embeddings, of either sign: so that a token and the one before it add up
+# to something in which both can be told apart from the start.
+BACK_STD = 0.7
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -40,6 +44,8 @@ def table(config: ModelConfig) -> list[Parameter]:
     C, L, std = config.n_embd, config.n_layer, config.init_std
     into_residual = std / math.sqrt(2 * L)
     rows = [Parameter("wte.weight", (config.vocab_size, C), std)]
+    if config.look_back:
+        rows.append(Parameter("wte.back", (config.look_back, C), BACK_STD, decay=False))
     for i in range(L):
         rows += [
             Parameter(f"h.{i}.ln_1.weight", (C,), 0, decay=False),

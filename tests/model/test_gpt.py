@@ -1,6 +1,7 @@
 """The whole model: counts, gradients, causality, the shift, initial values, threads, and PyTorch."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from microgpt.model import GPT, ModelConfig
 from microgpt.model.config import PRESETS
 
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)
+LOOKING_BACK = replace(SMALL, look_back=2)
 
 
 def tokens(name, B, T, V=17):
@@ -47,17 +49,18 @@ def test_counted_parameters_are_the_parameters_there_are():
     assert model.params.flat.size == sum(x.size for x in model.params.values()) == SMALL.n_params
 
 
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK])
 @pytest.mark.parametrize("key", [None, 3])
-def test_gradient_of_the_whole_model(key):
+def test_gradient_of_the_whole_model(key, config):
     """Central differences in float64, every tensor: a random direction, and some single coordinates."""
-    model = small(np.float64)
+    model = small(np.float64, config)
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     targets[0, 3] = -1
     model.loss_and_grad(ids, targets, key)
 
     def loss_at(name, direction, h):
         model.params[name][:] += h * direction
-        probe = GPT(SMALL, np.float64)
+        probe = GPT(config, np.float64)
         probe.params.flat[:] = model.params.flat
         loss = probe.loss_and_grad(ids, targets, key)
         model.params[name][:] -= h * direction
@@ -98,8 +101,9 @@ def test_gradients_are_added_and_scaled():
     np.testing.assert_allclose(twice.grads.flat, once.grads.flat, atol=2e-6)
 
 
-def test_no_token_sees_the_future():
-    model, ids = small(np.float32), tokens("ids", 1, 9)
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK])
+def test_no_token_sees_the_future(config):
+    model, ids = small(np.float32, config), tokens("ids", 1, 9)
     before = model.logits(ids)
     for t in range(1, 9):
         changed = ids.copy()
@@ -107,6 +111,18 @@ def test_no_token_sees_the_future():
         after = model.logits(changed)
         assert after[0, :t].tobytes() == before[0, :t].tobytes()
         assert (after[0, t] != before[0, t]).any()
+
+
+def test_each_sequence_looks_back_on_itself_alone():
+    """By hand: x_t = wte[id_t] + back[0] wte[id_(t-1)] + back[1] wte[id_(t-2)]."""
+    model, ids = small(np.float64, LOOKING_BACK), tokens("ids", 2, 5)
+    table, back = model.params["wte.weight"], model.params["wte.back"]
+    x = model.embedding.forward(ids, model.params, model._pass(ids)).reshape(2, 5, -1)
+    for b, t in np.ndindex(2, 5):
+        expected = table[ids[b, t]].copy()
+        for k in range(1, min(t, 2) + 1):
+            expected += back[k - 1] * table[ids[b, t - k]]
+        np.testing.assert_allclose(x[b, t], expected, rtol=1e-12)
 
 
 def test_copying_the_input_does_not_score():
@@ -148,7 +164,7 @@ def test_initial_values():
 
 
 def test_threads_do_not_change_a_bit():
-    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1)
+    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1, look_back=2)
     ids, targets = tokens("ids", 3, 160, 301), tokens("targets", 3, 160, 301)
     digests = set()
     for threads in (1, 2, 3):
@@ -164,7 +180,7 @@ def test_threads_do_not_change_a_bit():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("key", [None, 3])
-@pytest.mark.parametrize("config", [SMALL, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
 def test_recomputing_does_not_change_a_bit(config, key, dtype):
     ids, targets = (tokens(name, 2, config.seq_len, config.vocab_size) for name in ("ids", "targets"))
     targets[1, 2] = -1
@@ -192,6 +208,8 @@ def test_dropout_depends_on_its_key_alone():
         ({"n_kv_head": 1}, "n_kv_head"),
         ({"n_embd": 6}, "even"),
         ({"init_std": -1.0}, "init_std"),
+        ({"look_back": -1}, "look_back"),
+        ({"look_back": 9}, "look_back"),
     ],
 )
 def test_impossible_configurations_are_refused_by_name(change, word):
@@ -211,7 +229,13 @@ def test_impossible_configurations_are_refused_by_name(change, word):
 def test_foreign_configurations_are_refused(values):
     with pytest.raises(ConfigError):
         ModelConfig.from_dict(values)
-    assert ModelConfig.from_dict(SMALL.to_dict()) == SMALL
+    assert ModelConfig.from_dict(LOOKING_BACK.to_dict()) == LOOKING_BACK
+
+
+def test_a_model_saved_before_models_looked_back_does_not():
+    values = SMALL.to_dict()
+    del values["look_back"]
+    assert ModelConfig.from_dict(values) == SMALL
 
 
 def test_bad_tokens_are_refused():
