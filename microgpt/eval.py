@@ -26,7 +26,7 @@ from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
 from microgpt.corpus.reading import ReadOptions
-from microgpt.corpus.smalltalk import exam
+from microgpt.corpus.smalltalk import SEEN, exam
 from microgpt.inference.exam import ExamResult, table, take_exam
 from microgpt.inference.loading import Loaded, add_model_flags, choice_notes, open_checkpoint, whole
 from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
@@ -100,6 +100,8 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
     if not args.json:
         print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
+        if held_out.has_exam:
+            print(f"its conversations are new; {SEEN}", flush=True)
     result = examined(loaded, held_out, args.questions)
     report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
     if args.json:

@@ -1,10 +1,10 @@
 """From a configuration to layers, and what follows from them: parameters, counts, costs."""
 
-from dataclasses import replace
 from functools import lru_cache
 
 from .block import Block
 from .config import ModelConfig
+from .embedding import Embedding
 from .kinds import NORMS
 from .layer import Cost
 from .linear import Linear
@@ -19,15 +19,15 @@ class Architecture:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)
-        self.embedding = replace(self.head.weight, kind="embedding")  # one array, used twice
+        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)  # the embedding's weight
+        self.embedding = Embedding(config)
         self.blocks = [Block(i, mixer, config) for i, mixer in enumerate(config.mixers)]
         self.norm = NORMS[config.norm]("ln_f", config.n_embd)
 
     def parameters(self) -> list[Parameter]:
         """All parameters in the order in which they lie in memory."""
         of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
-        return [self.embedding, *of_blocks, *self.norm.parameters()]
+        return [*self.embedding.parameters(), *of_blocks, *self.norm.parameters()]
 
     def head_cost(self) -> Cost:
         """Of the last norm and the product that makes logits, which is where the embedding is counted."""
@@ -51,7 +51,7 @@ def count_parameters(config: ModelConfig) -> int:
 
 def count_layer_parameters(config: ModelConfig) -> int:
     """The same without the embedding, so that it does not depend on the vocabulary."""
-    return count_parameters(config) - Architecture(config).embedding.size
+    return count_parameters(config) - Architecture(config).embedding.weight.size
 
 
 @lru_cache(maxsize=64)

@@ -33,6 +33,13 @@ class ModelConfig:
     )
     init_std: float = setting(0.02, "standard deviation of the initial weights", group="model")
     rope_theta: float = setting(10000.0, "base of the rotary angles", group="model")
+    look_back: int = setting(
+        0,
+        "earlier tokens whose embeddings are added to that of each token, weighted by channel; with 2 a "
+        "small model learns to copy names sooner; 0: none",
+        "tokens",
+        group="model",
+    )
     n_kv_head: int = setting(0, "key and value heads; 0: as many as n-head", "count", group="model")
     norm: str = setting("rmsnorm", "kind of norm", choices=NORMS, group="model")
     mlp: str = setting("gelu", "kind of MLP", choices=MLPS, group="model")
@@ -48,6 +55,8 @@ class ModelConfig:
         for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.look_back < self.seq_len:
+            raise ConfigError(f"look_back is {self.look_back}; expected 0 to {self.seq_len - 1}")
         if self.n_embd % self.n_head or self.head_size % 2:
             raise ConfigError(
                 f"n_embd {self.n_embd} does not split into {self.n_head} even heads; change n_embd or n_head"
