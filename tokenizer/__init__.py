@@ -9,8 +9,18 @@ reference.py is the definition in short Python, csrc/bpe*.c the fast form, nativ
 
 from tokenizer.errors import TokenizerError
 from tokenizer.model import SPECIALS, Tokenizer
+from tokenizer.native import MAX_MERGES
 from tokenizer.pieces import read_pieces
 from tokenizer.streaming import StreamDecoder
 from tokenizer.training import MERGES, train
 
-__all__ = ["MERGES", "SPECIALS", "StreamDecoder", "Tokenizer", "TokenizerError", "read_pieces", "train"]
+__all__ = [
+    "MAX_MERGES",
+    "MERGES",
+    "SPECIALS",
+    "StreamDecoder",
+    "Tokenizer",
+    "TokenizerError",
+    "read_pieces",
+    "train",
+]

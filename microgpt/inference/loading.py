@@ -12,6 +12,7 @@ from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.core import native
 from microgpt.model import GPT
 from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model
+from microgpt.training.config import MOST
 from tokenizer import Tokenizer
 
 from .sampler import SamplerConfig
@@ -37,16 +38,18 @@ class Loaded(NamedTuple):
         ]
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """The type of a flag that is a whole number from `least` up."""
+def whole(least: int, most: int = MOST - 1) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` to `most`."""
+    expected = f"from {least} up" if most == MOST - 1 else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} up")
+        if not least <= value <= most:
+            bound = expected if value < MOST else f"below {MOST:.1e}"
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number {bound}")
         return value
 
     return parse

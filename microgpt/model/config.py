@@ -12,6 +12,7 @@ BUILT = {"norm": ("rmsnorm",), "mlp": ("gelu",), "attention": ("full",)}
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
+MOST = 1 << 31  # of layers, heads, channels, positions, tokens
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+            if not 1 <= getattr(self, name) < MOST:
+                bound = "at least 1" if getattr(self, name) < 1 else f"below {MOST}"
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {bound}")
         if self.n_embd % self.n_head or self.head_size % 2:
             raise ConfigError(
                 f"n_embd {self.n_embd} does not split into {self.n_head} even heads; change n_embd or n_head"
@@ -72,9 +74,9 @@ class ModelConfig:
     @property
     def n_params(self) -> int:
         """Parameters, the tied embedding counted once: 12 L C^2 + (2L+1) C + V C for the default kinds."""
-        from .parameters import table
+        from .parameters import count
 
-        return sum(parameter.size for parameter in table(self))
+        return count(self)
 
     def flop_per_token(self, T: int | None = None) -> float:
         """FLOP of forward and backward for a token: 6 a parameter, and 6 L C T for causal attention."""

@@ -37,20 +37,41 @@ def table(config: ModelConfig) -> list[Parameter]:
     Projections into the residual stream start smaller by 1/sqrt(2L), for 2L of them add up (Radford et al.
     2019, section 2.3).
     """
-    C, L, std = config.n_embd, config.n_layer, config.init_std
-    into_residual = std / math.sqrt(2 * L)
-    rows = [Parameter("wte.weight", (config.vocab_size, C), std)]
-    for i in range(L):
-        rows += [
-            Parameter(f"h.{i}.ln_1.weight", (C,), 0, decay=False),
-            Parameter(f"h.{i}.attn.qkv.weight", (3 * C, C), std),
-            Parameter(f"h.{i}.attn.proj.weight", (C, C), into_residual),
-            Parameter(f"h.{i}.ln_2.weight", (C,), 0, decay=False),
-            Parameter(f"h.{i}.mlp.fc.weight", (4 * C, C), std),
-            Parameter(f"h.{i}.mlp.proj.weight", (C, 4 * C), into_residual),
-        ]
-    rows.append(Parameter("ln_f.weight", (C,), 0, decay=False))
-    return rows
+    first, last = _outside(config)
+    layers = (row for i in range(config.n_layer) for row in _layer(config, i))
+    return [first, *layers, last]
+
+
+def count(config: ModelConfig) -> int:
+    """Elements of all parameters, at once for any number of layers: each has as many."""
+    return _size(_outside(config)) + config.n_layer * _size(_layer(config, 0))
+
+
+def _size(rows: list[Parameter]) -> int:
+    return sum(row.size for row in rows)
+
+
+def _outside(config: ModelConfig) -> list[Parameter]:
+    """What stands before and after the layers."""
+    C = config.n_embd
+    return [
+        Parameter("wte.weight", (config.vocab_size, C), config.init_std),
+        Parameter("ln_f.weight", (C,), 0, decay=False),
+    ]
+
+
+def _layer(config: ModelConfig, i: int) -> list[Parameter]:
+    """The parameters of one layer."""
+    C, std = config.n_embd, config.init_std
+    into_residual = std / math.sqrt(2 * config.n_layer)
+    return [
+        Parameter(f"h.{i}.ln_1.weight", (C,), 0, decay=False),
+        Parameter(f"h.{i}.attn.qkv.weight", (3 * C, C), std),
+        Parameter(f"h.{i}.attn.proj.weight", (C, C), into_residual),
+        Parameter(f"h.{i}.ln_2.weight", (C,), 0, decay=False),
+        Parameter(f"h.{i}.mlp.fc.weight", (4 * C, C), std),
+        Parameter(f"h.{i}.mlp.proj.weight", (C, 4 * C), into_residual),
+    ]
 
 
 class Arena(Mapping[str, np.ndarray]):

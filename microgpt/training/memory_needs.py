@@ -13,6 +13,7 @@ from .config import TrainConfig
 # Floats for each token, in units of C.  A layer keeps for its backward: the inputs of both branches, q k v,
 # attention's output, and the MLP's wide layer.  What lives no longer than a layer or the head comes on top.
 KEPT_BY_LAYER, PASSING = 2 + 3 + 1 + 4, 13
+MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
 PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
 
 
@@ -30,7 +31,8 @@ def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
     layer = KEPT_BY_LAYER * C + model.n_head + 2  # log-sum-exp of attention, two factors of norms
     kept = layer + model.n_layer * C if train.recompute else layer * model.n_layer
     head_rows = min(n_tokens, HEAD_ROWS)
-    products = (n_tokens, 4 * C, C), (n_tokens, C, 4 * C), (head_rows, model.vocab_size, C)
+    rows = min(n_tokens, MOST_ROWS)
+    products = (rows, 4 * C, C), (rows, C, 4 * C), (head_rows, model.vocab_size, C)
     scratch = max(ops.linear_scratch(*product) for product in products)
     return 4 * (n_tokens * (kept + PASSING * C) + head_rows * (model.vocab_size + C) + scratch)
 
