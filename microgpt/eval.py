@@ -14,12 +14,13 @@ if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prin
     run("eval")
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from microgpt.common.bars import progress_bar
+from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given
+from microgpt.common.output import escaped, json_line, tell
 from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
@@ -27,7 +28,7 @@ from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.smalltalk import exam
 from microgpt.inference.exam import ExamResult, table, take_exam
 from microgpt.inference.loading import Loaded, add_model_flags, open_model, whole
-from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
+from microgpt.inference.scoring import HeldOut, packing_of, score, text_to_measure, windows_of
 
 
 def parser() -> Parser:
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     loaded = open_model(args)
     how = given(args, ReadOptions)
-    held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
+    held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     report: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.state.get("step"),
@@ -88,13 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
     if not args.json:
-        print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
+        print(*map(escaped, [*loaded.describe(), *loss_lines(report)]), sep="\n", flush=True)
     result = examined(loaded, held_out, args.questions)
     if args.json:
         report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
-        print(json.dumps(report, ensure_ascii=False))
+        print(json_line(report))
     elif result:
-        print(*exam_lines(result, args), sep="\n")
+        print(*map(escaped, exam_lines(result, args)), sep="\n")
     return 0
 
 
@@ -116,12 +117,16 @@ def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing:
 
 
 def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult | None:
-    """The exam, where the text has one."""
+    """The exam, where the text has one and the window has room for its questions."""
     if not held_out.has_exam or not n_per_family:
         return None
     questions = exam(n_per_family)
-    with progress_bar("exam", len(questions), "question") as progress:
-        return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+    try:
+        with progress_bar("exam", len(questions), "question") as progress:
+            return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+    except ConfigError as reason:
+        tell(f"no exam: {reason}")
+        return None
 
 
 def loss_lines(report: dict[str, Any]) -> list[str]:
