@@ -17,6 +17,7 @@ from pathlib import Path
 
 from microgpt import chat, eval, train
 from microgpt.common.flags import Parser
+from microgpt.common.output import escaped, harmless
 from microgpt.common.words import command_line
 from microgpt.inference.sampler import GREEDY
 from microgpt.inference.session import ChatSession
@@ -80,6 +81,6 @@ def show_conversation(run: str) -> None:
     model, tokenizer, _ = load_model(run)
     session = ChatSession(model, tokenizer, GREEDY)
     print("\nA sample conversation, for there is no terminal here.  To talk yourself: "
-          f"{command_line('chat', run)}\n")  # fmt: skip
+          f"{escaped(command_line('chat', run))}\n")  # fmt: skip
     for text in CONVERSATION:
-        print(f"> {text}\n{''.join(session.reply(text)).strip()}", flush=True)
+        print(f"> {text}\n{harmless(''.join(session.reply(text))).strip()}", flush=True)
