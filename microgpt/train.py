@@ -29,8 +29,9 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
-from microgpt.common.output import show, tell
+from microgpt.common.output import harmless, show, tell
 from microgpt.common.threads import threads_from_environment
+from microgpt.common.words import command_line
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK, source_names
@@ -39,7 +40,6 @@ from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.sampler import SamplerConfig
-from microgpt.inference.terminal import harmless
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
 from microgpt.training import checkpoint, report, session
@@ -55,7 +55,7 @@ from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
 from microgpt.training.threads import choose_threads
-from tokenizer import SPECIALS, Tokenizer
+from tokenizer import MAX_MERGES, SPECIALS, Tokenizer
 
 DEFAULT_PRESET = "10m"
 SAMPLE_TOKENS = 48
@@ -168,6 +168,8 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
     asked = vocab_size - NO_MERGES
     if asked < 0:
         raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
+    if asked > MAX_MERGES:
+        raise ConfigError(f"--vocab-size {vocab_size}: expected at most {NO_MERGES + MAX_MERGES}")
     if merges not in (None, asked):
         raise ConfigError(
             f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes "
@@ -205,10 +207,8 @@ def resume(args: argparse.Namespace, started: float) -> int:
         plan = dataclasses.replace(old, train=session_config(args, old, place))
         step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
         if step >= plan.train.max_steps:
-            say(
-                f"{run} is finished: {step:,} steps are done; "
-                f"to train on, give it more, such as --max-steps {2 * step}"
-            )
+            more = command_line("train", "--resume", source.parent, "--max-steps", 2 * step)
+            say(f"{source.parent} is finished: {step:,} steps are done; to train on, give it more: {more}")
             return 0
         refuse_newer(run, step)
         set_up_machine(plan.train)

@@ -203,6 +203,15 @@ def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(c
     assert "runs/b is finished: 3 steps are done; to train on" in capfd.readouterr().err
 
 
+def test_a_finished_run_that_is_to_branch_off_is_named_with_a_command_that_every_command_may_say(capfd):
+    """The quickstart goes on with its run by `train`, but has not all its flags."""
+    assert new("--max-steps", "3", "--eval-every", "0") == 0
+    assert train.main(["--resume", "runs/a", "--max-steps", "3", "--out-dir", "runs/b"]) == 0
+    said = capfd.readouterr().err
+    assert "runs/a is finished: 3 steps" in said and "runs/b" not in said and not Path("runs/b").exists()
+    assert said.rstrip().endswith(command_line("train", "--resume", "runs/a", "--max-steps", 6))
+
+
 def test_a_run_can_branch_off_an_older_checkpoint(capfd):
     new("--max-steps", "6", "--save-every", "2", "--keep", "9")
     with pytest.raises(MicrogptError, match="already went on to step_00000006"):
