@@ -15,21 +15,27 @@ if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prin
     run("eval")
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from microgpt.common.bars import progress_bar
+from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given
-from microgpt.common.output import tell
+from microgpt.common.output import escaped, json_line, tell
 from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.smalltalk import SEEN, exam
 from microgpt.inference.exam import ExamResult, table, take_exam
-from microgpt.inference.loading import Loaded, add_model_flags, choice_notes, open_checkpoint, whole
-from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
+from microgpt.inference.loading import (
+    Loaded,
+    add_model_flags,
+    choice_notes,
+    open_checkpoint,
+    whole,
+)
+from microgpt.inference.scoring import HeldOut, packing_of, score, text_to_measure, windows_of
 from microgpt.model import count_parameters
 
 
@@ -91,7 +97,7 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     """Measure one checkpoint and print what came out."""
     loaded = open_checkpoint(args, name)
     how = given(args, ReadOptions)
-    held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
+    held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     report: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.state.get("step"),
@@ -99,16 +105,16 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     }
     report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
     if not args.json:
-        print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
+        print(*map(escaped, [*loaded.describe(), *loss_lines(report)]), sep="\n", flush=True)
         if held_out.has_exam:
             print(f"its conversations are new; {SEEN}", flush=True)
     result = examined(loaded, held_out, args.questions)
     report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
     if args.json:
         tell(*choice_notes(loaded.path))
-        print(json.dumps(report, ensure_ascii=False))
+        print(json_line(report))
     elif result:
-        print(*exam_lines(result, args), sep="\n")
+        print(*map(escaped, exam_lines(result, args)), sep="\n")
     return report
 
 
@@ -130,12 +136,16 @@ def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing:
 
 
 def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult | None:
-    """The exam, where the text has one."""
+    """The exam, where the text has one and the window has room for its questions."""
     if not held_out.has_exam or not n_per_family:
         return None
     questions = exam(n_per_family)
-    with progress_bar("exam", len(questions), "question") as progress:
-        return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+    try:
+        with progress_bar("exam", len(questions), "question") as progress:
+            return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+    except ConfigError as reason:
+        tell(f"no exam: {reason}")
+        return None
 
 
 def loss_lines(report: dict[str, Any]) -> list[str]:

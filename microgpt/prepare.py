@@ -16,7 +16,6 @@ if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prin
     run("prepare")
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given
+from microgpt.common.output import escaped, json_line
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.common.words import command_line, counted
 from microgpt.corpus.corpora import SMALLTALK
@@ -33,7 +33,7 @@ from microgpt.corpus.prepared import SIDES, TOKENIZER, Prepared, refuse_settled
 from microgpt.corpus.reading import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
 from microgpt.inference.loading import whole
-from microgpt.tokenizer import MERGES, Tokenizer
+from microgpt.tokenizer import MAX_MERGES, MERGES, Tokenizer
 from microgpt.training.checkpoint import load_tokenizer
 from microgpt.training.kept import find_checkpoint, place_of
 
@@ -53,7 +53,7 @@ def parser() -> Parser:
                        "microgpt or `python -m tokenizer` made, or another of that very form (byte-level "
                        "BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) [default train "
                        "a new one]")
-    flags.add_argument("--merges", type=whole(0), metavar="MERGES",
+    flags.add_argument("--merges", type=whole(0, MAX_MERGES), metavar="MERGES",
                        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
     flags.add_argument("--seq-len", type=whole(1), default=256, metavar="TOKENS",
                        help="window to count with; the files serve every window [default 256]")
@@ -80,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell_skipped=False,  # the facts hold it
     )
     if args.json:
-        print(json.dumps(facts(prepared, args.seq_len), ensure_ascii=False))
+        print(json_line(facts(prepared, args.seq_len)))
     else:
-        print(*lines(prepared, args.seq_len, time.monotonic() - started), sep="\n")
+        print(*map(escaped, lines(prepared, args.seq_len, time.monotonic() - started)), sep="\n")
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from microgpt import chat, eval, train
 from microgpt.common.flags import Parser
+from microgpt.common.output import escaped, harmless
 from microgpt.common.words import command_line
 from microgpt.corpus.smalltalk import conversation
 from microgpt.inference.sampler import GREEDY
@@ -27,9 +28,10 @@ from microgpt.training.kept import MODEL_FILES, find_checkpoint
 from microgpt.training.rundir import checkpoints
 
 PRESET, MAX_TIME = "1m", "8m15s"
-# What teaches this corpus to this size soonest (benchmarks/LOG.md): few merges, for its words are few, and they
-# cut names into pieces that are seen everywhere; embeddings of the tokens before, for copying a name; windows
-# that begin where a conversation does; small batches and a high rate; and little effort on foreseeing the user.
+# What teaches this corpus to this size soonest (benchmarks/LOG.md): few merges, for its words are few, and
+# they cut names into pieces that are seen everywhere; embeddings of the tokens before, for copying a name;
+# windows that begin where a conversation does; small batches and a high rate; and little effort on foreseeing
+# the user.
 RECIPE = (
     f"--preset {PRESET} --max-time {MAX_TIME} "
     "--merges 400 --packing documents --look-back 2 --init-std 0.08 --batch-size 4 --lr 6e-3 --min-lr 6e-5 "
@@ -76,11 +78,11 @@ def show_conversation(run: str, seed: int | None = None) -> None:
     session = ChatSession(model, tokenizer, GREEDY)
     questions = conversation(secrets.randbits(64) if seed is None else seed)
     print("\nA sample conversation, for there is no terminal here; its names are drawn anew each time.  "
-          f"To talk yourself: {command_line('chat', run)}\n")  # fmt: skip
+          f"To talk yourself: {escaped(command_line('chat', run))}\n")  # fmt: skip
     right = 0
     for question in questions:
         text = question.messages[-1].content
         answer = "".join(session.reply(text)).strip()
         right += question.is_correct(answer)
-        print(f"> {text}\n{answer}", flush=True)
+        print(f"> {text}\n{harmless(answer)}", flush=True)
     print(f"\n{right} of {len(questions)} answers are right; a name counts if every letter is.")

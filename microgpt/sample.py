@@ -21,6 +21,7 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
+from microgpt.common.output import harmless
 from microgpt.common.output import tell as say
 from microgpt.corpus.chat import BOS, Message
 from microgpt.inference.decoder import Decoder, uniform_stream
@@ -33,7 +34,7 @@ from microgpt.inference.loading import (
     whole,
 )
 from microgpt.inference.session import conversation_prompt, prompt_limit
-from microgpt.inference.terminal import encodable, forgiving, harmless
+from microgpt.inference.terminal import encodable, forgiving
 from microgpt.tokenizer import Tokenizer
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from, shown_value
-from microgpt.common.output import show, tell
+from microgpt.common.output import harmless, show, tell
 from microgpt.common.threads import threads_from_environment
 from microgpt.common.words import command_line
 from microgpt.core import native
@@ -41,10 +41,9 @@ from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.loading import choice_notes
 from microgpt.inference.sampler import SamplerConfig
-from microgpt.inference.terminal import harmless
 from microgpt.model import ModelConfig, count_layer_parameters, count_parameters
 from microgpt.model.config import PRESETS
-from microgpt.tokenizer import SPECIALS, Tokenizer
+from microgpt.tokenizer import MAX_MERGES, SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
@@ -199,6 +198,8 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
     asked = vocab_size - NO_MERGES
     if asked < 0:
         raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
+    if asked > MAX_MERGES:
+        raise ConfigError(f"--vocab-size {vocab_size}: expected at most {NO_MERGES + MAX_MERGES}")
     if merges not in (None, asked):
         raise ConfigError(
             f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes "

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         return found[0] if found else super().add_argument_group(title, *args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help lists the flags)\n")
+        self.exit(2, f"{self.prog}: {MicrogptError(f'{message} (--help lists the flags)')}\n")
 
 
 def _dashed(word: str) -> str:
@@ -168,7 +168,7 @@ def _exit_code(error: BaseException, known: tuple[type[Exception], ...]) -> int:
         tell(str(error))
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        tell(f"{place}{error.strerror or error}")
+        tell(str(MicrogptError(f"{place}{error.strerror or error}")))
     elif isinstance(error, MemoryError):
         tell(f"out of memory; take a smaller model or batch. {error}".rstrip())
     else:

@@ -42,7 +42,9 @@ class SamplerConfig:
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise ConfigError(f"{name.replace('_', '-')} is {getattr(self, name):g}; expected {expected}")
+            value = getattr(self, name)
+            got = f"{value:g}" if isinstance(value, float) else value
+            raise ConfigError(f"{name.replace('_', '-')} is {got}; expected {expected}")
 
 
 GREEDY = SamplerConfig(temperature=0, penalty=1)

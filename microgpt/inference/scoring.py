@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -43,12 +44,15 @@ def held_out_text(
     files: Sequence[str] | None,
     threads: int,
     reading: dict[str, Any],
+    *,
+    root: Path | None = None,
 ) -> HeldOut:
     """What to measure on: the files named, in whole, or the held-out part of the run's own corpus.
 
     All files that the run was trained on count as its own corpus: only what it never saw is worth measuring.
 
     Args:     reading: fields of ReadOptions that are to be other than in training, for files named.
+              root: where it is prepared; None: where training prepares, to be kept.
     Raises:   CheckpointError: its own corpus is not any more what it was trained on.
               DataError: the files are a part of what it was trained on.
               ConfigError: `reading` is settled for the text to be measured on.
@@ -59,7 +63,7 @@ def held_out_text(
     refuse_settled(names, reading)
     options = dataclasses.replace(data.reading, **reading)
     how: dict[str, Any] = {
-        "options": options, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads,
+        "options": options, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads, "root": root,
     }  # fmt: skip
     if names != own or names == [SMALLTALK]:
         _refuse_trained(_with_sources(names), _with_sources(own))
@@ -75,6 +79,17 @@ def held_out_text(
             "restore the files or name others with --data"
         )
     return HeldOut(prepared.val, names, "the held-out part")
+
+
+def text_to_measure(*args: Any) -> HeldOut:
+    """`held_out_text`, for the moment only where nothing can be kept: measuring changes no folder."""
+    try:
+        return held_out_text(*args)
+    except DataError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+    with tempfile.TemporaryDirectory(prefix="microgpt-eval-") as root:  # the files stay open when it goes
+        return held_out_text(*args, root=Path(root))
 
 
 def _real(name: str | os.PathLike) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import re
 import signal
 import sys
 import threading
@@ -11,15 +10,10 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
+from microgpt.common.output import harmless
+
 PROMPT = "> "
-# Everything that could move the cursor or change colours; only line breaks and tabs pass.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CYAN, GREY, PLAIN = "\033[36m", "\033[90m", "\033[0m"
-
-
-def harmless(text: str) -> str:
-    """Text that cannot control a terminal; control characters show as U+FFFD."""
-    return CONTROL.sub("\ufffd", text)
 
 
 def encodable(text: str) -> str:

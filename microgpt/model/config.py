@@ -14,6 +14,7 @@ from .kinds import MIXERS, MLPS, NORMS
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
+MOST = 1 << 31  # of layers, heads, channels, positions, tokens
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+            if not 1 <= getattr(self, name) < MOST:
+                bound = "at least 1" if getattr(self, name) < 1 else f"below {MOST}"
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {bound}")
         if not 0 <= self.look_back < self.seq_len:
             raise ConfigError(f"look_back is {self.look_back}; expected 0 to {self.seq_len - 1}")
         if self.n_embd % self.n_head or self.head_size % 2:

@@ -14,6 +14,7 @@ from microgpt.corpus.packing import PACKINGS, STREAM
 Config = TypeVar("Config")
 
 MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a run
+MOST_S = 10 * 365.25 * 86_400  # of --max-time
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 # May differ between the sessions of one run: they end, save or report it, but do not change any step.
@@ -207,8 +208,9 @@ def parse_duration(text: str) -> float:
     match = DURATION.fullmatch(text.strip().lower())
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
-    if total <= 0:
-        raise ConfigError(f"--max-time {text!r}: expected a time above 0 such as 90s, 10m or 1h30m")
+    if not 0 < total < MOST_S:
+        bound = "above 0" if total <= 0 else "below ten years"
+        raise ConfigError(f"--max-time {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
     return total
 
 

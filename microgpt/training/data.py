@@ -7,9 +7,11 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import setting
 from microgpt.corpus.corpora import SMALLTALK, SMALLTALK_BYTES
 from microgpt.corpus.reading import ReadOptions
-from microgpt.tokenizer import MERGES
+from microgpt.tokenizer import MAX_MERGES, MERGES
 
 from .config import config_from
+
+MOST_BYTES = 10**12  # of a corpus that is made here: it lies on the disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +29,10 @@ class DataConfig:
     keys: str | None = ReadOptions.keys
 
     def __post_init__(self) -> None:
-        if self.merges < 0:
-            raise ConfigError(f"--merges {self.merges}: expected 0 or more")
-        if self.smalltalk_bytes < 1:
-            raise ConfigError(f"--smalltalk-bytes {self.smalltalk_bytes}: expected a number above 0")
+        if not 0 <= self.merges <= MAX_MERGES:
+            raise ConfigError(f"--merges {self.merges}: expected 0 to {MAX_MERGES}")
+        if not 0 < self.smalltalk_bytes <= MOST_BYTES:
+            raise ConfigError(f"--smalltalk-bytes {self.smalltalk_bytes}: expected 1 to {MOST_BYTES}")
         _ = self.reading
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from microgpt.common.output import Lasting
+from microgpt.common.output import Lasting, escaped
 
 from .config import format_duration
 
@@ -65,6 +65,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""
+        text = escaped(text)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:

@@ -316,6 +316,15 @@ def test_a_run_that_trains_on_is_resumed_to_the_last_bit():
     assert tensors("runs/b/step_00000140") == tensors("runs/a/step_00000140")
 
 
+def test_a_finished_run_that_is_to_branch_off_is_named_with_a_command_that_every_command_may_say(capfd):
+    """The quickstart goes on with its run by `train`, but has not all its flags."""
+    assert new("--max-steps", "3", "--eval-every", "0") == 0
+    assert train.main(["--resume", "runs/a", "--max-steps", "3", "--out-dir", "runs/b"]) == 0
+    said = capfd.readouterr().err
+    assert "runs/a is finished: 3 steps" in said and "runs/b" not in said and not Path("runs/b").exists()
+    assert command_line("train", "--resume", "runs/a") + " --max-time 20m, or --max-steps 6" in said
+
+
 def test_a_run_can_branch_off_an_older_checkpoint(capfd):
     new("--max-steps", "6", "--save-every", "2", "--keep", "9")
     with pytest.raises(MicrogptError, match="already went on to step_00000006"):
