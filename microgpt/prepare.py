@@ -52,9 +52,9 @@ def parser() -> Parser:
                        help="replace another corpus that was prepared in --out-dir; runs trained on that one "
                        "then miss it")
     flags.add_argument("--tokenizer", type=Path, metavar="FILE",
-                       help="use this tokenizer.json, or that of a run, a checkpoint or a prepared corpus: one "
-                       "that microgpt or `python -m tokenizer` made, or another of that very form (byte-level "
-                       "BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) "
+                       help="use this tokenizer.json, or that of a run, a checkpoint or a prepared corpus: "
+                       "one that microgpt or `python -m tokenizer` made, or another of that very form "
+                       "(byte-level BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) "
                        "[default train a new one]")
     flags.add_argument("--merges", type=whole(0), metavar="MERGES",
                        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")

@@ -88,7 +88,7 @@ class Corpus:
         taken = set(map(os.path.realpath, apart.files))
         self.files = [file for file in self.files if os.path.realpath(file) not in taken]
         if not self.files and not self.smalltalk_bytes:
-            raise DataError(f"--held-out {apart.names[0]}: nothing is left to train on; name more with --data")
+            raise DataError(f"--held-out {apart.names[0]}: that leaves nothing to train on; name more text")
 
     @property
     def names(self) -> list[str]:

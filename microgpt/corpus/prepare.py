@@ -137,7 +137,10 @@ def is_known(
     names = source_names(sources)
     if ready := _made_before(names, None):
         return ready.meta["key"] == known.key
-    content = _content(Corpus(names, options, smalltalk_bytes, wanted), _Bars(True))
+    try:
+        content = _content(Corpus(names, options, smalltalk_bytes, wanted), _Bars(True))
+    except DataError:
+        return False  # no corpus at all
     return known.key in _keys(content, merges, known.tokenizer)
 
 
@@ -359,7 +362,7 @@ def _write(
 
 def _counts(writer: TokenFileWriter, corpus: Corpus) -> dict[str, int | float]:
     if not writer.n_documents and corpus.n_copies:
-        raise DataError("--held-out has every document of the corpus; name more to train on with --data")
+        raise DataError("--held-out has every document: that leaves nothing to train on; name more text")
     if not writer.n_documents:
         raise DataError("one side of the corpus has no document; give more text")
     return counts(writer)

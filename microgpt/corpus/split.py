@@ -39,8 +39,8 @@ class HeldOutWanted:
 
     held_out: tuple[str, ...] = ()
     held_out_share: float = setting(
-        0.0, "share of the documents that is held out, such as 0.02; 0: 1 %, more where that is too little to "
-        "measure on", "share", group="data",
+        0.0, "share of the documents to hold out, such as 0.02; 0: 1 %, or more where that is too little "
+        "to measure on", "share", group="data",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -121,12 +121,12 @@ def test_a_share_of_ones_own_choice():
     assert set(held_out(documents)) < set(out), "documents below a limit are below a higher one"
 
 
-@pytest.mark.parametrize("share, words", [(1e-9, "none of the corpus's 5"), (0.999999, "all of the corpus's 5")])
+@pytest.mark.parametrize("share, words", [(1e-9, "none"), (0.999999, "all")])
 def test_a_share_that_leaves_a_side_empty_is_refused(share, words):
     survey = Survey(share)
     for document in many(5):
         survey.add(document)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=f"holds out {words} of the corpus's 5 documents"):
         survey.choose()
 
 

@@ -298,7 +298,7 @@ def test_smalltalk_beside_held_out_files_has_no_part_of_its_own(write, tokenizer
 def test_nothing_left_to_train_on_is_one_clear_line(write):
     data = write("a.txt", "b\n\nc")
     for held in (data, write("copy", "b\n\nc\n\nd")):
-        with pytest.raises(DataError, match=r"--held-out.* with --data"):
+        with pytest.raises(DataError, match=r"--held-out.*nothing to train on"):
             prepare(data, merges=5, wanted=HeldOutWanted((str(held),)))
 
 
