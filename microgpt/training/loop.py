@@ -122,12 +122,15 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     state.evaluated_at = state.step
     state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step,
                       "val_s": plain(clock.costs_s["evaluation"])}  # fmt: skip
+    if result.error is not None:
+        state.metrics["val_error"] = plain(result.error)
     job.progress.evaluated(result.bpb)
     job.log.write(
         "eval",
         state.step,
         loss=result.loss,
         bpb=result.bpb,
+        error=result.error,
         tokens=job.held_out.n_tokens,
         bytes=job.held_out.n_bytes,
         dt_s=clock.costs_s["evaluation"],

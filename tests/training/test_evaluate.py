@@ -1,0 +1,45 @@
+"""How far chance moves a mean loss: against what it does when documents are really drawn."""
+
+import math
+
+import numpy as np
+import pytest
+
+from microgpt.training.evaluate import standard_error, with_interval
+
+
+def test_the_error_is_the_spread_of_the_loss_over_draws_of_documents():
+    rng = np.random.default_rng(5)
+    n_draws, n_documents = 4000, 60
+    n_tokens = rng.integers(1, 200, (n_draws, n_documents)).astype(float)
+    hardness = rng.gamma(4, 0.5, (n_draws, n_documents))  # of a document; tokens in it go together
+    nats = n_tokens * hardness
+    losses = nats.sum(1) / n_tokens.sum(1)
+    errors = np.array([standard_error(*draw) for draw in zip(nats, n_tokens, strict=True)])
+    # The spread of 4000 draws is known to 1.1 %, and the estimate is a little low for 60 documents.
+    assert math.sqrt((errors**2).mean()) == pytest.approx(losses.std(), rel=0.06)
+    covered = np.abs(losses - (nats.sum() / n_tokens.sum())) < 1.96 * errors
+    assert 0.91 < covered.mean() < 0.97
+
+
+def test_equal_documents_of_unequal_length_have_no_error():
+    n_tokens = np.array([1.0, 10, 500, 0])
+    assert standard_error(2.5 * n_tokens, n_tokens) == pytest.approx(0, abs=1e-12)
+
+
+def test_documents_without_tokens_are_none():
+    nats, n_tokens = np.array([3.0, 5, 9]), np.array([1.0, 2, 3])
+    more = np.zeros(7)
+    assert standard_error(np.append(nats, more), np.append(n_tokens, more)) == standard_error(nats, n_tokens)
+
+
+@pytest.mark.parametrize("n_tokens", [[5.0], [0.0, 5.0]])
+def test_one_document_says_nothing_about_others(n_tokens):
+    assert standard_error(np.array(n_tokens), np.array(n_tokens)) is None
+    assert with_interval(1.5, None) == "1.5000" and with_interval(1.5, 0.1) == "1.5000 +- 0.1960"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_losses_that_are_no_numbers_have_none(bad):
+    assert math.isnan(standard_error(np.array([1.0, bad, 2.0]), np.ones(3)))
