@@ -16,7 +16,9 @@ from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.split import HeldOutWanted
 from tokenizer import MERGES, Tokenizer
 
+from .checkpoint import STATE, load_tokenizer
 from .config import config_from
+from .documents import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +61,15 @@ class DataConfig:
         return {"options": self.reading, "smalltalk_bytes": self.smalltalk_bytes, "wanted": self.wanted,
                 "merges": self.merges}  # fmt: skip
 
-    def found(self) -> "DataConfig":
-        """The same corpus where its files are now: a project that was moved as a whole brings them along."""
-        return dataclasses.replace(self, data=_found(self.data), held_out=_found(self.held_out))
+    def located(self, known: Known) -> "DataConfig":
+        """The same corpus where its files are now: a project that was moved as a whole brought them along.
+
+        Only what has the right content is taken for it.
+        """
+        if self.missing() is None:
+            return self
+        moved = dataclasses.replace(self, data=_found(self.data), held_out=_found(self.held_out))
+        return moved if is_corpus_of(moved, known) else self
 
     def missing(self) -> str | None:
         """The first source that is not there."""
@@ -117,6 +125,11 @@ def prepared_again(data: DataConfig, known: Known, threads: int) -> Prepared:
         tell(f"{gone} is not there any more; going by what was prepared of it, {kept.directory}")
         return kept
     raise ConfigError(f"{gone}: not there any more; name with --data where the text of the run is now")
+
+
+def known_corpus(checkpoint: Path) -> Known:
+    """What a checkpoint remembers of the corpus it was trained on."""
+    return Known(str(read_json(checkpoint / STATE).get("corpus")), load_tokenizer(checkpoint))
 
 
 def is_corpus_of(data: DataConfig, known: Known) -> bool:
