@@ -4,7 +4,7 @@
   microgpt eval runs/x --data my.txt     another text, all of it that was not trained on
   microgpt eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
 
-Loss is in nats per token, with the interval in which chance moves it: 1.96 standard errors over documents.
+Loss is in nats per token, with its 95 % interval: by the standard error over documents.
 Bits per byte of text compare models of different vocabularies.  A run knows its corpus by the content, in any
 place and under any name, and measures only its held-out part; of other text, documents that it was trained on
 are told and left out.  A model of the embedded corpus also answers questions about names, numbers and facts
@@ -118,6 +118,7 @@ def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing:
         "are_trained_measured": held_out.is_own,
         "loss": result.loss,
         "loss_standard_error": result.error,
+        "loss_half_width": result.half_width,
         "bpb": result.bpb,
     }
 
@@ -134,14 +135,14 @@ def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult
 def loss_lines(report: dict[str, Any]) -> list[str]:
     """What was measured on, and the two numbers."""
     packed = ", packed whole" if report["packing"] == DOCUMENTS else ""
-    error = report["loss_standard_error"]
+    half = report["loss_half_width"]
     return [
         f"on {' '.join(report['data'])} ({report['part']}): "
         f"{counted(report['n_documents'], 'document')}{packed}, "
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
         *trained_lines(report),
-        f"loss {with_interval(report['loss'], error)} nats/token, {report['bpb']:.4f} bits per byte",
-        *([f"  {INTERVAL_NOTE}"] if error is not None else []),
+        f"loss {with_interval(report['loss'], half)} nats/token, {report['bpb']:.4f} bits per byte",
+        *([f"  {INTERVAL_NOTE}"] if half is not None else []),
         f"  {BPB_NOTE}",
     ]
 

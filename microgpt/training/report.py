@@ -12,7 +12,7 @@ from microgpt.corpus.packing import DOCUMENTS
 
 from .checkpoint import WEIGHTS
 from .config import format_duration
-from .evaluate import BPB_NOTE, INTERVAL_NOTE, with_interval
+from .evaluate import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
 from .loop import FINISHED, STOPPED
 from .memory_needs import memory_estimate
 from .rundir import checkpoint_name
@@ -111,12 +111,13 @@ def _results(session: Session) -> list[str]:
         lines.append(f"loss     {metrics['loss']:.4f} nats/token at the last step")
     if "val_bpb" in metrics:
         error = metrics.get("val_error")
-        loss = with_interval(float(metrics["val_loss"]), None if error is None else float(error))
+        half = half_width(None if error is None else float(error), windows.n_documents)
+        loss = with_interval(float(metrics["val_loss"]), half)
         lines += [
             f"held out {loss} nats/token, {float(metrics['val_bpb']):.4f} bits per byte "
             f"(step {metrics['val_step']:,})",
             f"         on {counted(windows.n_documents, 'document')}, {windows.n_tokens:,} tokens"
-            + ("" if error is None else f"; {INTERVAL_NOTE}"),
+            + ("" if half is None else f"; {INTERVAL_NOTE}"),
             f"         {BPB_NOTE}",
         ]
     return lines

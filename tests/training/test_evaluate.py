@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
-from microgpt.training.evaluate import standard_error, with_interval
+from microgpt.training.evaluate import half_width, standard_error, student_975, with_interval
 
 
 def test_the_error_is_the_spread_of_the_loss_over_draws_of_documents():
@@ -18,8 +19,21 @@ def test_the_error_is_the_spread_of_the_loss_over_draws_of_documents():
     errors = np.array([standard_error(*draw) for draw in zip(nats, n_tokens, strict=True)])
     # The spread of 4000 draws is known to 1.1 %, and the estimate is a little low for 60 documents.
     assert math.sqrt((errors**2).mean()) == pytest.approx(losses.std(), rel=0.06)
-    covered = np.abs(losses - (nats.sum() / n_tokens.sum())) < 1.96 * errors
-    assert 0.91 < covered.mean() < 0.97
+
+
+@pytest.mark.parametrize("n_documents", [3, 60])
+def test_the_interval_holds_the_mean_in_95_of_100_cases(n_documents):
+    nats = np.random.default_rng(6).normal(2, 0.5, (4000, n_documents))
+    n_tokens = np.ones(n_documents)
+    errors = np.array([standard_error(draw, n_tokens) for draw in nats])
+    half = np.array([half_width(error, n_documents) for error in errors])
+    covered = np.abs(nats.mean(1) - 2) < half
+    assert covered.mean() == pytest.approx(0.95, abs=0.015)  # its own standard error: 0.0034
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 30, 1000])
+def test_the_quantile_is_that_of_students_distribution(degrees):
+    assert student_975(degrees) == pytest.approx(stdtrit(degrees, 0.975), rel=0.01)
 
 
 def test_equal_documents_of_unequal_length_have_no_error():
@@ -36,7 +50,8 @@ def test_documents_without_tokens_are_none():
 @pytest.mark.parametrize("n_tokens", [[5.0], [0.0, 5.0]])
 def test_one_document_says_nothing_about_others(n_tokens):
     assert standard_error(np.array(n_tokens), np.array(n_tokens)) is None
-    assert with_interval(1.5, None) == "1.5000" and with_interval(1.5, 0.1) == "1.5000 +- 0.1960"
+    assert half_width(0.1, 1) is half_width(None, 5) is None
+    assert with_interval(1.5, None) == "1.5000" and with_interval(1.5, 0.196) == "1.5000 +- 0.1960"
 
 
 @pytest.mark.filterwarnings("error")
