@@ -37,6 +37,7 @@ from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK, source_names
 from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
+from microgpt.corpus.split import add_held_out_flags
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.loading import choice_notes
@@ -47,7 +48,7 @@ from microgpt.tokenizer import MAX_MERGES, SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
-from microgpt.training.data import DataConfig
+from microgpt.training.data import DataConfig, known_corpus, source_place
 from microgpt.training.job import Sample
 from microgpt.training.kept import is_checkpoint, is_valid, place_of
 from microgpt.training.loop import fit
@@ -97,6 +98,7 @@ def parser(preset: str = DEFAULT_PRESET) -> Parser:
     # fmt: on
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
+    add_held_out_flags(flags)
     shown = {name: f"{shown_value(value)} for --preset {preset}" for name, value in defaults(preset).items()}
     add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
     add_settings(flags, TrainConfig, shown=shown)
@@ -184,13 +186,20 @@ def from_environment() -> dict[str, str]:
 
 def data_config(args: argparse.Namespace) -> DataConfig:
     """The corpus that the flags name.  --vocab-size is another way to say --merges."""
-    values = given(args, DataConfig)
-    if args.files is not None:
-        names = map(str, source_names(args.files))
-        values["data"] = tuple(name if name == SMALLTALK else os.path.abspath(name) for name in names)
+    values = {**given(args, DataConfig), **places(args)}
     if hasattr(args, "vocab_size"):
         values["merges"] = merges_of(args.vocab_size, values.get("merges"))
     return DataConfig(**values)
+
+
+def places(args: argparse.Namespace) -> dict[str, Any]:
+    """Where the corpus is, as far as the flags say it."""
+    named = {"data": args.files, "held_out": getattr(args, "held_out", None)}
+    return {
+        name: tuple(map(source_place, source_names(files)))
+        for name, files in named.items()
+        if files is not None
+    }
 
 
 def merges_of(vocab_size: int, merges: int | None) -> int:
@@ -244,7 +253,8 @@ def resume(args: argparse.Namespace, started: float) -> int:
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place)
         old = Plan.from_dict(checkpoint.read_config(source))
-        plan = dataclasses.replace(old, train=session_config(args, old, place))
+        data = dataclasses.replace(old.data, **places(args)).located(known_corpus(source))
+        plan = dataclasses.replace(old, train=session_config(args, old, place), data=data)
         step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
         is_timed = step >= plan.train.max_steps and "max_time" in args and "max_steps" not in args
         if is_timed:  # as many steps more as fit
@@ -316,8 +326,7 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
     recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
     fixed |= given(args, ModelConfig) | given(args, DataConfig)
-    if args.files is not None:
-        fixed["data"] = list(data_config(args).data)
+    fixed.pop("held_out", None)  # like --data: what is there decides, not where it is
     if args.preset is not None:
         fixed["preset"] = args.preset
     clashes = [

@@ -136,7 +136,58 @@ def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
         prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--merges", "3"])
 
 
-@pytest.mark.parametrize("flags", [["--out-dir", "other"], ["--merges", "9"], ["--bad-lines", "error"]])
+@pytest.mark.parametrize("named", ["a", "runs/a", "runs/a/tokenizer.json", "runs/a/step_00000007",
+                                   "runs/a/step_00000007/tokenizer.json"])
+def test_prepare_uses_the_tokenizer_of_a_run(place, tmp_path, named):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    out = tmp_path / "out"
+    assert prepare.main([str(tmp_path / "x.txt"), "--tokenizer", named, "--out-dir", str(out)]) == 0
+    of_run = place / "runs" / "a" / "step_00000007" / "tokenizer.json"
+    assert (out / "tokenizer.json").read_bytes() == of_run.read_bytes()
+
+
+@pytest.mark.parametrize("named", ["none", "runs", "runs/none/tokenizer.json"])
+def test_prepare_tells_what_a_tokenizer_can_be(tmp_path, named):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    with pytest.raises(ConfigError, match=f"--tokenizer {named}: no such file; name a tokenizer.json, or a "):
+        prepare.main([str(tmp_path / "x.txt"), "--tokenizer", named, "--out-dir", str(tmp_path / "out")])
+
+
+def test_prepare_replaces_another_corpus_only_with_overwrite(tmp_path, capsys):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    (tmp_path / "y.txt").write_text("Some other text.\n\nAnd one more.\n")
+    out = ["--out-dir", str(tmp_path / "out"), "--merges", "3"]
+    for _ in range(2):
+        assert prepare.main([str(tmp_path / "x.txt"), *out]) == 0
+    with pytest.raises(DataError, match="--overwrite"):
+        prepare.main([str(tmp_path / "y.txt"), *out])
+    assert prepare.main([str(tmp_path / "y.txt"), *out, "--overwrite"]) == 0
+    assert "is another one; it is replaced" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="--overwrite is for --out-dir"):
+        prepare.main([str(tmp_path / "y.txt"), "--overwrite"])
+
+
+def test_prepare_holds_out_what_is_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "x.txt").write_text("\n\n".join(f"Line {i}." for i in range(500)))
+    (tmp_path / "y.txt").write_text("Held.\n\nLine 7.\n\nToo.")
+    monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+    how = [str(tmp_path / "x.txt"), "--merges", "3", "--json"]
+
+    def documents(*flags):
+        assert prepare.main([*how, *flags]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["train"]["documents"], found["val"]["documents"]
+
+    assert documents("--held-out", str(tmp_path / "y.txt")) == (499, 3)
+    train, val = documents("--held-out-share", "0.2")
+    assert train + val == 500 and 70 < val < 130
+    held_out = ["--held-out", str(tmp_path / "x.txt")]
+    assert prepare.main([str(tmp_path / "y.txt"), *held_out, "--merges", "3"]) == 0
+    assert "\nleft out  1 document not trained on: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--out-dir", "other"], ["--merges", "9"], ["--bad-lines", "error"],
+                                   ["--held-out", "x.txt"], ["--held-out-share", "0.1"]])
 def test_a_prepared_folder_takes_no_settings(tmp_path, flags):
     """They would have no effect."""
     (tmp_path / "x.txt").write_text(PLAIN_TEXT)
@@ -438,9 +489,9 @@ def test_eval_knows_what_a_prepared_corpus_was_made_of(tmp_path, capsys):
 
     assert measured() == (made.val.n_documents, "the held-out part")
     assert measured("--data", str(tmp_path / "other")) == (other.val.n_documents, "the held-out part")
-    with pytest.raises(DataError, match=r"a\.txt: the run was trained on .*a\.txt"):
-        measured("--data", str(tmp_path / "a.txt"))
-    prepare_corpus(tmp_path / "c.txt", tokenizer=made.tokenizer, out_dir=tmp_path / "mine")
+    assert measured("--data", str(tmp_path / "a.txt")) == (made.val.n_documents, "the held-out part")
+    how = {"out_dir": tmp_path / "mine", "overwrite": True}
+    prepare_corpus(tmp_path / "c.txt", tokenizer=made.tokenizer, **how)
     with pytest.raises(CheckpointError, match="not any more what it was trained on"):
         measured()
 

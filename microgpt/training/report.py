@@ -13,6 +13,7 @@ from microgpt.corpus.packing import DOCUMENTS
 
 from .checkpoint import WEIGHTS
 from .config import format_duration
+from .evaluate import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
 from .loop import FINISHED, NO_GAIN, STOPPED
 from .memory_needs import memory_estimate
 from .rundir import checkpoint_name
@@ -126,16 +127,21 @@ def _ending(session: Session, why: str) -> str:
 
 
 def _results(session: Session) -> list[str]:
-    metrics = session.state.metrics
+    metrics, windows = session.state.metrics, session.job.held_out
     lines = []
     if "loss" in metrics:
         lines.append(f"loss     {float(metrics['loss']):.4f} nats/token at the last step")
     if "val_bpb" in metrics:
-        lines.append(
-            f"held out {float(metrics['val_loss']):.4f} nats/token, "
-            f"{float(metrics['val_bpb']):.4f} bits per byte "
-            f"(step {metrics['val_step']:,})"
-        )
+        error = metrics.get("val_error")
+        half = half_width(None if error is None else float(error), windows.n_documents)
+        loss = with_interval(float(metrics["val_loss"]), half)
+        lines += [
+            f"held out {loss} nats/token, {float(metrics['val_bpb']):.4f} bits per byte "
+            f"(step {metrics['val_step']:,})",
+            f"         on {counted(windows.n_documents, 'document')}, {windows.n_tokens:,} tokens"
+            + ("" if half is None else f"; {INTERVAL_NOTE}"),
+            f"         {BPB_NOTE}",
+        ]
     return lines + _best(session)
 
 
