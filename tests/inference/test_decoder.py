@@ -120,13 +120,13 @@ def test_what_the_cache_holds_changes_no_bit_of_an_answer(long_model, tokenizer,
     for some in [*prompts, turned[: 2 * CUT + 3], ids[: 2 * CUT + 3]]:
         fresh = opinions(Decoder(long_model, tokenizer), some, monkeypatch)
         assert opinions(used, some, monkeypatch) == fresh
-        answered = np.array([*some, *used.made, 5], np.int32)  # a conversation goes on: its answer is prompt now
+        answered = np.array([*some, *used.made, 5], np.int32)  # as in a conversation that goes on
         fresh = opinions(Decoder(long_model, tokenizer), answered, monkeypatch)
         assert opinions(used, answered, monkeypatch) == fresh
 
 
 def test_pieces_do_matter(long_model):
-    """Otherwise the test above would prove nothing.  In fp32 some machines have the same bits all the same."""
+    """Otherwise the test above would prove nothing.  In fp32 some machines have the same bits anyway."""
     ids = np.arange(100, dtype=np.int32) % 97
     whole, pieces = KVCache(long_model.config), KVCache(long_model.config)
     long_model.next_logits(ids[:99], pieces)
