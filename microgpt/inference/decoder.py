@@ -27,8 +27,8 @@ class Decoder:
     """Continues sequences of ids with one model.
 
     An answer is a function of weights, prompt, settings and draws, to the last bit.  How many rows a product
-    has decides which kernel computes it, so a prompt is always read in the same pieces: of CUT tokens from its
-    beginning, then the rest.  Pieces that the cache still holds are not read again; the rest of the prompt
+    has decides which kernel computes it, so a prompt is always read in the same pieces: of CUT tokens from
+    its beginning, then the rest.  Pieces that the cache still holds are not read again; the rest of the one
     before, and its answer, which was fed token by token, are of no use to the next.
 
     Attributes: made: the ids of the latest answer, as far as it has come.  finish: why it ended: "stop" (the
