@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from microgpt.common.errors import ConfigError
-from microgpt.corpus.chat import Message, prompt_ids, render
+from microgpt.corpus.chat import Message, knows_chats, prompt_ids, render
 from microgpt.model import GPT
 from tokenizer import Tokenizer
 
@@ -81,6 +81,13 @@ def conversation_prompt(messages: Sequence[Message], tokenizer: Tokenizer, limit
     ]  # each without its <|bos|>
     question = prompt_ids(messages[starts[-1] :], tokenizer)[1:]
     return fit_window(head, turns, question, limit)
+
+
+def chat_warning(model: GPT, tokenizer: Tokenizer) -> str:
+    """One line where a model learned from plain text alone, else an empty string."""
+    if knows_chats(model, tokenizer):
+        return ""
+    return "this model never saw a conversation: it writes on rather than answers, for which there is sample"
 
 
 def prompt_limit(window: int) -> int:
