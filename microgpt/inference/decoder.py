@@ -14,7 +14,7 @@ from .cache import KVCache
 from .sampler import GREEDY, RECENT, SamplerConfig, next_token
 
 Uniform = Callable[[int], float]  # number of the token -> number in [0, 1)
-CUT = 64  # tokens of a prompt that go through the model together
+CUT = 128  # tokens of a prompt that go through the model together
 
 
 def uniform_stream(seed: int, stream: int = 0) -> Uniform:

@@ -67,7 +67,7 @@ def test_markers_but_the_end_never_come(tokenizer, settings):
 
 
 def test_a_prompt_is_read_in_pieces_that_its_beginning_decides(tokenizer):
-    model = ScriptedModel(tokenizer, says(tokenizer, "a", "b"), seq_len=300)
+    model = ScriptedModel(tokenizer, says(tokenizer, "a", "b"), seq_len=5 * CUT)
     decoder, ids = Decoder(model, tokenizer), np.arange(2 * CUT + 9, dtype=np.int32) % 99
     list(decoder.generate(ids))
     assert [(start, len(fed)) for start, fed in model.calls] == [
@@ -79,7 +79,7 @@ def test_a_prompt_is_read_in_pieces_that_its_beginning_decides(tokenizer):
 
 @pytest.mark.parametrize("n", [1, 2, CUT - 1, CUT, CUT + 1, 2 * CUT])
 def test_the_same_prompt_again_reads_its_last_piece(tokenizer, n):
-    model = ScriptedModel(tokenizer, seq_len=300)
+    model = ScriptedModel(tokenizer, seq_len=5 * CUT)
     decoder, ids = Decoder(model, tokenizer), np.arange(n, dtype=np.int32) % 99
     list(decoder.generate(ids))
     n_calls, last = len(model.calls), model.calls[-1]
@@ -115,7 +115,7 @@ def test_what_the_cache_holds_changes_no_bit_of_an_answer(long_model, tokenizer,
     ids = np.arange(4 * CUT, dtype=np.int32) * 7 % 97
     turned = ids.copy()
     turned[CUT + 5 :] += 1
-    prompts = [ids[:n] for n in (20, 21, 100, 101, 40, 3 * CUT, 3 * CUT + 9, 3 * CUT + 9, CUT)]
+    prompts = [ids[:n] for n in (20, 21, CUT + 36, CUT + 37, 40, 3 * CUT, 3 * CUT + 9, 3 * CUT + 9, CUT)]
     used = Decoder(long_model, tokenizer)
     for some in [*prompts, turned[: 2 * CUT + 3], ids[: 2 * CUT + 3]]:
         fresh = opinions(Decoder(long_model, tokenizer), some, monkeypatch)

@@ -56,8 +56,8 @@ def test_each_prompt_is_the_rendered_conversation_up_to_the_assistants_marker(to
 
 
 def test_the_beginning_of_a_long_conversation_is_not_read_again(tokenizer):
-    session, model, _ = chat(tokenizer, "fine", "well", seq_len=300)
-    ask(session, "0123456789" * 10)
+    session, model, _ = chat(tokenizer, "fine", "well", seq_len=3 * CUT)
+    ask(session, "0" * (CUT + 9))
     n_calls = len(model.calls)
     ask(session, "two")
     start, fed = model.calls[n_calls]
@@ -170,6 +170,17 @@ def test_a_message_without_any_answer_is_forgotten(tokenizer):
     with pytest.raises(TypeError):
         ask(session, "hi")
     assert session.history == [] and session.n_tokens == 1
+
+
+def test_a_forgotten_message_takes_no_random_numbers(model, tokenizer, monkeypatch):
+    def session():
+        return ChatSession(model, tokenizer, SamplerConfig(temperature=1.5), 1, max_tokens=8)
+
+    once = session()
+    with monkeypatch.context() as broken, pytest.raises(TypeError):
+        broken.setattr(model, "next_logits", None)
+        ask(once, "hi")
+    assert ask(once, "hi") == ask(session(), "hi")
 
 
 def test_an_empty_answer_is_an_answer(tokenizer):

@@ -42,6 +42,7 @@ class Person:
             os.environ["TERM"] = term
             os.execv(sys.executable, [sys.executable, "-c", code])
         self.pid, self.seen, self.at = pid, "", 0
+        self.stat = Path(f"/proc/{pid}/stat")  # on Linux
 
     def waits_for(self, text):
         """Read on until the screen has shown a text, behind the one that was waited for before."""
@@ -55,6 +56,9 @@ class Person:
         self.at = self.seen.index(text, self.at) + len(text)
 
     def types(self, text):
+        """Enter text once the chat is reading: a Ctrl-C just before is seen only with the next key."""
+        while self.stat.exists() and self.stat.read_text().rpartition(")")[2].split()[0] == "R":
+            os.sched_yield()
         os.write(self.screen, text.encode())
 
     def leaves(self):
