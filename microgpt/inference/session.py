@@ -87,7 +87,7 @@ def chat_warning(model: GPT, tokenizer: Tokenizer) -> str:
     """One line where a model learned from plain text alone, else an empty string."""
     if knows_chats(model, tokenizer):
         return ""
-    return "this model never saw a conversation: it goes on with text rather than answers; try microgpt sample"
+    return "this model never saw a conversation: it goes on rather than answers; try microgpt sample"
 
 
 def prompt_limit(window: int) -> int:
