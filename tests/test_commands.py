@@ -310,7 +310,74 @@ def test_a_comparison_of_different_texts_says_so():
     assert "different texts" in eval.comparison([one, one | {"n_documents": 8}])[-1]
 
 
+def test_a_model_that_never_saw_a_chat_is_said_to_be_for_sample(tmp_path, monkeypatch, capsys):
+    (tmp_path / "prose.txt").write_text(PLAIN_TEXT)
+    run = str(tmp_path / "prose")
+    how = ["--preset", "tiny", "--merges", "20", "--max-steps", "30", "--warmup-steps", "3", "--threads", "1"]
+    train_command.main(["--data", str(tmp_path / "prose.txt"), "--out-dir", run, *how])
+    assert f"sample {run}" in capsys.readouterr().out.splitlines()[-1]
+    typed(monkeypatch, "Hello!\n")
+    chat.main([run, "--max-tokens", "2"])
+    assert "never saw a conversation" in capsys.readouterr().err
+    for flags, is_warned in ((["--chat"], True), ([], False)):
+        sample.main([run, "-p", "The cat", "--max-tokens", "2", *flags])
+        assert ("never saw a conversation" in capsys.readouterr().err) is is_warned
+
+
+@pytest.mark.parametrize("line", ["/dance", "/temp warm", "/save"])
+def test_a_command_that_fails_in_piped_lines_is_exit_code_2(monkeypatch, capsys, line):
+    typed(monkeypatch, f"{line}\nHello!\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["chat", "--max-tokens", "2"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("microgpt: ")
+
+
 # ---- sample ----
+
+
+def test_sample_goes_on_with_several_prompts_each_as_if_it_were_alone(capsys):
+    how = ["-n", "2", "--max-tokens", "9", "--seed", "3"]
+    sample.main(["-p", "one", "-p", "two", *how])
+    both = capsys.readouterr().out
+    assert [line for line in both.splitlines() if line.startswith("---")] == [
+        f"--- {n} of 4" for n in (1, 2, 3, 4)
+    ]
+    sample.main(["-p", "two", *how])
+    alone = capsys.readouterr().out
+    assert both.endswith(alone.replace("2 of 2", "4 of 4").replace("1 of 2", "3 of 4")) and "\ntwo" in alone
+
+
+def test_sample_tells_which_of_several_messages_it_answers(capsys):
+    sample.main(["--chat", "-p", "Hello!", "-p", "And now?", "-t", "0", "--max-tokens", "3"])
+    assert [line for line in capsys.readouterr().out.splitlines() if line[:1] in ">-"][:4] == [
+        "--- 1 of 2", "> Hello!", "--- 2 of 2", "> And now?"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [[], ["-p", "-"]])
+@pytest.mark.parametrize("text", ["two\nlines", ""])
+def test_sample_goes_on_with_what_is_piped(monkeypatch, capsys, flags, text):
+    how = ["-t", "0", "--max-tokens", "5"]
+    typed(monkeypatch, text + "\n")
+    sample.main([*flags, *how])
+    piped = capsys.readouterr().out
+    sample.main(["-p", text, *how])
+    assert piped == capsys.readouterr().out and piped.startswith(text)
+
+
+def test_sample_leaves_stdin_alone_where_a_prompt_is_given(monkeypatch):
+    typed(monkeypatch, "more\n")
+    sample.main(["-p", "one", "--max-tokens", "1"])
+    assert sys.stdin.read() == "more\n"
+
+
+def test_sample_tells_that_the_window_is_full_and_not_what_was_asked_for(capsys):
+    words = ["-p", "Once", "-t", "100", "-k", "0", "--top-p", "1", "--penalty", "100", "--seed", "1"]
+    sample.main([*words, "--max-tokens", "3"])
+    assert capsys.readouterr().err == ""
+    sample.main(words)
+    assert "tokens: the window of 128 is full" in capsys.readouterr().err
 
 
 def test_sample_goes_on_with_a_text(capsys):
@@ -536,7 +603,7 @@ def test_mistakes_about_the_model_are_named(command, flags, error, words):
         (chat, ["-t", "-1"], ConfigError, "temperature is -1"),
         (chat, ["--system", "word " * 500], ConfigError, "no room to talk beside a system prompt"),
         (sample, ["--top-p", "0"], ConfigError, "top-p is 0"),
-        (sample, ["--chat"], ConfigError, "-p TEXT"),
+        (sample, ["--chat", "-p", " "], ConfigError, "-p TEXT"),
         (sample, ["--system", "x"], ConfigError, "--system without --chat"),
         (sample, ["--chat", "-p", "x", "--system", "word " * 99], ConfigError, "no room to talk"),
         (eval, ["--data", "no.txt"], DataError, "no.txt"),

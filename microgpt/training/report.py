@@ -9,6 +9,7 @@ from pathlib import Path
 
 from microgpt.common.words import command_line, counted
 from microgpt.core import native
+from microgpt.corpus.chat import knows_chats
 from microgpt.corpus.packing import DOCUMENTS
 
 from .checkpoint import WEIGHTS
@@ -165,10 +166,15 @@ def best_checkpoint(session: Session) -> Path | None:
     return path if path.is_dir() else None
 
 
+def _use(session: Session) -> str:
+    """The command that a finished model is for."""
+    return "chat" if knows_chats(session.job.model, session.prepared.tokenizer) else "sample"
+
+
 def next_command(session: Session, why: str) -> str:
     """What to type now."""
     if why == NO_GAIN:
-        return command_line("chat", best_checkpoint(session) or session.job.run)
+        return command_line(_use(session), best_checkpoint(session) or session.job.run)
     if why == FINISHED:
-        return command_line("chat", session.job.run)
+        return command_line(_use(session), session.job.run)
     return command_line("train", "--resume", session.job.run)
