@@ -47,7 +47,7 @@ def parser() -> Parser:
                        help="where the token files go [default data/prepared/<hash of the content>]")
     flags.add_argument("--tokenizer", type=Path, metavar="FILE",
                        help="use this tokenizer.json, or that of a prepared corpus: one that microgpt or "
-                       "`python -m tokenizer` made, or another of that very form (byte-level BPE, GPT-2's "
+                       "`microgpt tokenizer` made, or another of that very form (byte-level BPE, GPT-2's "
                        "pattern, ids in the order of bytes, merges, specials) [default train a new one]")
     flags.add_argument("--merges", type=whole(0), metavar="MERGES",
                        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
