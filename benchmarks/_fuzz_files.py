@@ -22,7 +22,7 @@ import numpy as np
 
 from microgpt.common.errors import MicrogptError
 from microgpt.corpus import prepared, token_file
-from microgpt.model import GPT, ModelConfig
+from microgpt.model import GPT, ModelConfig, count_parameters
 from microgpt.tokenizer import Tokenizer, TokenizerError
 from microgpt.training import checkpoint
 from microgpt.training.config import TrainConfig
@@ -316,7 +316,7 @@ def check_config(case: bytes) -> None:
             plan, state = read
             assert Plan.from_dict(plan.to_dict()) == plan, "not the same when it is written again"
             assert TrainState.from_dict(state.to_dict()) == state, "not the same when it is written again"
-            if plan.model.n_layer < MOST_LAYERS and plan.model.n_params < MOST_PARAMS:
+            if plan.model.n_layer < MOST_LAYERS and count_parameters(plan.model) < MOST_PARAMS:
                 within_bounds(lambda: GPT(plan.model), n_bytes, ERRORS, LIMIT_S)
 
 

@@ -37,10 +37,10 @@ def stream_gb_per_s(n_bytes: float, repeats: int = 5) -> float:
     """
     n = max(1, int(n_bytes / 12))
     a, b = np.ones(n, np.float32), np.ones(n, np.float32)
-    best = 0.0
+    best, keys = 0.0, np.zeros(1, np.uint64)
     for _ in range(repeats + 1):
         with kernel_clock() as clock:
-            ops.residual_forward(a, b, 0.0, 0)
+            ops.residual_forward(a, b, 0.0, keys)
         best = max(best, 12 * n / clock.seconds / 1e9)
     return best
 

@@ -19,8 +19,8 @@ from microgpt.common.flags import Parser, run_command
 from microgpt.common.threads import add_threads_flag
 from microgpt.core import native, ops, reference
 from microgpt.model import ModelConfig
+from microgpt.model.architecture import products
 from microgpt.model.config import PRESETS
-from microgpt.model.gpt import HEAD_ROWS
 
 from ._machine import seconds, set_threads
 from .step import VOCAB_SIZE
@@ -56,9 +56,7 @@ def kernels() -> list[Kernel]:
 
 def layers(config: ModelConfig, batch_size: int) -> Iterator[tuple[int, int, int]]:
     """(N, M, K) of the linear layers of a model, the head in the rows that training gives it."""
-    N, C = batch_size * config.seq_len, config.n_embd
-    yield from [(N, 3 * C, C), (N, C, C), (N, 4 * C, C), (N, C, 4 * C)]
-    yield min(N, HEAD_ROWS), config.vocab_size, C
+    yield from products(config, batch_size * config.seq_len)
 
 
 class Layer:

@@ -17,7 +17,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, run_command
 from microgpt.common.threads import add_threads_flag
 from microgpt.core import native
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_parameters, flop_per_token
 
 from ._machine import add_precision_flag, set_precision, set_threads
 from .step import trial_step
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     @property
     def attention_share(self) -> float:
         """The part of attention in the FLOP of a token."""
-        return 1 - 6 * self.config.n_params / self.config.flop_per_token()
+        return 1 - 6 * count_parameters(self.config) / flop_per_token(self.config)
 
 
 def shape(C: int = 256, L: int = 4, T: int = 256, V: int = 2188) -> ModelConfig:
@@ -76,15 +76,15 @@ def costs(rows: list[Row], step_s: list[float]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for row, taken in zip(rows, step_s, strict=True):
         token_us = 1e6 * taken / (row.batch_size * row.config.seq_len)
-        first = found[0] if found else {"token_us": token_us, "flop_per_token": row.config.flop_per_token()}
-        predicted = first["token_us"] * row.config.flop_per_token() / first["flop_per_token"]
+        first = found[0] if found else {"token_us": token_us, "flop_per_token": flop_per_token(row.config)}
+        predicted = first["token_us"] * flop_per_token(row.config) / first["flop_per_token"]
         found.append(
             {
                 "value": row.value,
                 "batch_size": row.batch_size,
                 "seq_len": row.config.seq_len,
-                "n_params": row.config.n_params,
-                "flop_per_token": row.config.flop_per_token(),
+                "n_params": count_parameters(row.config),
+                "flop_per_token": flop_per_token(row.config),
                 "attention_share": round(row.attention_share, 4),
                 "step_s": round(taken, 6),
                 "token_us": round(token_us, 3),

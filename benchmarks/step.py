@@ -19,7 +19,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, run_command, settings_from
 from microgpt.common.threads import add_threads_flag
 from microgpt.core import native
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.config import PRESETS
 from microgpt.training.config import TrainConfig
 from microgpt.training.report import peak_memory
@@ -107,10 +107,10 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
         found = measure(step, args.steps, peer)
     step_s, peak = found["step_s"], found["gemm_peak_gflops"]
     n_tokens = args.batch_size * config.seq_len
-    gflops = n_tokens * config.flop_per_token() / step_s / 1e9
+    gflops = n_tokens * flop_per_token(config) / step_s / 1e9
     shape = {name: getattr(config, name) for name in ("n_embd", "n_layer", "n_head", "seq_len", "vocab_size")}
     return {
-        "preset": args.preset, "n_params": config.n_params, **shape, "batch_size": args.batch_size,
+        "preset": args.preset, "n_params": count_parameters(config), **shape, "batch_size": args.batch_size,
         "precision": precision, "threads": threads, "isa": native.info()["isa"],
         "blas_core": native.info()["blas_core"], "dropout": config.dropout,
         "recompute": args.recompute, **found,

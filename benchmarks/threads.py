@@ -17,7 +17,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, run_command
 from microgpt.common.threads import available_cpus, check_threads
 from microgpt.core import native
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.config import PRESETS
 
 from ._machine import add_precision_flag, gemm_peak_gflops, set_precision
@@ -79,7 +79,7 @@ def row(
 ) -> dict[str, Any]:
     """What was found on one number of threads; alone: the times on one, turn by turn."""
     step_s = statistics.median(times)
-    gflops = n_tokens * config.flop_per_token() / step_s / 1e9
+    gflops = n_tokens * flop_per_token(config) / step_s / 1e9
     return {
         "threads": count,
         "above_cpus": count > available_cpus(),
@@ -119,13 +119,13 @@ def main(argv: list[str] | None = None) -> None:
     for preset in args.preset or ["10m", "25m"]:
         config = ModelConfig.from_preset(preset, args.vocab_size, dropout=0.0)
         print(
-            f"{preset}: {config.n_params:,} parameters, B={args.batch_size}, T={config.seq_len}, "
+            f"{preset}: {count_parameters(config):,} parameters, B={args.batch_size}, T={config.seq_len}, "
             f"{args.precision}, {machine['isa']}, BLAS {machine['blas_core']}",
             flush=True,
         )
         rows = measure(config, args, counts)
         show(rows)
-        tables.append({"preset": preset, "n_params": config.n_params, "rows": rows})
+        tables.append({"preset": preset, "n_params": count_parameters(config), "rows": rows})
     if args.json:
         print(json.dumps({"batch_size": args.batch_size, "cpus": available_cpus(), "models": tables}))
 

@@ -41,7 +41,7 @@ double mg_sum_squares(const float *x, double *scratch, int64_t n)
 struct adam_job {
     float *p, *m1, *m2, *grad;
     int64_t n;
-    float lr, beta1, beta2, eps, weight_decay, correction1, correction2, grad_scale;
+    float lr, beta1, beta2, rest1, rest2, eps, weight_decay, correction1, correction2, grad_scale;
 };
 
 static inline vf square_root(vf v)
@@ -59,8 +59,8 @@ static void adam_block(void *argument, int64_t index, int64_t worker)
         int64_t m = end - i;
         vf g = mg_load_n(a->grad + i, m) * a->grad_scale;
         vf p = mg_load_n(a->p + i, m);
-        vf m1 = a->beta1 * mg_load_n(a->m1 + i, m) + (1.0f - a->beta1) * g;
-        vf m2 = a->beta2 * mg_load_n(a->m2 + i, m) + (1.0f - a->beta2) * g * g;
+        vf m1 = a->beta1 * mg_load_n(a->m1 + i, m) + a->rest1 * g;
+        vf m2 = a->beta2 * mg_load_n(a->m2 + i, m) + a->rest2 * g * g;
         vf update = m1 / a->correction1 / (square_root(m2 / a->correction2) + a->eps);
         mg_store_n(a->grad + i, mg_set(0.0f), m);
         mg_store_n(a->m1 + i, m1, m);
@@ -70,9 +70,9 @@ static void adam_block(void *argument, int64_t index, int64_t worker)
 }
 
 void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float lr, float beta1, float beta2,
-    float eps, float weight_decay, float correction1, float correction2, float grad_scale)
+    float rest1, float rest2, float eps, float weight_decay, float correction1, float correction2, float grad_scale)
 {
-    struct adam_job job = {p, m1, m2, grad, n, lr, beta1, beta2, eps, weight_decay, correction1, correction2,
-        grad_scale};
+    struct adam_job job = {p, m1, m2, grad, n, lr, beta1, beta2, rest1, rest2, eps, weight_decay, correction1,
+        correction2, grad_scale};
     mg_parallel(adam_block, &job, mg_blocks(n, BLOCK));
 }

@@ -25,6 +25,15 @@ MG_INLINE void store_pairs(float *to, int64_t stride, mg_block sum, int vectors)
             mg_store(to + m / 2 * stride + v * MG_LANES, (vf)mg_bf16_pairs(sum[m][v], sum[m + 1][v]));
 }
 
+/* probs = 0 for the queries of [t, end) that do not see back to the key, because their document begins behind it. */
+static void hide_later_documents(const struct job *job, const struct head *head, int64_t s, int64_t t, int64_t end)
+{
+    for (int64_t r = 0; r < ROWS; r++) {
+        const int64_t blind = s + r < job->T ? query_end(head, s + r) : t, from = blind > t ? blind : t;
+        if (from < end) memset(head->probs + r * job->T_stride + from, 0, (size_t)(end - from) * sizeof *head->probs);
+    }
+}
+
 /* For ROWS keys from s and a few vectors of queries from t: probs, turned, from scores and lse; then
  * dscores = probs * (dprobs - delta), turned.  Both happen to the block while it is in registers. */
 MG_INLINE void dscore_block(const struct job *job, const struct head *head, float *dscores, int64_t s, int64_t t,
@@ -39,6 +48,7 @@ MG_INLINE void dscore_block(const struct job *job, const struct head *head, floa
     mg_block_store(probs, T_stride, sum, vectors);
     for (int64_t r = t < s ? 0 : t - s + 1; r < ROWS; r++) /* queries before the key */
         memset(probs + r * T_stride, 0, (size_t)(s + r - t) * sizeof *probs);
+    if (head->starts) hide_later_documents(job, head, s, t, t + vectors * MG_LANES);
     if (of == MG_BF16) {
         mg_block_load(sum, probs, T_stride, vectors);
         store_words(head->prob_words + t / 2, T_stride, sum, vectors);
@@ -71,34 +81,49 @@ MG_INLINE void sum_rows(const struct job *job, float *c, const float *a, int64_t
     if (i < job->hs_pad) sum_block(job, c + i, a, a_row, a_column, b + i, K, 1, add, of);
 }
 
-/* dk and dv of ROWS keys from s on, and their dscores. */
-MG_INLINE void backward_keys(const struct job *job, const struct head *head, float *dk, float *dscores, int64_t s,
-    mg_precision of)
+/* to = or += a row of one head. */
+static void put_row(float *to, const float *from, int64_t n, int add)
 {
-    const int64_t C = job->H * job->hs, hs_pad = job->hs_pad, n = job->T - s < ROWS ? job->T - s : ROWS;
-    const int64_t first = s / of, K = mg_blocks(job->T - s, of); /* words of queries */
+    if (!add) copy_row(to, from, n);
+    else for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+/* dk and dv of ROWS keys from s on, and their dscores with the queries before `end`.  dk, dv: (T, width apart). */
+MG_INLINE void backward_keys(const struct job *job, const struct head *head, float *dk, float *dv, float *dscores,
+    int64_t s, int64_t end, int add, mg_precision of)
+{
+    const int64_t hs_pad = job->hs_pad, n = job->T - s < ROWS ? job->T - s : ROWS;
+    const int64_t seen = query_end(head, s + n - 1); /* queries before it see some of these keys */
+    const int64_t first = s / of, K = mg_blocks(seen - s, of); /* words of queries */
     const float *by_query = of == MG_BF16 ? head->dscore_words : dscores;
     int64_t t = s / MG_LANES * MG_LANES;
-    for (; t + PAIR <= job->T_pad; t += PAIR) dscore_block(job, head, dscores, s, t, 2, of);
-    if (t < job->T_pad) dscore_block(job, head, dscores, s, t, 1, of);
+    for (; t + PAIR <= time_padded(seen); t += PAIR) dscore_block(job, head, dscores, s, t, 2, of);
+    if (t < time_padded(seen)) dscore_block(job, head, dscores, s, t, 1, of);
+    for (int64_t r = 0; time_padded(seen) < time_padded(end) && r < ROWS / (int64_t)of; r++)
+        memset(dscores + r * job->T_stride + time_padded(seen), 0,
+            (size_t)(time_padded(end) - time_padded(seen)) * sizeof *dscores);
     sum_rows(job, head->block, head->prob_words + first, job->T_stride, 1, head->dy_pairs + first * hs_pad, K, 0, of);
-    for (int64_t r = 0; r < n; r++) copy_row(dk + C + (s + r) * 3 * C, head->block + r * hs_pad, job->hs);
+    for (int64_t r = 0; r < n; r++) put_row(dv + (s + r) * job->width, head->block + r * hs_pad, job->hs, add);
     sum_rows(job, head->block, by_query + first, job->T_stride, 1, head->q_pairs + first * hs_pad, K, 0, of);
-    for (int64_t r = 0; r < n; r++)
-        mg_rotate(dk + (s + r) * 3 * C, head->block + r * hs_pad, job->tables, s + r, -1.0f, LN_2);
+    for (int64_t r = 0; r < n; r++) {
+        float *row = head->block + r * hs_pad, *to = dk + (s + r) * job->width;
+        mg_rotate(add ? row : to, row, job->tables, s + r, -1.0f, LN_2);
+        if (add) put_row(to, row, job->hs, add);
+    }
 }
 
 /* dk, dv of the keys [begin, end), and what they add to dq, or what dq becomes if they are the first; query rows see
  * keys up to their own block. */
-MG_INLINE void backward_group(const struct job *job, const struct head *head, float *dk, int64_t begin, int64_t end,
-    int add, mg_precision of)
+MG_INLINE void backward_group(const struct job *job, const struct head *head, float *dk, float *dv, int64_t begin,
+    int64_t end, int add_keys, int add_queries, mg_precision of)
 {
+    const int64_t seen = query_end(head, (end < job->T ? end : job->T) - 1);
     for (int64_t s = begin; s < end; s += ROWS)
-        backward_keys(job, head, dk, head->dscores + (s - begin) / of * job->T_stride, s, of);
-    for (int64_t t = begin; t < job->T; t += ROWS) {
+        backward_keys(job, head, dk, dv, head->dscores + (s - begin) / of * job->T_stride, s, seen, add_keys, of);
+    for (int64_t t = begin; t < seen; t += ROWS) {
         const int64_t n = t + ROWS < end ? t + ROWS - begin : end - begin;
         sum_rows(job, head->dq + t * job->hs_pad, head->dscores + t, 1, job->T_stride,
-            head->k_pairs + begin / of * job->hs_pad, n / of, add, of);
+            head->k_pairs + begin / of * job->hs_pad, n / of, add_queries, of);
     }
 }
 
@@ -106,37 +131,36 @@ MG_INLINE void backward_group(const struct job *job, const struct head *head, fl
 MG_INLINE void pack_backward(const struct job *job, const struct head *head, int64_t b, int64_t h, int64_t first,
     int64_t end, mg_precision of)
 {
-    const int64_t T = job->T, C = job->H * job->hs;
-    const float *q = job->qkv + b * T * 3 * C + h * job->hs;
+    const int64_t T = job->T, C = job->H * job->hs, seen = query_end(head, end - 1);
     const float *y = job->known_y + b * T * C + h * job->hs, *dy = job->dy + b * T * C + h * job->hs;
     const float *lse = job->known_lse + (b * job->H + h) * T;
-    pack_turned(job, head->q, q, first, T, job->scale * LOG2_E);
-    pack_turned(job, head->k, q + C, first, end, 1.0f);
-    pack(job, head->v, q + 2 * C, 3 * C, first, end);
-    pack(job, head->dy, dy, C, first, T);
-    make_panels(job, head->q_panels, words_of(job, head->v_words, head->q, first, T, of), first, T);
-    make_panels(job, head->dy_panels, words_of(job, head->v_words, head->dy, first, T, of), first, T);
+    pack_turned(job, head->q, query_rows(job, b, h), first, seen, job->scale * LOG2_E);
+    pack_turned(job, head->k, key_rows(job, b, h), first, end, 1.0f);
+    pack(job, head->v, value_rows(job, b, h), job->width, first, end);
+    pack(job, head->dy, dy, C, first, seen);
+    make_panels(job, head->q_panels, words_of(job, head->v_words, head->q, first, seen, of), first, seen);
+    make_panels(job, head->dy_panels, words_of(job, head->v_words, head->dy, first, seen, of), first, seen);
     words_of(job, head->k_words, head->k, first, end, of);
     words_of(job, head->v_words, head->v, first, end, of);
-    pairs_of(job, head->q_pairs, head->q, first, T, of);
-    pairs_of(job, head->dy_pairs, head->dy, first, T, of);
+    pairs_of(job, head->q_pairs, head->q, first, seen, of);
+    pairs_of(job, head->dy_pairs, head->dy, first, seen, of);
     pairs_of(job, head->k_pairs, head->k, first, end, of);
-    for (int64_t t = first; t < job->T_pad; t++) {
-        head->lse[t] = t < T ? lse[t] * LOG2_E : 0.0f;
-        head->delta[t] = t < T ? mg_dot(dy + t * C, y + t * C, job->hs) : 0.0f;
+    for (int64_t t = first; t < time_padded(seen); t++) {
+        head->lse[t] = t < seen ? lse[t] * LOG2_E : 0.0f;
+        head->delta[t] = t < seen ? mg_dot(dy + t * C, y + t * C, job->hs) : 0.0f;
     }
 }
 
-/* dq of head i is the sum over its chunks, in order: those whose keys begin before a row add to it. */
+/* dq of query head i is the sum over its chunks, in order: those whose keys begin before a row add to it. */
 static void write_dq(const struct job *job, int64_t i, float *parts)
 {
-    const int64_t hs_pad = job->hs_pad, C = job->H * job->hs, b = i / job->H, h = i % job->H;
+    const int64_t hs_pad = job->hs_pad, b = i / job->H, h = i % job->H;
     for (int64_t c = 1; c < job->chunks; c++)
         for (int64_t j = key_begin(job, c) * hs_pad; j < job->T * hs_pad; j++)
             parts[j] += parts[c * job->T_pad * hs_pad + j];
-    float *dq = job->dqkv + b * job->T * 3 * C + h * job->hs;
+    float *dq = job->dqkv + (query_rows(job, b, h) - job->qkv);
     for (int64_t t = 0; t < job->T; t++)
-        mg_rotate(dq + t * 3 * C, parts + t * hs_pad, job->tables, t, -1.0f, job->scale);
+        mg_rotate(dq + t * job->width, parts + t * hs_pad, job->tables, t, -1.0f, job->scale);
 }
 
 static void write_dq_task(void *argument, int64_t index, int64_t worker)
@@ -146,30 +170,44 @@ static void write_dq_task(void *argument, int64_t index, int64_t worker)
     write_dq(job, index, job->dq_parts + index * job->chunks * job->T_pad * job->hs_pad);
 }
 
-MG_INLINE void backward_chunk(const struct job *job, int64_t index, int64_t worker, mg_precision of)
+/* Chunk c of the keys of query head h; `add` to dk and dv where another head of the same keys came before. */
+MG_INLINE void backward_chunk(const struct job *job, struct head head, int64_t b, int64_t h, int64_t c, int add,
+    mg_precision of)
 {
-    struct head head = head_in(job, worker, of);
-    const int64_t i = index / job->chunks, b = i / job->H, h = i % job->H, T = job->T, C = job->H * job->hs;
-    const int64_t first = key_begin(job, index % job->chunks), end = key_begin(job, index % job->chunks + 1);
-    if (job->chunks > 1) head.dq = job->dq_parts + index * job->T_pad * job->hs_pad;
+    const int64_t i = b * job->H + h, first = key_begin(job, c), end = key_begin(job, c + 1);
+    float *dk = job->dqkv + (key_rows(job, b, h) - job->qkv), *dv = job->dqkv + (value_rows(job, b, h) - job->qkv);
+    if (job->chunks > 1) head.dq = job->dq_parts + (i * job->chunks + c) * job->T_pad * job->hs_pad;
+    if (job->starts) memset(head.dq, 0, (size_t)(job->T_pad * job->hs_pad) * sizeof *head.dq);
     pack_backward(job, &head, b, h, first, end, of);
     for (int64_t begin = first; begin < end; begin += KEYS)
-        backward_group(job, &head, job->dqkv + (b * T * 3 + 1) * C + h * job->hs, begin,
-            begin + KEYS < end ? begin + KEYS : mg_padded(end, ROWS), begin > first, of);
+        backward_group(job, &head, dk, dv, begin, begin + KEYS < end ? begin + KEYS : mg_padded(end, ROWS), add,
+            begin > first || job->starts, of);
     if (job->chunks == 1) write_dq(job, i, head.dq);
 }
 
-static void backward_fp32(void *job, int64_t index, int64_t worker) { backward_chunk(job, index, worker, MG_FP32); }
-static void backward_bf16(void *job, int64_t index, int64_t worker) { backward_chunk(job, index, worker, MG_BF16); }
-
-void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
-    const float *sin, const float *y, const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs)
+/* A task is a chunk of the keys of one head, and all query heads that share them. */
+MG_INLINE void backward_task(const struct job *job, int64_t index, int64_t worker, mg_precision of)
 {
-    struct job job = make_job(qkv, cos, sin, scratch, B, T, H, hs);
+    const int64_t shared = job->H / job->H_kv, i = index / job->chunks, b = i / job->H_kv, h = i % job->H_kv * shared;
+    const struct head head = head_in(job, b, worker, of);
+    for (int64_t j = 0; j < shared; j++) backward_chunk(job, head, b, h + j, index % job->chunks, j > 0, of);
+}
+
+static void backward_fp32(void *job, int64_t index, int64_t worker) { backward_task(job, index, worker, MG_FP32); }
+static void backward_bf16(void *job, int64_t index, int64_t worker) { backward_task(job, index, worker, MG_BF16); }
+
+int64_t mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
+    const float *sin, const float *y, const float *lse, const int32_t *starts, int64_t B, int64_t T, int64_t H,
+    int64_t H_kv, int64_t hs)
+{
+    const int64_t bad = bad_start(starts, B, T);
+    if (bad >= 0) return bad;
+    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H_kv);
     job.dqkv = dqkv;
     job.dy = dy;
     job.known_y = y;
     job.known_lse = lse;
-    mg_parallel(mg_gemm_precision() == MG_BF16 ? backward_bf16 : backward_fp32, &job, B * H * job.chunks);
+    mg_parallel(mg_gemm_precision() == MG_BF16 ? backward_bf16 : backward_fp32, &job, B * H_kv * job.chunks);
     if (job.chunks > 1) mg_parallel(write_dq_task, &job, B * H);
+    return -1;
 }

@@ -9,7 +9,7 @@
 struct job {
     float *y, *scratch;
     const float *qkv, *keys, *values;
-    int64_t T, S, H, hs;
+    int64_t T, S, H, H_kv, hs;
 };
 
 /* scores (n) become probabilities, not yet divided by their sum, which is returned. */
@@ -26,24 +26,25 @@ static void attend(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
     const struct job *job = argument;
-    const int64_t h = index % job->H, t = index / job->H, hs = job->hs, C = job->H * hs;
+    const int64_t h = index % job->H, t = index / job->H, hs = job->hs, C_kv = job->H_kv * hs;
+    const int64_t at = h / (job->H / job->H_kv) * hs; /* of this head in a cached row */
     const int64_t n = job->S - job->T + t + 1; /* visible keys */
-    const float *q = job->qkv + t * 3 * C + h * hs;
-    float *scores = job->scratch + index * job->S, *y = job->y + t * C + h * hs;
+    const float *q = job->qkv + (t * (job->H + 2 * job->H_kv) + h) * hs;
+    float *scores = job->scratch + index * job->S, *y = job->y + (t * job->H + h) * hs;
     const float scale = 1.0f / sqrtf((float)hs);
-    for (int64_t s = 0; s < n; s++) scores[s] = mg_dot(q, job->keys + s * C + h * hs, hs) * scale;
+    for (int64_t s = 0; s < n; s++) scores[s] = mg_dot(q, job->keys + s * C_kv + at, hs) * scale;
     const float sum = softmax_numerators(scores, n);
     memset(y, 0, (size_t)hs * sizeof *y);
     for (int64_t s = 0; s < n; s++) {
-        const float *v = job->values + s * C + h * hs;
+        const float *v = job->values + s * C_kv + at;
         const float weight = scores[s] / sum;
         for (int64_t i = 0; i < hs; i++) y[i] += weight * v[i];
     }
 }
 
 void mg_attention_cached(float *y, float *scratch, const float *qkv, const float *keys, const float *values,
-    int64_t T, int64_t S, int64_t H, int64_t hs)
+    int64_t T, int64_t S, int64_t H, int64_t H_kv, int64_t hs)
 {
-    struct job job = {y, scratch, qkv, keys, values, T, S, H, hs};
+    struct job job = {y, scratch, qkv, keys, values, T, S, H, H_kv, hs};
     mg_parallel_flop(attend, &job, T * H, 4.0 * (double)(T * H) * (double)(S * hs));
 }

@@ -3,9 +3,9 @@
  * row, softmax, product with the values. */
 #include "attention_head.h"
 
-int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t hs)
+int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs)
 {
-    const int64_t chunks = chunks_of(B * H, T), dq_parts = chunks * time_padded(T) * mg_padded(hs, MG_LANES);
+    const int64_t chunks = chunks_of(B * H_kv, T), dq_parts = chunks * time_padded(T) * mg_padded(hs, MG_LANES);
     return mg_threads() * worker_scratch(T, hs) + (chunks > 1 ? B * H * dq_parts : 0);
 }
 
@@ -17,24 +17,36 @@ MG_INLINE void score_block(const struct job *job, float *scores, const float *q,
     mg_block_store(scores, job->T_stride, sum, vectors);
 }
 
+/* Where the keys that rows from `begin` see begin, in whole pairs of vectors. */
+static inline int64_t keys_begin(const struct head *head, int64_t begin) { return first_key(head, begin) / PAIR * PAIR; }
+
+/* probs = value where a row does not see back, because its document begins later. */
+static void hide(const struct job *job, const struct head *head, int64_t begin, float value)
+{
+    if (!head->starts) return;
+    for (int64_t r = 0; r < ROWS; r++)
+        for (int64_t s = keys_begin(head, begin); s < first_key(head, begin + r); s++)
+            head->probs[r * job->T_stride + s] = value;
+}
+
 /* probs (ROWS, end) = the scores of query rows from `begin` with the keys up to their last, in whole vectors. */
 MG_INLINE void score_rows(const struct job *job, const struct head *head, int64_t begin, mg_precision of)
 {
     const float *q = head->q_words + begin * job->row;
-    int64_t s = 0;
+    int64_t s = keys_begin(head, begin);
     for (; s + MG_LANES < begin + ROWS; s += PAIR)
         score_block(job, head->probs + s, q, head->k_panels + s * job->row, 2, of);
     if (s < begin + ROWS) score_block(job, head->probs + s, q, head->k_panels + s * job->row, 1, of);
 }
 
-/* The largest visible score of each row; row r from `begin` sees begin + r + 1 keys.  The rows go side by side, or each
+/* The largest visible score of each row; row r from `begin` sees keys up to begin + r.  The rows go side by side, or each
  * maximum would wait for the one before it. */
 static void row_maxima(const struct job *job, const struct head *head, float *most, int64_t begin)
 {
     const int64_t last = begin / MG_LANES * MG_LANES; /* the vector that the diagonal cuts, in all of the rows */
     vf max[ROWS];
     MG_EACH_ROW max[m] = mg_first(mg_load(head->probs + m * job->T_stride + last), begin + m + 1 - last, -INFINITY);
-    for (int64_t s = 0; s < last; s += MG_LANES)
+    for (int64_t s = keys_begin(head, begin); s < last; s += MG_LANES)
         MG_EACH_ROW max[m] = mg_max(max[m], mg_load(head->probs + m * job->T_stride + s));
     MG_EACH_ROW most[m] = mg_largest(max[m]);
 }
@@ -44,7 +56,7 @@ static void exp2_rows(const struct job *job, const struct head *head, float *sum
 {
     const int64_t last = begin / MG_LANES * MG_LANES;
     vf sum[ROWS] = {0};
-    for (int64_t s = 0; s < last; s += MG_LANES)
+    for (int64_t s = keys_begin(head, begin); s < last; s += MG_LANES)
         MG_EACH_ROW
         {
             float *x = head->probs + m * job->T_stride + s;
@@ -65,7 +77,7 @@ static void exp2_rows(const struct job *job, const struct head *head, float *sum
 static void prob_words(const struct job *job, const struct head *head, int64_t begin)
 {
     const int64_t end = begin / MG_LANES * MG_LANES + MG_LANES;
-    for (int64_t s = 0; s < end; s += PAIR)
+    for (int64_t s = keys_begin(head, begin); s < end; s += PAIR)
         MG_EACH_ROW
         {
             const float *x = head->probs + m * job->T_stride + s;
@@ -77,10 +89,11 @@ static void prob_words(const struct job *job, const struct head *head, int64_t b
 MG_INLINE void value_block(const struct job *job, const struct head *head, int64_t begin, int64_t i,
     const float *factors, int vectors, mg_precision of)
 {
+    const int64_t first = keys_begin(head, begin) / of; /* word of keys */
     mg_block sum;
     mg_block_clear(sum, vectors);
-    mg_block_multiply(sum, head->prob_words, job->T_stride, 1, head->v_pairs + i, job->hs_pad, MG_LANES,
-        (begin + ROWS) / of, vectors, of);
+    mg_block_multiply(sum, head->prob_words + first, job->T_stride, 1, head->v_pairs + first * job->hs_pad + i,
+        job->hs_pad, MG_LANES, (begin + ROWS) / of - first, vectors, of);
     MG_EACH_ROW for (int v = 0; v < vectors; v++) sum[m][v] *= factors[m];
     mg_block_store(head->block + i, job->hs_pad, sum, vectors);
 }
@@ -92,8 +105,10 @@ MG_INLINE void forward_rows(const struct job *job, const struct head *head, floa
     const int64_t hs_pad = job->hs_pad;
     float most[ROWS], sums[ROWS], factors[ROWS];
     score_rows(job, head, begin, of);
+    hide(job, head, begin, -INFINITY);
     row_maxima(job, head, most, begin);
     exp2_rows(job, head, sums, most, begin);
+    hide(job, head, begin, 0.0f);
     if (of == MG_BF16) prob_words(job, head, begin);
     for (int64_t r = 0; r < ROWS; r++) {
         factors[r] = 1.0f / sums[r];
@@ -109,16 +124,16 @@ MG_INLINE void forward_rows(const struct job *job, const struct head *head, floa
 /* A chunk packs all keys that it sees, so some are packed again; no row depends on where chunks begin. */
 MG_INLINE void forward_chunk(const struct job *job, int64_t index, int64_t worker, mg_precision of)
 {
-    const struct head head = head_in(job, worker, of);
     const int64_t i = index / job->chunks, b = i / job->H, h = i % job->H, T = job->T, C = job->H * job->hs;
     const int64_t first = chunk_begin(job, index % job->chunks), end = chunk_begin(job, index % job->chunks + 1);
-    const float *q = job->qkv + b * T * 3 * C + h * job->hs;
-    pack_turned(job, head.q, q, first, end, job->scale * LOG2_E);
-    pack_turned(job, head.k, q + C, 0, end, 1.0f);
-    pack(job, head.v, q + 2 * C, 3 * C, 0, end);
+    const struct head head = head_in(job, b, worker, of);
+    const int64_t seen = keys_begin(&head, first);
+    pack_turned(job, head.q, query_rows(job, b, h), first, end, job->scale * LOG2_E);
+    pack_turned(job, head.k, key_rows(job, b, h), seen, end, 1.0f);
+    pack(job, head.v, value_rows(job, b, h), job->width, seen, end);
     words_of(job, head.q_words, head.q, first, end, of);
-    make_panels(job, head.k_panels, words_of(job, head.k_words, head.k, 0, end, of), 0, end);
-    pairs_of(job, head.v_pairs, head.v, 0, end, of);
+    make_panels(job, head.k_panels, words_of(job, head.k_words, head.k, seen, end, of), seen, end);
+    pairs_of(job, head.v_pairs, head.v, seen, end, of);
     for (int64_t begin = first; begin < end; begin += ROWS)
         forward_rows(job, &head, job->y + b * T * C + h * job->hs, job->lse + i * T, begin, of);
 }
@@ -126,12 +141,15 @@ MG_INLINE void forward_chunk(const struct job *job, int64_t index, int64_t worke
 static void forward_fp32(void *job, int64_t index, int64_t worker) { forward_chunk(job, index, worker, MG_FP32); }
 static void forward_bf16(void *job, int64_t index, int64_t worker) { forward_chunk(job, index, worker, MG_BF16); }
 
-void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
-    int64_t B, int64_t T, int64_t H, int64_t hs)
+int64_t mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
+    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs)
 {
-    struct job job = make_job(qkv, cos, sin, scratch, B, T, H, hs);
+    const int64_t bad = bad_start(starts, B, T);
+    if (bad >= 0) return bad;
+    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H);
     job.y = y;
     job.lse = lse;
     mg_parallel(mg_gemm_precision() == MG_BF16 ? forward_bf16 : forward_fp32, &job, B * H * job.chunks);
+    return -1;
 }
 

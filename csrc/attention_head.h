@@ -28,8 +28,10 @@ struct job {
     float *y, *lse, *dqkv, *scratch;
     float *dq_parts; /* (B,H,chunks,T_pad,hs_pad) where a head has several chunks: dq of each */
     const float *dy, *qkv, *known_y, *known_lse;
+    const int32_t *starts; /* (B,T): the first key that each query sees; NULL: always 0 */
     mg_rope_tables tables;
-    int64_t T, H, hs, chunks;
+    int64_t T, H, H_kv, hs, chunks;
+    int64_t width; /* of a row of qkv: (H + 2 H_kv) hs */
     int64_t T_pad, hs_pad; /* to whole vectors */
     int64_t words, row;    /* in the channels of a head: how many there are, and from one row of them to the next */
     int64_t T_stride;      /* of rows that have time along them */
@@ -48,6 +50,8 @@ struct head {
     float *prob_words, *dscore_words;         /* the same, two query rows in a word */
     float *dscores;                           /* (KEYS / terms of a word, T_stride apart) */
     float *block;                             /* (ROWS,hs_pad) */
+    const int32_t *starts;                    /* (T), or NULL */
+    int64_t T;
 };
 
 static int64_t time_padded(int64_t T) { return mg_padded(T, MG_LANES); }
@@ -76,14 +80,14 @@ static float *take(float **scratch, int64_t n)
     return taken;
 }
 
-MG_INLINE struct head head_in(const struct job *job, int64_t worker, mg_precision of)
+MG_INLINE struct head head_in(const struct job *job, int64_t b, int64_t worker, mg_precision of)
 {
     const int64_t matrix = job->T_pad * job->hs_pad, T_stride = job->T_stride;
     float *p = job->scratch + worker * worker_scratch(job->T, job->hs);
     struct head head = {.q = take(&p, matrix), .k = take(&p, matrix), .v = take(&p, matrix), .dy = take(&p, matrix),
         .dq = take(&p, matrix), .q_panels = take(&p, matrix), .dy_panels = take(&p, matrix), .lse = take(&p, T_stride),
         .delta = take(&p, T_stride), .probs = take(&p, ROWS * T_stride), .dscores = take(&p, KEYS * T_stride),
-        .block = take(&p, ROWS * job->hs_pad)};
+        .block = take(&p, ROWS * job->hs_pad), .starts = job->starts ? job->starts + b * job->T : NULL, .T = job->T};
     head.k_panels = head.dy_panels;
     head.q_words = head.q_pairs = head.q;
     head.k_words = head.k_pairs = head.k;
@@ -130,7 +134,7 @@ static void pack(const struct job *job, float *packed, const float *rows, int64_
 static void pack_turned(const struct job *job, float *packed, const float *rows, int64_t begin, int64_t end,
     float factor)
 {
-    const int64_t stride = 3 * job->H * job->hs, hs_pad = job->hs_pad;
+    const int64_t stride = job->width, hs_pad = job->hs_pad;
     for (int64_t t = begin; t < end; t++) {
         prefetch_row(rows + t * stride, stride, job->hs);
         mg_store(packed + (t + 1) * hs_pad - MG_LANES, mg_set(0.0f));
@@ -178,14 +182,59 @@ static void make_panels(const struct job *job, float *panels, const float *words
         }
 }
 
-static struct job make_job(const float *qkv, const float *cos, const float *sin, float *scratch, int64_t B, int64_t T,
-    int64_t H, int64_t hs)
+/* heads: those that tasks go by. */
+static struct job make_job(const float *qkv, const float *cos, const float *sin, const int32_t *starts, float *scratch,
+    int64_t T, int64_t H, int64_t H_kv, int64_t hs, int64_t heads)
 {
     const int64_t words = mg_blocks(hs, mg_gemm_precision());
-    return (struct job){.qkv = qkv, .tables = {cos, sin, hs / 2}, .scratch = scratch, .T = T, .H = H, .hs = hs,
-        .dq_parts = scratch + mg_threads() * worker_scratch(T, hs), .chunks = chunks_of(B * H, T),
+    return (struct job){.qkv = qkv, .starts = starts, .tables = {cos, sin, hs / 2}, .scratch = scratch, .T = T, .H = H,
+        .H_kv = H_kv, .hs = hs, .width = (H + 2 * H_kv) * hs,
+        .dq_parts = scratch + mg_threads() * worker_scratch(T, hs), .chunks = chunks_of(heads, T),
         .T_pad = time_padded(T), .T_stride = time_stride(T), .hs_pad = mg_padded(hs, MG_LANES), .words = words,
         .row = mg_padded(words, MG_LANES), .scale = 1.0f / sqrtf((float)hs)};
+}
+
+/* The first position whose start is none, or -1. */
+static int64_t bad_start(const int32_t *starts, int64_t B, int64_t T)
+{
+    for (int64_t i = 0; starts && i < B * T; i++) {
+        const int64_t t = i % T, least = t > 0 ? starts[i - 1] : 0;
+        if (starts[i] < least || starts[i] > t) return i;
+    }
+    return -1;
+}
+
+/* The first rows of what query head h of sequence b multiplies; neighbouring query heads share keys and values. */
+static inline const float *query_rows(const struct job *job, int64_t b, int64_t h)
+{
+    return job->qkv + b * job->T * job->width + h * job->hs;
+}
+static inline const float *key_rows(const struct job *job, int64_t b, int64_t h)
+{
+    return query_rows(job, b, job->H + h / (job->H / job->H_kv));
+}
+static inline const float *value_rows(const struct job *job, int64_t b, int64_t h)
+{
+    return key_rows(job, b, h) + job->H_kv * job->hs;
+}
+
+/* The first key that query t sees; rows behind the last see what it sees. */
+static inline int64_t first_key(const struct head *head, int64_t t)
+{
+    return head->starts ? head->starts[t < head->T ? t : head->T - 1] : 0;
+}
+
+/* The first query behind key s that does not see it: starts never fall, so they are searched by halves. */
+static inline int64_t query_end(const struct head *head, int64_t s)
+{
+    if (!head->starts) return head->T;
+    int64_t sees = s, blind = head->T;
+    while (blind - sees > 1) {
+        const int64_t middle = (sees + blind) / 2;
+        if (head->starts[middle] <= s) sees = middle;
+        else blind = middle;
+    }
+    return blind;
 }
 
 /* sum = ROWS rows of words at a times the panels at b. */

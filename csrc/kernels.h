@@ -72,26 +72,33 @@ void mg_linear_backward_input(float *dx, float *scratch, const float *dy, const 
 void mg_linear_backward_weight(float *dweight, float *scratch, const float *dy, const float *x,
     int64_t N, int64_t M, int64_t K);
 
-/* Rotate, in place, the query and key thirds of qkv (T,3C): pairs (i, i + hs/2) of a head turn by the angle of position
- * start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2). */
-void mg_rope(float *qkv, const float *cos, const float *sin, int64_t T, int64_t H, int64_t hs, int64_t start);
+/* Rows of packed projections, W = (H + 2 H_kv) hs floats: H query heads, H_kv key heads, H_kv value heads of hs channels.
+ * Query head h goes with key and value head h / (H / H_kv); H_kv divides H (Ainslie et al. 2023, arXiv 2305.13245). */
 
-/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v;  q and k turned by their
- * position as mg_rope turns them.
- * qkv (B,T,3C): q, k, v side by side, each (H,hs), not turned.  cos, sin (rows >= T, hs/2).  y (B,T,C).
- * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(B,T,H,hs)
- * floats, on so many threads as run now.  Scores are never stored whole. */
-void mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
-    int64_t B, int64_t T, int64_t H, int64_t hs);
-/* dqkv (B,T,3C).  y, lse as the forward left them. */
-void mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
-    const float *sin, const float *y, const float *lse, int64_t B, int64_t T, int64_t H, int64_t hs);
-int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t hs);
+/* Rotate, in place, the query and key heads of qkv (T,W): pairs (i, i + hs/2) of a head turn by the angle of position
+ * start + t (Su et al. 2021, arXiv 2104.09864, in the half-split pairing).  cos, sin (rows >= start+T, hs/2). */
+void mg_rope(float *qkv, const float *cos, const float *sin, int64_t T, int64_t H, int64_t H_kv, int64_t hs,
+    int64_t start);
+
+/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys starts[t] <= s <= t;  y = probs v;  q and k turned by
+ * their position as mg_rope turns them.
+ * qkv (B,T,W): packed projections, not turned.  cos, sin (rows >= T, hs/2).  y (B,T,H hs).
+ * starts (B,T): where the document of each row begins, 0 <= starts[t] <= t and never falling; NULL: always 0.  Returns
+ * -1, or the first position whose start is none: then nothing is done.
+ * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(B,T,H,H_kv,hs)
+ * floats, on so many threads as run now.  Scores are never stored whole, and those that no row sees never made. */
+int64_t mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
+    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs);
+/* dqkv (B,T,W).  y, lse as the forward left them. */
+int64_t mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
+    const float *sin, const float *y, const float *lse, const int32_t *starts, int64_t B, int64_t T, int64_t H,
+    int64_t H_kv, int64_t hs);
+int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs);
 
 /* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.
- * y (T,C)  qkv (T,3C)  keys, values (S,C)  scratch (T,H,S). */
+ * y (T,H hs)  qkv (T,W)  keys, values (S,H_kv hs)  scratch (T,H,S). */
 void mg_attention_cached(float *y, float *scratch, const float *qkv, const float *keys, const float *values,
-    int64_t T, int64_t S, int64_t H, int64_t hs);
+    int64_t T, int64_t S, int64_t H, int64_t H_kv, int64_t hs);
 
 /* y = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU (Hendrycks & Gimpel 2016,
  * arXiv 1606.08415), for 0.5 (1 + tanh u) = sigmoid(2u).   n elements; y may be x. */
@@ -100,10 +107,12 @@ void mg_gelu_forward(float *y, const float *x, int64_t n);
 void mg_gelu_backward(float *dx, float *y, const float *dy, const float *x, int64_t n);
 
 /* y = x with each element zeroed with probability p, else divided by 1-p.  Which ones is a pure function of
- * (key, index); see random.h.  The backward is the same call on the gradient.  y may be x. */
-void mg_dropout(float *y, const float *x, int64_t n, float p, uint64_t key);
-/* y = x + dropout(branch).  y may be x. */
-void mg_residual_forward(float *y, const float *x, const float *branch, int64_t n, float p, uint64_t key);
+ * (key, index), see random.h: x (B,n) are B windows with a key of their own, keys (B), so that no window's mask
+ * depends on those beside it.  The backward is the same call on the gradient.  y may be x. */
+void mg_dropout(float *y, const float *x, const uint64_t *keys, int64_t B, int64_t n, float p);
+/* y = x + dropout(branch); a plain sum for p = 0.  y may be x. */
+void mg_residual_forward(float *y, const float *x, const float *branch, const uint64_t *keys, int64_t B, int64_t n,
+    float p);
 
 /* loss[n] = lse[n] - logits[n,targets[n]] in nats; 0 where the target is -1.  logits (N,V)  loss, lse (N).
  * Returns -1, or the first position whose target is outside [-1,V). */
@@ -122,9 +131,10 @@ double mg_sum_squares(const float *x, double *scratch, int64_t n);
 /* One step of Adam (Kingma & Ba 2014, arXiv 1412.6980) with decoupled weight decay, in place:
  *   g = grad_scale * grad;  m1 = beta1 m1 + (1-beta1) g;  m2 = beta2 m2 + (1-beta2) g^2
  *   p -= lr * (m1/correction1 / (sqrt(m2/correction2) + eps) + weight_decay * p)
- * correction_i = 1 - beta_i^t, t = completed steps + 1.  grad is spent: it is left zero. */
+ * correction_i = 1 - beta_i^t, t = completed steps + 1.  grad is spent: it is left zero.
+ * rest_i = 1 - beta_i comes from the caller, who has it in double: the float nearest to 0.99999999 is 1. */
 void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float lr, float beta1, float beta2,
-    float eps, float weight_decay, float correction1, float correction2, float grad_scale);
+    float rest1, float rest2, float eps, float weight_decay, float correction1, float correction2, float grad_scale);
 
 /* cdef: end */
 

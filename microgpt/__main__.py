@@ -17,6 +17,7 @@ COMMANDS = {
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
+    "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",
     "tokenizer": "the tokenizer alone: train it on text files, encode, decode, show",
     "quickstart": "train a small chat model on the embedded corpus and talk to it",
 }

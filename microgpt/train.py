@@ -28,30 +28,42 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError
-from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
-from microgpt.common.output import show, tell
+from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from, shown_value
+from microgpt.common.output import harmless, show, tell
 from microgpt.common.threads import threads_from_environment
+from microgpt.common.words import command_line
 from microgpt.core import native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK, source_names
 from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
+from microgpt.corpus.split import add_held_out_flags
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
+from microgpt.inference.loading import choice_notes
 from microgpt.inference.sampler import SamplerConfig
-from microgpt.inference.terminal import harmless
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_layer_parameters, count_parameters
 from microgpt.model.config import PRESETS
-from microgpt.tokenizer import SPECIALS, Tokenizer
+from microgpt.tokenizer import MAX_MERGES, SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
-from microgpt.training.data import DataConfig
+from microgpt.training.data import DataConfig, known_corpus, source_place
 from microgpt.training.job import Sample
+from microgpt.training.kept import is_checkpoint, is_valid, place_of
 from microgpt.training.loop import fit
 from microgpt.training.memory_needs import refuse_too_large
-from microgpt.training.plan import extension_note, save_estimate_s
-from microgpt.training.rundir import RUNS, RunDirectory, checkpoints, free_space_problem, newest_run
+from microgpt.training.plan import save_estimate_s
+from microgpt.training.rundir import (
+    METRICS,
+    RUNS,
+    RunDirectory,
+    checkpoints,
+    free_space_problem,
+    is_log,
+    run_of,
+)
+from microgpt.training.schedule import extension_note, train_on
 from microgpt.training.session import Plan, Session
 from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
@@ -62,8 +74,8 @@ SAMPLE_TOKENS = 48
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 
 
-def parser() -> Parser:
-    """All flags, in groups."""
+def parser(preset: str = DEFAULT_PRESET) -> Parser:
+    """All flags, in groups; help tells the defaults of this preset."""
     # fmt: off
     flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
     flags.add_argument("--preset", choices=tuple(PRESETS), metavar="NAME",
@@ -72,7 +84,9 @@ def parser() -> Parser:
     flags.add_argument("--out-dir", type=Path, metavar="DIR",
                        help="directory of the run [default runs/<preset>-<date>-<time>]")
     flags.add_argument("--resume", nargs="?", const="", metavar="RUN",
-                       help="go on with a run, its newest valid checkpoint [default the newest under runs/]")
+                       help="go on with a run, by its path or as in runs/NAME, from its newest valid "
+                       "checkpoint; RUN@best or RUN@STEP with a new --out-dir branches off [default the "
+                       "newest run]")
     flags.add_argument("--allow-inexact", action="store_true",
                        help="with --resume: go on even where the result cannot equal a run that was never "
                        "stopped, as with files that changed, another precision or instruction set")
@@ -84,15 +98,30 @@ def parser() -> Parser:
     # fmt: on
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
-    add_settings(flags, ModelConfig)
-    add_settings(flags, TrainConfig)
+    add_held_out_flags(flags)
+    shown = {name: f"{shown_value(value)} for --preset {preset}" for name, value in defaults(preset).items()}
+    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
+    add_settings(flags, TrainConfig, shown=shown)
     return flags
+
+
+def defaults(preset: str) -> dict[str, Any]:
+    """The settings that a preset decides."""
+    return PRESETS[preset] | recipe(count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES)))
+
+
+def preset_in(argv: Sequence[str] | None) -> str:
+    """The preset among the words of a command, before all of them are understood."""
+    flags = Parser(add_help=False)
+    flags.add_argument("--preset", nargs="?")
+    wanted = flags.parse_known_args(argv)[0].preset
+    return wanted if wanted in PRESETS else DEFAULT_PRESET
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     started = time.monotonic()
-    args = parser().parse_args(argv)
+    args = parser(preset_in(argv)).parse_args(argv)
     if args.resume is not None:
         return resume(args, started)
     if args.allow_inexact:
@@ -107,10 +136,13 @@ def start(args: argparse.Namespace, started: float) -> int:
     """Train a new run."""
     plan = plan_from(args)
     run = args.out_dir or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    refuse_used(run)
+    is_numbered = args.out_dir is None  # two that begin in the same second are told apart
+    if not is_numbered:
+        refuse_used(run)
     set_up_machine(plan.train)
     refuse_too_large(plan.model, plan.train)
-    with RunDirectory(run):
+    with RunDirectory(run, is_numbered) as directory:
+        run = directory.path
         refuse_used(run)
         refuse_full_disk(run, plan)
         prepared = session.open_corpus(plan)
@@ -134,12 +166,12 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}
     )
-    return Plan(model, train_config(args, model.n_params), data, preset)
+    return Plan(model, train_config(args, count_layer_parameters(model)), data, preset)
 
 
-def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
+def train_config(args: argparse.Namespace, n_layer_params: int) -> TrainConfig:
     """Training settings: what was typed, over the recipe for this size."""
-    values = recipe(n_params, getattr(args, "lr", None)) | from_environment()
+    values = recipe(n_layer_params, getattr(args, "lr", None)) | from_environment()
     if hasattr(args, "max_time"):
         values["max_steps"] = 0
     config = settings_from(args, TrainConfig, **values)
@@ -154,13 +186,20 @@ def from_environment() -> dict[str, str]:
 
 def data_config(args: argparse.Namespace) -> DataConfig:
     """The corpus that the flags name.  --vocab-size is another way to say --merges."""
-    values = given(args, DataConfig)
-    if args.files is not None:
-        names = map(str, source_names(args.files))
-        values["data"] = tuple(name if name == SMALLTALK else os.path.abspath(name) for name in names)
+    values = {**given(args, DataConfig), **places(args)}
     if hasattr(args, "vocab_size"):
         values["merges"] = merges_of(args.vocab_size, values.get("merges"))
     return DataConfig(**values)
+
+
+def places(args: argparse.Namespace) -> dict[str, Any]:
+    """Where the corpus is, as far as the flags say it."""
+    named = {"data": args.files, "held_out": getattr(args, "held_out", None)}
+    return {
+        name: tuple(map(source_place, source_names(files)))
+        for name, files in named.items()
+        if files is not None
+    }
 
 
 def merges_of(vocab_size: int, merges: int | None) -> int:
@@ -168,6 +207,8 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
     asked = vocab_size - NO_MERGES
     if asked < 0:
         raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
+    if asked > MAX_MERGES:
+        raise ConfigError(f"--vocab-size {vocab_size}: expected at most {NO_MERGES + MAX_MERGES}")
     if merges not in (None, asked):
         raise ConfigError(
             f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes "
@@ -177,18 +218,28 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
 
 
 def refuse_used(run: Path) -> None:
-    """A run directory with checkpoints is not trained over."""
+    """A run directory with checkpoints is not trained over, nor is anything else of value."""
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run} is not a directory; choose another --out-dir")
+    if is_checkpoint(run.resolve()):
+        raise ConfigError(f"{run} is a checkpoint by its name or its manifest.json; choose another --out-dir")
+    refuse_foreign_log(run)
     if checkpoints(run):
         raise ConfigError(
             f"{run} already holds a run; go on with it (--resume {run}) or choose another --out-dir"
         )
 
 
+def refuse_foreign_log(run: Path) -> None:
+    """A file that has the name of a run's log but was not written by one is not touched."""
+    log = run / METRICS
+    if os.path.lexists(log) and not is_log(log):
+        raise ConfigError(f"{log} is not the log of a run; move it away or choose another --out-dir")
+
+
 def refuse_full_disk(run: Path, plan: Plan) -> None:
     """A run whose checkpoints find no room is not begun."""
-    if problem := free_space_problem(run, 3 * 4 * plan.model.n_params):
+    if problem := free_space_problem(run, 3 * 4 * count_parameters(plan.model)):
         raise ConfigError(problem)
 
 
@@ -197,47 +248,67 @@ def refuse_full_disk(run: Path, plan: Plan) -> None:
 
 def resume(args: argparse.Namespace, started: float) -> int:
     """Go on with a run where its checkpoint left it."""
-    place = Path(args.resume) if args.resume else args.out_dir or newest_run()
-    run = run_of(place, args.out_dir)
+    place = place_of(args.resume or args.out_dir)
+    run = run_to_go_on(place, args.out_dir if args.resume else None)
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place)
         old = Plan.from_dict(checkpoint.read_config(source))
-        plan = dataclasses.replace(old, train=session_config(args, old, place))
+        data = dataclasses.replace(old.data, **places(args)).located(known_corpus(source))
+        plan = dataclasses.replace(old, train=session_config(args, old, place), data=data)
         step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
-        if step >= plan.train.max_steps:
-            say(
-                f"{run} is finished: {step:,} steps are done; "
-                f"to train on, give it more, such as --max-steps {2 * step}"
-            )
+        is_timed = step >= plan.train.max_steps and "max_time" in args and "max_steps" not in args
+        if is_timed:  # as many steps more as fit
+            plan = with_steps(plan, 0)
+        elif step >= plan.train.max_steps:
+            say(finished_note(source, step))
             return 0
+        else:
+            plan = dataclasses.replace(plan, train=train_on(step, old.train, plan.train))
         refuse_newer(run, step)
+        refuse_foreign_log(run)
         set_up_machine(plan.train)
         refuse_too_large(plan.model, plan.train)
         refuse_full_disk(run, plan)
-        say(f"going on from {source}")
+        for line in (f"going on from {source}", *choice_notes(source)):
+            say(line)
         limited = "max_time" in args
         ends = deadline(plan.train, started) if limited else math.inf
         prepared, changes = session.reopen(plan, source, say, args.allow_inexact)
-        settle_threads(plan, plan.train.max_steps - step, ends)
-        if note := extension_note(step, old.train, plan.train):
+        settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, ends)
+        work = session.resume(plan, prepared, source, run, changes, ends, say)
+        if note := extension_note(step, old.train, work.job.config):
             say(note)
-        work = session.resume(plan, prepared, source, run, changes)
         return train(work, plan.train, started, limited)
 
 
-def run_of(place: Path, out_dir: Path | None) -> Path:
+def with_steps(plan: Plan, max_steps: int) -> Plan:
+    """The plan with another number of steps."""
+    return dataclasses.replace(plan, train=dataclasses.replace(plan.train, max_steps=max_steps))
+
+
+def finished_note(source: Path, step: int) -> str:
+    """How to train on with a run that is done."""
+    again = command_line("train", "--resume", source.parent)
+    return (
+        f"{source.parent} is finished: {step:,} steps are done; to train on, give it more time or steps: "
+        f"{again} --max-time 20m, or --max-steps {2 * step}"
+    )
+
+
+def run_to_go_on(place: Path, out_dir: Path | None) -> Path:
     """The directory in which a resumed run goes on: its own, unless another one is named."""
-    checkpoint.expect_directory(place)
-    own = place.parent if checkpoint.is_checkpoint(place) else place
-    if out_dir is None or out_dir.resolve() == own.resolve():
+    own = run_of(place) if is_checkpoint(place) else place
+    if own is not None and (out_dir is None or out_dir.resolve() == own.resolve()):
         return own
+    if out_dir is None:
+        raise ConfigError(f"{place} is a checkpoint outside a run; say where to go on from it: --out-dir DIR")
     refuse_used(out_dir)
     return out_dir
 
 
 def refuse_newer(run: Path, step: int) -> None:
     """Going back to an older checkpoint in place would mix two histories."""
-    newer = [path.name for number, path in checkpoints(run) if number > step and checkpoint.is_valid(path)]
+    newer = [path.name for number, path in checkpoints(run) if number > step and is_valid(path)]
     if newer:
         raise ConfigError(
             f"{run} already went on to {newer[0]}; resume that, or branch off with a new --out-dir"
@@ -255,8 +326,7 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
     recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
     fixed |= given(args, ModelConfig) | given(args, DataConfig)
-    if args.files is not None:
-        fixed["data"] = list(data_config(args).data)
+    fixed.pop("held_out", None)  # like --data: what is there decides, not where it is
     if args.preset is not None:
         fixed["preset"] = args.preset
     clashes = [
@@ -292,6 +362,7 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
     clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf, costs_s)
     fitting = time.monotonic()
     with StopFlag() as stop, job.log:
+        job.progress.deadline = clock.deadline
         try:
             why = fit(job, state, stop, clock)
         except MemoryError as error:

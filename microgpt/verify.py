@@ -3,6 +3,7 @@
   python -m microgpt.verify runs/x                 every checkpoint, and what was measured
   python -m microgpt.verify runs/x/step_00001000   one checkpoint
   python -m microgpt.verify runs/x data/x          and the tokens in a prepared folder
+  python -m microgpt.verify runs                   every run below a folder
 
 Of a checkpoint: the manifest, size and SHA-256 of every file, that the weights fit the config and are finite,
 that a resume could begin with it.  The exit code is 1 if anything is damaged or missing.
@@ -23,11 +24,11 @@ from microgpt.common.output import show
 from microgpt.corpus.prepared import SIDES, TOKENIZER, description, is_prepared, tokens_path
 from microgpt.corpus.token_file import TokenFile
 from microgpt.tokenizer import Tokenizer
-from microgpt.training.checkpoint import expect_directory, is_checkpoint
 from microgpt.training.inspection import Finding, Task, look, task_of_checkpoint, tasks_of_run
-from microgpt.training.rundir import checkpoints, newest_run
+from microgpt.training.kept import is_checkpoint, place_of
+from microgpt.training.rundir import checkpoints, runs_below
 
-WANTED = "a run (runs/NAME), one of its checkpoints, or a prepared corpus"
+WANTED = "a run (runs/NAME), one of its checkpoints, a folder of runs, or a prepared corpus"
 
 
 def parser() -> Parser:
@@ -36,9 +37,9 @@ def parser() -> Parser:
     flags.add_argument(
         "places",
         nargs="*",
-        type=Path,
         metavar="RUN",
-        help="a run, one checkpoint of it, or what microgpt prepare made [default the newest run]",
+        help="a run, by its path or as in runs/NAME, one checkpoint of it (RUN@best, RUN@STEP), a folder of "
+        "runs, or what microgpt prepare made [default the newest run]",
     )
     return flags
 
@@ -46,7 +47,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.  Returns 0 if all is whole, 1 if not."""
     args = parser().parse_args(argv)
-    tasks = [task for place in args.places or [newest_run()] for task in tasks_of(place)]
+    tasks = [task for name in args.places or [None] for task in tasks_of(name)]
     findings = []
     with progress_bar("verifying", len(tasks), "place") as progress:
         for finding in look(tasks):
@@ -61,16 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if damaged else 0
 
 
-def tasks_of(place: Path) -> list[Task]:
+def tasks_of(name: str | Path | None) -> list[Task]:
     """What there is to look at in a place.  Raises CheckpointError: nothing."""
-    expect_directory(place, WANTED)
+    if name is not None and is_prepared(Path(name)):
+        return [Task(tokens_path(Path(name), side), _tokens) for side in SIDES]
+    place = place_of(name, WANTED)
     if is_checkpoint(place):
         return [task_of_checkpoint(place)]
-    if is_prepared(place):
-        return [Task(tokens_path(place, side), _tokens) for side in SIDES]
-    if not checkpoints(place):
+    runs = [place] if checkpoints(place) else runs_below(place)
+    if not runs:
         raise CheckpointError(f"{place}: no checkpoint in it; expected {WANTED}")
-    return tasks_of_run(place)
+    return [task for run in runs for task in tasks_of_run(run)]
 
 
 def _tokens(path: Path) -> str:
@@ -83,14 +85,15 @@ def _tokens(path: Path) -> str:
 
 def table(findings: Sequence[Finding]) -> list[str]:
     """A line for each finding below a line of titles."""
-    rows = [("what", "step", "bytes", "state"), *map(_row, findings)]
+    is_one_place = len({finding.path.parent for finding in findings}) == 1
+    rows = [("what", "step", "bytes", "state"), *(_row(finding, is_one_place) for finding in findings)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return [f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}" for row in rows]
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str]:
+def _row(finding: Finding, is_one_place: bool) -> tuple[str, str, str, str]:
     state = (
         f"DAMAGED: {finding.problem}" if finding.problem else ", ".join(filter(None, ("whole", finding.note)))
     )
     step = "" if finding.step is None else f"{finding.step:,}"
-    return finding.path.name, step, f"{finding.n_bytes:,}", state
+    return finding.path.name if is_one_place else str(finding.path), step, f"{finding.n_bytes:,}", state

@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import _machine, _torch_peer, gemm, ops, scaling, step, threads
+from benchmarks import _machine, _torch_peer, gemm, names, ops, scaling, step, threads
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
 from microgpt.core.cases import CASES
 from microgpt.core.ops import gelu_forward
-from microgpt.model import ModelConfig
+from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.training.report import peak_memory
 
 TINY = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1", "--steps", "1", "--json"]
@@ -136,7 +136,7 @@ def test_speed_up_is_the_median_of_the_turns_and_share_that_of_the_same_threads(
     config = ModelConfig.from_preset("tiny", 300)
     found = threads.row(2, [0.1, 0.2, 0.1], [0.2, 0.3, 0.9], 64, config, 1.0)
     assert found["step_s"] == 0.1 and found["speedup"] == 2.0 and found["tok_per_s"] == 640
-    assert found["mfu"] == pytest.approx(640 * config.flop_per_token() / 1e9, rel=0.01)
+    assert found["mfu"] == pytest.approx(640 * flop_per_token(config) / 1e9, rel=0.01)
 
 
 def test_one_thread_is_always_in_the_table(monkeypatch):
@@ -147,11 +147,11 @@ def test_one_thread_is_always_in_the_table(monkeypatch):
 
 def test_predicted_cost_follows_the_flop_and_the_rest_stays_flat():
     rows = scaling.SWEEPS["window"]
-    flop = [row.batch_size * row.config.seq_len * row.config.flop_per_token() for row in rows]
+    flop = [row.batch_size * row.config.seq_len * flop_per_token(row.config) for row in rows]
     found = scaling.costs(rows, [count / 1e11 for count in flop])  # a machine of a constant rate
     for row, cost in zip(rows, found, strict=True):
         assert cost["predicted_token_us"] == pytest.approx(cost["token_us"], rel=1e-3)
-        assert cost["rest_us"] == pytest.approx(6 * row.config.n_params / 1e5, rel=1e-3)
+        assert cost["rest_us"] == pytest.approx(6 * count_parameters(row.config) / 1e5, rel=1e-3)
     assert found[-1]["attention_share"] > 0.3 and [row.config.seq_len for row in rows][-1] == 2048
 
 
@@ -183,14 +183,16 @@ def test_the_twin_is_the_same_model(batch_size):
     torch = pytest.importorskip("torch")
     from benchmarks._torch_twin import Twin
 
-    config = ModelConfig(3, 2, 24, 17, 61, init_std=0.3, rope_theta=500.0)
+    config = ModelConfig(3, 2, 24, 17, 61, init_std=0.3, rope_theta=500.0, look_back=2)
     trial = step.trial_step(config, batch_size)
     params, ids = trial.model.params, trial.ids
     params.flat[:] += np.float32(0.01) * np.arange(params.flat.size, dtype=np.float32) % 0.07
     targets = np.roll(ids, 1, axis=1)
     twin = Twin(config, {name: params[name] for name in params})
     loss = twin.loss(torch.from_numpy(ids).long(), torch.from_numpy(targets).long())
-    assert loss.item() == pytest.approx(trial.model.loss_and_grad(ids, targets), abs=1e-4)
+    nats, n = trial.model.loss_and_grad(ids, targets)
+    trial.model.grads.flat[:] /= n
+    assert loss.item() == pytest.approx(nats / n, abs=1e-4)
     loss.backward()
     for name in params:
         theirs, ours = twin.weights[name].grad.numpy(), trial.model.grads[name]
@@ -209,3 +211,29 @@ def test_the_peer_answers_from_a_process_of_its_own(capsys):
         with pytest.raises(MicrogptError, match="the PyTorch process ended"):
             peer.seconds(1)
     assert peer._process.stdout.closed
+
+
+def test_names_of_a_list_are_drawn_asked_and_marked_by_kind(tmp_path, monkeypatch, capsys):
+    listed = ["Olivia", "Željko", "Jean-Luc", "Ana Paula", "Paris", "Иван", "42", " Olivia ", ""]
+    (tmp_path / "names.txt").write_text("\n".join(listed), encoding="utf-8")
+    answers = {"Olivia": "Your name is Olivia.", "Željko": "Your name is Zeljko.", "Jean-Luc": "Jean!"}
+
+    class Session:
+        def __init__(self, *_):
+            self.told = ""
+
+        def reset(self):
+            self.told = ""
+
+        def reply(self, text):
+            self.told = self.told or text.removeprefix("My name is ").removesuffix(".")
+            yield answers.get(self.told, f"You are {self.told}.") if text == "What is my name?" else "Okay."
+
+    monkeypatch.setattr(names, "trained_words", lambda: {"Paris", "Okay"})
+    monkeypatch.setattr(names, "load_model", lambda run: (None, None, None))
+    monkeypatch.setattr(names, "ChatSession", Session)
+    names.main(["run", "--names", str(tmp_path / "names.txt"), "--show", "1"])
+    out = capsys.readouterr().out
+    assert "5 names; 1 occur in training and are not drawn; 4 drawn, 0 of them in training text" in out
+    assert out.count("plain 1/1 100.0%  accents 0/1 0.0%  two parts 1/2 50.0%  all 2/4 50.0%") == 2
+    assert "Željko: Your name is Zeljko." in out or "Jean-Luc: Jean!" in out

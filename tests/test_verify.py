@@ -152,7 +152,7 @@ def test_what_a_kill_leaves_is_no_damage(run, capsys):
     (run / ".tmp_step_00000003_7").mkdir()
     assert verify.main([str(run)]) == 0
     out = capsys.readouterr().out
-    assert "2 events, and the beginning of one" in out and "unfinished; the next start removes it" in out
+    assert "2 events, and the beginning of one" in out and "unfinished; the next save removes it" in out
 
 
 def test_a_prepared_corpus(run, tmp_path, capsys):
@@ -203,6 +203,25 @@ def test_a_checkpoint_that_a_training_removes_meanwhile_is_passed_over(run, caps
     assert [finding.problem for finding in verify.look(tasks)] == ["", ""]
 
 
+def test_a_folder_of_runs_is_all_of_them_by_their_paths(run, tmp_path, capsys, monkeypatch):
+    shutil.copytree(run, tmp_path / "runs" / "a")
+    shutil.copytree(run, tmp_path / "runs" / "b")
+    (tmp_path / "runs" / "notes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert verify.main(["runs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    files = ("step_00000002", "step_00000001", "metrics.jsonl")
+    paths = [f"runs/{name}/{file}" for name in "ab" for file in files]
+    assert [line.split()[0] for line in lines[1:-1]] == paths
+    assert lines[-1] == "all 6 whole"
+    assert verify.main(["b", "a@best"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2].split()[0] == "runs/a/step_00000001"
+    (tmp_path / "runs" / "b" / "step_00000001" / "config.json").write_bytes(b"{}")
+    assert verify.main(["runs"]) == 1 and "1 of 6 damaged" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match=r"notes: no checkpoint in it; expected .* a folder of runs"):
+        verify.main(["runs/notes"])
+
+
 def test_what_no_training_removes_must_be_there(run):
     tasks = verify.tasks_of(run)
     (run / "metrics.jsonl").unlink()
@@ -210,7 +229,7 @@ def test_what_no_training_removes_must_be_there(run):
 
 
 def test_nothing_found_is_not_all_whole(run, capsys, monkeypatch):
-    monkeypatch.setattr(verify, "tasks_of", lambda place: [verify.Task(place, str, may_go=True)])
+    monkeypatch.setattr(verify, "tasks_of", lambda place: [verify.Task(Path(place), str, may_go=True)])
     assert verify.main([str(run / "gone")]) == 1
     assert "nothing is left" in capsys.readouterr().out
 

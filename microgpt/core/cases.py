@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import ops, random
+from .heads import Heads
 
 Inputs = dict[str, Any]
-H = 2  # heads of the attention cases
-KEY = random.key(0, "cases")
 
 
 def normal(name: str, *shape: int) -> np.ndarray:
@@ -57,27 +56,50 @@ def _rmsnorm_backward(dy: np.ndarray, i: Inputs, rstd: Any, zeros: Callable) -> 
     return {"x": ops.rmsnorm_backward(dy, i["x"], i["weight"], rstd, dweight, by_pass), "weight": dweight}
 
 
+def _keys(x: np.ndarray) -> np.ndarray:
+    """Keys of the windows that rows of x make up: three where that is possible."""
+    n = 3 if len(x) % 3 == 0 else 1
+    return random.keys(0, "cases", range(n))
+
+
 def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
     dweight = zeros("weight")
     return {"x": ops.linear_backward(dy, i["x"], i["weight"], dweight), "weight": dweight}
 
 
-def _tables(qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    _, T, C3 = qkv.shape
-    return ops.rope_tables(T + 1, C3 // (3 * H), dtype=qkv.dtype)
+def _attention(H: int, H_kv: int, documents: int = 1) -> dict[str, Any]:
+    """Of a case at (B, T, hs): inputs and both directions, on windows that hold several documents."""
+
+    def call(i: Inputs) -> tuple[list[np.ndarray], list[Any]]:
+        qkv, starts = i["qkv"], i.get("starts")
+        heads = Heads(H, H_kv, qkv.shape[-1] // (H + 2 * H_kv))
+        tables = ops.rope_tables(qkv.shape[1] + 1, heads.hs, dtype=qkv.dtype)
+        return [qkv, *tables], [heads, starts]
+
+    def make(B: int, T: int, hs: int) -> Inputs:
+        inputs = {"qkv": normal("qkv", B, T, (H + 2 * H_kv) * hs)}
+        return inputs if documents == 1 else inputs | {"starts": _starts(B, T, documents)}
+
+    def forward(i: Inputs) -> tuple[np.ndarray, Any]:
+        arrays, how = call(i)
+        y, lse = ops.attention_forward(*arrays, *how)
+        return y, (y, lse)
+
+    def backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+        arrays, how = call(i)
+        return {"qkv": ops.attention_backward(dy, *arrays, *saved, *how)}
+
+    return {"make": make, "forward": forward, "backward": backward}
 
 
-def _attention_forward(i: Inputs) -> tuple[np.ndarray, Any]:
-    y, lse = ops.attention_forward(i["qkv"], *_tables(i["qkv"]), H)
-    return y, (y, lse)
+def _starts(B: int, T: int, documents: int) -> np.ndarray:
+    """Where the document of each position begins, (B, T): about so many in a row, at places of chance."""
+    begins = np.where(below("starts", T, B, T) < documents, np.arange(T), 0)
+    return np.maximum.accumulate(begins, axis=1).astype(np.int32)
 
 
 def _gelu_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
     return {"x": ops.gelu_backward(dy.copy(), i["x"].copy())[0]}
-
-
-def _attention_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
-    return {"qkv": ops.attention_backward(dy, i["qkv"], *_tables(i["qkv"]), *saved, H)}
 
 
 def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Callable) -> dict[str, np.ndarray]:
@@ -116,9 +138,7 @@ CASES: dict[str, Case] = {
         bytes=lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K),
     ),
     "attention": Case(
-        make=lambda B, T, hs: {"qkv": normal("qkv", B, T, 3 * H * hs)},
-        forward=_attention_forward,
-        backward=_attention_backward,
+        **_attention(2, 2),
         shapes=[
             (1, 1, 2),
             (2, 3, 6),
@@ -130,8 +150,15 @@ CASES: dict[str, Case] = {
             (1, 257, 32),
         ],
         bench=(8, 512, 32),
-        flop=lambda B, T, hs: 7 * B * H * T * T * hs,
-        bytes=lambda B, T, hs: 4 * 14 * B * T * H * hs,
+        flop=lambda B, T, hs: 14 * B * T * T * hs,
+        bytes=lambda B, T, hs: 4 * 28 * B * T * hs,
+    ),
+    "attention_of_documents": Case(
+        **_attention(4, 2, documents=3),
+        shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 10), (3, 33, 40), (1, 401, 10), (1, 257, 32)],
+        bench=(8, 512, 32),
+        flop=lambda B, T, hs: 28 * B * T * T * hs / 3,
+        bytes=lambda B, T, hs: 4 * 46 * B * T * hs,
     ),
     "gelu": Case(
         make=lambda N, F: {"x": 3 * normal("x", N, F)},
@@ -144,8 +171,8 @@ CASES: dict[str, Case] = {
     ),
     "dropout": Case(
         make=lambda N, C: {"x": normal("x", N, C)},
-        forward=lambda i: (ops.dropout_forward(i["x"], 0.3, KEY), None),
-        backward=lambda dy, i, saved, zeros: {"x": ops.dropout_backward(dy, 0.3, KEY)},
+        forward=lambda i: (ops.dropout_forward(i["x"], 0.3, _keys(i["x"])), None),
+        backward=lambda dy, i, saved, zeros: {"x": ops.dropout_backward(dy, 0.3, _keys(i["x"]))},
         shapes=ROWS,
         bench=(2048, 384),
         flop=lambda N, C: 2 * N * C,
@@ -153,8 +180,11 @@ CASES: dict[str, Case] = {
     ),
     "residual": Case(
         make=lambda N, C: {"x": normal("x", N, C), "branch": normal("branch", N, C)},
-        forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.3, KEY), None),
-        backward=lambda dy, i, saved, zeros: {"x": dy, "branch": ops.residual_backward(dy, 0.3, KEY)},
+        forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.3, _keys(i["x"])), None),
+        backward=lambda dy, i, saved, zeros: {
+            "x": dy,
+            "branch": ops.residual_backward(dy, 0.3, _keys(i["x"])),
+        },
         shapes=ROWS,
         bench=(2048, 384),
         flop=lambda N, C: 3 * N * C,

@@ -198,7 +198,12 @@ def warning() -> str:
 
 # ---- pointers ------------------------------------------------------------------------------------
 
-C_TYPES = {np.dtype(np.float32): "float[]", np.dtype(np.float64): "double[]", np.dtype(np.int32): "int32_t[]"}
+C_TYPES = {
+    np.dtype(np.float32): "float[]",
+    np.dtype(np.float64): "double[]",
+    np.dtype(np.int32): "int32_t[]",
+    np.dtype(np.uint64): "uint64_t[]",
+}
 
 
 def arg(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from microgpt.common.errors import ShapeError
 
 from . import native, reference
+from .heads import Heads
 from .memory import empty, empty_like, workspace
 from .native import arg, out
 
@@ -186,39 +187,51 @@ rope_tables = reference.rope_tables
 
 
 @op
-def rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int, start: int = 0) -> None:
+def rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: Heads, start: int = 0) -> None:
     """Rotate queries and keys in place by their position, for a cache of rotated keys; training has this
     inside its attention.
 
-    Args:    qkv: (T, 3C), q, k, v side by side.  cos, sin: (at least start+T, hs/2), of `rope_tables`.
+    Args:    qkv: (T, W), packed as `heads` says.  cos, sin: (at least start+T, hs/2), of `rope_tables`.
              start: position of the first row.
     Source:  Su et al. 2021 (arXiv 2104.09864), eq. 34, with the pairs (i, i + hs/2) of a head.
     """
-    _, T, _, hs = _attention_shape("rope", qkv[None], H)
-    tables = _tables("rope", cos, sin, start + T, hs)
-    native.lib.mg_rope(arg("qkv", qkv, (T, 3 * H * hs)), *tables, T, H, hs, start)
+    T = len(qkv)
+    tables = _tables("rope", cos, sin, start + T, heads.hs)
+    native.lib.mg_rope(arg("qkv", qkv, (T, heads.width)), *tables, T, *_sizes(heads), start)
 
 
 @op
 def attention_forward(
-    qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, H: int
+    qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: Heads, starts: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Causal self-attention over packed projections, with rotary positions.
 
-    probs = softmax(q k^T / sqrt(hs)) over keys s <= t;  y = probs v;  q and k turned as by `rope`
+    probs = softmax(q k^T / sqrt(hs)) over keys starts[t] <= s <= t;  y = probs v;  q, k turned as by `rope`
 
-    Args:    qkv: (B, T, 3C), q, k, v side by side, not rotated.  cos, sin: of `rope_tables`, at least T rows.
-             H: heads; C is a multiple of 2H.
+    Args:    qkv: (B, T, W), packed as `heads` says, not rotated.
+             cos, sin: of `rope_tables`, at least T rows.
+             starts: (B, T) int32, where the document of each row begins; None: all at 0.
     Returns: y: (B, T, C).  lse: (B, H, T), natural log, kept for backward.
-    Cost:    about 2*B*T*T*C FLOP (the causal half of 4*B*T*T*C); memory O(B*T*C), scores are never stored.
+    Raises:  ShapeError: wrong shapes; a start behind its row, or before the start of the row before.
+    Cost:    4*hs FLOP for each query head and each pair of positions that is seen, so 2*B*T*T*C where
+             every row is one document; memory O(B*T*C), scores are never stored.
     Source:  Vaswani 2017 (arXiv 1706.03762) eq. 1; recomputation as in Dao 2022 (arXiv 2205.14135).
     """
-    B, T, C, hs = _attention_shape("attention_forward", qkv, H)
-    tables = _tables("attention_forward", cos, sin, T, hs)
-    y, lse, scratch = empty((B, T, C)), empty((B, H, T)), _attention_scratch(B, T, H, hs)
-    native.lib.mg_attention_forward(
-        out(y), out(lse), out(scratch), arg("qkv", qkv, (B, T, 3 * C)), *tables, B, T, H, hs
+    B, T, _ = qkv.shape
+    tables = _tables("attention_forward", cos, sin, T, heads.hs)
+    y, lse, scratch = empty((B, T, heads.C)), empty((B, heads.H, T)), _attention_scratch(B, T, heads)
+    bad = native.lib.mg_attention_forward(
+        out(y),
+        out(lse),
+        out(scratch),
+        arg("qkv", qkv, (B, T, heads.width)),
+        *tables,
+        _starts(starts, B, T),
+        B,
+        T,
+        *_sizes(heads),
     )
+    _refuse_start("attention_forward", starts, bad)
     return y, lse
 
 
@@ -230,32 +243,44 @@ def attention_backward(
     sin: np.ndarray,
     y: np.ndarray,
     lse: np.ndarray,
-    H: int,
+    heads: Heads,
+    starts: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Gradient of qkv: (B, T, 3C).  y and lse as the forward returned them."""
-    B, T, C, hs = _attention_shape("attention_backward", qkv, H)
+    """Gradient of qkv: (B, T, W).  y and lse as the forward returned them."""
+    B, T, _ = qkv.shape
     dqkv = empty_like(qkv)
-    native.lib.mg_attention_backward(
+    bad = native.lib.mg_attention_backward(
         out(dqkv),
-        out(_attention_scratch(B, T, H, hs)),
-        arg("dy", dy, (B, T, C)),
-        arg("qkv", qkv, (B, T, 3 * C)),
-        *_tables("attention_backward", cos, sin, T, hs),
-        arg("y", y, (B, T, C)),
-        arg("lse", lse, (B, H, T)),
+        out(_attention_scratch(B, T, heads)),
+        arg("dy", dy, (B, T, heads.C)),
+        arg("qkv", qkv, (B, T, heads.width)),
+        *_tables("attention_backward", cos, sin, T, heads.hs),
+        arg("y", y, (B, T, heads.C)),
+        arg("lse", lse, (B, heads.H, T)),
+        _starts(starts, B, T),
         B,
         T,
-        H,
-        hs,
+        *_sizes(heads),
     )
+    _refuse_start("attention_backward", starts, bad)
     return dqkv
 
 
-def _attention_shape(name: str, qkv: np.ndarray, H: int) -> tuple[int, int, int, int]:
-    B, T, C3 = qkv.shape
-    if C3 % (6 * H):
-        raise ShapeError(f"{name}: qkv has {C3} channels; expected a multiple of 3 x 2 x {H} heads")
-    return B, T, C3 // 3, C3 // (3 * H)
+def _sizes(heads: Heads) -> tuple[int, int, int]:
+    return heads.H, heads.H_kv, heads.hs
+
+
+def _starts(starts: np.ndarray | None, B: int, T: int) -> Any:
+    return native.ffi.NULL if starts is None else arg("starts", starts, (B, T), np.int32)
+
+
+def _refuse_start(name: str, starts: np.ndarray | None, bad: int) -> None:
+    if starts is not None and bad >= 0:
+        b, t = divmod(bad, starts.shape[1])
+        raise ShapeError(
+            f"{name}: row {b} begins its document at {starts[b, t]} for position {t}; expected a position "
+            "up to its own, and none before the one of the position before"
+        )
 
 
 def _tables(name: str, cos: np.ndarray, sin: np.ndarray, rows: int, hs: int) -> tuple[Any, Any]:
@@ -265,32 +290,30 @@ def _tables(name: str, cos: np.ndarray, sin: np.ndarray, rows: int, hs: int) -> 
     return arg("cos", cos, shape), arg("sin", sin, shape)
 
 
-def _attention_scratch(B: int, T: int, H: int, hs: int) -> np.ndarray:
-    return empty((native.lib.mg_attention_scratch(B, T, H, hs),))
+def _attention_scratch(B: int, T: int, heads: Heads) -> np.ndarray:
+    return empty((native.lib.mg_attention_scratch(B, T, *_sizes(heads)),))
 
 
 @op
-def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, H: int) -> np.ndarray:
+def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, heads: Heads) -> np.ndarray:
     """The attention of T new rows of one sequence against S cached rows, the last T of which are their own.
 
-    Args:    qkv: (T, 3C).  keys, values: (S, C), S >= T.
+    Args:    qkv: (T, W), packed as `heads` says, rotated.  keys, values: (S, C_kv), S >= T.
     Returns: y: (T, C).
     """
-    _, T, C, hs = _attention_shape("attention_cached", qkv[None], H)
-    S = len(keys)
+    T, S = len(qkv), len(keys)
     if S < T:
         raise ShapeError(f"attention_cached: {S} cached rows; expected at least the {T} new ones")
-    y, scratch = empty((T, C)), empty((T, H, S))
+    y, scratch = empty((T, heads.C)), empty((T, heads.H, S))
     native.lib.mg_attention_cached(
         out(y),
         out(scratch),
-        arg("qkv", qkv, (T, 3 * C)),
-        arg("keys", keys, (S, C)),
-        arg("values", values, (S, C)),
+        arg("qkv", qkv, (T, heads.width)),
+        arg("keys", keys, (S, heads.C_kv)),
+        arg("values", values, (S, heads.C_kv)),
         T,
         S,
-        H,
-        hs,
+        *_sizes(heads),
     )
     return y
 
@@ -315,35 +338,56 @@ def gelu_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 @op
-def dropout_forward(x: np.ndarray, p: float, key: int) -> np.ndarray:
-    """Zero each element with probability p, divide the others by 1-p.  Which: a function of (key, index)."""
+def dropout_forward(x: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
+    """Zero each element with probability p, divide the others by 1-p.
+
+    Which ones is a function of (key, index in the window): keys (B,) uint64 are those of B windows of equal
+    size, one behind the other in x, so that no mask depends on what else is in the batch.
+    """
     y = empty_like(x)
-    native.lib.mg_dropout(out(y), arg("x", x, x.shape), x.size, p, key)
+    B, n = _windows("dropout_forward", x, keys)
+    native.lib.mg_dropout(out(y), arg("x", x, x.shape), arg("keys", keys, (B,), np.uint64), B, n, p)
     return y
 
 
 @op
-def dropout_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
+def dropout_backward(dy: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
     """The same elements and factors as in the forward."""
     dx = empty_like(dy)
-    native.lib.mg_dropout(out(dx), arg("dy", dy, dy.shape), dy.size, p, key)
+    B, n = _windows("dropout_backward", dy, keys)
+    native.lib.mg_dropout(out(dx), arg("dy", dy, dy.shape), arg("keys", keys, (B,), np.uint64), B, n, p)
     return dx
 
 
 @op
-def residual_forward(x: np.ndarray, branch: np.ndarray, p: float, key: int) -> np.ndarray:
+def residual_forward(x: np.ndarray, branch: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
     """y = x + dropout(branch); a plain sum for p = 0."""
     y = empty_like(x)
+    B, n = _windows("residual_forward", x, keys)
     native.lib.mg_residual_forward(
-        out(y), arg("x", x, x.shape), arg("branch", branch, x.shape), x.size, p, key
+        out(y),
+        arg("x", x, x.shape),
+        arg("branch", branch, x.shape),
+        arg("keys", keys, (B,), np.uint64),
+        B,
+        n,
+        p,
     )
     return y
 
 
 @op
-def residual_backward(dy: np.ndarray, p: float, key: int) -> np.ndarray:
+def residual_backward(dy: np.ndarray, p: float, keys: np.ndarray) -> np.ndarray:
     """Gradient of the branch; that of x is dy itself.  For p = 0 they are the same array."""
-    return dropout_backward(dy, p, key) if p else dy
+    return dropout_backward(dy, p, keys) if p else dy
+
+
+def _windows(name: str, x: np.ndarray, keys: np.ndarray) -> tuple[int, int]:
+    """How many windows x consists of, and the elements of each."""
+    B = len(keys)
+    if not B or x.size % B:
+        raise ShapeError(f"{name}: {x.size} elements; expected {B} windows of equal size, one for each key")
+    return B, x.size // B
 
 
 @op
@@ -421,6 +465,8 @@ def adam_step(
         lr,
         beta1,
         beta2,
+        1 - beta1,
+        1 - beta2,
         eps,
         weight_decay,
         1 - beta1 ** (step + 1),

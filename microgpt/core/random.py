@@ -5,6 +5,7 @@ same stream in C.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,6 +16,11 @@ def key(seed: int, purpose: str, *counters: int) -> int:
     """The 64-bit key of one stream, such as key(0, "dropout", step, layer)."""
     text = "/".join([str(seed), purpose, *map(str, counters)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def keys(seed: int, purpose: str, counters: Iterable[int]) -> np.ndarray:
+    """The keys of many streams, uint64 (n,)."""
+    return np.array([key(seed, purpose, counter) for counter in counters], np.uint64)
 
 
 def bits(key: int, n: int, start: int = 0) -> np.ndarray:

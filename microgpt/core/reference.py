@@ -62,25 +62,36 @@ def rope_tables(T, hs, theta=10000.0, dtype=np.float64):
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
-def rope(qkv, cos, sin, H, start=0):
-    qkv[:] = _rotated(qkv[None], cos[start:], sin[start:], H)[0]
+def rope(qkv, cos, sin, heads, start=0):
+    qkv[:] = _rotated(qkv[None], cos[start:], sin[start:], heads)[0]
 
 
-def _rotated(qkv, cos, sin, H):
-    """qkv with the heads of its first two thirds turned; with -sin, turned back."""
-    B, T, C3 = qkv.shape
-    half = C3 // (6 * H)
+def _rotated(qkv, cos, sin, heads):
+    """qkv with its query and key heads turned; with -sin, turned back."""
+    B, T, _ = qkv.shape
+    half, turned = heads.hs // 2, heads.C + heads.C_kv
     c, s = (table[:T, None, :] for table in (cos, sin))  # (T, 1, hs/2)
-    heads = qkv[:, :, : C3 // 3 * 2].reshape(B, T, 2 * H, 2 * half)  # queries, then keys
-    a, b = heads[..., :half], heads[..., half:]
-    turned = np.concatenate([a * c - b * s, b * c + a * s], -1)
-    return np.concatenate([turned.reshape(B, T, -1), qkv[:, :, C3 // 3 * 2 :]], -1)
+    x = qkv[:, :, :turned].reshape(B, T, -1, heads.hs)
+    a, b = x[..., :half], x[..., half:]
+    x = np.concatenate([a * c - b * s, b * c + a * s], -1)
+    return np.concatenate([x.reshape(B, T, -1), qkv[:, :, turned:]], -1)
 
 
-def _heads(x, H):
-    """(B, T, C) -> (B, H, T, hs)."""
+def _parts(qkv, heads):
+    """q (B, H, T, hs) and k, v (B, H, T, hs), those that several query heads share repeated."""
+    q, k, v = np.split(qkv, [heads.C, heads.C + heads.C_kv], -1)
+    return _heads(q, heads), _shared(k, heads), _shared(v, heads)
+
+
+def _heads(x, heads):
+    """(B, T, n hs) -> (B, n, T, hs)."""
     B, T, C = x.shape
-    return x.reshape(B, T, H, C // H).transpose(0, 2, 1, 3)
+    return x.reshape(B, T, C // heads.hs, heads.hs).transpose(0, 2, 1, 3)
+
+
+def _shared(x, heads):
+    """Keys or values (B, T, C_kv) -> (B, H, T, hs): each head as often as query heads go with it."""
+    return np.repeat(_heads(x, heads), heads.H // heads.H_kv, axis=1)
 
 
 def _rows(x):
@@ -89,37 +100,47 @@ def _rows(x):
     return x.transpose(0, 2, 1, 3).reshape(B, T, H * hs)
 
 
-def _probs(q, k):
-    """Causal softmax and its log-sum-exp; the last rows of k belong to the rows of q."""
+def _summed_rows(x, heads):
+    """Gradients (B, H, T, hs) of repeated keys or values -> (B, T, C_kv)."""
+    B, _, T, hs = x.shape
+    return _rows(x.reshape(B, heads.H_kv, -1, T, hs).sum(2))
+
+
+def _probs(q, k, starts=None):
+    """Softmax over the keys that each query sees, and its log-sum-exp; the last rows of k are those of q."""
     T, S = q.shape[2], k.shape[2]
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
-    scores = np.where(np.arange(S) <= np.arange(S - T, S)[:, None], scores, -np.inf)
+    is_seen = np.arange(S) <= np.arange(S - T, S)[:, None]
+    if starts is not None:
+        is_seen = is_seen & (np.arange(S) >= starts[:, None, :, None])
+    scores = np.where(is_seen, scores, -np.inf)
     most = scores.max(-1, keepdims=True)
     lse = most + np.log(np.exp(scores - most).sum(-1, keepdims=True))
     return np.exp(scores - lse), lse[..., 0]
 
 
-def attention_forward(qkv, cos, sin, H):
-    q, k, v = (_heads(part, H) for part in np.split(_rotated(qkv, cos, sin, H), 3, -1))
-    probs, lse = _probs(q, k)
+def attention_forward(qkv, cos, sin, heads, starts=None):
+    q, k, v = _parts(_rotated(qkv, cos, sin, heads), heads)
+    probs, lse = _probs(q, k, starts)
     return _rows(probs @ v), lse
 
 
-def attention_backward(dy, qkv, cos, sin, y, lse, H):
-    q, k, v = (_heads(part, H) for part in np.split(_rotated(qkv, cos, sin, H), 3, -1))
-    probs, _ = _probs(q, k)
-    dy, scale = _heads(dy, H), 1 / np.sqrt(q.shape[-1])
+def attention_backward(dy, qkv, cos, sin, y, lse, heads, starts=None):
+    q, k, v = _parts(_rotated(qkv, cos, sin, heads), heads)
+    probs, _ = _probs(q, k, starts)
+    dy, scale = _heads(dy, heads), 1 / np.sqrt(heads.hs)
     dv = probs.swapaxes(-1, -2) @ dy
     dprobs = dy @ v.swapaxes(-1, -2)
     dscores = probs * (dprobs - (dprobs * probs).sum(-1, keepdims=True)) * scale
-    dturned = np.concatenate([_rows(part) for part in (dscores @ k, dscores.swapaxes(-1, -2) @ q, dv)], -1)
-    return _rotated(dturned, cos, -sin, H)
+    dk = dscores.swapaxes(-1, -2) @ q
+    dturned = np.concatenate([_rows(dscores @ k), *(_summed_rows(x, heads) for x in (dk, dv))], -1)
+    return _rotated(dturned, cos, -sin, heads)
 
 
-def attention_cached(qkv, keys, values, H):
-    q = _heads(np.split(qkv[None], 3, -1)[0], H)
-    probs, _ = _probs(q, _heads(keys[None], H))
-    return _rows(probs @ _heads(values[None], H))[0]
+def attention_cached(qkv, keys, values, heads):
+    q, _, _ = _parts(qkv[None], heads)
+    probs, _ = _probs(q, _shared(keys[None], heads))
+    return _rows(probs @ _shared(values[None], heads))[0]
 
 
 GELU_SLOPE = np.sqrt(2 / np.pi)
@@ -136,20 +157,22 @@ def gelu_backward(dy, x):
     return dy * (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * slope), gelu_forward(x)
 
 
-def dropout_forward(x, p, key):
-    return x * random.keep_factors(key, x.size, p).reshape(x.shape).astype(x.dtype)
+def dropout_forward(x, p, keys):
+    n = x.size // len(keys)
+    factors = [random.keep_factors(int(key), n, p) for key in keys]
+    return x * np.concatenate(factors).reshape(x.shape).astype(x.dtype)
 
 
-def dropout_backward(dy, p, key):
-    return dropout_forward(dy, p, key)
+def dropout_backward(dy, p, keys):
+    return dropout_forward(dy, p, keys)
 
 
-def residual_forward(x, branch, p, key):
-    return x + (dropout_forward(branch, p, key) if p else branch)
+def residual_forward(x, branch, p, keys):
+    return x + (dropout_forward(branch, p, keys) if p else branch)
 
 
-def residual_backward(dy, p, key):
-    return dropout_backward(dy, p, key) if p else dy
+def residual_backward(dy, p, keys):
+    return dropout_backward(dy, p, keys) if p else dy
 
 
 def cross_entropy_forward(logits, targets):

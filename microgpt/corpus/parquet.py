@@ -7,9 +7,10 @@ from typing import Any
 from microgpt.common.errors import DataError
 
 from .chat import Document
-from .reading import Reading
-from .records import FORMATS, BadRecordError, Record, document_from
+from .reading import Reading, documents_of
+from .records import READ_KEYS, BadRecordError, Record
 from .sources import MAX_LINE_BYTES
+from .trees import TREE_KEYS
 
 _ROWS = 256  # rows in memory at a time, packed as Arrow does; one of them as a record
 _BUFFER_BYTES = 1 << 20  # of each column, rather than its part of a whole row group
@@ -20,7 +21,7 @@ def read_parquet(path: Path, reading: Reading) -> Iterator[Document]:
     pyarrow = _pyarrow(path)
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            yield from _rows(path, reading, file)
+            yield from documents_of(path, _rows(path, reading, file), reading)
     except (pyarrow.ArrowException, OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: cannot read this parquet file ({reason}); is it damaged?") from error
@@ -35,8 +36,8 @@ def _pyarrow(path: Path) -> Any:
     return pyarrow
 
 
-def _rows(path: Path, reading: Reading, file: Any) -> Iterator[Document]:
-    known = {key for keys in FORMATS for key in keys} | {"input"}
+def _rows(path: Path, reading: Reading, file: Any) -> Iterator[tuple[object, Record]]:
+    known = {*READ_KEYS, *TREE_KEYS, *reading.options.key_names}
     columns = [name for name in file.schema_arrow.names if name in known]
     stored, done, row = path.stat().st_size, 0, 0
     for batch in file.iter_batches(_ROWS, columns=columns or None):
@@ -46,11 +47,11 @@ def _rows(path: Path, reading: Reading, file: Any) -> Iterator[Document]:
             if is_large and batch.slice(place, 1).nbytes > MAX_LINE_BYTES:
                 raise DataError(f"{path}:{row}: row of over {MAX_LINE_BYTES >> 20} MiB; split the record")
             try:
-                document = document_from(_record(batch, place), reading.options.senders)
+                record = _record(batch, place)
             except BadRecordError as error:
                 reading.bad(path, row, error)
                 continue
-            yield document
+            yield row, record
         if reading.progress:  # pyarrow reads the file itself: the share of rows stands for bytes
             now = stored * row // file.metadata.num_rows
             reading.progress(now - done)
@@ -58,10 +59,10 @@ def _rows(path: Path, reading: Reading, file: Any) -> Iterator[Document]:
 
 
 def _record(batch: Any, place: int) -> Record:
-    """One row as JSON would write it: without the keys that have no value."""
+    """One row as JSON would write it: inside its columns without the keys that have no value."""
     columns = zip(batch.schema.names, batch.columns, strict=True)
     try:
-        return _without_nulls({name: column[place].as_py() for name, column in columns})
+        return {name: _without_nulls(column[place].as_py()) for name, column in columns}
     except UnicodeDecodeError as error:
         raise BadRecordError(f"not UTF-8 (byte 0x{error.object[error.start]:02x})") from None
 

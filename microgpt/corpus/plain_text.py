@@ -1,5 +1,8 @@
 """Plain text: a document is a paragraph between blank lines, or a whole file; a very long one is divided.
 
+`<|endoftext|>` ends a document, too, as in files of stories and dumps for GPT-2.  In a file that begins with
+documents of this kind blank lines end none.
+
 A file is read in blocks that end where a document may end, so that one search in C finds all paragraphs of a
 block.  Only a block with a byte that is no UTF-8 is gone through line by line.
 """
@@ -11,22 +14,36 @@ from pathlib import Path
 from .chat import Document
 from .reading import Reading, decoded
 from .records import BadRecordError
-from .sources import open_source, without_bom
+from .sources import head_of, open_lines, without_bom
 
 MAX_TEXT_BYTES = 1 << 20  # a longer document is divided at line ends into several
 _BLOCK_BYTES = 1 << 18
 _BLANK_LINES = re.compile(rb"\n(?:[ \t\r\v\f]*\n)+")
 _NOTHING = re.compile(rb"(?!)")
+_MARK = b"<|endoftext|>"
+_MARK_ALONE = re.compile(re.escape(_MARK))
+_EITHER = re.compile(b"%b|%b" % (_MARK_ALONE.pattern, _BLANK_LINES.pattern))
+MARKS = "marks <|endoftext|>, each the end of a document"
 
 
 def read_text(path: Path, reading: Reading) -> Iterator[Document]:
     """Every document of a text file."""
-    border = _BLANK_LINES if reading.options.text_documents == "paragraphs" else _NOTHING
+    has_paragraphs = reading.options.text_documents == "paragraphs" and _MARK not in head_of(path)
+    border = _EITHER if has_paragraphs else _MARK_ALONE
     for number, block in _blocks(path, border, reading):
-        for part in border.split(_utf8(path, number, block, reading)):
+        for part in _parts(_utf8(path, number, block, reading), has_paragraphs, reading):
             text = (part.decode() + "\n").replace("\r\n", "\n").strip("\n")
             if text and not text.isspace():
                 yield text
+
+
+def _parts(block: bytes, has_paragraphs: bool, reading: Reading) -> Iterator[bytes]:
+    """What stands between marks and, where they end documents, blank lines."""
+    blank = _BLANK_LINES if has_paragraphs else _NOTHING
+    for number, part in enumerate(block.split(_MARK)):
+        if number:
+            reading.skipped.add_part(MARKS)
+        yield from blank.split(part)
 
 
 def _blocks(path: Path, border: re.Pattern[bytes], reading: Reading) -> Iterator[tuple[int, bytes]]:
@@ -34,7 +51,7 @@ def _blocks(path: Path, border: re.Pattern[bytes], reading: Reading) -> Iterator
 
     A blank line before and after each block makes the first and the last line like any other.
     """
-    with open_source(path, reading.progress) as stream:
+    with open_lines(path, reading.progress) as stream:
         number, rest, is_first = 1, b"", True
         while True:
             new = stream.read(min(_BLOCK_BYTES, MAX_TEXT_BYTES - len(rest)))

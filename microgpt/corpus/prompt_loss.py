@@ -2,7 +2,7 @@
 
 What a user will say cannot be foreseen, and a small model that tries spends itself on it.  With a weight
 below 1 only that share of the tokens outside the assistant's answers are targets.  Which ones is a pure
-function of (seed, batch).  Plain text has no roles and is learned whole.  The name is the one that OpenAI's
+function of (seed, window).  Plain text has no roles and is learned whole.  The name is the one that OpenAI's
 fine-tuning interface uses; there the loss is scaled, here targets are left out: the same on average.
 """
 
@@ -13,7 +13,8 @@ from microgpt.tokenizer import Tokenizer
 
 from .chat import BOS, role_marker
 
-LOOK_BACK = 256  # tokens read at a time when a window begins in the middle of a message
+SCAN = 1 << 20  # tokens looked through at a time
+BLOCK = 1024  # tokens between two places at which it is remembered whether a message is learned
 
 
 class PromptLoss:
@@ -24,15 +25,29 @@ class PromptLoss:
 
     def __init__(self, ids: np.ndarray, tokenizer: Tokenizer, weight: float, seed: int) -> None:
         self._ids, self.weight, self._seed = ids, weight, seed
+        self._known: dict[int, bool] = {0: True}  # number of a block -> what holds where it begins
         self._learned = np.array([tokenizer.special_id(m) for m in (BOS, role_marker("assistant"))])
         self._prompt = np.array([tokenizer.special_id(role_marker(role)) for role in ("user", "system")])
 
-    def targets_kept(self, ids: np.ndarray, starts: list[int], batch: int) -> np.ndarray:
-        """Whether the target after each of ids (B, T) is learned.  starts: where each row begins."""
+    def targets_kept(self, ids: np.ndarray, starts: list[int], first: int) -> np.ndarray:
+        """Whether the target after each of ids (B, T) is learned.
+
+        Args: starts: where each row begins.  first: number of the first row among all windows of the run.
+        """
         before = np.array([self._is_learned_before(start) for start in starts])
-        key = random.key(self._seed, "prompt loss", batch)
-        kept = random.uniform(key, ids.size).reshape(ids.shape) < self.weight
+        keys = random.keys(self._seed, "prompt loss", range(first, first + len(ids)))
+        kept = np.array([random.uniform(int(key), ids.shape[1]) < self.weight for key in keys])
         return self._is_learned(ids, before) | kept
+
+    def leaves_something(self) -> bool:
+        """Whether anything in the stream is no prompt: an answer, or a document of plain text."""
+        bos, assistant = self._learned
+        for start in range(0, len(self._ids), SCAN):
+            piece = np.asarray(self._ids[start : start + SCAN + 1])
+            is_chat = np.isin(piece[1:], self._prompt)
+            if (piece == assistant).any() or ((piece[:-1] == bos) & ~is_chat).any():
+                return True
+        return False
 
     def _is_learned(self, ids: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Whether the token after each id belongs to an answer or to plain text: the last marker says so."""
@@ -43,10 +58,22 @@ class PromptLoss:
         return np.where(last >= 0, at_last, before[:, None])
 
     def _is_learned_before(self, start: int) -> bool:
-        """The same for the token at `start`, by looking back to the last marker."""
-        for end in range(start, 0, -LOOK_BACK):
-            piece = np.asarray(self._ids[max(0, end - LOOK_BACK) : end])
-            found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
-            if found.size:
-                return bool(np.isin(piece[found[-1]], self._learned))
-        return True
+        """The same for the token at `start`, by looking back to the last marker.
+
+        However long a message is, none of its blocks is passed twice: each remembers the answer.
+        """
+        block, end, passed = start // BLOCK, start, []
+        while (learned := self._last_marker(block * BLOCK, end)) is None:
+            passed.append(block)
+            if block in self._known:
+                learned = self._known[block]
+                break
+            block, end = block - 1, block * BLOCK
+        self._known.update(dict.fromkeys(passed, learned))
+        return learned
+
+    def _last_marker(self, start: int, end: int) -> bool | None:
+        """Whether the last marker of a stretch begins what is learned; None if there is none in it."""
+        piece = np.asarray(self._ids[start:end])
+        found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
+        return bool(np.isin(piece[found[-1]], self._learned)) if found.size else None

@@ -1,4 +1,4 @@
-"""Where corpus bytes come from: files and folders, plain or compressed, read as a stream.
+"""Where corpus bytes come from: files, plain or compressed, read as a stream.
 
 Compression is known by its magic bytes, not by the file's name.  Memory holds one line or block, never a
 file.
@@ -7,12 +7,11 @@ file.
 import gzip
 import io
 import os
-import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from microgpt.common.errors import DataError
 
@@ -23,9 +22,6 @@ class NoTextError(DataError):
     """A file has no text at all, so that passing it over loses none; one that is damaged is no such file."""
 
 
-BadFile = Callable[[NoTextError], object]  # called with what is wrong with a file that is then passed over
-
-TEXT_SUFFIXES = (".txt", ".text", ".json", ".jsonl", ".ndjson", ".parquet")  # what is taken out of a folder
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 MAX_LINE_BYTES = 64 << 20
 HEAD_BYTES = 1 << 16
@@ -35,96 +31,12 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 
 
-def find_files(
-    paths: Iterable[str | os.PathLike], bad_file: BadFile, other: Callable[[Path], object] | None = None
-) -> list[Path]:
-    """The files that `paths` name: files as given, folders opened and sorted.
-
-    Args:     bad_file: hears of each file that is empty or, in a folder, no file at all; it may go on.
-              other: hears of each file in a folder whose name is not one of text.
-    Raises:   DataError: a path is missing, not a file or folder, or a folder without any text file.
-    """
-    files: list[Path] = []
-    for path in map(Path, paths):
-        is_folder = os.path.isdir(path)
-        found = _in_folder(path, other) if is_folder else [path]
-        if not found:
-            wanted = " ".join(TEXT_SUFFIXES)
-            raise DataError(f"{path}: no corpus file in this folder; expected names in {wanted} (.gz, .zst)")
-        if not is_folder:
-            _check_regular(path)
-        files += found
-    if not files:
-        raise DataError("no corpus given; name at least one file or folder")
-    return [file for file in files if _is_readable(file, bad_file)]
-
-
-def each_once(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """The files without those that were there before, by this or another name; and those."""
-    seen: set[str] = set()
-    once: list[Path] = []
-    repeated: list[Path] = []
-    for file in files:
-        place = os.path.realpath(file)
-        (repeated if place in seen else once).append(file)
-        seen.add(place)
-    return once, repeated
-
-
-def _in_folder(folder: Path, other: Callable[[Path], object] | None) -> list[Path]:
-    found = []
-    for root, folders, names in os.walk(folder, onerror=_refuse):
-        if not set(TOKEN_FILES).isdisjoint(names):
-            folders[:] = []  # a prepared corpus holds no text
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if _is_text_name(name):
-                found.append(Path(root, name))
-            elif other and not name.startswith("."):
-                other(Path(root, name))
-    return found
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot read this folder ({error.strerror}); check its rights")
-
-
-def _is_text_name(name: str) -> bool:
-    return unpacked_name(name).endswith(TEXT_SUFFIXES) and not name.startswith(".")
-
-
 def unpacked_name(name: str) -> str:
     """The name, in small letters, that a file has when it is unpacked."""
     name = name.lower()
     for suffix in COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
     return name
-
-
-def _is_readable(path: Path, bad_file: BadFile) -> bool:
-    try:
-        if _check_regular(path) == 0:
-            raise NoTextError(f"{path}: this corpus file is empty; give a file with text")
-    except NoTextError as error:
-        bad_file(error)
-        return False
-    return True
-
-
-def _check_regular(path: Path) -> int:
-    """The length of a file.
-
-    Raises:   NoTextError: it is missing, or not a regular file.
-    """
-    try:
-        info = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise NoTextError(f"{path}: cannot read this corpus file ({reason}); check the path") from error
-    if not stat.S_ISREG(info.st_mode):
-        raise NoTextError(f"{path}: not a regular file; a corpus is read more than once, so save it first")
-    return info.st_size
 
 
 @contextmanager
@@ -249,9 +161,33 @@ def is_what_it_is_named(path: Path) -> bool:
         return file.read(len(_ZSTD)).startswith({".gz": _GZIP, ".zst": _ZSTD}.get(suffix, b""))
 
 
+@contextmanager
+def open_lines(path: Path, progress: Progress | None = None) -> Iterator[BinaryIO]:
+    """The same as `open_source`, where lines end in \\n although the file ends them in \\r alone."""
+    head = head_of(path)
+    with open_source(path, progress) as stream:
+        is_old = b"\r" in head and b"\n" not in head
+        yield io.BufferedReader(_NewLines(stream), 1 << 18) if is_old else stream  # type: ignore[misc]
+
+
+class _NewLines(io.RawIOBase):
+    """A stream of the lines of another one that end in \\r."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data.replace(b"\r", b"\n")
+        return len(data)
+
+
 def lines_of(path: Path, progress: Progress | None = None) -> Iterator[tuple[int, bytes]]:
     """Every line of a file with its number from 1, line ends removed."""
-    with open_source(path, progress) as stream:
+    with open_lines(path, progress) as stream:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES):
             number += 1

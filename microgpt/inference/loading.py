@@ -10,9 +10,11 @@ from microgpt.common.flags import Parser, add_settings, settings_from
 from microgpt.common.output import tell
 from microgpt.common.threads import add_threads_flag, thread_count
 from microgpt.core import native
-from microgpt.model import GPT
+from microgpt.model import GPT, count_parameters
 from microgpt.tokenizer import Tokenizer
-from microgpt.training.checkpoint import MODEL_FILES, find_checkpoint, load_model
+from microgpt.training.checkpoint import load_model
+from microgpt.training.config import MOST
+from microgpt.training.kept import CLEARLY_WORSE, MODEL_FILES, best_of, better_than, find_checkpoint, kept
 
 from .sampler import SamplerConfig
 
@@ -26,40 +28,64 @@ class Loaded(NamedTuple):
     path: Path
 
     def describe(self) -> list[str]:
-        """Two lines for people: what it is, where it comes from."""
+        """Lines for people: what it is, where it comes from, which other checkpoint one might want."""
         config = self.model.config
-        bpb = (self.state.get("metrics") or {}).get("val_bpb")
+        metrics = self.state.get("metrics")
+        bpb = metrics.get("val_bpb") if isinstance(metrics, dict) else None
         quality = f", held-out {bpb:.3f} bits per byte" if isinstance(bpb, float) else ""
         return [
-            f"{config.n_params:,} parameters: {config.n_layer} layers of width {config.n_embd}, "
+            f"{count_parameters(config):,} parameters: {config.n_layer} layers of width {config.n_embd}, "
             f"window {config.seq_len}, vocabulary {config.vocab_size:,}",
             f"from {self.path}{quality}",
+            *choice_notes(self.path),
         ]
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """The type of a flag that is a whole number from `least` up."""
+def choice_notes(checkpoint: Path) -> list[str]:
+    """What speaks for another checkpoint of its run: a better one is kept, or one that is newer but worse."""
+    run, those = checkpoint.parent, kept(checkpoint.parent)
+    if better := better_than(checkpoint):
+        bpb = f", {better.last_bpb:.3f} bits per byte" if better.last_bpb is not None else ""
+        return [f"better on held-out text: step {better.step:,}{bpb}; {run}@best takes it"]
+    best = best_of(those)
+    is_best = best is not None and best.path.name == checkpoint.name
+    if is_best and better_than(those[0].path):
+        bpb = f", {those[0].last_bpb:.3f} bits per byte" if those[0].last_bpb is not None else ""
+        return [f"newer but worse on held-out text: step {those[0].step:,}{bpb}; {run}@newest takes it"]
+    return []
+
+
+def whole(least: int, most: int = MOST - 1) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` to `most`."""
+    expected = f"from {least} up" if most == MOST - 1 else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} up")
+        if not least <= value <= most:
+            bound = expected if value < MOST else f"below {MOST:.1e}"
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number {bound}")
         return value
 
     return parse
 
 
-def add_model_flags(flags: Parser) -> None:
-    """The checkpoint and the machine."""
+def add_model_flags(flags: Parser, several: bool = False) -> None:
+    """The checkpoint, or several to be measured, and the machine."""
+    of_a_run = (
+        "its newest one is taken"
+        if several
+        else f"its newest one is taken, or the best on held-out text where it is more than "
+        f"{100 * (CLEARLY_WORSE - 1):.0f} percent worse"
+    )
     flags.add_argument(
-        "checkpoint",
-        nargs="?",
+        "checkpoints" if several else "checkpoint",
+        nargs="*" if several else "?",
         metavar="CHECKPOINT",
-        help="a run directory, for its newest checkpoint, or one checkpoint of it "
-        "[default the newest run under runs/]",
+        help=f"a run, by its path or as in runs/NAME: {of_a_run}; RUN@best, RUN@newest, RUN@STEP or a path "
+        "name one checkpoint of it [default the newest run]",
     )
     add_threads_flag(flags)
     flags.add_argument(
@@ -104,10 +130,15 @@ def seed_from(args: argparse.Namespace) -> int:
 
 
 def open_model(args: argparse.Namespace) -> Loaded:
-    """Load the checkpoint that was named, the newest by default, and set precision and threads."""
+    """Load a model to talk to: of a run its newest checkpoint, or the best if that is clearly better."""
+    return open_checkpoint(args, args.checkpoint, best=True)
+
+
+def open_checkpoint(args: argparse.Namespace, name: str | None, best: bool = False) -> Loaded:
+    """Load a checkpoint (`find_checkpoint`), and set precision and threads."""
     native.use_precision(native.choose_precision(args.precision))
     native.set_threads(thread_count(args.threads))
     if warning := native.warning():
         tell(f"warning: {warning}")
-    path = find_checkpoint(args.checkpoint, MODEL_FILES)
+    path = find_checkpoint(name, MODEL_FILES, best=best)
     return Loaded(*load_model(path), path)

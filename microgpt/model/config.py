@@ -1,17 +1,20 @@
 """The configuration of a model, its presets and its parameter count."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import REQUIRED, setting
+from microgpt.common.kinds import is_of_kind
+from microgpt.core.heads import Heads
 
-# Fields of later variants, with the values that are built.
-BUILT = {"norm": ("rmsnorm",), "mlp": ("gelu",), "attention": ("full",)}
+from .kinds import MIXERS, MLPS, NORMS
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
+MOST = 1 << 31  # of layers, heads, channels, positions, tokens
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,31 @@ class ModelConfig:
     )
     init_std: float = setting(0.02, "standard deviation of the initial weights", group="model")
     rope_theta: float = setting(10000.0, "base of the rotary angles", group="model")
+    look_back: int = setting(
+        0,
+        "earlier tokens whose embeddings are added to that of each token, weighted by channel; with 2 a "
+        "small model learns to copy names sooner; 0: none",
+        "tokens",
+        group="model",
+    )
     n_kv_head: int = setting(0, "key and value heads; 0: as many as n-head", "count", group="model")
-    norm: str = setting("rmsnorm", "kind of norm", choices=BUILT["norm"], group="model")
-    mlp: str = setting("gelu", "kind of MLP", choices=BUILT["mlp"], group="model")
-    attention: str = setting(
-        "full", "which past positions attention sees", choices=BUILT["attention"], group="model"
+    norm: str = setting("rmsnorm", "kind of norm", choices=NORMS, group="model")
+    mlp: str = setting("gelu", "kind of MLP", choices=MLPS, group="model")
+    attention: str = setting("full", "which past positions attention sees", choices=("full",), group="model")
+    mixer: str = setting(
+        "attention",
+        "kinds of the layers through which positions see each other, the first layer's first, and over again",
+        "names",
+        group="model",
     )
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+            if not 1 <= getattr(self, name) < MOST:
+                bound = "at least 1" if getattr(self, name) < 1 else f"below {MOST}"
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {bound}")
+        if not 0 <= self.look_back < self.seq_len:
+            raise ConfigError(f"look_back is {self.look_back}; expected 0 to {self.seq_len - 1}")
         if self.n_embd % self.n_head or self.head_size % 2:
             raise ConfigError(
                 f"n_embd {self.n_embd} does not split into {self.n_head} even heads; change n_embd or n_head"
@@ -54,15 +71,13 @@ class ModelConfig:
             )
         if not (0 <= self.init_std < LARGEST and 0 < self.rope_theta < LARGEST):
             raise ConfigError(f"init_std {self.init_std} and rope_theta {self.rope_theta} must be positive")
-        for name, values in BUILT.items():
-            if getattr(self, name) not in values:
-                raise ConfigError(
-                    f"{name} {getattr(self, name)!r} is not built; this version has {', '.join(values)}"
-                )
-        if self.n_kv_head not in (0, self.n_head):
-            raise ConfigError(
-                f"n_kv_head {self.n_kv_head}: grouped heads are not built; leave it at {self.n_head}"
-            )
+        built = {"norm": NORMS, "mlp": MLPS, "attention": ("full",)}
+        named = [(name, getattr(self, name), kinds) for name, kinds in built.items()]
+        for name, kind, kinds in named + [("mixer", kind, MIXERS) for kind in self.mixer.split() or [""]]:
+            if kind not in kinds:
+                raise ConfigError(f"{name} {kind!r} is not built; this version has {', '.join(kinds)}")
+        if self.n_kv_head < 0 or self.n_head % (self.n_kv_head or 1):
+            raise ConfigError(f"n_kv_head {self.n_kv_head} must divide n_head {self.n_head}; or 0: as many")
 
     @property
     def head_size(self) -> int:
@@ -70,15 +85,21 @@ class ModelConfig:
         return self.n_embd // self.n_head
 
     @property
-    def n_params(self) -> int:
-        """Parameters, the tied embedding counted once: 12 L C^2 + (2L+1) C + V C for the default kinds."""
-        from .parameters import table
+    def heads(self) -> Heads:
+        """How attention's channels split."""
+        return Heads(self.n_head, self.n_kv_head or self.n_head, self.head_size)
 
-        return sum(parameter.size for parameter in table(self))
+    @property
+    def mixers(self) -> list[str]:
+        """The kind of every layer's mixer: the pattern, over and over."""
+        kinds = self.mixer.split()
+        return [kinds[i % len(kinds)] for i in range(self.n_layer)]
 
-    def flop_per_token(self, T: int | None = None) -> float:
-        """FLOP of forward and backward for a token: 6 a parameter, and 6 L C T for causal attention."""
-        return 6 * self.n_params + 6 * self.n_layer * self.n_embd * (T or self.seq_len)
+    @property
+    def std_into_residual(self) -> float:
+        """Initial deviation of projections into the residual stream, smaller by 1/sqrt(2L), for 2L of them
+        add up (Radford et al. 2019, section 2.3)."""
+        return self.init_std / math.sqrt(2 * self.n_layer)
 
     def to_dict(self) -> dict[str, Any]:
         """Field names and values, for config.json."""
@@ -91,8 +112,7 @@ class ModelConfig:
         if unknown := sorted(set(values) - set(kinds)):
             raise ConfigError(f"unknown model settings {', '.join(unknown)}; made by a newer microgpt?")
         for name, value in values.items():
-            good = (int, float) if kinds[name] is float else kinds[name]
-            if not isinstance(value, good) or isinstance(value, bool):  # type: ignore[arg-type]
+            if not is_of_kind(value, kinds[name]):  # type: ignore[arg-type]
                 raise ConfigError(f"model setting {name} is {value!r}; expected {kinds[name].__name__}")  # type: ignore
         try:
             return cls(**values)

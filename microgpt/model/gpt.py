@@ -1,6 +1,7 @@
 """GPT: embedding, residual branches, norm, tied head and loss.  Forward and backward, no autograd."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -9,12 +10,12 @@ import numpy as np
 from microgpt.common.errors import ShapeError
 from microgpt.core import memory, ops
 
+from .architecture import HEAD_ROWS, Architecture
+from .block import Block, Recomputed
 from .config import ModelConfig
-from .layers import Block, Cache, Pass, Recomputed, Saved
-from .parameters import Arena, table
-
-# Rows of logits that exist at once: (512, V) floats stay in the last-level cache, and (B*T, V) never exist.
-HEAD_ROWS = 512
+from .layer import Call, Saved
+from .parameters import Arena
+from .state import ModelState
 
 
 class GPT:
@@ -22,98 +23,118 @@ class GPT:
 
     Args: dtype: float32 runs the C kernels; float64 runs the NumPy reference, for checking gradients.
           recompute: train in less memory and more time; results are the same to the bit.
-    Attributes: params, grads: arenas of the same layout.  Parameters are zero until `init` or a checkpoint
-    fills them; gradients only ever grow until the caller zeroes them.
+          frozen: names of parameters that are not trained.
+    Attributes: params: an arena, zero until `init` or a checkpoint fills it.  grads: an arena of the
+    parameters that are trained; gradients only ever grow until the caller zeroes them.
     """
 
-    def __init__(self, config: ModelConfig, dtype: Any = np.float32, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: Any = np.float32,
+        recompute: bool = False,
+        frozen: Collection[str] = (),
+    ) -> None:
         self.config = config
         self.dtype = np.dtype(dtype)
-        self.params = Arena(table(config), dtype)
-        self.cos, self.sin = ops.rope_tables(config.seq_len, config.head_size, config.rope_theta, self.dtype)
-        blocks = [Block(i, config.n_head) for i in range(config.n_layer)]
-        self.blocks: Sequence[Block | Recomputed] = [Recomputed(b) for b in blocks] if recompute else blocks
+        layers = Architecture(config)
+        self.params = Arena(
+            (replace(p, trainable=p.name not in frozen) for p in layers.parameters()), self.dtype
+        )
+        self.embedding, self.norm, self.head = layers.embedding, layers.norm, layers.head
+        self.blocks: Sequence[Block | Recomputed] = (
+            [Recomputed(block) for block in layers.blocks] if recompute else layers.blocks
+        )
 
     @cached_property
     def grads(self) -> Arena:
         """The gradient arena, made when first asked for: a model that only talks needs none."""
-        return self.params.zeros_like()
+        return self.params.trained()
 
     def init(self, seed: int) -> "GPT":
         """Fill the parameters with initial values."""
         self.params.init(seed)
         return self
 
+    def new_state(self) -> ModelState:
+        """The memory of a sequence that has not begun."""
+        capacity = self.config.seq_len
+        mixers = [block.mixer.new_state(capacity, self.dtype) for block in self.blocks]
+        return ModelState([self.embedding.new_state(capacity), *mixers])
+
     # ---- training --------------------------------------------------------------------------------
 
     def loss_and_grad(
-        self, ids: np.ndarray, targets: np.ndarray, key: int | None = None, scale: float = 1.0
-    ) -> float:
-        """Mean loss in nats/token; adds scale times its gradient into `grads`.
+        self, ids: np.ndarray, targets: np.ndarray, keys: np.ndarray | None = None
+    ) -> tuple[float, int]:
+        """Loss in nats, summed, and the number of targets that it is the sum of; adds the gradient of the sum
+        into `grads`.  Sums and counts of any parts of a batch add up to those of the whole.
 
-        Args: ids, targets: (B, T) int32; target -1 is ignored.  key: of the dropout, None for none.
+        Args: ids, targets: (B, T) int32; target -1 is ignored.
+              keys: of each row's dropout, (B,) uint64; None for no dropout.
         """
-        run = self._pass(ids, key)
-        x, saved = self._trunk_forward(ids, run)
-        loss, dx = self._head_loss_and_grad(x, targets.reshape(-1), scale)
+        call = self._call(ids, keys)
+        x, saved = self._trunk_forward(ids, call)
+        scored = np.flatnonzero(targets != -1)
+        nats, dx = self._head_loss_and_grad(x, targets.reshape(-1), scored)
         del x
-        self._trunk_backward(dx, ids, saved, run)
-        return loss
+        self._trunk_backward(dx, ids, saved, call)
+        return nats, len(scored)
 
-    def _pass(self, ids: np.ndarray, key: int | None = None, cache: Cache | None = None) -> Pass:
+    def _call(self, ids: np.ndarray, keys: np.ndarray | None = None) -> Call:
         B, T = ids.shape
-        start = cache.length if cache is not None else 0
-        if not 1 <= start + T <= self.config.seq_len:
-            raise ShapeError(f"{start + T} tokens; this model's window holds 1 to {self.config.seq_len}")
-        dropout = 0.0 if key is None else self.config.dropout
-        return Pass(B, T, self.cos, self.sin, dropout, key or 0, cache)
+        self._expect_room(T)
+        return Call(B, T) if keys is None else Call(B, T, self.config.dropout, keys)
 
-    def _trunk_forward(self, ids: np.ndarray, run: Pass, keep: bool = True) -> tuple[np.ndarray, list[Saved]]:
+    def _expect_room(self, n: int) -> None:
+        if not 1 <= n <= self.config.seq_len:
+            raise ShapeError(f"{n} tokens; this model's window holds 1 to {self.config.seq_len}")
+
+    def _trunk_forward(
+        self, ids: np.ndarray, call: Call, keep: bool = True
+    ) -> tuple[np.ndarray, list[Saved]]:
         """Embedding and all blocks: (x (N, C), what backward needs if `keep`)."""
-        x = ops.embedding_forward(self.params["wte.weight"], ids.reshape(-1))
-        if run.dropout:
-            x = ops.dropout_forward(x, run.dropout, run.dropout_key(0))
+        x = self.embedding.forward(ids, self.params, call)
+        if call.dropout:
+            x = ops.dropout_forward(x, call.dropout, call.keys_at("wte"))
         saved = []
         for block in self.blocks:
-            x, kept = block.forward(x, self.params, run)
+            x, kept = block.forward(x, self.params, call)
             if keep:
                 saved.append(kept)
             del kept
         return x, saved
 
-    def _trunk_backward(self, dx: np.ndarray, ids: np.ndarray, saved: list[Saved], run: Pass) -> None:
+    def _trunk_backward(self, dx: np.ndarray, ids: np.ndarray, saved: list[Saved], call: Call) -> None:
         for block in reversed(self.blocks):
-            dx = block.backward(dx, saved.pop(), self.params, self.grads, run)
-        if run.dropout:
-            dx = ops.dropout_backward(dx, run.dropout, run.dropout_key(0))
-        ops.embedding_backward(dx, ids.reshape(-1), self.grads["wte.weight"])
+            dx = block.backward(dx, saved.pop(), self.params, self.grads, call)
+        if call.dropout:
+            dx = ops.dropout_backward(dx, call.dropout, call.keys_at("wte"))
+        self.embedding.backward(dx, ids, self.params, self.grads, call)
 
     def _head_loss_and_grad(
-        self, x: np.ndarray, targets: np.ndarray, scale: float
+        self, x: np.ndarray, targets: np.ndarray, scored: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """Norm, logits and loss, a few rows at a time with their backward: (loss, dx).
+        """Norm, logits and loss, a few rows at a time with their backward: (nats, dx).
 
-        Rows whose target is ignored cost nothing here.
+        Rows whose target is not scored cost nothing here.
         """
-        weight, dweight = self.params["ln_f.weight"], self.grads["ln_f.weight"]
-        normed, rstd = ops.rmsnorm_forward(x, weight)
-        scored = np.flatnonzero(targets != -1)
+        normed, factors = self.norm.forward(x, self.params)
         d_normed, total = memory.zeros_like(x), 0.0
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
             inputs = memory.rows_of(normed, rows)
-            loss, d_normed[rows] = self._score(inputs, targets[rows], scale / len(scored))
-            total += loss
-        dx = ops.rmsnorm_backward(d_normed, x, weight, rstd, dweight, memory.zeros_like(x))
-        return total / max(len(scored), 1), dx
+            nats, d_normed[rows] = self._score(inputs, targets[rows])
+            total += nats
+        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, memory.zeros_like(x))
+        return total, dx
 
-    def _score(self, x: np.ndarray, targets: np.ndarray, scale: float) -> tuple[float, np.ndarray]:
+    def _score(self, x: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
         """Sum of the losses of some rows, and dx of the head."""
-        weight, dweight = self.params["wte.weight"], self.grads["wte.weight"]
-        logits = ops.linear_forward(x, weight)
+        logits = self.head.forward(x, self.params)
         losses, lse = ops.cross_entropy_forward(logits, targets)
-        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale)
-        return float(losses.sum(dtype=np.float64)), ops.linear_backward(dlogits, x, weight, dweight)
+        dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
+        return float(losses.sum(dtype=np.float64)), self.head.backward(dlogits, x, self.params, self.grads)
 
     @staticmethod
     def _head_chunks(N: int) -> list[slice]:
@@ -123,25 +144,32 @@ class GPT:
 
     def token_losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Loss of every token in nats, (B, T); no dropout, no gradient; 0 where the target is -1."""
-        normed = self._hidden(ids)
+        normed = self._hidden(ids, self._call(ids))
         flat = targets.reshape(-1)
         losses = np.empty(len(normed), self.dtype)
         for rows in self._head_chunks(len(normed)):
-            logits = ops.linear_forward(normed[rows], self.params["wte.weight"])
+            logits = self.head.forward(normed[rows], self.params)
             losses[rows] = ops.cross_entropy_forward(logits, flat[rows])[0]
         return losses.reshape(ids.shape)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """Logits of every position: (B, T, V)."""
-        return ops.linear_forward(self._hidden(ids), self.params["wte.weight"]).reshape(*ids.shape, -1)
+        return self.head.forward(self._hidden(ids, self._call(ids)), self.params).reshape(*ids.shape, -1)
 
-    def next_logits(self, ids: np.ndarray, cache: Cache) -> np.ndarray:
-        """Logits (V,) after the last of ids (T,), which follow what the cache holds and enter it."""
-        last = self._hidden(ids[None], cache)[-1:]
-        cache.length += len(ids)
-        return ops.linear_forward(last, self.params["wte.weight"])[0]
+    def next_logits(self, rows: Sequence[tuple[ModelState, np.ndarray]]) -> np.ndarray:
+        """Logits (R, V) after the last id of each of R sequences.
 
-    def _hidden(self, ids: np.ndarray, cache: Cache | None = None) -> np.ndarray:
+        Args: rows: for each sequence what the model remembers of it, and the ids (n,), one or more, that go
+              on from there and enter that memory.
+        """
+        for state, ids in rows:
+            self._expect_room(state.length + len(ids))
+        lengths = [len(ids) for _, ids in rows]
+        states = [(state, n) for (state, _), n in zip(rows, lengths, strict=True)]
+        hidden = self._hidden(np.concatenate([ids for _, ids in rows]), Call(1, sum(lengths), states=states))
+        return self.head.forward(hidden[np.cumsum(lengths) - 1], self.params)
+
+    def _hidden(self, ids: np.ndarray, call: Call) -> np.ndarray:
         """The normed last residual stream, (N, C)."""
-        x, _ = self._trunk_forward(ids, self._pass(ids, cache=cache), keep=False)
-        return ops.rmsnorm_forward(x, self.params["ln_f.weight"])[0]
+        x, _ = self._trunk_forward(ids, call, keep=False)
+        return self.norm.forward(x, self.params)[0]

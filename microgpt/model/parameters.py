@@ -1,11 +1,7 @@
-"""The table of parameters, and the arena that holds them.
-
-The table is the one description from which shapes, counts, initial values, decay groups and checkpoint keys
-follow.
-"""
+"""Parameters: what is known of each, and the arena that holds them all."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +9,21 @@ import numpy as np
 
 from microgpt.core import random
 
-from .config import ModelConfig
-
 
 @dataclass(frozen=True)
 class Parameter:
-    """One named tensor.  init_std 0 means: all ones (norm weights).  decay: weight decay applies."""
+    """One named tensor.
+
+    init_std: 0 means: all ones (norm weights).  decay: weight decay applies.
+    kind: matrix, embedding or gain.  trainable: it has a gradient and a place in the optimizer.
+    """
 
     name: str
     shape: tuple[int, ...]
     init_std: float
     decay: bool = True
+    kind: str = "matrix"
+    trainable: bool = True
 
     @property
     def size(self) -> int:
@@ -31,41 +31,19 @@ class Parameter:
         return math.prod(self.shape)
 
 
-def table(config: ModelConfig) -> list[Parameter]:
-    """All parameters in the order in which they lie in memory.
-
-    Projections into the residual stream start smaller by 1/sqrt(2L), for 2L of them add up (Radford et al.
-    2019, section 2.3).
-    """
-    C, L, std = config.n_embd, config.n_layer, config.init_std
-    into_residual = std / math.sqrt(2 * L)
-    rows = [Parameter("wte.weight", (config.vocab_size, C), std)]
-    for i in range(L):
-        rows += [
-            Parameter(f"h.{i}.ln_1.weight", (C,), 0, decay=False),
-            Parameter(f"h.{i}.attn.qkv.weight", (3 * C, C), std),
-            Parameter(f"h.{i}.attn.proj.weight", (C, C), into_residual),
-            Parameter(f"h.{i}.ln_2.weight", (C,), 0, decay=False),
-            Parameter(f"h.{i}.mlp.fc.weight", (4 * C, C), std),
-            Parameter(f"h.{i}.mlp.proj.weight", (C, 4 * C), into_residual),
-        ]
-    rows.append(Parameter("ln_f.weight", (C,), 0, decay=False))
-    return rows
-
-
 class Arena(Mapping[str, np.ndarray]):
     """Named tensors in one flat array: `arena["wte.weight"]` is a view of `arena.flat`.
 
-    Parameters, gradients and both Adam moments are arenas of the same layout, so that an optimizer step, a
-    norm and a snapshot are each one call over one array.
+    Parameters, gradients and the slots of an optimizer are arenas, so that an optimizer step, a norm and a
+    snapshot are each one call over one array.
     """
 
-    def __init__(self, parameters: list[Parameter], dtype: Any = np.float32) -> None:
-        self.parameters = parameters
-        self.flat = np.zeros(sum(p.size for p in parameters), dtype)
+    def __init__(self, parameters: Iterable[Parameter], dtype: Any = np.float32) -> None:
+        self.parameters = list(parameters)
+        self.flat = np.zeros(sum(p.size for p in self.parameters), dtype)
         self._views: dict[str, np.ndarray] = {}
         offset = 0
-        for p in parameters:
+        for p in self.parameters:
             self._views[p.name] = self.flat[offset : offset + p.size].reshape(p.shape)
             offset += p.size
 
@@ -81,6 +59,10 @@ class Arena(Mapping[str, np.ndarray]):
     def zeros_like(self) -> "Arena":
         """An arena of the same layout, all zeros."""
         return Arena(self.parameters, self.flat.dtype)
+
+    def trained(self) -> "Arena":
+        """An arena of the trainable parameters alone, all zeros."""
+        return Arena((p for p in self.parameters if p.trainable), self.flat.dtype)
 
     def init(self, seed: int) -> None:
         """Fill with initial values: normal, of each tensor's deviation; a pure function of (seed, name)."""

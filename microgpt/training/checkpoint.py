@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,24 +21,34 @@ import numpy as np
 from microgpt.common.errors import CheckpointError
 from microgpt.common.output import tell
 from microgpt.model import GPT, ModelConfig
-from microgpt.model.parameters import table
+from microgpt.model.architecture import table
 from microgpt.tokenizer import Tokenizer, TokenizerError
 
 from . import storage
 from .documents import json_bytes, read_json
+from .kept import (
+    ALL_FILES,
+    CONFIG,
+    FORMAT,
+    MANIFEST,
+    MODEL_FILES,
+    MOMENTS,
+    STATE,
+    TOKENIZER,
+    WEIGHTS,
+    Say,
+    best_of,
+    find_checkpoint,
+    is_calm,
+    kept,
+    verify,
+)
 from .optim import Adam
-from .rundir import STEP_NAME, checkpoint_name, checkpoints, newest_run, remove_leftovers
+from .rundir import checkpoint_name, checkpoints, remove_leftovers
 from .tensors import check_shapes, header, read_into, shapes_in, write_tensors
 
-FORMAT = 1
-WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
-CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
-ALL_FILES = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)
-MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, STATE)  # all that inference reads
-LEFTOVERS = ".tmp_[sr]*"  # .tmp_step_... and .tmp_removed_...
 COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
-Say = Callable[[str], None]
 Value = TypeVar("Value")
 
 
@@ -116,7 +126,7 @@ def persist(snap: Snapshot, run: Path, keep: int, say: Say = tell) -> Path:
         raise CheckpointError("not saved: the snapshot holds no finite state")
     target = run / checkpoint_name(snap.step)
     try:
-        remove_leftovers(run, LEFTOVERS)
+        remove_leftovers(run)
         _write_beside(snap, target)
     except (OSError, TokenizerError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -163,148 +173,17 @@ def _prune(run: Path, step: int, keep: int, say: Say) -> None:
 
     A damaged one counts as none of them; it goes once there are enough newer ones.
     """
-    found = [(number, path) for number, path in checkpoints(run) if number <= step]
-    states = {number: state for number, path in found if (state := _state(path)) is not None}
-    losses = {number: loss for number, state in states.items() if (loss := held_out_loss(state)) is not None}
-    newest = list(states)[:keep]
-    best = min(losses, key=lambda number: (losses[number], number), default=None)
-    calm = next((number for number, state in states.items() if is_calm(state)), None)
-    for number, path in found:
-        if len(newest) < keep or number >= newest[-1] or number in (best, calm):
+    whole = [one for one in kept(run) if one.step <= step]
+    newest, best = whole[:keep], best_of(whole)
+    calm = next((one for one in whole if is_calm(one.state)), None)
+    stay = {one.step for one in (*newest, best, calm) if one is not None}
+    for number, path in checkpoints(run):
+        if len(newest) < keep or number >= newest[-1].step or number in stay:
             continue
         try:
             storage.remove_directory(path)
         except OSError as error:
             say(f"cannot remove the older checkpoint {path}: {error.strerror}")
-
-
-def _state(checkpoint: Path) -> dict[str, Any] | None:
-    """state.json of a checkpoint that looks whole: what it says is right, and every file has its size."""
-    try:
-        verify(checkpoint, (STATE,))
-        return read_json(checkpoint / STATE)
-    except CheckpointError:
-        return None
-
-
-def held_out_loss(state: dict[str, Any]) -> float | None:
-    """The loss of the very step that a state is of, if it was measured then."""
-    metrics = state.get("metrics")
-    if not isinstance(metrics, dict) or metrics.get("val_step") != state.get("step"):
-        return None
-    loss = metrics.get("val_loss")
-    return loss if isinstance(loss, float) else None
-
-
-def is_calm(state: dict[str, Any]) -> bool:
-    """Whether a run may go back to a state: no step was being skipped then."""
-    setbacks = state.get("setbacks", {})
-    return isinstance(setbacks, dict) and not setbacks.get("bad_steps")
-
-
-# -------------------------------------------------------------------------------- find
-
-
-def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
-    """Check every file's size, and the SHA-256 of the named ones, against the manifest."""
-    files = _manifest(path)
-    for name, entry in files.items():
-        try:
-            size = (path / name).stat().st_size
-        except OSError as error:
-            raise CheckpointError(f"{path / name}: {error.strerror}, but the manifest lists it") from error
-        if size != entry["size"]:
-            raise CheckpointError(f"{path / name}: {size} bytes, the manifest says {entry['size']}")
-    for name in names:
-        try:
-            digest = storage.sha256_of(path / name)
-        except OSError as error:
-            raise CheckpointError(f"{path / name}: {error.strerror}") from error
-        if digest != files[name]["sha256"]:
-            raise CheckpointError(f"{path / name}: damaged or changed; its SHA-256 is not the manifest's")
-
-
-def is_valid(path: Path) -> bool:
-    """Whether a checkpoint is there and passes verification."""
-    try:
-        verify(path)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _manifest(path: Path) -> dict[str, dict[str, Any]]:
-    document = read_json(path / MANIFEST)
-    if document.get("format") != FORMAT:
-        got = document.get("format")
-        raise CheckpointError(f"{path}: checkpoint format {got!r}, this microgpt reads {FORMAT}")
-    files = document.get("files")
-    if not isinstance(files, dict) or set(files) != set(ALL_FILES):
-        raise CheckpointError(f"{path / MANIFEST}: does not list exactly {', '.join(ALL_FILES)}")
-    for name, entry in files.items():
-        kinds = [type(entry.get(key)) for key in ("size", "sha256")] if isinstance(entry, dict) else []
-        if kinds != [int, str]:
-            raise CheckpointError(f"{path / MANIFEST}: no size and SHA-256 of {name}")
-    return files
-
-
-def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
-    """The newest checkpoint of a run that passes `verify`; `say` hears about each newer one that does not."""
-    for path in _valid(run, names, say):
-        return path
-    what = "no checkpoint in it can be used" if checkpoints(run) else "no checkpoint in it"
-    raise CheckpointError(f"{run}: {what}; expected a run directory with step_... or one such checkpoint")
-
-
-def newest_calm(run: Path, say: Say = tell) -> Path | None:
-    """The checkpoint for a run to go back to: the newest valid one that no skipped steps led to.
-
-    Returns:  without such a one, the newest valid one; None: there is none at all.
-    """
-    newest = None
-    for path in _valid(run, ALL_FILES, say):
-        newest = newest or path
-        state = _state(path)
-        if state is not None and is_calm(state):
-            return path
-    return newest
-
-
-def _valid(run: Path, names: Iterable[str], say: Say) -> Iterator[Path]:
-    """The checkpoints of a run that pass `verify`, newest first."""
-    for _, path in checkpoints(run):
-        try:
-            verify(path, names)
-        except CheckpointError as error:
-            say(f"skipping a checkpoint: {error}")
-        else:
-            yield path
-
-
-def expect_directory(place: Path, wanted: str = "a run (runs/NAME) or its checkpoint") -> None:
-    """Refuse a path that is no directory."""
-    if not place.is_dir():
-        problem = "not a directory" if place.exists() else "no such directory"
-        raise CheckpointError(f"{place}: {problem}; expected {wanted}")
-
-
-def find_checkpoint(path: str | Path | None, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
-    """The verified checkpoint that `path` stands for.
-
-    A checkpoint directory stands for itself, a run directory for its newest valid checkpoint, None for the
-    newest run.
-    """
-    place = newest_run() if path is None else Path(path)
-    expect_directory(place)
-    if is_checkpoint(place):
-        verify(place, names)
-        return place
-    return newest_valid(place, names, say)
-
-
-def is_checkpoint(place: Path) -> bool:
-    """Whether a directory is, or was meant to be, a checkpoint rather than a run."""
-    return (place / MANIFEST).exists() or STEP_NAME.fullmatch(place.name) is not None
 
 
 # -------------------------------------------------------------------------------- load

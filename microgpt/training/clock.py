@@ -15,7 +15,7 @@ class Clock:
         self, elapsed_s: float = 0.0, deadline: float = math.inf, costs_s: dict[str, float] | None = None
     ) -> None:
         self._started = time.monotonic() - elapsed_s
-        self._deadline = deadline
+        self.deadline = deadline
         self.costs_s = dict(costs_s or {})  # seconds that each kind of work took last time
         self._lap: tuple[float, int] | None = None
 
@@ -34,7 +34,7 @@ class Clock:
     @property
     def remaining_s(self) -> float:
         """Seconds before the deadline that steps may take: closing evaluation, sample and save are kept."""
-        return self._deadline - time.monotonic() - MARGIN * sum(self.costs_s.values())
+        return self.deadline - time.monotonic() - MARGIN * sum(self.costs_s.values())
 
     def seconds_per_step(self, step: int) -> float | None:
         """Mean seconds of a step since the last call, all that came between included; None at first."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name, setting
+from microgpt.common.kinds import is_of_kind
 from microgpt.common.threads import AUTO, available_cpus, check_threads
 from microgpt.core.native import PRECISIONS
 from microgpt.corpus.packing import PACKINGS, STREAM
@@ -13,6 +14,7 @@ from microgpt.corpus.packing import PACKINGS, STREAM
 Config = TypeVar("Config")
 
 MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a run
+MOST_S = 10 * 365.25 * 86_400  # of --max-time
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 # May differ between the sessions of one run: they end, save or report it, but do not change any step.
@@ -27,6 +29,7 @@ SESSION_FIELDS = frozenset(
         "precision",
         "save_every",
         "keep",
+        "stop_after",
         "eval_every",
         "sample_every",
         "log_every",
@@ -43,11 +46,15 @@ class TrainConfig:
 
     # fmt: off
     max_steps: int = setting(
-        20_000, "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
+        20_000, "optimizer steps, by the model's size; the learning rate falls over all of them; 0: what "
+        "fits into --max-time",
         "steps", group=LENGTH)
     max_time: str | None = setting(
         None, "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
         "the number of steps is measured and planned for it", "time", group=LENGTH)
+    stop_after: int = setting(
+        0, "end the run after so many evaluations in a row without a better held-out loss, and keep the best "
+        "checkpoint; 0: never", "evaluations", group=LENGTH)
     seed: int = setting(
         0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
         group=LENGTH)
@@ -61,11 +68,11 @@ class TrainConfig:
         "answer sooner and foresees its user less", "0 to 1", group="batch")
     grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH)
 
-    lr: float = setting(1e-3, "peak learning rate; 3e-4 from 20 million parameters on", group=ADAM)
+    lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM)
     min_lr: float = setting(1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM)
     warmup_steps: int = setting(
-        2000, "linear warm-up, at most a tenth of the run; 5000 from 20 million parameters on", "steps",
-        group=ADAM)
+        2000, "linear warm-up, by the model's size; at most a tenth of the run, if that is more than 30",
+        "steps", group=ADAM)
     decay_steps: int = setting(
         0, "step at which the cosine reaches --min-lr; 0: at --max-steps", "steps", group=ADAM)
     beta1: float = setting(0.9, "memory of the first moment, below 1", group=ADAM)
@@ -95,6 +102,11 @@ class TrainConfig:
         "of the memory, a quarter more time, the same results to the bit", group=MACHINE)
     # fmt: on
 
+    # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
+    onward_step: int = 0  # 0: it never did
+    onward_lr: float = 0.0  # the rate it had then
+    onward_peak: float = 0.0  # the rate it rises to
+
     def __post_init__(self) -> None:
         _check_ranges(self)
         if self.precision not in PRECISIONS:
@@ -105,6 +117,8 @@ class TrainConfig:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
         if self.max_steps == 0 and self.max_time is None:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
+        if self.stop_after and not self.eval_every:
+            raise ConfigError(f"--stop-after {self.stop_after} needs evaluations; give --eval-every, too")
         _ = self.time_limit_s, self.n_threads  # refuse what they cannot read
 
     @property
@@ -132,6 +146,7 @@ def _check_ranges(config: TrainConfig) -> None:
     positive = ("batch_size", "grad_accum", "lr", "eps", "eval_tokens", "log_every", "keep")
     not_negative = (
         "max_steps",
+        "stop_after",
         "seed",
         "min_lr",
         "warmup_steps",
@@ -143,6 +158,9 @@ def _check_ranges(config: TrainConfig) -> None:
         "save_every",
         "beta1",
         "beta2",
+        "onward_step",
+        "onward_lr",
+        "onward_peak",
     )
     for name in positive + not_negative:
         value = getattr(config, name)
@@ -163,22 +181,26 @@ def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     for name, value in values.items():
         if name not in defaults:
             raise ConfigError(f"config.json: unknown setting {name!r}; was it written by a newer microgpt?")
-        expected = (str, type(None)) if defaults[name] is None else (type(defaults[name]),)
-        if type(value) not in expected:
-            raise ConfigError(f"config.json: {name} is {value!r}, expected {expected[0].__name__}")
+        expected = str if defaults[name] is None else type(defaults[name])
+        is_left_out = value is None and defaults[name] is None
+        if not is_left_out and not is_of_kind(value, expected):
+            raise ConfigError(f"config.json: {name} is {value!r:.80}, expected {expected.__name__}")
     return kind(**values)
 
 
-def recipe(n_params: int, lr: float | None = None) -> dict[str, Any]:
-    """Defaults that follow the model's size (the road recipe), and the cosine's floor that follows `lr`."""
-    if n_params < 1_000_000:
+def recipe(n_layer_params: int, lr: float | None = None) -> dict[str, Any]:
+    """Defaults that follow the model's size (the road recipe), and the cosine's floor that follows `lr`.
+
+    The size is that of the layers: what is best for them does not depend on the vocabulary.
+    """
+    if n_layer_params < 500_000:
         values = {"lr": 3e-3, "warmup_steps": 200, "max_steps": 1000}
-    elif n_params < 20_000_000:
+    elif n_layer_params < 20_000_000:
         values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
     else:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
     peak = values["lr"] if lr is None else lr
-    return {**values, "min_lr": peak / 10}
+    return {**values, "min_lr": float(f"{peak / 10:.12g}")}  # 0.0003, not 0.00030000000000000003
 
 
 def parse_duration(text: str) -> float:
@@ -186,8 +208,9 @@ def parse_duration(text: str) -> float:
     match = DURATION.fullmatch(text.strip().lower())
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
-    if total <= 0:
-        raise ConfigError(f"--max-time {text!r}: expected a time above 0 such as 90s, 10m or 1h30m")
+    if not 0 < total < MOST_S:
+        bound = "above 0" if total <= 0 else "below ten years"
+        raise ConfigError(f"--max-time {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
     return total
 
 

@@ -1,6 +1,5 @@
 """Looking at all that a run left on the disk, down to the last byte, and changing nothing."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from microgpt.common.errors import CheckpointError, MicrogptError
 from microgpt.tokenizer import TokenizerError
 
 from . import checkpoint as checkpoints
-from . import rundir, storage
+from . import kept, rundir, storage
 from .documents import LARGEST_JSON, parse_json, read_json
 from .session import Plan
 from .state import TrainState
@@ -41,7 +40,7 @@ def tasks_of_run(run: Path) -> list[Task]:
     tasks = [Task(path, _checkpoint, step, may_go=True) for step, path in found]
     if (run / rundir.METRICS).exists():
         tasks.append(Task(run / rundir.METRICS, _metrics))
-    tasks += [Task(path, _leftover, may_go=True) for path in sorted(run.glob(".tmp_*"))]
+    tasks += [Task(path, _leftover, may_go=True) for path in rundir.leftovers(run)]
     return tasks
 
 
@@ -56,22 +55,13 @@ def look(tasks: list[Task]) -> Iterator[Finding]:
     for task in tasks:
         n_bytes, problem, note = 0, "", ""
         try:
-            n_bytes = _size(task.path)
+            n_bytes = rundir.size_of(task.path)
             note = task.look(task.path)
         except (MicrogptError, TokenizerError, OSError) as error:
             problem = str(error)
         if task.may_go and not task.path.exists():
             continue
         yield Finding(task.path, task.step, n_bytes, problem, note)
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file or of all files in a directory; of what is gone, none."""
-    n_bytes = 0
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        with contextlib.suppress(FileNotFoundError):
-            n_bytes += file.stat().st_size if file.is_file() else 0
-    return n_bytes
 
 
 # -------------------------------------------------------------------------------- each kind
@@ -98,7 +88,7 @@ def _state(path: Path) -> str:
     match = rundir.STEP_NAME.fullmatch(path.name)
     if match and int(match[1]) != step:
         raise CheckpointError(f"{path / checkpoints.STATE}: of step {step}; was the directory renamed?")
-    loss = checkpoints.held_out_loss(document)
+    loss = kept.held_out_loss(document)
     return "" if loss is None else f"held-out loss {loss:.4f}"
 
 
@@ -117,4 +107,4 @@ def _metrics(path: Path) -> str:
 
 
 def _leftover(_: Path) -> str:
-    return "unfinished; the next start removes it"
+    return "unfinished; the next save removes it"

@@ -36,6 +36,7 @@ class Job:
     saver: Saver
     origin: Path | None = None  # the checkpoint that this session began with
     sample: Sample | None = None
+    is_empty_told: bool = False  # that a step had nothing to learn
     is_timed: bool = False  # the number of steps follows from the time limit
 
     @property

@@ -4,39 +4,44 @@ import dataclasses
 import math
 import time
 
+import numpy as np
+
 from microgpt.common.errors import CheckpointError
 from microgpt.core import random
 
 from .checkpoint import Snapshot
 from .clock import Clock
+from .config import TrainConfig
 from .evaluate import evaluate
 from .guard import MOST_BAD_STEPS, DivergedError
 from .job import Job
 from .metrics import plain
-from .plan import replanned_steps
+from .plan import AS_GOOD_AS_DONE, replanned_steps
 from .rollback import roll_back
 from .saver import SaveResult
 from .schedule import learning_rate
 from .state import TrainState
 from .stop import StopFlag
 
-FINISHED, OUT_OF_TIME, STOPPED = "finished", "out of time", "stopped"
+FINISHED, OUT_OF_TIME, STOPPED, NO_GAIN = "finished", "out of time", "stopped", "no gain"
 
 
 def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     """Train until max_steps, a stop or the deadline, and leave a checkpoint of the last step.
 
-    Returns:  why it ended: FINISHED, OUT_OF_TIME or STOPPED.
+    Returns:  why it ended: FINISHED, OUT_OF_TIME, NO_GAIN or STOPPED.
     Raises:   DivergedError: the numbers stay bad.  CheckpointError: the last checkpoint cannot be written.
     """
     while not stop:
-        config = job.config
-        leaving = state.step >= config.max_steps or clock.is_over()
+        config = job.config  # its plan may change below
+        leaving = state.step >= config.max_steps or clock.is_over() or gains_no_more(state, config)
 
         # ---- once in a while
         if state.evaluated_at != state.step and due(state.step, config.eval_every, leaving):
             run_evaluation(job, state, stop, clock)
-            replan(job, state.step, clock)
+            leaving = leaving or gains_no_more(state, config)
+            if not leaving:
+                replan(job, state.step, clock)
         if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
             run_sample(job, state, stop, clock)
         if leaving or stop:
@@ -49,30 +54,38 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
 
         # ---- one optimizer step
         start = time.perf_counter()
-        loss = accumulate(job, state.position, stop)
-        if loss is None:
+        summed = accumulate(job, state.position, stop)
+        if summed is None:
             break
-        lr, grad_norm = learning_rate(state.step, config), job.adam.grad_norm()
+        nats, n = summed
+        loss, grad_norm = nats / max(n, 1), job.adam.grad_norm(max(n, 1))
+        lr = learning_rate(state.step, job.config)
         is_good = math.isfinite(loss) and math.isfinite(grad_norm)
-        if is_good:
-            job.adam.update(lr, grad_norm)
+        if is_good and n:
+            job.adam.update(lr, grad_norm, n)
         else:
             job.adam.discard()
         advance(state, job)
         clock.costs_s["step"] = dt = time.perf_counter() - start
 
         # ---- say what happened
-        if is_good:
+        if not n:
+            report_empty_step(job, state, dt)
+        elif is_good:
             report_step(job, state, loss=loss, lr=lr, grad_norm=grad_norm, dt=dt)
         else:
             report_bad_step(job, state, loss=loss, grad_norm=grad_norm)
             if state.setbacks.is_stuck:
                 recover(job, state, clock, f"{MOST_BAD_STEPS} steps in a row without finite numbers")
 
+    if not stop:
+        settle_plan(job, state.step)
     last_save(job, state, clock)
     if stop:
         return STOPPED
-    return FINISHED if state.step >= job.config.max_steps else OUT_OF_TIME
+    if state.step >= job.config.max_steps:
+        return FINISHED
+    return NO_GAIN if gains_no_more(state, job.config) else OUT_OF_TIME
 
 
 def due(step: int, every: int, leaving: bool = False) -> bool:
@@ -80,26 +93,31 @@ def due(step: int, every: int, leaving: bool = False) -> bool:
     return every > 0 and (leaving or step % every == 0)
 
 
-def accumulate(job: Job, position: int, stop: StopFlag) -> float | None:
-    """Put the mean gradient of one step's micro-batches into model.grads, which are zero between steps.
+def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int] | None:
+    """Put the summed gradient of one step's micro-batches into model.grads, which are zero between steps.
 
-    Each micro-batch counts the same, and in it each target that is scored, however many are not.
+    Each target that is scored counts the same, however the step is cut into micro-batches.
 
-    Returns:  the mean loss; None if a stop came before the last micro-batch, which changes nothing.
+    Returns:  the loss in nats, summed, and the number of scored targets; None if a stop came before the last
+              micro-batch, which changes nothing.
     """
-    total, n = 0.0, job.config.grad_accum
-    for index in range(position, position + n):
+    nats, n = 0.0, 0
+    for index in range(position, position + job.config.grad_accum):
         if stop:
             job.adam.discard()
             return None
         ids, targets = job.batches.batch(index)
-        total += job.model.loss_and_grad(ids, targets, key=dropout_key(job, index), scale=1 / n)
-    return total / n
+        more_nats, more = job.model.loss_and_grad(ids, targets, dropout_keys(job, index))
+        nats, n = nats + more_nats, n + more
+    return nats, n
 
 
-def dropout_key(job: Job, index: int) -> int | None:
-    """The key of one micro-batch's dropout masks; None when nothing is dropped."""
-    return random.key(job.config.seed, "dropout", index) if job.model.config.dropout else None
+def dropout_keys(job: Job, index: int) -> np.ndarray | None:
+    """The keys of a micro-batch's dropout masks, by window of the run; None when nothing is dropped."""
+    if not job.model.config.dropout:
+        return None
+    first = index * job.config.batch_size
+    return random.keys(job.config.seed, "dropout", range(first, first + job.config.batch_size))
 
 
 def advance(state: TrainState, job: Job) -> None:
@@ -122,30 +140,66 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     state.evaluated_at = state.step
     state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step,
                       "val_s": plain(clock.costs_s["evaluation"])}  # fmt: skip
+    if result.error is not None:
+        state.metrics["val_error"] = plain(result.error)
+    if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:
+        note_best(state)
     job.progress.evaluated(result.bpb)
     job.log.write(
         "eval",
         state.step,
         loss=result.loss,
         bpb=result.bpb,
+        error=result.error,
         tokens=job.held_out.n_tokens,
         bytes=job.held_out.n_bytes,
         dt_s=clock.costs_s["evaluation"],
     )
 
 
+def note_best(state: TrainState) -> None:
+    """Keep the best evaluation among the metrics, and how many came since.
+
+    Not for those that a session which is stopped makes at its end: a straight run has none of them.
+    """
+    metrics = state.metrics
+    loss, best = (float(metrics.get(name, math.inf)) for name in ("val_loss", "best_loss"))
+    if loss < best:
+        for name in ("loss", "bpb", "step"):
+            metrics[f"best_{name}"] = metrics[f"val_{name}"]
+        metrics["evals_since_best"] = 0
+    else:
+        metrics["evals_since_best"] = metrics.get("evals_since_best", 0) + 1
+
+
+def gains_no_more(state: TrainState, config: TrainConfig) -> bool:
+    """Whether the last evaluations that --stop-after allows have all been no better than one before."""
+    return 0 < config.stop_after <= state.metrics.get("evals_since_best", 0)
+
+
 def replan(job: Job, step: int, clock: Clock) -> None:
     """Fit the number of steps of a timed run to the speed since the last evaluation."""
     step_s = clock.seconds_per_step(step)
-    if not job.is_timed or step_s is None or step >= job.config.max_steps:
+    if not job.is_timed or step_s is None:
         return
     max_steps = replanned_steps(step, job.config.max_steps, step_s, clock.remaining_s)
-    if max_steps == job.config.max_steps:
-        return
+    if max_steps != job.config.max_steps:
+        change_plan(job, step, max_steps, step_s=step_s)
+
+
+def settle_plan(job: Job, step: int) -> None:
+    """Of a timed run whose last few steps found no time: what is done is the plan."""
+    left = job.config.max_steps - step
+    if job.is_timed and 0 < left <= AS_GOOD_AS_DONE * step:
+        change_plan(job, step, step)
+
+
+def change_plan(job: Job, step: int, max_steps: int, **why: float) -> None:
+    """Give the run another number of steps, and record it."""
     job.config = dataclasses.replace(job.config, max_steps=max_steps)
     job.document = {**job.document, "train": job.config.to_dict()}
     job.progress.planned(max_steps)
-    job.log.write("plan", step, max_steps=max_steps, step_s=step_s)
+    job.log.write("plan", step, max_steps=max_steps, **why)
 
 
 def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
@@ -167,11 +221,14 @@ def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> Non
 def save_is_due(job: Job, state: TrainState, clock: Clock) -> bool:
     """Whether to begin a save in the background.
 
+    With --stop-after the best evaluation so far gets a checkpoint, for that is what such a run is to leave.
     Not while steps are being skipped, for going back to such a checkpoint would change nothing; and not so
     late that the last save, which is sure to come, would have to wait for it.
     """
     is_late = clock.remaining_s < clock.costs_s.get("save", 0.0)
-    return due(state.step, job.config.save_every) and not state.setbacks.bad_steps and not is_late
+    is_best = job.config.stop_after > 0 and state.metrics.get("best_step") == state.step
+    is_wanted = is_best or due(state.step, job.config.save_every)
+    return is_wanted and not state.setbacks.bad_steps and not is_late
 
 
 def begin_save(job: Job, state: TrainState, clock: Clock) -> None:
@@ -248,6 +305,18 @@ def report_step(job: Job, state: TrainState, loss: float, lr: float, grad_norm: 
     if spike := state.watch.see(state.step, loss, grad_norm):
         job.log.write("spike", state.step, loss=loss, grad_norm=grad_norm, lr=lr)
         job.progress.say(f"warning: a spike at step {state.step}: {spike}")
+
+
+def report_empty_step(job: Job, state: TrainState, dt: float) -> None:
+    """Log a step in whose windows nothing was to be learned; the first one is told."""
+    job.log.write("empty", state.step, position=state.position - job.config.grad_accum)
+    job.progress.stepped(state.step, None, job.tokens_per_step / dt)
+    if not job.is_empty_told:
+        job.is_empty_told = True
+        job.progress.say(
+            f"warning: nothing to learn in step {state.step}, all its windows are prompts "
+            f"(--prompt-loss-weight {job.config.prompt_loss_weight:g}); such steps change nothing"
+        )
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:

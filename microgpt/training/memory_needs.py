@@ -5,14 +5,12 @@ import dataclasses
 from microgpt.common.errors import ConfigError
 from microgpt.common.memory_limit import available_memory
 from microgpt.core import ops
-from microgpt.model import ModelConfig
-from microgpt.model.gpt import HEAD_ROWS
+from microgpt.model import ModelConfig, count_parameters
+from microgpt.model.architecture import activation_floats, products
 
 from .config import TrainConfig
 
-# Floats for each token, in units of C.  A layer keeps for its backward: the inputs of both branches, q k v,
-# attention's output, and the MLP's wide layer.  What lives no longer than a layer or the head comes on top.
-KEPT_BY_LAYER, PASSING = 2 + 3 + 1 + 4, 13
+MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
 PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
 
 
@@ -21,18 +19,15 @@ def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
 
     Weights, gradients and two moments; copies of all but the gradients, to be saved; and activations.
     """
-    return PROCESS_BYTES + (4 + 3) * 4 * model.n_params + activation_bytes(model, train)
+    return PROCESS_BYTES + (4 + 3) * 4 * count_parameters(model) + activation_bytes(model, train)
 
 
 def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
-    n_tokens, C = train.batch_size * model.seq_len, model.n_embd
-    layer = KEPT_BY_LAYER * C + model.n_head + 2  # log-sum-exp of attention, two factors of norms
-    kept = layer + model.n_layer * C if train.recompute else layer * model.n_layer
-    head_rows = min(n_tokens, HEAD_ROWS)
-    products = (n_tokens, 4 * C, C), (n_tokens, C, 4 * C), (head_rows, model.vocab_size, C)
-    scratch = max(ops.linear_scratch(*product) for product in products)
-    return 4 * (n_tokens * (kept + PASSING * C) + head_rows * (model.vocab_size + C) + scratch)
+    n_tokens = train.batch_size * model.seq_len
+    shapes = products(model, min(n_tokens, MOST_ROWS))
+    scratch = max(ops.linear_scratch(*product) for product in shapes)
+    return 4 * (activation_floats(model, n_tokens, train.recompute) + scratch)
 
 
 def refuse_too_large(model: ModelConfig, train: TrainConfig) -> None:

@@ -25,13 +25,14 @@ class Adam:
         self.updates = 0  # completed updates; skipped steps do not count
         self._segments = decay_segments(model.params, config.weight_decay)
 
-    def grad_norm(self) -> float:
-        """Global L2 norm of the gradients; not finite if any gradient is not."""
-        return math.sqrt(ops.sum_squares(self.model.grads.flat))
+    def grad_norm(self, n: int = 1) -> float:
+        """Global L2 norm of the mean gradient, of gradients summed over n losses; not finite if
+        any gradient is not."""
+        return math.sqrt(ops.sum_squares(self.model.grads.flat)) / n
 
-    def update(self, lr: float, grad_norm: float) -> None:
-        """Apply one update with the gradients, clipped by their given norm, and leave them zero."""
-        self.apply(lr, self._clip_factor(grad_norm))
+    def update(self, lr: float, grad_norm: float, n: int = 1) -> None:
+        """Apply one update with the mean gradient, clipped by its given norm; the gradients are zero then."""
+        self.apply(lr, self._clip_factor(grad_norm) / n)
         self.updates += 1
 
     def discard(self) -> None:

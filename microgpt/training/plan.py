@@ -9,16 +9,19 @@ import dataclasses
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.batches import Batches, EvalWindows
 from microgpt.model import GPT
 
 from .config import TrainConfig, format_duration
 from .optim import Adam
-from .schedule import learning_rate
 
 MARGIN = 0.96  # share of the time that is planned
 WORTH_REPLANNING = 0.01  # relative change of the steps still to do
+SHORTEST_END = 0.02  # of the steps done: in fewer the rate cannot come down to any use
+AS_GOOD_AS_DONE = 0.01  # of all steps: the rate is at its floor by then
 SAVE_BYTES_PER_S = 100e6  # a slow disk
 SAMPLE_S = 1.0
 PROBE_SHARE, LONGEST_PROBE_S, FEWEST_PROBES = 0.02, 10.0, 3
@@ -37,8 +40,9 @@ class Timing:
 def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, limit_s: float) -> Timing:
     """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
     ids, targets = batches.batch(0)
+    keys = np.zeros(len(ids), np.uint64)
     budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * limit_s)
-    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, key=0), budget_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, keys), budget_s)
     model.grads.flat[:] = 0
     # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
     update_s = _mean_time(lambda: adam.apply(lr=0.0), 0.0)
@@ -90,22 +94,15 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
 
 
 def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float) -> int:
-    """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`."""
-    left, fitting = max_steps - step, max(1, int(MARGIN * remaining_s / step_s))
-    return step + fitting if abs(fitting - left) > WORTH_REPLANNING * left else max_steps
+    """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`.
+
+    Where too few steps fit to end the run well, its plan stays, for a session with more time.
+    """
+    left, fitting = max_steps - step, int(MARGIN * remaining_s / step_s)
+    is_end, is_worth_it = fitting >= SHORTEST_END * step, abs(fitting - left) > WORTH_REPLANNING * left
+    return step + fitting if fitting >= 1 and is_end and is_worth_it else max_steps
 
 
 def _shared(seconds: float, every: int) -> float:
     """What something done every so often adds to each step."""
     return seconds / every if every else 0.0
-
-
-def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
-    """What a changed number of steps does to the learning rate; empty if nothing."""
-    before, after = learning_rate(step, old), learning_rate(step, new)
-    if before == after:
-        return ""
-    return (
-        f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}; "
-        f"the learning rate at this step goes from {before:.3g} to {after:.3g}"
-    )

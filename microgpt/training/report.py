@@ -1,6 +1,7 @@
 """What a person reads before and after a run: facts counted or measured, and estimates that say so."""
 
 import contextlib
+import math
 import resource
 import sys
 import time
@@ -8,15 +9,21 @@ from pathlib import Path
 
 from microgpt.common.words import command_line, counted
 from microgpt.core import native
+from microgpt.corpus.chat import knows_chats
 from microgpt.corpus.packing import DOCUMENTS
 
 from .checkpoint import WEIGHTS
 from .config import format_duration
-from .loop import FINISHED, STOPPED
+from .evaluate import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
+from .loop import FINISHED, NO_GAIN, STOPPED
 from .memory_needs import memory_estimate
 from .rundir import checkpoint_name
+from .schedule import outline
 from .session import Session
 from .storage import sha256_of
+
+# Up to here text that comes again is worth nearly as much as new (Muennighoff et al. 2023, arXiv 2305.16264).
+MANY_PASSES = 4
 
 
 def peak_memory() -> float:
@@ -34,7 +41,9 @@ def header(session: Session) -> list[str]:
     config, model = job.config, job.model.config
     train, val = session.prepared.train, session.prepared.val
     machine = native.info()
-    epochs = (config.max_steps - state.step) * config.batch_size * config.grad_accum / job.batches.n_windows
+    windows_per_step = config.batch_size * config.grad_accum
+    epochs = (config.max_steps - state.step) * windows_per_step / job.batches.n_windows
+    passes = epochs + state.position * config.batch_size / job.batches.n_windows
     return [
         f"model    {job.model.params.flat.size:,} parameters: {model.n_layer} layers, "
         f"{model.n_embd} channels, {model.n_head} heads, window {model.seq_len}, "
@@ -46,10 +55,22 @@ def header(session: Session) -> list[str]:
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
+        *_too_many_passes(passes),
+        f"rate     {outline(config)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {config.precision}; "
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
         f"run      {job.run}",
+    ]
+
+
+def _too_many_passes(passes: float) -> list[str]:
+    """A warning where the same text comes so often that it may be learned by heart."""
+    if passes <= MANY_PASSES:
+        return []
+    return [
+        f"warning  the same text comes {passes:,.0f} times: the model may learn it by heart and get worse on "
+        "other text.  Watch what is held out; --stop-after 5 ends the run when that no longer gains"
     ]
 
 
@@ -100,25 +121,60 @@ def _ending(session: Session, why: str) -> str:
     step, total = session.state.step, session.job.config.max_steps
     if why == FINISHED:
         return "finished"
+    if why == NO_GAIN:
+        n = session.state.metrics["evals_since_best"]
+        return f"ended at step {step:,} of {total:,}, {counted(n, 'evaluation')} without gain"
     return f"{'stopped' if why == STOPPED else 'time is up'} at step {step:,} of {total:,}"
 
 
 def _results(session: Session) -> list[str]:
-    metrics = session.state.metrics
+    metrics, windows = session.state.metrics, session.job.held_out
     lines = []
     if "loss" in metrics:
-        lines.append(f"loss     {metrics['loss']:.4f} nats/token at the last step")
+        lines.append(f"loss     {float(metrics['loss']):.4f} nats/token at the last step")
     if "val_bpb" in metrics:
-        lines.append(
-            f"held out {float(metrics['val_loss']):.4f} nats/token, "
-            f"{float(metrics['val_bpb']):.4f} bits per byte "
-            f"(step {metrics['val_step']:,})"
-        )
-    return lines
+        error = metrics.get("val_error")
+        half = half_width(None if error is None else float(error), windows.n_documents)
+        loss = with_interval(float(metrics["val_loss"]), half)
+        lines += [
+            f"held out {loss} nats/token, {float(metrics['val_bpb']):.4f} bits per byte "
+            f"(step {metrics['val_step']:,})",
+            f"         on {counted(windows.n_documents, 'document')}, {windows.n_tokens:,} tokens"
+            + ("" if half is None else f"; {INTERVAL_NOTE}"),
+            f"         {BPB_NOTE}",
+        ]
+    return lines + _best(session)
+
+
+def _best(session: Session) -> list[str]:
+    """The best that was held out, where that was not at the end, and where its checkpoint is."""
+    metrics = session.state.metrics
+    best = float(metrics.get("best_loss", math.inf))
+    if not best < float(metrics.get("val_loss", -math.inf)):
+        return []
+    path = best_checkpoint(session)
+    place = path or "no checkpoint of it; --save-every as often as --eval-every, or --stop-after, keeps one"
+    return [
+        f"better   {best:.4f} nats/token, {float(metrics['best_bpb']):.4f} bits per byte "
+        f"held out at step {metrics['best_step']:,}: {place}"
+    ]
+
+
+def best_checkpoint(session: Session) -> Path | None:
+    """The checkpoint of the best evaluation, if there is one."""
+    path = session.job.run / checkpoint_name(session.state.metrics.get("best_step", 0))
+    return path if path.is_dir() else None
+
+
+def _use(session: Session) -> str:
+    """The command that a finished model is for."""
+    return "chat" if knows_chats(session.job.model, session.prepared.tokenizer) else "sample"
 
 
 def next_command(session: Session, why: str) -> str:
     """What to type now."""
+    if why == NO_GAIN:
+        return command_line(_use(session), best_checkpoint(session) or session.job.run)
     if why == FINISHED:
-        return command_line("chat", session.job.run)
+        return command_line(_use(session), session.job.run)
     return command_line("train", "--resume", session.job.run)

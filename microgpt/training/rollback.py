@@ -2,46 +2,87 @@
 
 from pathlib import Path
 
+from microgpt.common.errors import CheckpointError
+
 from . import checkpoint as checkpoints
+from . import storage
 from .guard import MOST_ROLLBACKS, DivergedError
 from .job import Job
+from .kept import newest_calm
+from .rundir import checkpoints as checkpoints_of
 from .state import TrainState
 
 
 def roll_back(job: Job, state: TrainState, why: str) -> None:
     """Put weights, moments and counters back to the last checkpoint; the data goes on where it is.
 
-    Without a checkpoint yet, the run begins again with the weights it began with.
+    Without a checkpoint yet, the run begins again with the weights it began with.  Checkpoints of the steps
+    that are taken back go: the newest is then the one that the run is at.
 
-    Raises: DivergedError, with the diagnosis, once going back to this checkpoint has not helped often enough.
+    Raises: DivergedError, with the diagnosis, once going back to this checkpoint has not helped often enough
+            or there is nothing to go back to.  CheckpointError, with it too: the weights are half read.
     """
-    source = _last_checkpoint(job)
-    old = TrainState()
-    if source is not None:
-        old = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
-    first = state.setbacks.since if state.setbacks.bad_steps else state.position
-    data = f"micro-batches {first:,} to {state.position - 1:,}" if first < state.position else "no data"
-    where = f"{why}, up to step {state.step}, with {data}"
+    where = f"{why}, up to step {state.step}, with {_data(state)}"
+    diagnosis = f"training diverges: {where}"
+    try:
+        source, old = _last_checkpoint(job)
+    except CheckpointError as error:
+        raise DivergedError(f"{diagnosis}; cannot go back: {error}; {_advice(job)}") from error
+    first = _first_bad(state)
     is_worth_it = state.setbacks.may_go_to(old.step)
     job.log.write("rollback", state.step, to=old.step, first=first, next=state.position, why=why)
-    _restore(job, source, old)  # before the diagnosis too: what is saved then should be good
+    try:
+        _restore(job, source, old)  # before the diagnosis too: what is saved then should be good
+    except CheckpointError as error:  # of weights half read nothing may be saved
+        raise CheckpointError(f"{diagnosis}; cannot go back: {error}; {_advice(job)}") from error
     state.go_back_to(old)
-    job.saver.saved_at = old.step if source is not None and source.parent == job.run else -1
+    job.saver.saved_at = -1
+    if source is not None and source.parent == job.run:
+        job.saver.saved_at = old.step
+        _remove_above(job, old.step)
     if not is_worth_it:
         raise DivergedError(
-            f"training diverges: {where}; going back to step {old.step} was tried {MOST_ROLLBACKS} times; "
-            f"try a new run with a lower --lr (now {job.config.lr:g}), longer --warmup-steps or --grad-clip"
+            f"{diagnosis}; going back to step {old.step} was tried {MOST_ROLLBACKS} times; {_advice(job)}"
         )
     job.progress.say(f"warning: {where}; going back to step {old.step} and on with the data that follows")
 
 
-def _last_checkpoint(job: Job) -> Path | None:
-    """The newest good checkpoint of the run, or that which it branched off from; None: there is none yet."""
-    newest = checkpoints.newest_calm(job.run, job.progress.say)
-    if newest is None and job.origin is not None:
-        checkpoints.verify(job.origin)  # it may be of another run, which went on
-        return job.origin
-    return newest
+def _first_bad(state: TrainState) -> int:
+    """Position of the first micro-batch since the numbers went bad."""
+    return state.setbacks.since if state.setbacks.bad_steps else state.position
+
+
+def _data(state: TrainState) -> str:
+    first = _first_bad(state)
+    return f"micro-batches {first:,} to {state.position - 1:,}" if first < state.position else "no data"
+
+
+def _advice(job: Job) -> str:
+    return f"try a new run with a lower --lr (now {job.config.lr:g}), longer --warmup-steps or --grad-clip"
+
+
+def _last_checkpoint(job: Job) -> tuple[Path | None, TrainState]:
+    """The newest good checkpoint of the run, or that which it branched off from, and the state it holds.
+
+    Returns:  no path and a fresh state if there is none yet.
+    """
+    source = newest_calm(job.run, job.progress.say)
+    if source is None and job.origin is not None:
+        source = job.origin
+        checkpoints.verify(source)  # it may be of another run, which went on
+    if source is None:
+        return None, TrainState()
+    return source, TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
+
+
+def _remove_above(job: Job, step: int) -> None:
+    """Remove the checkpoints of later steps: of a history that the run has left, however good they are."""
+    for number, path in checkpoints_of(job.run):
+        if number > step:
+            try:
+                storage.remove_directory(path)
+            except OSError as error:
+                job.progress.say(f"warning: cannot remove {path}, which this run has left: {error.strerror}")
 
 
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:

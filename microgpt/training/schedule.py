@@ -1,34 +1,112 @@
-"""The learning rate, a pure function of step and config: linear warm-up, then a cosine down to a floor."""
+"""The learning rate, a pure function of step and config: linear warm-up, then a cosine down to a floor.
 
+A run that trains on past its plan begins a new leg: from the rate it has come to, a short warm-up to a
+moderate one, then a cosine to the floor again.  Where the leg began is part of the config.
+"""
+
+import dataclasses
 import math
+from typing import NamedTuple
+
+from microgpt.common.words import counted
 
 from .config import TrainConfig
 
 # A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is
 # noise before, and the first thirty steps of any run are then the same, however long it is.
 SHORTEST_WARMUP = 30
+MODERATE = 0.3  # of --lr: the most that training on goes back up to
+
+
+class Leg(NamedTuple):
+    """A stretch of the schedule: from `low` at step `start` up to `peak`, then down to the floor at `end`."""
+
+    start: int
+    end: int
+    low: float
+    peak: float
+
+
+def leg(config: TrainConfig) -> Leg:
+    """The stretch that a run is in: its last one."""
+    end = config.decay_steps or config.max_steps
+    if config.onward_step:
+        return Leg(config.onward_step, end, config.onward_lr, config.onward_peak)
+    return Leg(0, end, 0.0, config.lr)
 
 
 def warmup_steps(config: TrainConfig) -> int:
-    """Steps of warm-up: as configured, but at most a tenth of the schedule."""
-    return min(config.warmup_steps, max(SHORTEST_WARMUP, horizon(config) // 10))
+    """Steps of warm-up: as configured, but at most a tenth of the stretch or, where that is little, thirty.
 
-
-def horizon(config: TrainConfig) -> int:
-    """Step at which the rate has fallen to its floor."""
-    return config.decay_steps or config.max_steps
+    Where the end is given for good, as by --decay-steps, half of the steps are kept for the decay.
+    """
+    start, end, low, peak = leg(config)
+    if low >= peak:
+        return 0
+    longest = max(SHORTEST_WARMUP, (end - start) // 10)
+    if config.decay_steps or config.onward_step:
+        longest = min(longest, (end - start) // 2)
+    return min(config.warmup_steps, longest)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Rate of the update that follows `step` completed steps.
 
-    lr * (step + 1) / warmup while warming up;  then  min_lr + (lr - min_lr) * (1 + cos(pi * t)) / 2  with t
-    running from 0 to 1 at the horizon;  min_lr after that.
+    low + (peak - low) * (done + 1) / warmup while warming up, done = step - start;
+    then  min_lr + (peak - min_lr) * (1 + cos(pi * t)) / 2  with t running from 0 to 1 at the end;
+    min_lr after that.
     """
-    warmup, end = warmup_steps(config), horizon(config)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
+    start, end, low, peak = leg(config)
+    done, warmup = step - start, warmup_steps(config)
+    if done < warmup:
+        return low + (peak - low) * (done + 1) / warmup
     if step >= end:
         return config.min_lr
-    t = (step - warmup) / (end - warmup)
-    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * t)) / 2
+    t = (done - warmup) / (end - start - warmup)
+    return config.min_lr + (peak - config.min_lr) * (1 + math.cos(math.pi * t)) / 2
+
+
+def train_on(step: int, old: TrainConfig, new: TrainConfig) -> TrainConfig:
+    """`new`, another number of steps for a run of `old`, with a rate that goes on from where it is.
+
+    Where both have the same rate at this step, `new` is a run that was planned so from the beginning.
+    Otherwise a new leg begins here.
+    """
+    present = learning_rate(step, old)
+    if step == 0 or learning_rate(step, new) == present:
+        return new
+    peak = _next_peak(step, present, old, new)
+    return dataclasses.replace(new, onward_step=step, onward_lr=present, onward_peak=peak)
+
+
+def _next_peak(step: int, present: float, old: TrainConfig, new: TrainConfig) -> float:
+    """Where the rate rises to before it falls: what a run of the new length would have here, but a moderate
+    rate at most.  A warm-up that was not over goes on to its peak, and a run that is shortened only falls.
+    """
+    last = leg(old)
+    if step < last.start + warmup_steps(old):
+        return last.peak
+    if new.max_steps < old.max_steps:
+        return present
+    planned_so = learning_rate(step, dataclasses.replace(new, onward_step=0))
+    return max(present, min(planned_so, MODERATE * new.lr))
+
+
+def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
+    """What a changed number of steps does to the learning rate; empty if nothing was changed."""
+    if old.max_steps == new.max_steps:
+        return ""
+    note = f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}"
+    if new.onward_step != step:
+        return f"{note}; the learning rate at this step stays {learning_rate(step, new):.3g}"
+    return f"{note}; the learning rate goes {outline(new)}"
+
+
+def outline(config: TrainConfig) -> str:
+    """The stretch that a run is in, in words."""
+    start, end, low, peak = leg(config)
+    warmup = warmup_steps(config)
+    if start + warmup >= end:
+        return f"from {low:.3g} up to {learning_rate(end - 1, config):.3g}, too few steps to come down again"
+    rise = f"up to {peak:.3g} over {counted(warmup, 'step')}, then " if warmup else ""
+    return f"from {low if rise else peak:.3g} {rise}down to {config.min_lr:.3g} at step {end:,}"

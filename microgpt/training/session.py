@@ -1,6 +1,7 @@
 """One command's share of a run: put a new run together, or one that was saved, ready for `fit`."""
 
 import dataclasses
+import math
 import platform
 import shutil
 import time
@@ -11,27 +12,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import microgpt
-from microgpt.common.errors import CheckpointError
+from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
-from microgpt.corpus.prepare import Prepared, prepare
+from microgpt.corpus.prepared import Prepared
 from microgpt.corpus.prompt_loss import PromptLoss
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import Tokenizer
 
 from . import checkpoint as checkpoints
 from .config import TrainConfig, format_duration
-from .data import DataConfig
+from .data import DataConfig, known_corpus, prepared_again
+from .data import prepared as prepared_corpus
 from .job import Job
 from .metrics import MetricsLog
 from .optim import Adam
 from .plan import measure, planned_steps
 from .progress import Progress
-from .rundir import METRICS
+from .rundir import METRICS, run_of
 from .saver import Saver
+from .schedule import train_on
 from .state import TrainState
+from .trained_on import remember
 
 Say = Callable[[str], None]
+
+# Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
+# each micro-batch's mean; 2: by window, one mean over all scored targets of a step.
+ARITHMETIC = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +91,7 @@ class Parts(NamedTuple):
 
 def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
     """The corpus of a plan as token files; prepared now unless it was before."""
-    data = plan.data
-    return prepare(
-        data.data,
-        merges=data.merges,
-        tokenizer=tokenizer,
-        smalltalk_bytes=data.smalltalk_bytes,
-        options=data.reading,
-        threads=plan.train.n_threads,
-    )
+    return prepared_corpus(plan.data, plan.train.n_threads, tokenizer)
 
 
 def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) -> Session:
@@ -102,6 +103,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) 
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, deadline, say))
     session = _session(plan, prepared, parts, TrainState(), run, MetricsLog(run / METRICS), {})
     session.job.is_timed = is_timed
+    remember(run, prepared.train)
     return session
 
 
@@ -118,45 +120,70 @@ def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) ->
 def reopen(
     plan: Plan, source: Path, say: Say, allow_inexact: bool = False
 ) -> tuple[Prepared, list[str]]:
-    """The corpus of the run that a checkpoint holds, and what makes going on inexact.
+    """The corpus of the run that a checkpoint holds, known by its content, and what makes going on inexact.
 
     Raises: CheckpointError: going on would not give the same bits.
     """
-    document = checkpoints.read_json(source / checkpoints.STATE)
-    prepared = open_corpus(plan)
-    if allow_inexact and document.get("corpus") != prepared.meta["key"]:
+    document, known = checkpoints.read_json(source / checkpoints.STATE), known_corpus(source)
+    prepared = prepared_again(plan.data, known, plan.train.n_threads)
+    if allow_inexact and known.key != prepared.meta["key"]:
         # Another corpus may do, but the weights know the tokens of their own tokenizer only.
-        prepared = open_corpus(plan, checkpoints.load_tokenizer(source))
+        prepared = open_corpus(plan, known.tokenizer)
     changes = differences(document, identity(plan.train, prepared))
     accept(source, changes, say, allow_inexact)
     return prepared, changes
 
 
-def resume(plan: Plan, prepared: Prepared, source: Path, run: Path, changes: list[str]) -> Session:
-    """The run that a verified checkpoint holds, to be continued in `run`.  prepared, changes: of `reopen`.
+def resume(
+    plan: Plan,
+    prepared: Prepared,
+    source: Path,
+    run: Path,
+    changes: list[str],
+    deadline: float = math.inf,
+    say: Say = tell,
+) -> Session:
+    """The run that a verified checkpoint holds, to be continued in `run`.
 
+    Args:   plan: with 0 steps, as many more are trained as fit before the deadline.
+            prepared, changes: of `reopen`.
     Raises: CheckpointError: it does not fit the plan.
     """
     state = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
     parts = _parts(plan, prepared)
+    is_timed = plan.train.max_steps == 0
+    if is_timed:  # before there are moments, which a measured update would change
+        config = _with_more(plan.train, source, state.step, parts, deadline, say)
+        plan = dataclasses.replace(plan, train=config)
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)
     parts.adam.updates = state.updates
-    in_place = source.parent.resolve() == run.resolve()
-    if not in_place and (source.parent / METRICS).exists():
-        shutil.copyfile(source.parent / METRICS, run / METRICS)
+    in_place = source.resolve().parent == run.resolve()
+    origin = run_of(source)
+    if not in_place and origin is not None:
+        shutil.copyfile(origin / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes)
     session = _session(plan, prepared, parts, state, run, log, {"inexact": changes} if changes else {})
-    session.job.origin = source
+    remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
+    session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
         session.job.saver.saved_at = state.step
     return session
 
 
+def _with_more(
+    config: TrainConfig, source: Path, step: int, parts: Parts, deadline: float, say: Say
+) -> TrainConfig:
+    """The settings of a finished run with as many steps more as the time limit allows."""
+    old = Plan.from_dict(checkpoints.read_config(source)).train
+    more = _with_steps(config, parts, deadline, say).max_steps
+    return train_on(step, old, dataclasses.replace(config, max_steps=step + more))
+
+
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What makes a resumed run differ from a straight one, by two state.json, as words for a person."""
-    names = ("tokenizer", "corpus", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
-    old, new = _flat(before), _flat(now)
+    names = ("tokenizer", "corpus", "arithmetic", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
+    old, new = {"arithmetic": 1, **_flat(before)}, _flat(now)
     return [
         f"{name} was {old.get(name)!s:.16}, is {new.get(name)!s:.16}"
         for name in names
@@ -187,6 +214,11 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     prompt_loss = (
         PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed) if weight < 1 else None
     )
+    if prompt_loss and not weight and not prompt_loss.leaves_something():
+        raise ConfigError(
+            "--prompt-loss-weight 0: nothing to learn, no message of this corpus is the assistant's; "
+            "give a weight above 0, or chats with answers"
+        )
     packing = config.packing
     batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
     byte_lengths = prepared.tokenizer.byte_lengths
@@ -246,6 +278,7 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     }
     return {
         "seed": config.seed,
+        "arithmetic": ARITHMETIC,
         **native.info(),
         **_corpus_identity(prepared),
         "versions": versions,

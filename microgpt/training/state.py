@@ -4,10 +4,14 @@ import dataclasses
 from typing import Any, TypeVar
 
 from microgpt.common.errors import CheckpointError
+from microgpt.common.kinds import is_of_kind
 
 from .guard import Setbacks, SpikeWatch
 
 Kind = TypeVar("Kind")
+
+COUNTS = ("val_step", "best_step", "evals_since_best")  # among the metrics
+NO_NUMBERS = ("nan", "inf", "-inf")
 
 
 @dataclasses.dataclass
@@ -36,7 +40,9 @@ class TrainState:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainState":
         """The state that `to_dict` described; a missing, ill-typed or impossible field is refused by name."""
-        return _from_dict(cls, values)
+        state = _from_dict(cls, values)
+        _check_metrics(state.metrics)
+        return state
 
     def go_back_to(self, old: "TrainState") -> None:
         """Be an earlier state again, but go on with the data behind all that was read, and remember it."""
@@ -44,6 +50,15 @@ class TrainState:
         kept = {"position": self.position, "tokens": self.tokens, "setbacks": setbacks}
         for field in dataclasses.fields(self):
             setattr(self, field.name, kept.get(field.name, getattr(old, field.name)))
+
+
+def _check_metrics(metrics: dict[str, Any]) -> None:
+    """Refuse what is not a number, or as text one that JSON has not (`metrics.plain`); counts are whole."""
+    for name, value in metrics.items():
+        if name in COUNTS and not is_of_kind(value, int):
+            raise CheckpointError(f"state.json: metrics.{name} is {value!r:.80}, expected int")
+        if value not in NO_NUMBERS and not is_of_kind(value, float):
+            raise CheckpointError(f"state.json: metrics.{name} is {value!r:.80}, expected a number")
 
 
 def _from_dict(kind: type[Kind], values: dict[str, Any], place: str = "") -> Kind:
@@ -59,7 +74,7 @@ def _from_dict(kind: type[Kind], values: dict[str, Any], place: str = "") -> Kin
         is_nested = dataclasses.is_dataclass(expected)
         if is_nested and field.name not in values:
             continue
-        if type(value) is not (dict if is_nested else expected):
+        if not is_of_kind(value, dict if is_nested else expected):  # type: ignore[arg-type]
             wanted = "dict" if is_nested else getattr(expected, "__name__", expected)
             raise CheckpointError(f"state.json: {name} is {value!r:.80}, expected {wanted}")
         least: Any = field.default  # counts and variances begin there; a mean may be anything

@@ -67,15 +67,24 @@ def sync_directory(path: Path) -> None:
     _sync_path(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def make_directory(path: Path) -> None:
-    """Make a directory and those above it that are missing, durably; one that exists must be writable."""
+def make_directory(path: Path) -> bool:
+    """Make a directory and those above it that are missing, durably; one that exists must be writable.
+
+    Returns: whether this call made it.
+    """
     if path.is_dir():
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return
+        return False
     make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return False  # by somebody else, a moment ago
     sync_directory(path.parent)
+    return True
 
 
 def rename(source: Path, target: Path) -> None:

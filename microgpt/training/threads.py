@@ -18,7 +18,7 @@ from tqdm import tqdm
 import microgpt
 from microgpt.common.threads import available_cpus, check_threads
 from microgpt.core import memory, native, ops, random
-from microgpt.model import GPT, ModelConfig
+from microgpt.model import GPT, ModelConfig, flop_per_token
 
 from .config import TrainConfig
 from .optim import Adam
@@ -48,10 +48,11 @@ class TrialStep:
         self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
         self.adam = Adam(self.model, train)
         self.ids = trial_tokens(model, batch_size)
+        self.keys = np.zeros(batch_size, np.uint64)
 
     def __call__(self) -> None:
-        self.model.loss_and_grad(self.ids, self.ids, key=self.adam.updates)
-        self.adam.update(1e-5, self.adam.grad_norm())
+        _, n = self.model.loss_and_grad(self.ids, self.ids, self.keys)
+        self.adam.update(1e-5, self.adam.grad_norm(n), n)
 
     def seconds(self) -> float:
         """Wall-clock time of one step."""
@@ -141,7 +142,7 @@ def _probe_if_worth_it(
     model: ModelConfig, config: TrainConfig, cpus: int, steps: float, limit_s: float
 ) -> tuple[Finding, str]:
     """What was found, and the words for how."""
-    window_s = model.seq_len * model.flop_per_token() / (SGEMM_SHARE * _sgemm_flop_per_s())
+    window_s = model.seq_len * flop_per_token(model) / (SGEMM_SHARE * _sgemm_flop_per_s())
     windows = min(config.batch_size, max(1, int(LONGEST_STEP_S / window_s)))
     least_s = STEPS_AT_LEAST * windows * window_s
     run_s = min(limit_s, steps * config.grad_accum * config.batch_size * window_s / cpus)

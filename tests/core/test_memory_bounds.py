@@ -51,15 +51,26 @@ def pointers(*arrays):
     return [native.ffi.cast("float *", array.ctypes.data) for array in arrays]
 
 
-def attention(room, B, T, H, hs):
-    C, lib = H * hs, native.lib
-    qkv, dy = room.random(B, T, 3 * C), room.random(B, T, C)
+def attention(room, B, T, H, hs, shared=1, starts=None):
+    heads, lib = (shared * H, H, hs), native.lib
+    C, width = shared * H * hs, (shared + 2) * H * hs
+    qkv, dy = room.random(B, T, width), room.random(B, T, C)
     tables = [room.array(table) for table in ops.rope_tables(T, hs, dtype=np.float32)]
-    y, lse, dqkv = room.empty(B, T, C), room.empty(B, H, T), room.empty(B, T, 3 * C)
-    scratch = [room.empty(lib.mg_attention_scratch(B, T, H, hs)) for _ in range(2)]
-    lib.mg_attention_forward(*pointers(y, lse, scratch[0], qkv, *tables), B, T, H, hs)
-    lib.mg_attention_backward(*pointers(dqkv, scratch[1], dy, qkv, *tables, y, lse), B, T, H, hs)
+    y, lse, dqkv = room.empty(B, T, C), room.empty(B, shared * H, T), room.empty(B, T, width)
+    starts = native.ffi.NULL if starts is None else starts
+    scratch = [room.empty(lib.mg_attention_scratch(B, T, *heads)) for _ in range(2)]
+    lib.mg_attention_forward(*pointers(y, lse, scratch[0], qkv, *tables), starts, B, T, *heads)
+    lib.mg_attention_backward(*pointers(dqkv, scratch[1], dy, qkv, *tables, y, lse), starts, B, T, *heads)
     return y, lse, dqkv
+
+
+def attention_of_documents(room, B, T, H, hs):
+    """Two query heads share keys; documents begin at a third of each row and five positions later."""
+    begins = np.zeros((B, T), np.float32)
+    begins[:, T // 3 :], begins[:, T // 3 + 5 :] = T // 3, T // 3 + 5
+    starts = room.array(begins)  # floats and int32 are as wide
+    starts.view(np.int32)[...] = begins
+    return attention(room, B, T, H, hs, 2, native.ffi.cast("int32_t *", starts.ctypes.data))
 
 
 def linear(room, N, M, K):
@@ -82,7 +93,9 @@ def level(request):
     native.set_threads(threads)
 
 
-@pytest.mark.parametrize("kernel, shapes", [(attention, ATTENTIONS), (linear, LAYERS)])
+@pytest.mark.parametrize(
+    "kernel, shapes", [(attention, ATTENTIONS), (attention_of_documents, ATTENTIONS), (linear, LAYERS)]
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_nothing_outside_is_read_or_written(kernel, shapes, precision, level):
     native.use_precision(precision)

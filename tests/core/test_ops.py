@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import ShapeError
-from microgpt.core import native, ops, reference
+from microgpt.core import native, ops, random, reference
 from microgpt.core.cases import CASES, normal
+from microgpt.core.heads import Heads
 
 EACH = [
     pytest.param(case, shape, id=f"{name}-{'x'.join(map(str, shape))}")
@@ -118,7 +119,7 @@ def test_every_op_has_a_case_and_a_reference():
     tree = ast.parse(Path(ops.__file__).read_text())
     names = {f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f.decorator_list}
     layers = {name.removesuffix("_forward") for name in names if name.endswith("_forward")}
-    assert layers == set(CASES)
+    assert layers <= set(CASES)
     assert all(callable(getattr(ops, f"{name}_backward")) for name in layers)
     assert all(hasattr(reference, name) for name in names)
 
@@ -155,7 +156,7 @@ def test_rope_turns_pairs_by_their_position(level, T, hs, start):
     try:
         for dtype, eps in ((np.float64, 1e-12), (np.float32, 1e-6)):
             qkv = x.reshape(T, -1).astype(dtype)
-            ops.rope(qkv, *tables(start + T, hs, dtype), 2, start)
+            ops.rope(qkv, *tables(start + T, hs, dtype), Heads(2, 2, hs), start)
             assert np.abs(qkv - truth.reshape(T, -1)).max() < eps
     finally:
         native.use_level()
@@ -163,31 +164,121 @@ def test_rope_turns_pairs_by_their_position(level, T, hs, start):
 
 def test_cached_attention_is_the_last_rows_of_full_attention():
     qkv = normal("qkv", 1, 21, 3 * 12)
-    full, _ = ops.attention_forward(qkv, *tables(21, 6, np.float64), 2)
+    full, _ = ops.attention_forward(qkv, *tables(21, 6, np.float64), Heads(2, 2, 6))
     for dtype, eps in ((np.float64, 1e-12), (np.float32, 2e-6)):
         x = qkv[0].astype(dtype)
-        ops.rope(x, *tables(21, 6, dtype), 2)
+        ops.rope(x, *tables(21, 6, dtype), Heads(2, 2, 6))
         keys, values = np.ascontiguousarray(x[:, 12:24]), np.ascontiguousarray(x[:, 24:])
         for T in (1, 4, 21):
-            y = ops.attention_cached(np.ascontiguousarray(x[21 - T :]), keys, values, 2)
+            y = ops.attention_cached(np.ascontiguousarray(x[21 - T :]), keys, values, Heads(2, 2, 6))
             assert np.abs(y - full[0, 21 - T :]).max() < eps
 
 
 def test_attention_ignores_the_future_to_the_bit():
     qkv, turns = normal("qkv", 1, 200, 3 * 8).astype(np.float32), tables(200, 4, np.float32)
-    before, _ = ops.attention_forward(qkv, *turns, 2)
+    before, _ = ops.attention_forward(qkv, *turns, Heads(2, 2, 4))
     qkv[:, 150:] += 1
-    after, _ = ops.attention_forward(qkv, *turns, 2)
+    after, _ = ops.attention_forward(qkv, *turns, Heads(2, 2, 4))
     assert before[:, :150].tobytes() == after[:, :150].tobytes()
     assert before[:, 150:].tobytes() != after[:, 150:].tobytes()
 
 
+BORDERS = np.array([[0] * 150 + [150] * 50, [0] * 3 + [3] * 4 + [7] * 193], np.int32)  # where documents begin
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+def test_attention_stops_at_the_beginning_of_a_document_to_the_bit(level):
+    heads, turns = Heads(4, 2, 4), tables(200, 4, np.float32)
+    qkv, dy = (
+        normal(name, 2, 200, n).astype(np.float32) for name, n in (("qkv", heads.width), ("dy", heads.C))
+    )
+
+    def both():
+        y, lse = ops.attention_forward(qkv, *turns, heads, BORDERS)
+        return y, ops.attention_backward(dy, qkv, *turns, y, lse, heads, BORDERS)
+
+    native.use_level(level)
+    try:
+        before = both()
+        qkv[0, :150] += 1
+        dy[0, :150] *= 2
+        after = both()
+    finally:
+        native.use_level()
+    for old, new in zip(before, after, strict=True):
+        assert old[0, 150:].tobytes() == new[0, 150:].tobytes()
+        assert old[1].tobytes() == new[1].tobytes()
+        assert (old[0, 1:150] != new[0, 1:150]).any()
+
+
+def test_one_document_in_each_row_is_plain_attention_to_the_bit():
+    heads, turns = Heads(2, 2, 6), tables(130, 6, np.float32)
+    qkv, dy = (
+        normal(name, 2, 130, n).astype(np.float32) for name, n in (("qkv", heads.width), ("dy", heads.C))
+    )
+    y, lse = ops.attention_forward(qkv, *turns, heads)
+    y_0, lse_0 = ops.attention_forward(qkv, *turns, heads, np.zeros((2, 130), np.int32))
+    assert (y.tobytes(), lse.tobytes()) == (y_0.tobytes(), lse_0.tobytes())
+    d_qkv = ops.attention_backward(dy, qkv, *turns, y, lse, heads)
+    d_qkv_0 = ops.attention_backward(dy, qkv, *turns, y, lse, heads, np.zeros((2, 130), np.int32))
+    assert np.abs(d_qkv - d_qkv_0).max() <= 1e-6 * np.abs(d_qkv).max()
+
+
+@pytest.mark.parametrize("starts", [[0, 2, 2], [0, 1, 0], [-1, 0, 0], [1, 1, 1]])
+def test_starts_that_are_none_are_refused(starts):
+    heads, turns = Heads(1, 1, 2), tables(3, 2, np.float32)
+    qkv, starts = np.ones((1, 3, 6), np.float32), np.array([starts], np.int32)
+    with pytest.raises(
+        ShapeError, match=r"^attention_forward: row 0 begins its document at -?\d for position \d"
+    ):
+        ops.attention_forward(qkv, *turns, heads, starts)
+
+
 def test_dropout_rate_and_scale():
     x = np.ones((1000, 100), np.float32)
-    y = ops.dropout_forward(x, 0.1, 7)
+    seven, eight = np.array([7], np.uint64), np.array([8], np.uint64)
+    y = ops.dropout_forward(x, 0.1, seven)
     assert abs((y == 0).mean() - 0.1) < 0.005
     assert set(np.unique(y)) == {0, np.float32(1) / np.float32(1 - np.float32(0.1))}
-    assert (ops.dropout_forward(x, 0.1, 8) != y).any()
+    assert (ops.dropout_forward(x, 0.1, eight) != y).any()
+
+
+@pytest.mark.parametrize("level", native.supported_levels())
+@pytest.mark.parametrize("shape", [(3, 1, 1), (2, 5, 7), (3, 67, 33), (2, 300, 130)])
+def test_a_window_is_dropped_from_alike_whatever_is_beside_it(level, shape):
+    """To the bit, for windows that begin in the middle of a vector register, too."""
+    x, branch = (normal(name, *shape).astype(np.float32) for name in ("x", "branch"))
+    keys = random.keys(5, "windows", range(shape[0]))
+    native.use_level(level)
+    try:
+        whole = ops.dropout_forward(x, 0.3, keys), ops.residual_forward(x, branch, 0.3, keys)
+        for b in range(shape[0]):
+            one = slice(b, b + 1)
+            assert ops.dropout_forward(x[one], 0.3, keys[one]).tobytes() == whole[0][b].tobytes()
+            alone = ops.residual_forward(x[one], branch[one], 0.3, keys[one])
+            assert alone.tobytes() == whole[1][b].tobytes()
+    finally:
+        native.use_level()
+
+
+def test_keys_must_share_the_rows_evenly():
+    for keys in (np.zeros(2, np.uint64), np.zeros(0, np.uint64)):
+        with pytest.raises(ShapeError, match="dropout_forward: 3 elements"):
+            ops.dropout_forward(np.zeros((3, 1), np.float32), 0.5, keys)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.99999999, 1 - 2**-50])
+def test_a_long_memory_is_not_rounded_to_an_endless_one(beta):
+    """1 - beta must not be taken in float32, where it is 0 for these."""
+    args = {"lr": 0.1, "beta1": beta, "beta2": beta, "eps": 1e-8, "weight_decay": 0.0, "grad_scale": 1.0}
+    truth = {name: np.zeros(9) for name in ("p", "grad", "m1", "m2")}
+    native_side = {name: x.astype(np.float32) for name, x in truth.items()}
+    for step in range(5):
+        for side in (truth, native_side):
+            side["grad"][:] = [1, -1, 0.5, 2, 3, -4, 0.1, 5, 0.01]
+            ops.adam_step(*side.values(), step=step, **args)
+    for name in ("p", "m1", "m2"):
+        np.testing.assert_allclose(native_side[name], truth[name], rtol=2e-5)
 
 
 @pytest.mark.parametrize("level", native.supported_levels())
@@ -215,7 +306,9 @@ def test_exp2_of_attention_within_two_ulp(level):
     qkv[:, 1, 0], qkv[:, 0, 2], qkv[:, 0, 4] = x, 1, 1
     native.use_level(level)
     try:
-        y, _ = ops.attention_forward(qkv, np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32), 1)
+        y, _ = ops.attention_forward(
+            qkv, np.ones((2, 1), np.float32), np.zeros((2, 1), np.float32), Heads(1, 1, 2)
+        )
     finally:
         native.use_level()
     factor = np.float32(1 / np.sqrt(np.float32(2))) * np.float32(1.44269504088896341)  # as the kernel scales
@@ -279,15 +372,21 @@ def test_sum_squares(n):
         lambda x: ops.embedding_forward(x, np.array([-1], np.int32)),
         lambda x: ops.embedding_forward(x, np.array([1], np.int64)),
         lambda x: ops.cross_entropy_forward(x, np.array([0, 1, 2, 8], np.int32)),
-        lambda x: ops.attention_forward(x.reshape(1, 4, 8), *tables(4, 2, np.float32), 3),
-        lambda x: ops.attention_forward(x.reshape(1, 1, 32)[:, :, :24].copy(), *tables(0, 4, np.float32), 2),
-        lambda x: ops.attention_forward(x.reshape(1, 1, 32)[:, :, :24].copy(), *tables(1, 6, np.float32), 2),
-        lambda x: ops.rope(x.reshape(1, 32)[:, :24].copy(), *tables(3, 4, np.float32), 2, 3),
+        lambda x: ops.attention_forward(x.reshape(1, 4, 8), *tables(4, 2, np.float32), Heads(3, 3, 2)),
+        lambda x: ops.attention_forward(
+            x.reshape(1, 1, 32)[:, :, :24].copy(), *tables(0, 4, np.float32), Heads(2, 2, 4)
+        ),
+        lambda x: ops.attention_forward(
+            x.reshape(1, 1, 32)[:, :, :24].copy(), *tables(1, 6, np.float32), Heads(2, 2, 4)
+        ),
+        lambda x: ops.rope(x.reshape(1, 32)[:, :24].copy(), *tables(3, 4, np.float32), Heads(2, 2, 4), 3),
         lambda x: ops.embedding_backward(x, np.zeros(4, np.int32), np.zeros((9, 7), np.float32)),
         lambda x: ops.embedding_backward(x, np.zeros(4, np.int32), np.zeros((9, 8))),
-        lambda x: ops.attention_cached(np.ones((1, 24), np.float32), x[:, :7].copy(), x[:, :7].copy(), 2),
-        lambda x: ops.attention_cached(np.ones((1, 24), np.float32), x, x, 3),
-        lambda x: ops.attention_cached(np.ones((5, 24), np.float32), x, x, 2),
+        lambda x: ops.attention_cached(
+            np.ones((1, 24), np.float32), x[:, :7].copy(), x[:, :7].copy(), Heads(2, 2, 4)
+        ),
+        lambda x: ops.attention_cached(np.ones((1, 24), np.float32), x, x, Heads(3, 3, 2)),
+        lambda x: ops.attention_cached(np.ones((5, 24), np.float32), x, x, Heads(2, 2, 4)),
     ],
 )
 def test_bad_arrays_are_refused_by_name(call):

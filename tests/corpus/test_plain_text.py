@@ -46,3 +46,45 @@ def test_blocks_do_not_show(tmp_path_factory, block, lines, mark):
     documents, bad = paragraphs(data)
     assert found == documents
     assert [int(re.search(r":(\d+): ", line)[1]) for line in reading.skipped.examples] == bad
+
+
+def read(path, **how):
+    reading = Reading(ReadOptions(**how), Skipped(), None)
+    return list(read_text(path, reading)), reading.skipped.parts.get(plain_text.MARKS, 0)
+
+
+@pytest.mark.parametrize("text", [
+    "One.\n\nOn it goes.\n<|endoftext|>\nTwo.\n\nThe end.\n<|endoftext|>\n",
+    "One.\n\nOn it goes.<|endoftext|>Two.\n\nThe end.",
+    "<|endoftext|>One.\r\n\r\nOn it goes.\r\n<|endoftext|>\r\n<|endoftext|>Two.\r\n\r\nThe end.",
+])  # fmt: skip
+@pytest.mark.parametrize("how", ["paragraphs", "file"])
+def test_stories_end_at_their_marks_alone(write, text, how):
+    stories, n_marks = read(write("x.txt", text), text_documents=how)
+    assert stories == ["One.\n\nOn it goes.", "Two.\n\nThe end."]
+    assert n_marks == text.count("<|endoftext|>")
+
+
+def test_a_mark_after_the_start_ends_documents_as_blank_lines_do(write):
+    lines = [f"line {i}" for i in range(20_000)]
+    found, n_marks = read(write("x.txt", "\n\n".join(lines) + "<|endoftext|>last\n\none"))
+    assert found == [*lines, "last", "one"]
+    assert n_marks == 1
+
+
+@given(st.lists(st.sampled_from(["a", "b\n\nc", "d\ne", "é" * 9]), min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_marks_are_found_across_blocks(tmp_path_factory, stories):
+    path = tmp_path_factory.mktemp("stories") / "x.txt"
+    path.write_text("<|endoftext|>" + "<|endoftext|>".join(stories))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_text, "_BLOCK_BYTES", 7)
+        assert read(path)[0] == stories
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_lines_may_end_in_any_way(write, end):
+    text = "a\nb\n\nc\n\n\nd".replace("\n", end)
+    assert read(write("x.txt", text))[0] == ["a\nb", "c", "d"]
+    if end != "\n":
+        assert read(write("x.txt", "a\rb\n\nc"))[0] == ["a\rb", "c"], "a carriage return in a line stays"

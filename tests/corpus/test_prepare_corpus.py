@@ -1,5 +1,6 @@
 """What is prepared of a corpus: its two sides, what is left out, when it is done anew."""
 
+import json
 import os
 import sys
 
@@ -12,10 +13,11 @@ from microgpt.common.errors import DataError
 from microgpt.corpus import prepare as room
 from microgpt.corpus.batches import Batches
 from microgpt.corpus.chat import render
-from microgpt.corpus.prepare import prepare, prepare_held_out
+from microgpt.corpus.prepare import find_kept, is_known, prepare, prepare_held_out
+from microgpt.corpus.prepared import Known
 from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions
-from microgpt.corpus.split import Split, place
+from microgpt.corpus.split import HeldOutWanted, Split, place
 from microgpt.tokenizer import native
 
 
@@ -190,7 +192,10 @@ def test_files_of_a_folder_that_are_no_text_by_their_names_are_told(write, token
         write(name, "not read")
     prepare_held_out([folder], tokenizer)
     told = f"microgpt: no text by its name, left out of a folder: {folder}/b.md and 1 more\n"
-    assert capsys.readouterr().err == told
+    hint = "microgpt: --suffix takes such files, too; their ends: .md .py\n"
+    assert capsys.readouterr().err == told + hint
+    prepare_held_out([folder], tokenizer, options=ReadOptions(suffix="md,.py"))
+    assert capsys.readouterr().err == ""
     prepare_held_out([folder / "a.txt", folder / "b.md"], tokenizer)
     assert capsys.readouterr().err == ""
 
@@ -202,6 +207,42 @@ def test_skipped_lines_are_told_of_a_prepared_folder_too(write, tmp_path, capsys
     prepare(tmp_path / "mine")
     prepare_held_out(tmp_path / "mine", made.tokenizer)
     assert capsys.readouterr().err.count("1 bad line left out: ") == 2
+
+
+def test_what_is_left_out_is_counted_as_it_is_now(write, tmp_path, capsys):
+    """The files of a folder may change where its texts do not."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]
+    chats = chat_line("a", "b") * 9 + chat_line("c", "d") + json.dumps({"messages": turns})
+    folder = write("in/a.jsonl", chats).parent
+    first = prepare(folder, merges=2)
+    assert first.meta["left_out"] == {} and first.meta["skipped"]["parts"] == {"empty messages": 1}
+    write("in/b.md", "not read")
+    again = prepare(folder, merges=2)
+    assert again.directory == first.directory and again.meta["left_out"] == {"no text by its name": 1}
+    assert capsys.readouterr().err.count("microgpt: left out: empty messages: 1\n") == 2
+
+
+def test_what_an_earlier_version_read_is_read_anew_under_the_same_hash(write, capsys):
+    first = prepare(write("x.txt", "a word\n\nb word\n\nc word"), merges=2)
+    path = first.directory / "meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({key: meta[key] for key in meta if key not in ("reading", "left_out")}))
+    assert prepare(first.directory).meta["key"] == first.meta["key"], "what is prepared stays in use"
+    again = prepare(write("x.txt", "a word\n\nb word\n\nc word"), merges=2)
+    assert again.meta == first.meta
+    told = "another version read the corpus that was prepared there; it is replaced"
+    assert told in capsys.readouterr().err
+
+
+def test_a_corpus_named_by_the_current_folder_stays_what_it_was(write, tmp_path, monkeypatch):
+    folder = write("in/a.txt", "a word\n\nb word\n\nc word").parent
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MICROGPT_DATA_DIR", "data")
+    first = prepare(".", merges=2)
+    first.tokenizer.save(folder / "tokenizer.json")
+    again = prepare(".", merges=2)
+    assert again.meta["key"] == first.meta["key"]
+    assert again.meta["left_out"] == {"made by microgpt": 5}
 
 
 def test_a_chunk_fits_the_room_that_an_encoder_keeps():
@@ -250,3 +291,78 @@ def test_an_empty_path_is_not_the_current_folder(write, tmp_path, monkeypatch, t
         for names in ("", ["x.txt", ""]):
             with pytest.raises(DataError, match="an empty path"):
                 use(names)
+
+
+# ---- what is held out by choice ----
+
+
+def documents_of(tokens, tokenizer):
+    """The texts of a token file, markers included."""
+    return [tokenizer.decode(ids).decode() for ids in decoded(tokens, tokenizer)]
+
+
+def test_files_that_are_held_out_are_all_of_the_held_out_part(write, tmp_path, capsys):
+    held = write("in/held.txt", "one held\n\ntwo held\n\nthree held")
+    write("in/rest.txt", "\n\n".join([*(f"text {i}" for i in range(50)), "two held"]))
+    done = prepare(tmp_path / "in", merges=5, wanted=HeldOutWanted((str(held),)))
+    train, val = (documents_of(tokens, done.tokenizer) for tokens in (done.train, done.val))
+    assert [len(train), len(val)] == [50, 3], "the file is in the folder, and a copy of a document beside it"
+    assert not set(train) & set(val) and all("held" in text for text in val)
+    assert "1 document not trained on" in capsys.readouterr().err
+    assert done.meta["held_out_copies"] == 1 and done.meta["files_read"] == 2
+
+
+def test_held_out_files_are_known_by_content_and_part_of_the_key(write):
+    data, held = write("a.txt", "\n\n".join(f"text {i}" for i in range(50))), write("b.txt", "b\n\nc")
+    first = prepare(data, merges=5, wanted=HeldOutWanted((str(held),)))
+    moved = write("moved/b", held.read_bytes())
+    assert prepare(data, merges=5, wanted=HeldOutWanted((str(moved),))).directory == first.directory
+    moved.write_text("b\n\nd")
+    others = [HeldOutWanted((str(moved),)), HeldOutWanted(held_out_share=0.5), HeldOutWanted(), None]
+    keys = [prepare(data, merges=5, wanted=wanted).meta["key"] for wanted in others]
+    assert len({first.meta["key"], *keys}) == 4, "to want nothing is the default"
+
+
+def test_smalltalk_beside_held_out_files_has_no_part_of_its_own(write, tokenizer):
+    alone = prepare("smalltalk", tokenizer=tokenizer, smalltalk_bytes=50_000)
+    held = write("b.txt", "b\n\nc")
+    how = {"tokenizer": tokenizer, "smalltalk_bytes": 50_000}
+    done = prepare("smalltalk", wanted=HeldOutWanted((str(held),)), **how)
+    assert (done.train.n_documents, done.val.n_documents) == (alone.train.n_documents, 2)
+    more = prepare("smalltalk", wanted=HeldOutWanted(held_out_share=0.1), **how)
+    assert more.val.n_documents > 5 * alone.val.n_documents
+    other = prepare(held, wanted=HeldOutWanted(("smalltalk",)), **how)
+    assert (other.train.n_documents, other.val.n_documents) == (2, alone.val.n_documents)
+
+
+def test_nothing_left_to_train_on_is_one_clear_line(write):
+    data = write("a.txt", "b\n\nc")
+    for held in (data, write("copy", "b\n\nc\n\nd")):
+        with pytest.raises(DataError, match=r"--held-out.*nothing to train on"):
+            prepare(data, merges=5, wanted=HeldOutWanted((str(held),)))
+
+
+# ---- a corpus that is known by its content ----
+
+
+@pytest.mark.parametrize("way", ["merges", "fewer merges", "tokenizer"])
+def test_a_corpus_is_known_again_however_it_got_its_tokenizer(chats, write, tmp_path, tokenizer, way):
+    how = {"tokenizer": tokenizer} if way == "tokenizer" else {"merges": 50}
+    before = prepare(chats, root=tmp_path / "one", **how)
+    known = Known(before.meta["key"], before.tokenizer)
+    moved = write("moved/elsewhere", chats.read_bytes())
+    merges = 9 if way == "fewer merges" else 50
+    again = prepare(moved, merges=merges, known=known, root=tmp_path / "two")
+    for side, tokens in again.sides.items():
+        assert tokens.path.read_bytes() == before.sides[side].path.read_bytes()
+    assert again.meta["key"] == before.meta["key"] and is_known(moved, known, merges=merges)
+    moved.write_bytes(chats.read_bytes() + chat_line("a", "b").encode())
+    assert prepare(moved, merges=merges, known=known).meta["key"] != before.meta["key"]
+    assert not is_known(moved, known, merges=merges)
+
+
+def test_what_is_kept_is_found_by_its_key_when_the_sources_are_gone(chats):
+    before = prepare(chats, merges=50)
+    chats.unlink()
+    assert find_kept(before.meta["key"]).meta == before.meta
+    assert find_kept("0" * 64) is None

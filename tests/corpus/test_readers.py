@@ -5,11 +5,14 @@ import tracemalloc
 
 import pytest
 from corpus_lines import chat_line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.corpus import plain_text
-from microgpt.corpus.chat import Message, texts
-from microgpt.corpus.readers import detect, read_documents
+from microgpt.corpus.chat import ROLES, Message, texts
+from microgpt.corpus.detection import detect
+from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions, Skipped
 
 SKIP = ReadOptions(bad_lines="skip")
@@ -61,6 +64,11 @@ def test_a_very_long_text_is_divided_and_nothing_is_lost(write, monkeypatch, tex
     assert "".join(documents).replace("\n", "") == text.replace("\n", "")
 
 
+def test_dailydialog_lines_may_end_in_cr(write):
+    text = "a __eou__ b __eou__\nc __eou__\n"
+    assert read(write("x", text.replace("\n", "\r"))) == read(write("y", text))
+
+
 def test_dailydialog_turns_alternate(write):
     path = write("x", "Hi , Ann . __eou__ It ' s you ! __eou__ Yes . __eou__\nNo end __eou__ here\n")
     first, second = read(path)
@@ -80,6 +88,26 @@ def test_jsonl_may_mix_formats(write):
 ])  # fmt: skip
 def test_json_arrays_and_pretty_objects(write, text):
     assert read(write("x.json", text)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("text, place", [
+    ('[{"text": "a"}, {"text": "b"}, {"texts": "c"}]', "1: record 3: keys of no known"),
+    ('[{"text": "a"},\n {"text": ""}]', "2: record 2: the text is empty"),
+    ('[{"text": "a"}, {"text": "b"} {"text": oh}]', r"1: not valid JSON .* record 3 \(Expecting value\)"),
+])  # fmt: skip
+def test_an_error_in_an_array_names_the_record(write, text, place):
+    with pytest.raises(DataError, match=rf"x\.json:{place}"):
+        read(write("x.json", text))
+
+
+def test_keys_of_ones_own_are_read_in_every_format(write, write_rows):
+    rows, options = [{"frage": "q", "antwort": "a", "n": 1}] * 2, ReadOptions(keys="frage, antwort")
+    chat = [Message("user", "q"), Message("assistant", "a")]
+    lines = "\n".join(map(json.dumps, rows))
+    for path in (write("x.jsonl", lines), write("x.json", json.dumps(rows)), write_rows("x.parquet", rows)):
+        assert read(path, options=options) == [chat] * 2
+        with pytest.raises(DataError, match="--keys QUESTION,ANSWER"):
+            read(path)
 
 
 def test_a_json_array_larger_than_the_window(write):
@@ -121,9 +149,8 @@ def test_several_files_and_folders_in_order(write, tmp_path):
     write("folder/.hidden.txt", "not corpus")
     write("folder/.git/x.txt", "not corpus")
     write("folder/.microgpt-building-x/meta.json", "not corpus")
-    for name in ("mine/meta.json", "mine/val.tokens", "mine/notes.txt", "mine/deep/x.txt"):
-        write(f"folder/{name}", "not corpus: prepared, held out")
     assert read(write("z.txt", "z"), tmp_path / "folder") == ["z", "a", "b", "c"]
+    assert read(tmp_path / "folder", options=ReadOptions(suffix="md")) == ["not corpus", "a", "b", "c"]
 
 
 def test_progress_adds_up_to_the_stored_bytes(write):
@@ -369,6 +396,8 @@ def test_a_named_pipe_is_refused_at_once(tmp_path):
 
 
 def test_options_are_checked():
+    with pytest.raises(ConfigError, match="--keys: got 'a,b,c'; expected two"):
+        ReadOptions(keys="a,b,c")
     with pytest.raises(ConfigError, match="ignore"):
         ReadOptions(bad_lines="ignore")
 
@@ -379,18 +408,49 @@ def test_a_line_over_the_limit_is_refused(write, monkeypatch):
         read(write("x", '{"text": "a"}\n{"text": "' + "b" * (1 << 20) + '"}\n'))
 
 
+def test_options_that_are_not_used_leave_the_hash_of_a_corpus_as_it_was():
+    before = (
+        "ReadOptions(bad_lines='error', text_documents='paragraphs', senders={'human': 'user', "
+        "'user': 'user', 'gpt': 'assistant', 'assistant': 'assistant', 'system': 'system'})"
+    )
+    assert repr(ReadOptions()) == repr(ReadOptions(suffix=".md")) == before
+    assert repr(ReadOptions(keys="a")) != before
+
+
+TURNS = st.lists(
+    st.tuples(st.sampled_from(ROLES), st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(chats=st.lists(TURNS, min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_messages_read_the_same_in_every_format(write, write_rows, chats):
+    rows = [{"messages": [{"role": role, "content": text} for role, text in chat]} for chat in chats]
+    lines = "\n".join(map(json.dumps, rows))
+    wanted = [[Message(*turn) for turn in chat] for chat in chats]
+    assert read(write("x.jsonl", lines)) == wanted
+    assert read(write("x", lines)) == wanted
+    assert read(write("x.json", json.dumps(rows, ensure_ascii=False))) == wanted
+    assert read(write("y.json", "\n".join(json.dumps(row, indent=1) for row in rows))) == wanted
+    assert read(write("x.jsonl.gz", gzip.compress(lines.encode()))) == wanted
+    assert read(write_rows("x.parquet", rows)) == wanted
+
+
 LONG = "Many words , and more . " * 40
 LARGE = {
     "text": (LONG + "\n\n") * 4000,
     "jsonl": chat_line(LONG, LONG) * 2000,
     "json": "[" + ",".join([json.dumps({"text": LONG})] * 4000) + "]",
     "dailydialog": (LONG + "__eou__" + LONG + "__eou__\n") * 2000,
+    "table": "question,answer\n" + f'"{LONG}","{LONG}"\n' * 2000,
 }
 
 
 @pytest.mark.parametrize("kind", LARGE)
 def test_memory_does_not_grow_with_the_file(write, kind):
-    path = write("big", LARGE[kind])
+    path = write("big.csv" if kind == "table" else "big", LARGE[kind])
     assert detect(path) == kind
     tracemalloc.start()
     assert sum(len(texts(document)) for document in read_documents(path)) == 4000

@@ -5,12 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 
 from microgpt.corpus.chat import role_marker
+from microgpt.inference.decoder import CUT
+from microgpt.model.state import KVState, ModelState
 
 
 class ScriptedModel:
     """Its logits want the ids of `script`, one after the other; at the end of the script the end token.
 
-    calls: (cache length before, ids) of every call.
+    Nobody asks for the logits after a piece of CUT ids that more ids follow: they take nothing of the script.
+
+    calls: (length of the state before, ids) of every call.
     """
 
     dtype = np.dtype(np.float32)
@@ -21,13 +25,18 @@ class ScriptedModel:
         self.script = list(script)
         self.calls = []
 
-    def next_logits(self, ids, cache):
-        assert cache.length + len(ids) <= self.config.seq_len
-        self.calls.append((cache.length, ids.tolist()))
-        cache.length += len(ids)
+    def new_state(self):
+        return ModelState([KVState(self.config.seq_len, 1)])
+
+    def next_logits(self, rows):
+        ((state, ids),) = rows
+        assert state.length + len(ids) <= self.config.seq_len
+        self.calls.append((state.length, ids.tolist()))
+        state.states[0].length += len(ids)
         logits = np.zeros(self.config.vocab_size, np.float32)
-        logits[self.script.pop(0) if self.script else self.end] = 50
-        return logits
+        is_piece = len(ids) == CUT
+        logits[self.script.pop(0) if self.script and not is_piece else self.end] = 50
+        return logits[None]
 
     @property
     def n_fed(self):

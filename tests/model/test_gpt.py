@@ -1,16 +1,20 @@
 """The whole model: counts, gradients, causality, the shift, initial values, threads, and PyTorch."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from microgpt.common.errors import ConfigError, ShapeError
 from microgpt.core import native, random
-from microgpt.model import GPT, ModelConfig
+from microgpt.model import GPT, ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
+from microgpt.model.layer import Call
 
+KEYS = random.keys(0, "dropout of the tests", range(3))
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)
+LOOKING_BACK = replace(SMALL, look_back=2)
 
 
 def tokens(name, B, T, V=17):
@@ -30,7 +34,7 @@ def small(dtype, config=SMALL):
 @pytest.mark.parametrize("name, vocab_size, count", [("10m", 2188, 10_003_712), ("34m", 4188, 33_472_896)])
 def test_known_counts(name, vocab_size, count):
     config = ModelConfig.from_preset(name, vocab_size)
-    assert config.n_params == count
+    assert count_parameters(config) == count
     C, L = config.n_embd, config.n_layer
     assert count == 12 * L * C * C + (2 * L + 1) * C + vocab_size * C
 
@@ -39,29 +43,36 @@ def test_known_counts(name, vocab_size, count):
 def test_presets_are_named_by_what_they_count_to(name):
     vocab_size = {"10m": 2188, "1m": 1361}.get(name, 4261)
     millions = float(name.removesuffix("m"))
-    assert ModelConfig.from_preset(name, vocab_size).n_params == pytest.approx(millions * 1e6, rel=0.05)
+    assert count_parameters(ModelConfig.from_preset(name, vocab_size)) == pytest.approx(
+        millions * 1e6, rel=0.05
+    )
 
 
 def test_counted_parameters_are_the_parameters_there_are():
     model = small(np.float32)
-    assert model.params.flat.size == sum(x.size for x in model.params.values()) == SMALL.n_params
+    assert model.params.flat.size == sum(x.size for x in model.params.values()) == count_parameters(SMALL)
 
 
-@pytest.mark.parametrize("key", [None, 3])
-def test_gradient_of_the_whole_model(key):
+GROUPED = replace(SMALL, n_head=3, n_kv_head=1)
+
+
+@pytest.mark.parametrize("config", [SMALL, GROUPED, LOOKING_BACK])
+@pytest.mark.parametrize("keys", [None, KEYS[:2]])
+def test_gradient_of_the_whole_model(keys, config):
     """Central differences in float64, every tensor: a random direction, and some single coordinates."""
-    model = small(np.float64)
+    model = small(np.float64, config)
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     targets[0, 3] = -1
-    model.loss_and_grad(ids, targets, key)
+    model.loss_and_grad(ids, targets, keys)
 
     def loss_at(name, direction, h):
         model.params[name][:] += h * direction
-        probe = GPT(SMALL, np.float64)
+        probe = GPT(config, np.float64)
         probe.params.flat[:] = model.params.flat
-        loss = probe.loss_and_grad(ids, targets, key)
+        nats, n = probe.loss_and_grad(ids, targets, keys)
         model.params[name][:] -= h * direction
-        return loss
+        assert n == 17
+        return nats
 
     for name, grad in model.grads.items():
         direction = random.normal(random.key(2, name), grad.size).reshape(grad.shape)
@@ -73,33 +84,65 @@ def test_gradient_of_the_whole_model(key):
             assert abs(slope - (grad * d).sum()) <= 1e-6 * size, name
 
 
+def test_a_frozen_parameter_has_no_gradient_and_the_others_keep_theirs():
+    frozen = ("h.0.attn.qkv.weight", "h.1.ln_2.weight", "wte.weight", "h.1.mlp.proj.weight")
+    ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
+    whole, part = small(np.float32), GPT(SMALL, frozen=frozen)
+    part.params.flat[:] = whole.params.flat
+    assert part.loss_and_grad(ids, targets, KEYS[:2]) == whole.loss_and_grad(ids, targets, KEYS[:2])
+    assert set(whole.grads) - set(part.grads) == set(frozen)
+    for name, grad in part.grads.items():
+        assert grad.tobytes() == whole.grads[name].tobytes(), name
+
+
 @pytest.mark.parametrize("level", native.supported_levels())
 def test_float32_agrees_with_float64(level):
     ids, targets = tokens("ids", 3, 9), tokens("targets", 3, 9)
     truth = small(np.float64)
-    truth_loss = truth.loss_and_grad(ids, targets, 3, scale=0.5)
+    truth_nats, n = truth.loss_and_grad(ids, targets, KEYS)
     native.use_level(level)
     try:
         model = small(np.float32)
-        loss = model.loss_and_grad(ids, targets, 3, scale=0.5)
+        nats = model.loss_and_grad(ids, targets, KEYS)[0]
     finally:
         native.use_level()
-    assert loss == pytest.approx(truth_loss, rel=1e-5)
+    assert nats == pytest.approx(truth_nats, rel=1e-5) and n == ids.size
     for name, grad in model.grads.items():
         assert np.abs(grad - truth.grads[name]).max() <= 1e-4 * np.abs(truth.grads[name]).max(), name
 
 
-def test_gradients_are_added_and_scaled():
-    ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
-    once, twice = small(np.float32), small(np.float32)
-    once.loss_and_grad(ids, targets)
-    twice.loss_and_grad(ids, targets, scale=0.25)
-    twice.loss_and_grad(ids, targets, scale=0.75)
-    np.testing.assert_allclose(twice.grads.flat, once.grads.flat, atol=2e-6)
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("cuts", [(4,), (1, 5), (2, 3), (1, 2, 3, 4, 5)])
+def test_parts_of_a_batch_add_up_to_the_whole(cuts, recompute):
+    """Masks of uneven counts, one of them empty; a row is dropped from alike, whatever is beside it."""
+    ids, targets = tokens("ids", 6, 9), tokens("targets", 6, 9)
+    for row, n in enumerate((9, 1, 5, 0, 7, 2)):
+        targets[row, n:] = -1
+    keys = random.keys(0, "rows", range(6))
+    whole, parts = small(np.float64), small(np.float64)
+    if recompute:
+        parts = GPT(SMALL, np.float64, recompute=True)
+        parts.params.flat[:] = whole.params.flat
+    summed = whole.loss_and_grad(ids, targets, keys)
+    sums = [
+        parts.loss_and_grad(*(rows[start:end] for rows in (ids, targets, keys)))
+        for start, end in zip((0, *cuts), (*cuts, 6), strict=True)
+    ]
+    assert sum(n for _, n in sums) == summed[1] == 24
+    assert sum(nats for nats, _ in sums) == pytest.approx(summed[0], rel=1e-13)
+    for name, grad in whole.grads.items():
+        assert np.abs(parts.grads[name] - grad).max() <= 1e-12 * np.abs(grad).max(), name
 
 
-def test_no_token_sees_the_future():
-    model, ids = small(np.float32), tokens("ids", 1, 9)
+def test_a_batch_without_targets_has_no_loss_and_no_gradient():
+    model, ids = small(np.float32), tokens("ids", 2, 9)
+    assert model.loss_and_grad(ids, np.full_like(ids, -1), KEYS[:2]) == (0.0, 0)
+    assert not model.grads.flat.any()
+
+
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK])
+def test_no_token_sees_the_future(config):
+    model, ids = small(np.float32, config), tokens("ids", 1, 9)
     before = model.logits(ids)
     for t in range(1, 9):
         changed = ids.copy()
@@ -107,6 +150,26 @@ def test_no_token_sees_the_future():
         after = model.logits(changed)
         assert after[0, :t].tobytes() == before[0, :t].tobytes()
         assert (after[0, t] != before[0, t]).any()
+
+
+def test_each_sequence_looks_back_on_itself_alone():
+    """By hand: x_t = wte[id_t] + back[0] wte[id_(t-1)] + back[1] wte[id_(t-2)]."""
+    model, ids = small(np.float64, LOOKING_BACK), tokens("ids", 2, 5)
+    table, back = model.params["wte.weight"], model.params["wte.back"]
+    x = model.embedding.forward(ids, model.params, Call(2, 5)).reshape(2, 5, -1)
+    for b, t in np.ndindex(2, 5):
+        expected = table[ids[b, t]].copy()
+        for k in range(1, min(t, 2) + 1):
+            expected += back[k - 1] * table[ids[b, t - k]]
+        np.testing.assert_allclose(x[b, t], expected, rtol=1e-12)
+
+
+def test_a_document_does_not_look_back_into_the_one_before_it():
+    model, ids = small(np.float64, LOOKING_BACK), tokens("ids", 1, 7)
+    call = Call(1, 7, starts=np.array([[0, 0, 0, 3, 3, 3, 3]], np.int32))
+    together = model.embedding.forward(ids, model.params, call)
+    apart = [model.embedding.forward(part, model.params, Call(1, 1)) for part in (ids[:, :3], ids[:, 3:])]
+    np.testing.assert_array_equal(together, np.concatenate(apart))
 
 
 def test_copying_the_input_does_not_score():
@@ -126,7 +189,8 @@ def test_losses_agree_with_training_and_with_logits():
     targets[1, 0] = -1
     losses = model.token_losses(ids, targets)
     assert losses[1, 0] == 0
-    assert model.loss_and_grad(ids, targets) == pytest.approx(losses.sum() / 17, rel=1e-6)
+    nats, n = model.loss_and_grad(ids, targets)
+    assert nats == pytest.approx(losses.sum(), rel=1e-6) and n == 17
     logits = model.logits(ids)[0, 2].astype(np.float64)
     assert losses[0, 2] == pytest.approx(np.log(np.exp(logits).sum()) - logits[targets[0, 2]], rel=1e-5)
 
@@ -134,8 +198,8 @@ def test_losses_agree_with_training_and_with_logits():
 def test_initial_loss_is_that_of_a_guess():
     config = ModelConfig.from_preset("tiny", 300)
     ids, targets = tokens("ids", 4, 64, 300), tokens("targets", 4, 64, 300)
-    loss = GPT(config).init(0).loss_and_grad(ids, targets)
-    assert loss == pytest.approx(np.log(300), rel=0.03)
+    nats, n = GPT(config).init(0).loss_and_grad(ids, targets)
+    assert nats / n == pytest.approx(np.log(300), rel=0.03)
 
 
 def test_initial_values():
@@ -148,14 +212,14 @@ def test_initial_values():
 
 
 def test_threads_do_not_change_a_bit():
-    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1)
+    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1, look_back=2)
     ids, targets = tokens("ids", 3, 160, 301), tokens("targets", 3, 160, 301)
     digests = set()
     for threads in (1, 2, 3):
         native.set_threads(threads)
         try:
             model = GPT(config).init(0)
-            model.loss_and_grad(ids, targets, key=9)
+            model.loss_and_grad(ids, targets, KEYS)
         finally:
             native.set_threads(1)
         digests.add(hashlib.sha256(model.grads.flat.tobytes()).hexdigest())
@@ -163,22 +227,22 @@ def test_threads_do_not_change_a_bit():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("key", [None, 3])
-@pytest.mark.parametrize("config", [SMALL, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
-def test_recomputing_does_not_change_a_bit(config, key, dtype):
+@pytest.mark.parametrize("keys", [None, KEYS[:2]])
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
+def test_recomputing_does_not_change_a_bit(config, keys, dtype):
     ids, targets = (tokens(name, 2, config.seq_len, config.vocab_size) for name in ("ids", "targets"))
     targets[1, 2] = -1
     results = []
     for recompute in (False, True):
         model = GPT(config, dtype, recompute).init(5)
-        losses = [model.loss_and_grad(ids, targets, key, scale=0.5) for _ in range(2)]
+        losses = [model.loss_and_grad(ids, targets, keys) for _ in range(2)]
         results.append([*losses, model.grads.flat.tobytes(), model.logits(ids).tobytes()])
     assert results[0] == results[1]
 
 
-def test_dropout_depends_on_its_key_alone():
+def test_dropout_depends_on_its_keys_alone():
     model, ids = small(np.float32), tokens("ids", 2, 9)
-    losses = [model.loss_and_grad(ids, ids, key) for key in (1, 1, 2, None)]
+    losses = [model.loss_and_grad(ids, ids, keys)[0] for keys in (KEYS[:2], KEYS[:2], KEYS[1:], None)]
     assert losses[0] == losses[1] and len(set(losses)) == 3
 
 
@@ -189,9 +253,13 @@ def test_dropout_depends_on_its_key_alone():
         ({"n_layer": 0}, "n_layer"),
         ({"dropout": 1.0}, "dropout"),
         ({"norm": "layernorm"}, "norm"),
-        ({"n_kv_head": 1}, "n_kv_head"),
+        ({"n_kv_head": 3}, "n_kv_head"),
+        ({"mixer": "attention dance"}, "mixer"),
+        ({"mixer": " "}, "mixer"),
         ({"n_embd": 6}, "even"),
         ({"init_std": -1.0}, "init_std"),
+        ({"look_back": -1}, "look_back"),
+        ({"look_back": 9}, "look_back"),
     ],
 )
 def test_impossible_configurations_are_refused_by_name(change, word):
@@ -211,7 +279,13 @@ def test_impossible_configurations_are_refused_by_name(change, word):
 def test_foreign_configurations_are_refused(values):
     with pytest.raises(ConfigError):
         ModelConfig.from_dict(values)
-    assert ModelConfig.from_dict(SMALL.to_dict()) == SMALL
+    assert ModelConfig.from_dict(LOOKING_BACK.to_dict()) == LOOKING_BACK
+
+
+def test_a_model_saved_before_models_looked_back_does_not():
+    values = SMALL.to_dict()
+    del values["look_back"]
+    assert ModelConfig.from_dict(values) == SMALL
 
 
 def test_bad_tokens_are_refused():
@@ -226,13 +300,15 @@ def test_same_function_as_torch():
     """Loss, logits and every gradient against PyTorch's own operations and its autograd."""
     torch = pytest.importorskip("torch")
     model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
-    loss = model.loss_and_grad(ids, targets)
+    nats, n = model.loss_and_grad(ids, targets)
     w = {name: torch.tensor(x.copy(), requires_grad=True) for name, x in model.params.items()}
     logits = torch_logits(torch, w, torch.tensor(ids).long(), SMALL)
-    torch_loss = torch.nn.functional.cross_entropy(logits.view(-1, 17), torch.tensor(targets).long().view(-1))
+    torch_loss = torch.nn.functional.cross_entropy(
+        logits.view(-1, 17), torch.tensor(targets).long().view(-1), reduction="sum"
+    )
     torch_loss.backward()
     np.testing.assert_allclose(model.logits(ids), logits.detach().numpy(), atol=1e-4)
-    assert loss == pytest.approx(torch_loss.item(), rel=1e-5)
+    assert nats == pytest.approx(torch_loss.item(), rel=1e-5) and n == 18
     for name, grad in model.grads.items():
         assert np.abs(grad - w[name].grad.numpy()).max() <= 1e-4 * np.abs(grad).max(), name
 

@@ -11,15 +11,8 @@ from training_fakes import FakeModel, make_config, make_job, train
 
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.training import rundir, storage
-from microgpt.training.checkpoint import (
-    ALL_FILES,
-    MANIFEST,
-    MODEL_FILES,
-    find_checkpoint,
-    load_weights,
-    newest_calm,
-    verify,
-)
+from microgpt.training.checkpoint import load_weights
+from microgpt.training.kept import ALL_FILES, MANIFEST, MODEL_FILES, find_checkpoint, newest_calm, verify
 from microgpt.training.rundir import RunDirectory, checkpoint_name, checkpoints, newest_run
 
 
@@ -326,12 +319,26 @@ def test_a_second_trainer_is_refused_at_once(run):
         pass
 
 
-def test_leftovers_of_a_killed_session_are_removed(run):
-    (run / ".tmp_step_00000008_77").mkdir()
-    (run / ".tmp_step_00000008_77" / "model.safetensors").write_bytes(b"half")
-    (run / ".tmp_file").write_bytes(b"half")
+def test_starting_removes_nothing_and_a_save_only_what_a_session_left(run):
+    for name in (".tmp_step_00000008_77", ".tmp_removed_step_00000004_77", ".tmp_notes", ".tmp_step_8_77"):
+        (run / name).mkdir()
+        (run / name / "model.safetensors").write_bytes(b"half")
+    (run / ".tmp_step_00000009_5").write_bytes(b"no directory, so not ours")
     with RunDirectory(run):
-        assert not list(run.glob(".tmp*")) and len(names(run)) == 3
+        assert len(list(run.glob(".tmp*"))) == 5
+    train(make_job(run, make_config(max_steps=2, eval_every=0, sample_every=0)))
+    left = sorted(path.name for path in run.glob(".tmp*"))
+    assert left == [".tmp_notes", ".tmp_step_00000009_5", ".tmp_step_8_77"]
+
+
+def test_what_the_next_save_removes_counts_as_free(run, monkeypatch):
+    usage = shutil.disk_usage(run)._replace(free=rundir.SPARE_BYTES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert rundir.free_space_problem(run, 1000)
+    for name, is_ours in ((".tmp_mine", False), (".tmp_step_00000008_77", True)):
+        (run / name).mkdir()
+        (run / name / "model.safetensors").write_bytes(b"x" * 1000)
+        assert (rundir.free_space_problem(run, 1000) is None) == is_ours
 
 
 def test_a_run_directory_that_stays_empty_is_not_left_behind(tmp_path):
@@ -341,3 +348,54 @@ def test_a_run_directory_that_stays_empty_is_not_left_behind(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot use"), RunDirectory(tmp_path / "file"):
         pass
+
+
+def test_an_empty_directory_of_the_users_stays(tmp_path):
+    with RunDirectory(tmp_path):
+        pass
+    assert tmp_path.is_dir()
+
+
+def test_a_name_that_is_taken_gets_a_number(tmp_path):
+    path = tmp_path / "runs" / "x"
+    with RunDirectory(path, is_numbered=True) as first, RunDirectory(path, is_numbered=True) as second:
+        assert (first.path, second.path) == (path, tmp_path / "runs" / "x-2")
+        with RunDirectory(path, is_numbered=True) as third:
+            assert third.path.name == "x-3"
+    assert not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("content, is_ours", [
+    (b"", True),
+    (b'{"ev', True),
+    (b'{"event": "start", "st', True),
+    (b'{"event": "start", "step": 0, "n_params": 3}\n{"ev', True),
+    (b"\0" * 9000, True),
+    (b'{"event": "start"\0\0\0', True),
+    (b'{"loss": 1}\n', False),
+    (b'{"event": "click", "user": 3}\n', False),
+    (b"notes", False),
+])  # fmt: skip
+def test_a_log_is_known_by_its_first_line(tmp_path, content, is_ours):
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    assert rundir.is_log(tmp_path / "metrics.jsonl") == is_ours
+
+
+def test_what_is_no_file_is_no_log(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "nothing", "."):
+        assert not rundir.is_log(tmp_path / name)
+
+
+def test_a_checkpoint_belongs_to_the_run_it_lies_in_however_it_is_named(run, tmp_path, monkeypatch):
+    inside, link = run / "step_00000004", tmp_path / "link"
+    link.symlink_to(inside)
+    assert rundir.run_of(inside) == rundir.run_of(link) == run
+    for folder, path in ((run, inside.name), (inside, ".")):
+        monkeypatch.chdir(folder)
+        assert rundir.run_of(rundir.Path(path)).resolve() == run.resolve()
+    for copy in (tmp_path / "best", tmp_path / inside.name):
+        shutil.copytree(inside, copy)
+        assert rundir.run_of(copy) is None
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    assert rundir.run_of(tmp_path / inside.name) is None

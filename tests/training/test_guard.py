@@ -10,7 +10,7 @@ from training_fakes import FakeModel, make_config, make_job, train
 from microgpt.common.errors import CheckpointError
 from microgpt.core import random
 from microgpt.model import GPT, ModelConfig
-from microgpt.training import checkpoint
+from microgpt.training import checkpoint, storage
 from microgpt.training.guard import (
     MOST_BAD_STEPS,
     MOST_ROLLBACKS,
@@ -20,6 +20,7 @@ from microgpt.training.guard import (
     SpikeWatch,
     Trend,
 )
+from microgpt.training.kept import find_checkpoint
 from microgpt.training.metrics import read_metrics
 from microgpt.training.optim import Adam
 from microgpt.training.rundir import METRICS, checkpoints
@@ -144,7 +145,7 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
     job.adam = Adam(model, job.config)
     compute, before = model.loss_and_grad, []
 
-    def poisoned(ids, targets, key=None, scale=1.0):
+    def poisoned(ids, targets, keys=None):
         before.append([arena.flat.copy() for arena in (model.params, job.adam.m1, job.adam.m2)])
         if where == "weight" and len(before) == 2:
             model.params["h.1.attn.qkv.weight"][3, 3] = bad
@@ -154,11 +155,11 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
         forward = block.forward
         if where == "activation" and len(before) == 2:
             block.forward = lambda x, *rest: forward(np.where(np.arange(16) == 5, np.float32(bad), x), *rest)
-        loss = compute(ids, targets, key, scale)
+        summed = compute(ids, targets, keys)
         block.forward = forward
         if where == "gradient" and len(before) == 2:
             model.grads["h.0.mlp.fc.weight"][1, 2] = bad
-        return loss
+        return summed
 
     model.loss_and_grad = poisoned
     _, state = train(job)
@@ -175,9 +176,9 @@ class Poisoned(FakeModel):
         super().__init__()
         self.bad, self.batches = bad, None
 
-    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
-        loss = super().loss_and_grad(ids, targets, key, scale)
-        return math.nan if self.batches.asked[-1] in self.bad else loss
+    def loss_and_grad(self, ids, targets, keys=None):
+        nats, n = super().loss_and_grad(ids, targets, keys)
+        return (math.nan if self.batches.asked[-1] in self.bad else nats), n
 
 
 def poisoned_run(tmp_path, bad, **changes):
@@ -220,6 +221,79 @@ def test_a_branch_without_a_checkpoint_of_its_own_goes_back_to_where_it_began(tm
     job.adam.updates, job.origin = 10, source
     _, state = train(job, TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)))
     assert [line["to"] for line in run_events(job, "rollback")] == [10] and state.updates == state.step == 20
+
+
+def test_a_branch_whose_origin_was_damaged_ends_with_the_diagnosis(tmp_path):
+    first = poisoned_run(tmp_path, (), save_every=10, max_steps=10)
+    train(first)
+    job, source = poisoned_run(tmp_path, range(13, 18)), find_checkpoint(first.run)
+    checkpoint.load_weights(source, job.model)
+    checkpoint.load_moments(source, job.adam)
+    job.adam.updates, job.origin = 10, source
+    state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
+    (source / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(DivergedError) as error:
+        train(job, state)
+    text = str(error.value)
+    assert "training diverges: 5 steps in a row without finite numbers, up to step 18" in text
+    assert "cannot go back: " in text and "model.safetensors" in text and "lower --lr" in text
+    assert f"step 18 is saved in {job.run}" in text and find_checkpoint(job.run).name == "step_00000018"
+
+
+def test_weights_that_cannot_be_read_back_are_told_with_the_diagnosis_and_not_saved(tmp_path, monkeypatch):
+    def broken(*_):
+        raise CheckpointError("the disk is gone")
+
+    job = poisoned_run(tmp_path, range(13, 18), save_every=10)
+    monkeypatch.setattr(checkpoint, "load_moments", broken)
+    with pytest.raises(CheckpointError, match=r"training diverges: .*up to step 18.*the disk is gone.*--lr"):
+        train(job)
+    assert [step for step, _ in checkpoints(job.run)] == [10]
+
+
+def test_what_a_run_left_behind_by_going_back_is_not_its_newest(tmp_path):
+    """A stop between skipped steps leaves a checkpoint; the run goes on from it and then back before it."""
+    job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9, max_steps=15)
+    train(job)
+    assert [step for step, _ in checkpoints(job.run)] == [15, 10], "one of two skipped steps"
+    config = make_config(eval_every=0, sample_every=0, max_steps=30)
+    again = make_job(job.run, config, Poisoned(range(13, 18)))
+    again.model.batches, source = again.batches, job.run / "step_00000015"
+    checkpoint.load_weights(source, again.model)
+    checkpoint.load_moments(source, again.adam)
+    state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
+    again.adam.updates, again.origin = state.updates, source
+    kept, batch = [], again.batches.batch
+
+    def watching(index):
+        kept.append([step for step, _ in checkpoints(job.run)])
+        return batch(index)
+
+    again.batches.batch = watching
+    train(again, state)
+    assert kept[:4] == [[15, 10]] * 3 + [[10]], "gone as soon as the run is back at 10"
+
+
+def test_a_checkpoint_of_the_left_history_that_cannot_go_is_told(tmp_path, monkeypatch):
+    job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9)
+    said = []
+    job.progress.say = said.append
+    (job.run / "step_00000099").mkdir()
+
+    def refusing(path):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(storage, "remove_directory", refusing)
+    _, state = train(job)
+    assert state.step == 20 and sum("step_00000099" in line and "Read-only" in line for line in said) == 1
+
+
+def test_without_a_checkpoint_nothing_is_removed_by_beginning_again(tmp_path):
+    """What cannot be read now may be readable later."""
+    job = poisoned_run(tmp_path, range(3, 8))
+    (job.run / "step_00000099").mkdir()
+    train(job)
+    assert (job.run / "step_00000099").is_dir()
 
 
 def test_without_a_checkpoint_a_run_begins_again(tmp_path):

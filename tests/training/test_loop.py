@@ -1,10 +1,13 @@
 """The loop on a fake model: exact resume, stops, bad numbers, what is logged."""
 
+import fcntl
 import hashlib
 import io
 import math
 import os
 import shutil
+import struct
+import termios
 import time
 
 import numpy as np
@@ -15,7 +18,7 @@ from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.training import checkpoint, loop, saver
 from microgpt.training.clock import Clock
 from microgpt.training.evaluate import Evaluation, evaluate
-from microgpt.training.loop import FINISHED, OUT_OF_TIME, STOPPED, accumulate
+from microgpt.training.loop import FINISHED, NO_GAIN, OUT_OF_TIME, STOPPED, accumulate
 from microgpt.training.metrics import MetricsLog, read_metrics
 from microgpt.training.plan import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.progress import Progress
@@ -205,26 +208,75 @@ def test_gradients_are_zero_between_steps(tmp_path, end):
         job.model.poison = {3: math.nan}
     train(job)
     if end == "stop":
-        job.model.loss_and_grad(*job.batches.batch(0), key=0)
+        job.model.loss_and_grad(*job.batches.batch(0))
         assert accumulate(job, 0, stop=True) is None
     assert not job.model.grads.flat.any()
 
 
-def test_accumulation_gives_the_mean_gradient_and_every_micro_batch_masks_of_its_own(tmp_path):
-    """One step of three micro-batches of 2 windows = one batch of the same 6 windows."""
+def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
+    """One step of three micro-batches of 2 windows = one of 6 windows; every window has a mask of its own."""
     job = new_run(tmp_path, "a", grad_accum=3, max_steps=1, eval_every=0)
-    job.model.config.dropout = 0
-    accumulate(job, 0, stop=False)
+    nats, n = accumulate(job, 0, stop=False)
     job.log.close()
-    assert job.batches.asked == [0, 1, 2] and job.model.keys == [None] * 3
+    assert job.batches.asked == [0, 1, 2]
     parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
     whole = FakeModel()
     whole.init(0)
-    whole.loss_and_grad(*(np.concatenate(both) for both in zip(*parts, strict=True)))
-    np.testing.assert_allclose(job.model.grads.flat, whole.grads.flat, rtol=0, atol=1e-7)
+    summed = whole.loss_and_grad(
+        *(np.concatenate(both) for both in zip(*parts, strict=True)), np.concatenate(job.model.keys)
+    )
+    np.testing.assert_allclose(job.model.grads.flat, whole.grads.flat, rtol=0, atol=1e-6)
+    assert nats == pytest.approx(summed[0]) and n == summed[1] == 6 * 6
     job = new_run(tmp_path, "b", grad_accum=3, max_steps=4)
     train(job)
-    assert job.batches.asked == list(range(12)) and len(set(job.model.keys)) == 12
+    assert job.batches.asked == list(range(12)) and len(set(np.concatenate(job.model.keys))) == 24
+
+
+class Masked(FakeBatches):
+    """Of the micro-batches, some have no targets at all, the others more or fewer."""
+
+    def batch(self, index):
+        ids, targets = super().batch(index)
+        targets[:, : (1, 5, 6)[index % 3]] = -1
+        return ids, targets
+
+
+def test_a_loss_is_the_mean_over_scored_targets_and_an_empty_step_is_none(tmp_path, capsys):
+    job = new_run(tmp_path, "a", max_steps=9, eval_every=0, sample_every=0, save_every=1, keep=99)
+    job.batches = Masked(2, 0)
+    _, state = train(job)
+    assert (state.step, state.updates, state.position) == (9, 6, 9)
+    logged = events(job.run)
+    assert [line["step"] for line in logged if line["event"] == "train"] == [1, 2, 4, 5, 7, 8]
+    assert [line["step"] for line in logged if line["event"] == "empty"] == [3, 6, 9]
+    assert all(1 < line["loss"] < 5 for line in logged if line["event"] == "train")
+    for tensors in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
+        both = [(job.run / f"step_0000000{n}" / tensors).read_bytes() for n in (2, 3)]
+        assert both[0] == both[1]
+    assert state.metrics["loss"] == logged[-2]["loss"] and state.watch.loss.n == 6
+    assert capsys.readouterr().err.count("nothing to learn in step") == 1
+
+
+def test_a_target_counts_the_same_in_a_full_micro_batch_and_in_one_with_few(tmp_path):
+    """Of the mean gradient: its norm, the update, and the loss that is logged."""
+    jobs = [
+        new_run(tmp_path, name, **sizes, max_steps=3, eval_every=0, sample_every=0)
+        for name, sizes in (("a", {"grad_accum": 3}), ("b", {"batch_size": 6}))
+    ]
+    jobs[0].batches = Masked(2, 0)
+
+    class Joined(Masked):
+        def batch(self, index):
+            parts = [super(Joined, self).batch(3 * index + i) for i in range(3)]
+            return tuple(np.concatenate(both) for both in zip(*parts, strict=True))
+
+    jobs[1].batches = Joined(2, 0)
+    for job in jobs:
+        train(job)
+    np.testing.assert_allclose(jobs[0].model.params.flat, jobs[1].model.params.flat, rtol=0, atol=1e-5)
+    for one, other in zip(*(events(job.run) for job in jobs), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
 def test_a_step_with_bad_numbers_changes_nothing_and_is_logged(tmp_path):
@@ -271,9 +323,9 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
 class SlowModel(FakeModel):
     """Takes its time over a step."""
 
-    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
+    def loss_and_grad(self, ids, targets, keys=None):
         time.sleep(0.004)
-        return super().loss_and_grad(ids, targets, key, scale)
+        return super().loss_and_grad(ids, targets, keys)
 
 
 @pytest.mark.parametrize("is_timed", [True, False])
@@ -295,7 +347,58 @@ def test_small_changes_of_speed_do_not_change_the_plan():
     assert replanned_steps(100, 1100, 1.0, 1000 / 0.96 + 1) == 1100
     assert replanned_steps(100, 1100, 1.0, 500) == 100 + 480
     assert replanned_steps(100, 1100, 0.5, 1000) == 100 + 1920
-    assert replanned_steps(100, 1100, 1.0, -5) == 101
+
+
+def test_a_plan_is_not_cut_to_what_would_be_no_end():
+    """Where the time is over, or as good as over, the plan stays for the next session."""
+    assert replanned_steps(3711, 7661, 0.01, -5) == 7661
+    assert replanned_steps(3711, 7661, 0.01, 0.5) == 7661, "50 steps are too few to come down in"
+    assert replanned_steps(3711, 7661, 0.01, 1.0) == 3711 + 96
+
+
+@pytest.mark.parametrize("eval_every, planned, ending", [(50, 9600, OUT_OF_TIME), (0, 103, FINISHED)])
+def test_a_timed_run_that_runs_out_of_time_keeps_its_plan_unless_that_is_done(
+    tmp_path, monkeypatch, eval_every, planned, ending
+):
+    """A pause between two steps, longer than all the time that was left."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    job = new_run(tmp_path, "a", max_steps=planned, eval_every=eval_every, sample_every=0)
+    job.is_timed = True
+    batch = job.batches.batch
+
+    def slow(index):
+        nonlocal now
+        now += 200 if index == 101 else 0.01
+        return batch(index)
+
+    job.batches.batch = slow
+    why, state = train(job, clock=Clock(deadline=100))
+    saved = checkpoint.read_config(checkpoint.find_checkpoint(job.run))["train"]
+    assert why == ending and state.step == 102
+    assert saved["max_steps"] == job.config.max_steps == (planned if why == OUT_OF_TIME else 102)
+
+
+@pytest.mark.parametrize("at", [8, 12])
+def test_a_resume_from_the_step_at_which_the_plan_changed_is_exact(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(
+        loop, "replanned_steps", lambda step, planned, *_: planned - 40 if step == at else planned
+    )
+    flags = {"max_steps": 80, "save_every": 4, "keep": 99, "sample_every": 0}
+    straight = new_run(tmp_path, "straight", **flags)
+    straight.is_timed = True
+    train(straight)
+    assert straight.config.max_steps == 40
+    for step in (at, at + 4):
+        run = tmp_path / f"from{step}"
+        source = straight.run / f"step_{step:08d}"
+        shutil.copytree(source, run / source.name)
+        shutil.copyfile(straight.run / METRICS, run / METRICS)
+        recorded = checkpoint.read_config(source)["train"]
+        job, state = resumed(run, **recorded)
+        train(job, state)
+        assert digest(job) == digest(straight), step
 
 
 def test_the_clock_keeps_time_for_what_closes_a_run():
@@ -352,6 +455,44 @@ def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp
     assert [line["step"] for line in events(job.run) if line["event"] == "eval"] == [0, 4, 8, 12, 16, 20]
 
 
+def evaluations(monkeypatch, losses):
+    """Held-out losses by evaluation, in order; the last one again and again."""
+    left = list(losses)
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *_: Evaluation(left[0], left.pop(0) / 2 if len(left) > 1 else left[0] / 2)
+    )
+
+
+def test_a_run_that_no_longer_gains_ends_and_leaves_its_best_checkpoint(tmp_path, monkeypatch):
+    evaluations(monkeypatch, [3, 2, math.nan, 1.5, 1.6, 1.5, 1.4, 1.5])
+    job = new_run(tmp_path, "a", max_steps=99, stop_after=3, keep=1)
+    why, state = train(job)
+    # at 0, 4, ...: 3, 2, nan, 1.5, 1.6, 1.5 (no gain), 1.4, then nothing better three times
+    assert why == NO_GAIN and state.step == 24 + 3 * 4
+    best = {name: state.metrics[f"best_{name}"] for name in ("loss", "bpb", "step")}
+    assert best == {"loss": 1.4, "bpb": 0.7, "step": 24} and state.metrics["evals_since_best"] == 3
+    assert [step for step, _ in checkpoints(job.run)] == [36, 24]
+    again, state = resumed(job.run, max_steps=99, stop_after=3)
+    assert train(again, state)[0] == NO_GAIN and state.step == 36, "it is as finished as before"
+    again, state = resumed(job.run, max_steps=40)
+    assert train(again, state)[0] == FINISHED and state.step == 40
+
+
+def test_a_stop_between_evaluations_is_none_that_counts(tmp_path, monkeypatch):
+    """The session that is stopped evaluates once more; when the run ends must not depend on that."""
+    evaluations(monkeypatch, [3, 2, 2.5])
+    straight = new_run(tmp_path, "a", max_steps=99, stop_after=2)
+    assert train(straight)[1].step == 12
+    evaluations(monkeypatch, [3, 2, 1, 2.5])
+    stopped = new_run(tmp_path, "b", max_steps=99, stop_after=2)
+    clock = Clock()
+    monkeypatch.setattr(clock, "is_over", lambda: stopped.adam.updates == 6)
+    assert train(stopped, clock=clock)[0] == OUT_OF_TIME
+    job, state = resumed(stopped.run, max_steps=99, stop_after=2)
+    assert state.step == 6 and state.metrics["val_loss"] == 1 and state.metrics["best_loss"] == 2
+    assert train(job, state)[0] == NO_GAIN and state.step == 12
+
+
 def test_nothing_is_evaluated_sampled_or_saved_when_off(tmp_path):
     job = new_run(tmp_path, "a", eval_every=0, sample_every=0, save_every=0, log_every=7)
     train(job)
@@ -368,6 +509,37 @@ def test_progress_without_a_terminal_prints_plain_lines():
     first, second = stream.getvalue().splitlines()
     assert first == "step 1/10  loss 2.500, 1,000 tok/s"  # one step tells no speed
     assert "held-out 1.250 bpb" in second and second.endswith(" left")
+
+
+@pytest.fixture
+def terminal():
+    """A terminal of 80 columns: its file to write to, and a function that gives what was written."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(theirs, "w") as file:
+        yield file, lambda: os.read(ours, 1 << 16).decode()
+    os.close(ours)
+
+
+def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monkeypatch, terminal):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream, written = terminal
+    progress = Progress(0, 100_000, bpb=12.345, stream=stream)
+    progress.deadline = now + 150
+    for step in range(1, 20):
+        progress.stepped(step, 10.0, 1_234_567)
+        now += 0.1
+    progress._bar.refresh()
+    progress.planned(20)
+    progress.stepped(20, 10.0, 1_234_567)
+    progress._bar.refresh()
+    progress.close()
+    lines = [line.strip() for line in written().replace("\n", "\r").split("\r") if line.strip()]
+    assert max(map(len, lines)) <= 80
+    expected = "19/100000  loss 10.000, held-out 12.345 bpb, 1,234,567 tok/s, 2m28s left |"
+    assert any(line.startswith(expected) for line in lines)
+    assert lines[-1].startswith("20/20  loss 10.000, held-out 12.345 bpb, 1,234,567 tok/s |")
 
 
 def test_evaluation_is_the_mean_over_scored_targets_in_nats_and_in_bits_per_byte():

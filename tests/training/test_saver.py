@@ -11,7 +11,8 @@ from training_fakes import FakeArena, FakeModel, FakeTokenizer, make_config
 
 from microgpt.common.errors import CheckpointError
 from microgpt.training import rundir, saver, storage
-from microgpt.training.checkpoint import Snapshot, load_weights, newest_valid
+from microgpt.training.checkpoint import Snapshot, load_weights
+from microgpt.training.kept import newest_valid
 from microgpt.training.optim import Adam
 from microgpt.training.rundir import checkpoints
 from microgpt.training.saver import Saver, SaveResult

@@ -1,12 +1,14 @@
 """The learning rate and the settings it is made from."""
 
 import dataclasses
+import itertools
+import json
 
 import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.training.config import TrainConfig, format_duration, parse_duration, recipe
-from microgpt.training.schedule import SHORTEST_WARMUP, learning_rate, warmup_steps
+from microgpt.training.schedule import MODERATE, SHORTEST_WARMUP, learning_rate, train_on, warmup_steps
 
 LONG = TrainConfig(max_steps=10_000, lr=1e-3, min_lr=1e-4, warmup_steps=500)
 
@@ -46,8 +48,61 @@ def test_decay_steps_overrides_the_length_of_the_run():
     assert learning_rate(2000, fixed) == 1e-4
 
 
+@pytest.mark.parametrize("decay_steps", [1, 2, 10, 29, 59])
+def test_a_short_decay_has_its_warm_up_before_it(decay_steps):
+    config = dataclasses.replace(LONG, max_steps=100, decay_steps=decay_steps)
+    rates = [learning_rate(step, config) for step in range(100)]
+    peak = rates.index(max(rates))
+    assert peak <= decay_steps // 2 and rates[peak] == 1e-3
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert set(rates[decay_steps:]) == {1e-4}
+
+
 def test_no_warm_up_starts_at_the_peak():
     assert learning_rate(0, dataclasses.replace(LONG, warmup_steps=0)) == 1e-3
+
+
+@pytest.mark.parametrize("more", [100, 2000, 10_000, 500_000])
+def test_training_on_goes_from_the_finished_rate_up_to_a_moderate_one_and_down_again(more):
+    new = dataclasses.replace(LONG, max_steps=10_000 + more)
+    longer = train_on(10_000, LONG, new)
+    rates = [learning_rate(step, longer) for step in range(10_000, 10_000 + more + 1)]
+    top = max(rates)
+    assert 1e-4 < rates[0] < 1e-4 + 1e-3 / 10 and rates[-1] == 1e-4
+    assert top <= max(1e-4, min(MODERATE * 1e-3, learning_rate(10_000, new)))
+    peak = rates.index(top)
+    assert 0 < peak <= more // 2
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(b - a for a, b in itertools.pairwise(rates)) < 2 * top / min(30, more // 2)
+    again = train_on(longer.max_steps, longer, dataclasses.replace(longer, max_steps=2 * longer.max_steps))
+    assert again.onward_step == longer.max_steps and again.onward_lr == 1e-4
+    assert TrainConfig.from_dict(again.to_dict()) == again
+
+
+def test_a_run_whose_end_moves_keeps_its_rate_at_that_step():
+    """Before its end, after it, in its warm-up, longer, shorter; once more in a leg of its own."""
+    first = train_on(10_000, LONG, dataclasses.replace(LONG, max_steps=20_000))
+    for old, step in ((LONG, 5000), (LONG, 9999), (LONG, 100), (first, 10_300), (first, 15_000)):
+        for max_steps in (step + 40, step + 700, 20_001, 90_000):
+            new = train_on(step, old, dataclasses.replace(old, max_steps=max_steps))
+            before, after = learning_rate(step - 1, old), learning_rate(step, new)
+            assert abs(after - before) < 1e-3 / 15
+            assert learning_rate(max_steps, new) == 1e-4
+            if max_steps < old.max_steps and step not in (100, 10_300):
+                assert after <= before
+
+
+def test_a_run_interrupted_in_its_warm_up_still_gets_to_its_peak():
+    longer = train_on(200, LONG, dataclasses.replace(LONG, max_steps=2000))
+    assert longer.onward_step == 200 and max(learning_rate(s, longer) for s in range(200, 2000)) == 1e-3
+
+
+def test_more_steps_that_leave_the_rate_as_it_is_are_the_run_that_was_planned_so():
+    new = dataclasses.replace(LONG, max_steps=50_000)
+    assert train_on(100, LONG, new) == new, "both are in the same warm-up"
+    fixed = dataclasses.replace(LONG, decay_steps=2000)
+    new = dataclasses.replace(fixed, max_steps=50_000)
+    assert train_on(10_000, fixed, new) == new, "the decay has an end of its own"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +146,8 @@ def test_durations_are_shown_for_people():
         {"max_time": "soon"},
         {"max_steps": 0},
         {"max_steps": -1},
+        {"stop_after": -1},
+        {"stop_after": 2, "eval_every": 0},
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_their_flag(change):
@@ -105,7 +162,9 @@ def test_max_steps_0_means_as_many_as_fit():
 
 def test_configs_survive_json_and_refuse_what_they_do_not_know():
     assert TrainConfig.from_dict(LONG.to_dict()) == LONG
-    for bad in ({"lr": "fast"}, {"momentum": 0.9}, {"batch_size": True}):
+    whole = dataclasses.replace(LONG, weight_decay=0, grad_clip=1, prompt_loss_weight=1)
+    assert TrainConfig.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    for bad in ({"lr": "fast"}, {"momentum": 0.9}, {"batch_size": True}, {"lr": True}, {"seed": 1.0}):
         with pytest.raises(ConfigError, match=next(iter(bad))):
             TrainConfig.from_dict(LONG.to_dict() | bad)
 

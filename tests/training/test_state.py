@@ -41,6 +41,21 @@ def test_what_never_happened_is_at_step_minus_one_and_not_before(place):
         TrainState.from_dict(values(place, -2))
 
 
+@pytest.mark.parametrize("name, bad", [
+    ("val_step", "7"), ("val_step", 7.5), ("val_step", True), ("val_bpb", "good"), ("val_loss", None),
+    ("val_loss", [1.0]), ("val_s", "soon"), ("loss", {}), ("lr", False), ("val_bpb", 10**400),
+])  # fmt: skip
+def test_a_metric_that_is_no_number_is_refused_by_name(name, bad):
+    with pytest.raises(CheckpointError, match=rf"state\.json: metrics\.{name} is ") as error:
+        TrainState.from_dict(values("metrics", {name: bad}))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
+def test_metrics_may_be_whole_or_no_numbers():
+    metrics = {"val_loss": 2, "val_bpb": "nan", "loss": "inf", "val_step": 3}
+    assert TrainState.from_dict(values("metrics", metrics)).metrics == metrics
+
+
 def test_every_state_of_a_run_comes_back():
     state = TrainState(step=7, updates=3, metrics={"val_loss": -1.0})
     state.watch.loss.add(-2.0)

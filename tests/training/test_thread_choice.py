@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from microgpt.core import memory, native
-from microgpt.model import GPT, ModelConfig
+from microgpt.model import GPT, ModelConfig, flop_per_token
 from microgpt.training import threads
 from microgpt.training.config import TrainConfig
 from microgpt.training.threads import Probe, TrialStep, candidates, choose_threads, fastest, most_useful
@@ -95,7 +95,7 @@ def test_short_runs_and_endless_steps_are_not_probed(probed, monkeypatch):
 
 
 def test_a_probe_is_cut_to_a_few_windows_and_a_share_of_the_run(probed, monkeypatch):
-    monkeypatch.setattr(threads, "_sgemm_flop_per_s", lambda: 3 * TINY.seq_len * TINY.flop_per_token())
+    monkeypatch.setattr(threads, "_sgemm_flop_per_s", lambda: 3 * TINY.seq_len * flop_per_token(TINY))
     said = []
     choose_threads(TINY, TrainConfig(batch_size=8), said.append, limit_s=1000)
     choose_threads(TINY, TrainConfig(batch_size=7), said.append, limit_s=70)
@@ -149,7 +149,7 @@ def test_the_trial_leaves_neither_memory_nor_another_result(monkeypatch):
     def gradients():
         model = GPT(wide).init(0)
         ids = np.arange(64, dtype=np.int32)[None]
-        model.loss_and_grad(ids, ids, key=0)
+        model.loss_and_grad(ids, ids)
         return model.grads.flat
 
     before = gradients()

@@ -11,14 +11,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import microgpt
-from microgpt import train
+from microgpt import eval as microgpt_eval
+from microgpt import prepare, train
 from microgpt.common.errors import MicrogptError
+from microgpt.common.flags import shown_value
 from microgpt.common.words import command_line
 from microgpt.core import native
-from microgpt.training import loop, memory_needs, threads
+from microgpt.corpus.token_file import TokenFile
+from microgpt.model import GPT
+from microgpt.tokenizer import Tokenizer
+from microgpt.training import loop, memory_needs, session, threads
 from microgpt.training.checkpoint import load_model
 from microgpt.training.evaluate import Evaluation
 from microgpt.training.metrics import read_metrics
@@ -95,9 +101,8 @@ def test_a_contradiction_is_told_as_typed_and_before_threads_are_tried(monkeypat
     assert new("--max-steps", "1") == 0
     monkeypatch.setattr(train, "settle_threads", lambda *_: pytest.fail("threads were tried"))
     with pytest.raises(MicrogptError) as error:
-        train.main(["--resume", "runs/a", "--max-steps", "2", "--data", "/no", "--data", "/my text"])
-    corpus = Path("text.txt").resolve()
-    assert f"resumed with --data /no '/my text' (the run has {corpus});" in str(error.value)
+        train.main(["--resume", "runs/a", "--max-steps", "2", "--text-documents", "file"])
+    assert "resumed with --text-documents file (the run has paragraphs);" in str(error.value)
     Path("text.txt").write_text(TEXT * 2)
     with pytest.raises(MicrogptError, match="corpus was"):
         train.main(["--resume", "runs/a", "--max-steps", "2"])
@@ -184,6 +189,48 @@ def test_a_run_may_recompute_in_any_of_its_sessions():
     assert config["train"]["recompute"] is True
 
 
+@pytest.mark.parametrize("sizes", [("4", "2"), ("1", "8"), ("2", "4")])
+def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_path):
+    """Every gradient in float64, with dropout, prompts left out and whole documents: uneven counts."""
+    chats = [
+        {"messages": [{"role": "user", "content": f"say {n} " * (1 + n % 9)}] + [
+            {"role": "assistant", "content": f"{n} " * (1 + n % 4)}] * (n % 3)} for n in range(1, 200)
+    ]  # fmt: skip
+    Path("chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    found = []
+    for batch_size, grad_accum in (("8", "1"), sizes):
+        flags = [*SMALL, "--data", "chats.jsonl", "--out-dir", f"runs/{batch_size}", "--threads", "1",
+                 "--batch-size", batch_size, "--grad-accum", grad_accum, "--prompt-loss-weight", "0.3",
+                 "--packing", "documents", "--seq-len", "40"]  # fmt: skip
+        plan = train.plan_from(train.parser().parse_args(flags))
+        prepared = session.open_corpus(plan)
+        plan = train.plan_from(train.parser().parse_args(flags), prepared.tokenizer.vocab_size)
+        Path(f"runs/{batch_size}").mkdir(parents=True)
+        job = session.start(plan, prepared, Path(f"runs/{batch_size}"), math.inf, str).job
+        job.log.close()
+        job.model = GPT(plan.model, np.float64).init(0)
+        found.append((loop.accumulate(job, 3 * int(grad_accum), stop=False), job.model.grads))
+    (one, whole), (other, cut) = found
+    assert one[1] == other[1] and one[0] == pytest.approx(other[0], rel=1e-12)
+    for name, grad in whole.items():
+        assert np.abs(cut[name] - grad).max() <= 1e-12 * np.abs(grad).max(), name
+
+
+def test_a_corpus_of_prompts_alone_is_refused(capfd):
+    chats = [{"messages": [{"role": "user", "content": f"Red {n} river"}]} for n in range(300)]
+    Path("prompts.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    flags = [*SMALL, "--data", "prompts.jsonl", "--out-dir", "runs/p", "--max-steps", "2"]
+    with pytest.raises(MicrogptError, match="--prompt-loss-weight 0: nothing to learn"):
+        train.main([*flags, "--prompt-loss-weight", "0"])
+    assert train.main([*flags, "--prompt-loss-weight", "0.5"]) == 0
+
+
+def test_a_run_of_an_older_arithmetic_is_not_gone_on_with_unknowingly():
+    state = {"versions": {"microgpt": "1"}, "corpus": "c"}
+    assert session.differences(state, {**state, "arithmetic": 2}) == ["arithmetic was 1, is 2"]
+    assert not session.differences({**state, "arithmetic": 2}, {**state, "arithmetic": 2})
+
+
 def test_header_and_summary_tell_the_truth(capfd):
     new("--max-steps", "5", "--grad-accum", "3")
     out, err = capfd.readouterr()
@@ -201,6 +248,83 @@ def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(c
     new("--max-steps", "3", out="runs/b")
     assert train.main(["--resume"]) == 0
     assert "runs/b is finished: 3 steps are done; to train on" in capfd.readouterr().err
+
+
+def test_many_passes_over_a_text_are_told_and_a_better_model_before_the_end(capfd, monkeypatch):
+    losses = iter([3.0, 1.5, 2.0, 2.5, 2.6, 2.6])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Evaluation(loss := next(losses), loss / 2))
+    new("--max-steps", "12", "--save-every", "4", "--keep", "1")
+    out = capfd.readouterr().out
+    assert "warning" not in out
+    better = "better   1.5000 nats/token, 0.7500 bits per byte held out at step 4: "
+    assert better + "runs/a/step_00000004" in out
+    shutil.rmtree("runs/a/step_00000004")
+    train.main(["--resume", "runs/a", "--max-steps", "16"])
+    assert better + "no checkpoint of it; --save-every" in capfd.readouterr().out
+    losses = iter([3.0, 1.5, 2.0, 2.5])
+    new("--max-steps", "100000", "--stop-after", "2", out="runs/b")
+    out = capfd.readouterr().out
+    passes = re.search(r"warning  the same text comes ([\d,]+) times", out)[1]
+    assert int(passes.replace(",", "")) > 4 and f"{passes} epochs" in out
+    assert "ended at step 12 of 100,000, 2 evaluations without gain: 12 steps" in out
+    assert out.rstrip().endswith(command_line("chat", "runs/b/step_00000004"))
+
+
+def rates(run):
+    lines = read_metrics(Path(run, "metrics.jsonl"))
+    return {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
+
+
+LONGER = ["--lr", "0.01", "--log-every", "1", "--eval-every", "0", "--sample-every", "0"]
+
+
+def test_a_finished_run_trains_on_without_a_leap_of_its_rate_and_says_how(capfd):
+    new(*LONGER, "--max-steps", "60")
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/a", "--max-steps", "140"]) == 0
+    told = capfd.readouterr().err
+    found = rates("runs/a")
+    assert abs(found[61] - found[60]) < 0.0004 and max(found[n] for n in range(61, 141)) <= 0.003
+    assert f"{found[140]:.2g}" == "0.001" and found[80] > 2 * found[60]
+    assert "140 steps instead of 60; the learning rate goes from 0.001 up to 0.003 over 30 steps" in told
+    assert ", then down to 0.001 at step 140" in told
+
+
+def test_a_finished_run_trains_on_for_a_time_and_its_advice_is_right(capfd, monkeypatch):
+    new(*LONGER, "--max-steps", "60")
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/a"]) == 0
+    advice = capfd.readouterr().err
+    line = command_line("train", "--resume", "runs/a")
+    assert "runs/a is finished: 60 steps are done" in advice
+    assert f"{line} --max-time 20m, or --max-steps 120" in advice
+    measure = session.measure
+    monkeypatch.setattr(session, "measure", lambda *parts, limit_s: measure(*parts, limit_s=0.0))
+    monkeypatch.setattr(session, "planned_steps", lambda *_: 80)
+    assert train.main(["--resume", "runs/a", "--max-time", "20m"]) == 0
+    out, err = capfd.readouterr()
+    assert "the run now has 140 steps instead of 60" in err and "finished: 80 steps" in out
+    train.main(["--resume", "runs/a/step_00000060", "--out-dir", "runs/b", "--max-steps", "140"])
+    assert tensors("runs/a/step_00000140") == tensors("runs/b/step_00000140"), "measuring changes nothing"
+    assert train.main(["--resume", "runs/b", "--max-steps", "140"]) == 0
+    assert "runs/b is finished: 140 steps" in capfd.readouterr().err
+
+
+def test_a_run_that_trains_on_is_resumed_to_the_last_bit():
+    new(*LONGER, "--max-steps", "60")
+    train.main(["--resume", "runs/a", "--max-steps", "140", "--save-every", "50", "--keep", "9"])
+    shutil.copytree("runs/a/step_00000100", "runs/b/step_00000100")
+    train.main(["--resume", "runs/b"])
+    assert tensors("runs/b/step_00000140") == tensors("runs/a/step_00000140")
+
+
+def test_a_finished_run_that_is_to_branch_off_is_named_with_a_command_that_every_command_may_say(capfd):
+    """The quickstart goes on with its run by `train`, but has not all its flags."""
+    assert new("--max-steps", "3", "--eval-every", "0") == 0
+    assert train.main(["--resume", "runs/a", "--max-steps", "3", "--out-dir", "runs/b"]) == 0
+    said = capfd.readouterr().err
+    assert "runs/a is finished: 3 steps" in said and "runs/b" not in said and not Path("runs/b").exists()
+    assert command_line("train", "--resume", "runs/a") + " --max-time 20m, or --max-steps 6" in said
 
 
 def test_a_run_can_branch_off_an_older_checkpoint(capfd):
@@ -287,7 +411,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, workplace):
 
 
 @pytest.mark.parametrize("flags", ["--lr 0.5", "--batch-size 9", "--preset 10m", "--n-embd 64",
-                                   "--data other.txt", "--bad-lines skip", "--packing documents",
+                                   "--held-out-share 0.5", "--bad-lines skip", "--packing documents",
                                    "--merges 21", "--seed 4", "--seed 4 --beta1 0.5"])  # fmt: skip
 def test_resume_refuses_flags_that_contradict_the_run_by_name(flags):
     new("--max-steps", "2")
@@ -309,6 +433,146 @@ def test_resume_refuses_another_corpus_unless_told(capfd):
     assert train.main([*again, "6"]) == 0 and "not the same run" not in capfd.readouterr().err
     marks = [line.get("inexact", []) for line in read_metrics(Path("runs/a/metrics.jsonl"))]
     assert [len(mark) for mark in marks if mark] == [1]
+
+
+def test_what_was_resumed_over_another_corpus_goes_on_exactly_from_there(capfd):
+    """The corpus then has the run's tokenizer, not one of its own, and is known by that."""
+    new("--max-steps", "2")
+    Path("text.txt").write_text(TEXT + "One more line of text.\n")
+    for out, steps in (("runs/b", "4"), ("runs/c", "6")):
+        changed = ["--resume", "runs/a", "--allow-inexact", "--out-dir", out]
+        assert train.main([*changed, "--max-steps", steps]) == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "6"]) == 0
+    assert tensors("runs/b/step_00000006") == tensors("runs/c/step_00000006")
+    assert evaluated(capfd, "runs/b")["part"] == "the held-out part"
+
+
+def evaluated(capfd, *words):
+    """What `microgpt eval --json` says."""
+    capfd.readouterr()
+    assert microgpt_eval.main([*words, "--json"]) == 0
+    return json.loads(capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("how", ["files", "a folder", "prepared"])
+def test_a_corpus_that_was_moved_is_known_by_its_content(capfd, how):
+    if how == "prepared":
+        prepare.main(["text.txt", "--merges", "20", "--out-dir", "mine"])
+        start = ["--data", "mine", *(word for word in SMALL if word not in ("--merges", "20"))]
+    elif how == "a folder":
+        Path("mine").mkdir()
+        Path("text.txt").rename("mine/a.txt")
+        start = [*SMALL, "--data", "mine"]
+    else:
+        Path("text.txt").rename("mine")
+        start = [*SMALL, "--data", "mine"]
+    for out, steps in (("runs/a", "4"), ("runs/b", "2")):
+        train.main([*start, "--out-dir", out, "--max-steps", steps, "--threads", "1"])
+    before = evaluated(capfd, "runs/a")
+    shutil.rmtree("data/prepared", ignore_errors=True)
+    Path("elsewhere").mkdir()
+    Path("mine").rename("elsewhere/other")
+    with pytest.raises(MicrogptError, match=r"mine: not there any more; .*--data"):
+        train.main(["--resume", "runs/b", "--max-steps", "3"])
+    moved = ["--data", "elsewhere/other"]
+    assert train.main(["--resume", "runs/b", "--max-steps", "3", *moved]) == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "4"]) == 0, "its new place is remembered"
+    assert tensors("runs/a/step_00000004") == tensors("runs/b/step_00000004")
+    after = evaluated(capfd, "runs/a", *moved)
+    same = ("loss", "n_tokens", "part")
+    assert [after[name] for name in same] == [before[name] for name in same]
+
+
+def test_a_project_that_was_moved_as_a_whole_goes_on(capfd, monkeypatch, workplace):
+    (workplace / "project" / "texts").mkdir(parents=True)
+    monkeypatch.chdir(workplace / "project")
+    (workplace / "text.txt").rename("texts/mine.txt")
+    train.main([*SMALL, "--data", "texts/mine.txt", "--out-dir", "runs/a", "--max-steps", "2"])
+    (workplace / "project").rename(workplace / "renamed")
+    monkeypatch.chdir(workplace / "renamed")
+    shutil.rmtree(workplace / "data")
+    assert evaluated(capfd, "runs/a")["part"] == "the held-out part"
+    assert train.main(["--resume", "runs/a", "--max-steps", "4"]) == 0
+    Path("texts/mine.txt").rename("gone")
+    assert train.main(["--resume", "runs/a", "--max-steps", "5"]) == 0, "what was prepared of it is enough"
+    assert "mine.txt is not there any more; going by what was prepared of it" in capfd.readouterr().err
+    shutil.rmtree(workplace / "data")
+    Path("mine.txt").write_text("Quite another text by the same name.\n\nIndeed.")
+    with pytest.raises(MicrogptError, match="not there any more"):
+        train.main(["--resume", "runs/a", "--max-steps", "6", "--allow-inexact"])
+
+
+def test_a_run_can_go_on_with_other_data_when_told(capfd):
+    new("--max-steps", "2")
+    Path("other.txt").write_text(TEXT.replace("boat", "goat"))
+    more = ["--resume", "runs/a", "--data", "other.txt", "--max-steps", "4"]
+    with pytest.raises(MicrogptError, match=r"corpus was .* --allow-inexact"):
+        train.main(more)
+    assert train.main([*more, "--allow-inexact"]) == 0
+    trained = TEXT.strip().split("\n\n")
+    Path("both.txt").write_text("\n\n".join([*trained, "Never seen."]))
+    report = evaluated(capfd, "runs/a", "--data", "both.txt")
+    assert report["n_trained_documents"] > 0.8 * len(trained), "the first corpus is not forgotten"
+
+
+def test_text_that_was_trained_on_is_told_and_left_out_in_any_file(capfd):
+    new("--max-steps", "2")
+    held_out = held_out_texts()
+    seen, unseen = TEXT.split("\n\n")[:90], ["A line of its own.", "And another."]
+    Path("part.txt").write_text("\n\n".join([*seen, *unseen]))
+    Path("unseen.txt").write_text("\n\n".join(unseen))
+    microgpt_eval.main(["runs/a", "--data", "part.txt"])
+    told = re.search(r": (\d+) documents, .*left out: (\d+) documents that the run was trained on",
+                     capfd.readouterr().out, re.S)  # fmt: skip
+    scored, left_out = map(int, told.groups())
+    assert scored == 2 + sum(text in held_out for text in seen) and left_out == 92 - scored
+    reports = [evaluated(capfd, "runs/a", "--data", name) for name in ("part.txt", "unseen.txt")]
+    assert [report["n_trained_documents"] for report in reports] == [left_out, 0]
+    assert evaluated(capfd, "runs/a")["n_trained_documents"] == 0
+
+
+def test_all_of_it_trained_on_is_refused_without_any_path_in_common():
+    new("--max-steps", "2")
+    texts = [text for text in TEXT.strip().split("\n\n") if text not in held_out_texts()]
+    Path("elsewhere.txt").write_text("\n\n".join(texts[10:50]))
+    with pytest.raises(MicrogptError, match=r"elsewhere\.txt: the run was trained on every document of it"):
+        microgpt_eval.main(["runs/a", "--data", "elsewhere.txt"])
+
+
+def held_out_texts():
+    """The documents that the only prepared corpus holds out."""
+    folder = next(path.parent for path in Path("data/prepared").glob("*/train.tokens"))
+    tokens, tokenizer = TokenFile.open(folder / "val.tokens"), Tokenizer.load(folder / "tokenizer.json")
+    documents = np.split(np.asarray(tokens.ids), tokens.offsets[1:].astype(int))
+    return {tokenizer.decode(ids[1:-1]).decode() for ids in documents}
+
+
+def test_held_out_files_are_the_held_out_part_of_a_run(capfd):
+    Path("held.txt").write_text("A blue house.\n\nA red house costs 9 coins.\n\nSmall.")
+    new("--max-steps", "2", "--held-out", "held.txt")
+    n_documents = len(set(TEXT.strip().split("\n\n")))
+    assert f"corpus   {n_documents:,} documents" in capfd.readouterr().out.replace("\u2009", "")
+    own = evaluated(capfd, "runs/a")
+    assert own["n_documents"] == 3
+    Path("held.txt").rename("moved.txt")
+    with pytest.raises(MicrogptError, match=r"--held-out-share 0\.1"):
+        train.main(["--resume", "runs/a", "--held-out-share", "0.1", "--max-steps", "4"])
+    assert train.main(["--resume", "runs/a", "--held-out", "moved.txt", "--max-steps", "4"]) == 0
+    assert evaluated(capfd, "runs/a", "--data", "moved.txt")["n_trained_documents"] == 0
+    new("--max-steps", "2", "--held-out-share", "0.3", out="runs/b")
+    assert 0.2 < evaluated(capfd, "runs/b")["n_documents"] / n_documents < 0.4
+
+
+def test_the_size_of_the_held_out_part_and_what_chance_does_to_it_are_told(capfd):
+    new("--max-steps", "2", "--held-out-share", "0.2", "--eval-tokens", "100000")
+    told = r"held out (\d\.\d+) \+- (\d\.\d+) nats/token.*\n +on (\d+) documents, ([\d,]+) tokens"
+    summary = re.search(told, capfd.readouterr().out)
+    loss, half, n_documents, n_tokens = (float(text.replace(",", "")) for text in summary.groups())
+    report = evaluated(capfd, "runs/a")
+    assert (report["n_documents"], report["n_tokens"]) == (n_documents, n_tokens)
+    assert report["loss"] == pytest.approx(loss, abs=1e-3)
+    assert report["loss_half_width"] == pytest.approx(half, abs=1e-3) and 0 < half < 0.1 * loss
+    assert 1.96 < report["loss_half_width"] / report["loss_standard_error"] < 2.1
 
 
 def test_a_used_directory_is_refused_with_both_choices():
@@ -335,10 +599,35 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
         train.main(["--help"])
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert stopped.value.code == 0
-    for part in ("--warmup-steps", "[steps, default 2000]", "--n-embd", "--merges", "optimizer (Adam):",
-                 "model:", "--max-time", "10m", "--grad-clip", "[default 10m]", "--resume"):  # fmt: skip
+    for part in ("--warmup-steps", "[steps, default 2000 for --preset 10m]", "--n-embd", "--merges",
+                 "optimizer (Adam):", "model:", "--max-time", "10m", "--grad-clip", "[default 10m]",
+                 "--resume"):  # fmt: skip
         assert part in text
     assert text.count("data:") == 1
+
+
+@pytest.mark.parametrize("preset, vocab_size", [("tiny", 300), ("tiny", 40_000), ("1m", 300), ("1m", 4261),
+                                                ("10m", 300), ("34m", 300), ("34m", 60_000)])  # fmt: skip
+def test_the_defaults_that_help_tells_are_those_that_are_used(preset, vocab_size, capsys):
+    for flags in (["--preset", preset, "--help"], ["--help", f"--preset={preset}"]):
+        with pytest.raises(SystemExit):
+            train.main(flags)
+        text = re.sub(r"\s+", " ", capsys.readouterr().out)
+        plan = train.plan_from(train.parser().parse_args(["--preset", preset]), vocab_size)
+        values = plan.train.to_dict() | plan.model.to_dict()
+        for name in ("lr", "min_lr", "warmup_steps", "max_steps", "n_layer", "seq_len", "dropout"):
+            flag, told = "--" + name.replace("_", "-"), shown_value(values[name])
+            assert re.search(rf"{flag} [^\]]*\bdefault {re.escape(told)}( for --preset {preset})?\]", text)
+
+
+def test_the_rate_is_on_the_screen_and_prints_as_it_was_meant(capfd):
+    new("--max-steps", "100", "--eval-every", "0")
+    out = capfd.readouterr().out
+    assert "rate     from 0 up to 0.003 over 30 steps, then down to 0.0003 at step 100" in out
+    with pytest.raises(MicrogptError, match=r"\(the run has 0\.0003\)"):
+        train.main(["--resume", "runs/a", "--min-lr", "0.1", "--max-steps", "200"])
+    new("--max-steps", "3", out="runs/b")
+    assert "rate     from 0 up to 0.0003, too few steps to come down" in capfd.readouterr().out
 
 
 @pytest.fixture
@@ -476,3 +765,117 @@ def test_auto_probes_the_run_and_its_resume_remembers(capfd, monkeypatch):
     out, err = capfd.readouterr()
     assert "threads: 2 of 3 (measured earlier: " in err and "machine  2 threads" in out
     assert probed == [load_model("runs/a")[0].config]
+
+
+# ---- what is not ours
+
+
+def kinds(folder):
+    """Every path in a folder, with the content of files."""
+    return {path: path.is_file() and path.read_bytes() for path in Path(folder).rglob("*")}
+
+
+@pytest.mark.parametrize("flags", ["--resume mine", "--out-dir mine --data /nonexistent", "--out-dir mine"])
+def test_a_session_that_is_refused_leaves_a_users_directory_as_it_is(flags):
+    for name in (".tmp_notes", ".tmp_step_00000003_7", ".tmp_removed"):
+        (Path("mine") / name).mkdir(parents=True)
+        (Path("mine") / name / "a").write_text("x")
+    if flags == "--out-dir mine":
+        (Path("mine") / "metrics.jsonl").write_text('{"loss": 3}\n')
+    before = kinds("mine")
+    with pytest.raises(MicrogptError):
+        train.main([*SMALL, "--data", "text.txt", "--max-steps", "2", *flags.split()])
+    assert kinds("mine") == before
+
+
+def test_an_empty_directory_of_the_users_outlives_a_run_that_fails():
+    Path("mine").mkdir()
+    for out in ("mine", "ours"):
+        with pytest.raises(MicrogptError, match="nonexistent"):
+            train.main([*SMALL, "--data", "nonexistent", "--out-dir", out])
+    assert Path("mine").is_dir() and not Path("ours").exists()
+
+
+def test_a_log_of_something_else_is_not_touched():
+    new("--max-steps", "2")
+    for place, flags in (("runs/a", ["--resume", "runs/a"]), ("b", ["--resume", "runs/a", "--out-dir", "b"])):
+        Path(place).mkdir(exist_ok=True)
+        Path(place, "metrics.jsonl").write_text('{"loss": 3}\n')
+        with pytest.raises(MicrogptError, match=r"metrics\.jsonl is not the log of a run"):
+            train.main([*flags, "--max-steps", "4"])
+        assert Path(place, "metrics.jsonl").read_text() == '{"loss": 3}\n'
+        Path("runs/a/metrics.jsonl").unlink(missing_ok=True)
+    assert train.main(["--resume", "runs/a", "--max-steps", "4"]) == 0, "without a log it goes on"
+
+
+@pytest.mark.parametrize("name", ["best", "step_00000004"])
+def test_a_checkpoint_that_was_copied_out_of_its_run_asks_for_a_directory(name):
+    new("--max-steps", "4")
+    home = Path("home")
+    shutil.copytree("runs/a/step_00000004", home / name)
+    (home / "metrics.jsonl").write_text("mine\n" * 1000)
+    before = kinds(home)
+    with pytest.raises(MicrogptError, match=rf"home/{name} is a checkpoint outside a run; .*--out-dir DIR"):
+        train.main(["--resume", f"home/{name}", "--max-steps", "6"])
+    assert train.main(["--resume", f"home/{name}", "--max-steps", "6", "--out-dir", "runs/b"]) == 0
+    assert kinds(home) == before and Path("runs/b/step_00000006").is_dir()
+    assert "mine" not in Path("runs/b/metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("folder, name", [
+    ("runs/a/step_00000004", "."), ("runs/a", "step_00000004"), (".", "link"),
+])  # fmt: skip
+def test_a_checkpoint_goes_on_in_its_run_however_it_is_named(folder, name, monkeypatch, workplace):
+    new("--max-steps", "4")
+    Path("link").symlink_to("runs/a/step_00000004")
+    monkeypatch.chdir(folder)
+    assert train.main(["--resume", name, "--max-steps", "6"]) == 0
+    made = sorted(path.name for path in (workplace / "runs/a").iterdir())
+    assert made == ["metrics.jsonl", "step_00000004", "step_00000006"]
+    events = [line["event"] for line in read_metrics(workplace / "runs/a/metrics.jsonl")]
+    assert events.count("start") == events.count("resume") == 1
+
+
+@pytest.mark.parametrize("out", ["step_00001000", "x"])
+def test_a_run_is_not_put_where_a_checkpoint_is_expected(out):
+    if out == "x":
+        Path("x").mkdir()
+        Path("x/manifest.json").write_text("{}")
+    with pytest.raises(MicrogptError, match=f"{out} is a checkpoint by its name or .*another --out-dir"):
+        new("--max-steps", "2", out=out)
+    assert list(Path(".").glob(f"{out}/*")) == ([Path("x/manifest.json")] if out == "x" else [])
+
+
+def test_two_runs_of_one_second_get_a_name_each(monkeypatch):
+    class Noon(train.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2030, 1, 2, 12)
+
+    monkeypatch.setattr(train, "datetime", Noon)
+    for _ in range(2):
+        assert train.main([*SMALL, "--data", "text.txt", "--threads", "1", "--max-steps", "1"]) == 0
+    names = sorted(path.name for path in Path("runs").iterdir())
+    assert names == ["tiny-20300102-120000", "tiny-20300102-120000-2"]
+    assert all(Path("runs", name, "step_00000001").is_dir() for name in names)
+
+
+# ---- names
+
+
+def test_resume_goes_on_from_the_newest_and_tells_of_a_better_one(monkeypatch, capfd):
+    losses = iter([5.0, 3.0, 4.0, 4.0])
+    monkeypatch.setattr(loop, "evaluate", lambda *args: Evaluation(next(losses), 1.0))
+    new("--max-steps", "8", "--save-every", "4", "--sample-every", "0")
+    train.main(["--resume", "a", "--max-steps", "9"])
+    told = "from runs/a/step_00000008\nmicrogpt: better on held-out text: step 4, 1.000 bits per byte"
+    assert told in capfd.readouterr().err and Path("runs/a/step_00000004").is_dir()
+
+
+def test_resume_takes_the_name_of_a_run_and_branches_off_a_step_by_it():
+    new("--max-steps", "6", "--save-every", "2", "--keep", "9")
+    assert train.main(["--resume", "a", "--max-steps", "8"]) == 0
+    with pytest.raises(MicrogptError, match=r"runs/a already went on to step_00000008"):
+        train.main(["--resume", "a@4"])
+    assert train.main(["--resume", "a@4", "--out-dir", "runs/b", "--max-steps", "6"]) == 0
+    assert tensors("runs/a/step_00000006") == tensors("runs/b/step_00000006")

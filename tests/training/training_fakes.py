@@ -63,19 +63,21 @@ class FakeModel:
         losses = -np.log(np.take_along_axis(probs, np.maximum(targets, 0)[..., None], -1))[..., 0]
         return probs, np.where(targets >= 0, losses, 0)
 
-    def loss_and_grad(self, ids, targets, key=None, scale=1.0):
-        self.keys.append(key)
+    def loss_and_grad(self, ids, targets, keys=None):
+        self.keys.append(keys)
         probs, losses = self._losses(ids, targets)
-        dlogits = (probs - np.eye(V)[targets]) * scale / targets.size
-        if key is not None:
-            dlogits *= random.keep_factors(key, V, self.config.dropout)[ids][..., None]
+        dlogits = (probs - np.eye(V)[targets]) * (targets >= 0)[..., None]
+        if keys is not None:
+            for row, key in enumerate(keys):
+                kept = random.keep_factors(int(key), V, self.config.dropout)
+                dlogits[row] *= kept[ids[row]][:, None]
         np.add.at(self.grads["table.weight"], ids, dlogits.astype(np.float32))
         self.grads["bias.weight"] += dlogits.sum((0, 1)).astype(np.float32)
         self.calls += 1
         if self.calls in self.poison:
             self.grads.flat[:] = np.nan
-            return self.poison[self.calls]
-        return float(losses.mean())
+            return self.poison[self.calls], targets.size
+        return float(losses.sum()), int((targets >= 0).sum())
 
     def token_losses(self, ids, targets):
         return self._losses(ids, targets)[1].astype(np.float32)
@@ -106,12 +108,18 @@ class FakeWindows:
 
     def __init__(self, ids, targets, n_tokens, n_bytes):
         self.ids, self.targets, self.n_tokens, self.n_bytes = ids, targets, n_tokens, n_bytes
-        self.n_windows = len(ids)
+        self.n_windows = self.n_documents = self.n_all_documents = len(ids)
 
     def batches(self, batch_size):
         for first in range(0, self.n_windows, batch_size):
             rows = slice(first, first + batch_size)
             yield self.ids[rows], self.targets[rows]
+
+    def owners(self, batch_size):
+        """Every window is a document."""
+        places = np.arange(self.n_windows)[:, None] + np.zeros_like(self.targets)
+        for first in range(0, self.n_windows, batch_size):
+            yield places[first : first + batch_size]
 
 
 def make_config(**changes):

@@ -33,12 +33,12 @@ Maker = Callable[[Draw], list[Turn]]
 # single questions are practised as distractions in the others too.
 TABLE: dict[str, tuple[Maker, int]] = {
     greetings.FAMILY: (greetings.dialogue, 5),
-    memory.FAMILY: (memory.dialogue, 14),
+    memory.FAMILY: (memory.dialogue, 20),
     corrections.FAMILY: (corrections.dialogue, 12),
     two_facts.FAMILY: (two_facts.dialogue, 18),
     persona.FAMILY: (dialogue_of(persona.ask), 3),
     arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 10),
-    order.FAMILY: (dialogue_of(order.ask), 6),
+    order.FAMILY: (dialogue_of(order.ask), 10),
     opposites.FAMILY: (dialogue_of(opposites.ask), 2),
     things.FAMILY: (dialogue_of(things.ask), 4),
     capitals.FAMILY: (dialogue_of(capitals.ask), 2),

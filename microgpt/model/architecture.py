@@ -1,0 +1,93 @@
+"""From a configuration to layers, and what follows from them: parameters, counts, costs."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+
+from .block import Block
+from .config import ModelConfig
+from .embedding import Embedding
+from .kinds import NORMS
+from .layer import Cost
+from .linear import Linear
+from .parameters import Parameter
+
+# Rows of logits that exist at once: (512, V) floats stay in the last-level cache, and (B*T, V) never exist.
+HEAD_ROWS = 512
+
+
+class Architecture:
+    """The layers of a model: embedding, blocks, last norm, and the head, which is the embedding turned."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)  # the embedding's weight
+        self.embedding = Embedding(config)
+        self.blocks = [Block(i, mixer, config) for i, mixer in enumerate(config.mixers)]
+        self.norm = NORMS[config.norm]("ln_f", config.n_embd)
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters in the order in which they lie in memory."""
+        of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
+        return [*self.embedding.parameters(), *of_blocks, *self.norm.parameters()]
+
+    def outside(self) -> list[Parameter]:
+        """Those that belong to no block."""
+        return self.embedding.parameters() + self.norm.parameters()
+
+    def head_cost(self) -> Cost:
+        """Of the last norm and the product that makes logits, which is where the embedding is counted."""
+        return self.norm.cost() + self.head.cost()
+
+
+def blocks_by_kind(config: ModelConfig) -> list[tuple[Block, int]]:
+    """One block of each kind that the model has, and how often: costs follow at once for any depth."""
+    return [(Block(0, mixer, config), n) for mixer, n in Counter(config.mixers).items()]
+
+
+def table(config: ModelConfig) -> list[Parameter]:
+    """All parameters of the model that a configuration describes, in order."""
+    return Architecture(config).parameters()
+
+
+@lru_cache(maxsize=64)
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters, the tied embedding counted once: 12 L C^2 + (2L+1) C + V C for the default kinds."""
+    outside = _size(Architecture(replace(config, n_layer=1)).outside())
+    return outside + sum(n * _size(block.parameters()) for block, n in blocks_by_kind(config))
+
+
+def _size(parameters: list[Parameter]) -> int:
+    return sum(parameter.size for parameter in parameters)
+
+
+def count_layer_parameters(config: ModelConfig) -> int:
+    """The same without the embedding, so that it does not depend on the vocabulary."""
+    return count_parameters(config) - Embedding(config).weight.size
+
+
+@lru_cache(maxsize=64)
+def flop_per_token(config: ModelConfig, T: int | None = None) -> float:
+    """FLOP of forward and backward for a token: 6 a parameter, and 6 C T a layer of causal attention."""
+    blocks = sum(n * block.cost(T or config.seq_len).flop for block, n in blocks_by_kind(config))
+    return Architecture(replace(config, n_layer=1)).head_cost().flop + blocks
+
+
+def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = False) -> float:
+    """Floats of all arrays that a step on so many tokens needs beside weights, gradients and scratch."""
+    costs = [(block.cost(config.seq_len), n) for block, n in blocks_by_kind(config)]
+    if recompute:
+        stays = max(cost.kept for cost, _ in costs) + config.n_layer * config.n_embd
+    else:
+        stays = sum(n * cost.kept for cost, n in costs)
+    head_rows = min(n_tokens, HEAD_ROWS)
+    passing = max(cost.passing for cost, _ in costs)
+    return n_tokens * (stays + passing) + head_rows * (config.vocab_size + config.n_embd)
+
+
+def products(config: ModelConfig, n_tokens: int) -> list[tuple[int, int, int]]:
+    """(N, M, K) of every matrix product (N, K) -> (N, M) of a step, those of equal blocks once."""
+    blocks = blocks_by_kind(config)
+    of_blocks = {product for block, _ in blocks for product in block.cost(config.seq_len).products}
+    head = (min(n_tokens, HEAD_ROWS), config.vocab_size, config.n_embd)
+    return [*((n_tokens, *product) for product in sorted(of_blocks)), head]

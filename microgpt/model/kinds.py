@@ -1,0 +1,12 @@
+"""What a model can be made of, by name.
+
+Each kind of mixer, MLP and norm adds itself to its table in the file that defines it; flags, checks of a
+configuration and the layers that are built follow from the tables.
+"""
+
+from typing import Any
+
+# at: where the layer stands, such as h.0, which its parameters' names begin with.  index: of its state.
+MIXERS: dict[str, Any] = {}  # (at, index, config) -> a layer that lets positions see each other
+MLPS: dict[str, Any] = {}  # (at, config) -> a layer that works on each position alone
+NORMS: dict[str, Any] = {}  # (name, C) -> a norm of rows
