@@ -54,7 +54,7 @@ def parser() -> Parser:
                        "then miss it")
     flags.add_argument("--tokenizer", metavar="FILE",
                        help="use this tokenizer.json, or that of a run, a checkpoint or a prepared corpus: "
-                       "one that microgpt or `python -m tokenizer` made, or another of that very form "
+                       "one that microgpt or `microgpt tokenizer` made, or another of that very form "
                        "(byte-level BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) "
                        "[default train a new one]")
     flags.add_argument("--merges", type=whole(0, MAX_MERGES), metavar="MERGES",

@@ -682,6 +682,23 @@ def test_as_programs():
     assert silent.returncode == 0 and silent.stdout == ""
 
 
+def test_the_tokenizer_is_a_command_too(tmp_path):
+    (tmp_path / "a.txt").write_text("low lower lowest " * 9)
+    trained = python_m("microgpt", "tokenizer", "train", "a.txt", "--merges", "3", cwd=tmp_path)
+    assert (trained.returncode, trained.stderr) == (0, "") and trained.stdout.startswith("tokenizer.json: ")
+    alone = [python_m(name, "show", cwd=tmp_path) for name in ("tokenizer", "microgpt.tokenizer")]
+    assert alone[0].returncode == 0 and alone[0].stdout == alone[1].stdout != ""
+
+
+def test_names_in_the_current_folder_hide_nothing(tmp_path):
+    """A folder that is named like the clone, and a file that is named like one of its folders."""
+    (tmp_path / "microgpt").mkdir()
+    (tmp_path / "tokenizer.py").write_text("raise SystemExit(9)")
+    (tmp_path / "a.txt").write_text("low lower lowest " * 9)
+    assert python_m("microgpt", "--version", cwd=tmp_path).returncode == 0
+    assert python_m("microgpt.prepare", "a.txt", "--merges", "3", cwd=tmp_path).returncode == 0
+
+
 def test_help_is_instant_because_nothing_is_imported():
     code = "import sys; from microgpt.__main__ import HELP; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

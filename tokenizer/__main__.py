@@ -1,9 +1,9 @@
 """The tokenizer alone, on files.
 
-    python -m tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
-    python -m tokenizer encode FILE --tokenizer tokenizer.json                prints ids
-    python -m tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
-    python -m tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
+    microgpt tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
+    microgpt tokenizer encode FILE --tokenizer tokenizer.json                prints ids
+    microgpt tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
+    microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
 """
 
 import argparse
@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     """All commands and flags."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = Parser("python -m tokenizer", description="Byte-level BPE on files.")
+    parser = Parser("microgpt tokenizer", description="Byte-level BPE on files.")
     commands = parser.add_subparsers(required=True, metavar="train|encode|decode|show")
 
     p = commands.add_parser("train", help="learn merges from text files", formatter_class=formatter)
