@@ -149,7 +149,7 @@ def test_prepare_uses_the_tokenizer_of_a_run(place, tmp_path, named):
 @pytest.mark.parametrize("named", ["none", "runs", "runs/none/tokenizer.json"])
 def test_prepare_tells_what_a_tokenizer_can_be(tmp_path, named):
     (tmp_path / "x.txt").write_text(PLAIN_TEXT)
-    with pytest.raises(ConfigError, match=f"--tokenizer {named}: no such file; name a tokenizer.json, or a "):
+    with pytest.raises(CheckpointError, match=r"expected a tokenizer\.json, a prepared corpus, or a run"):
         prepare.main([str(tmp_path / "x.txt"), "--tokenizer", named, "--out-dir", str(tmp_path / "out")])
 
 
@@ -375,7 +375,7 @@ def test_sample_leaves_stdin_alone_where_a_prompt_is_given(monkeypatch):
 def test_sample_tells_that_the_window_is_full_and_not_what_was_asked_for(capsys):
     words = ["-p", "Once", "-t", "100", "-k", "0", "--top-p", "1", "--penalty", "100", "--seed", "1"]
     sample.main([*words, "--max-tokens", "3"])
-    assert capsys.readouterr().err == ""
+    assert "window" not in capsys.readouterr().err
     sample.main(words)
     assert "tokens: the window of 128 is full" in capsys.readouterr().err
 

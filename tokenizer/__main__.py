@@ -17,9 +17,8 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from microgpt.tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
-from tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
-from tokenizer.file_format import place_of
-from tokenizer.pieces import MAX_THREADS
+from microgpt.tokenizer.file_format import place_of
+from microgpt.tokenizer.pieces import MAX_THREADS
 
 LONGEST = 500  # characters of a line that tells of a mistake
 PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}

@@ -7,11 +7,7 @@ from queue import SimpleQueue
 from microgpt.tokenizer.errors import TokenizerError
 from microgpt.tokenizer.model import SPECIALS, Tokenizer, refuse_one_text
 from microgpt.tokenizer.native import MAX_MERGES, Buffer, Counter, Trainer
-from microgpt.tokenizer.pieces import Text, as_bytes, blocks, map_threads, pieces
-from tokenizer.errors import TokenizerError
-from tokenizer.model import SPECIALS, Tokenizer, refuse_one_text
-from tokenizer.native import MAX_MERGES, Buffer, Counter, Trainer
-from tokenizer.pieces import Text, as_bytes, blocks, check_threads, map_threads, pieces
+from microgpt.tokenizer.pieces import Text, as_bytes, blocks, check_threads, map_threads, pieces
 
 Progress = Callable[[str, int, int | None], None]
 
