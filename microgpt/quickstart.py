@@ -28,15 +28,16 @@ from microgpt.training.kept import MODEL_FILES, find_checkpoint
 from microgpt.training.rundir import checkpoints
 
 PRESET, MAX_TIME = "1m", "8m15s"
-# What teaches this corpus to this size soonest (benchmarks/LOG.md): few merges, for its words are few, and
-# they cut names into pieces that are seen everywhere; embeddings of the tokens before, for copying a name;
-# windows that begin where a conversation does; small batches and a high rate; and little effort on foreseeing
-# the user.
+# What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do, and
+# cut names into pieces that are seen everywhere; embeddings of the tokens before, for copying a name; windows
+# that begin where a conversation does; small batches, a high rate; little effort on foreseeing the user.
 RECIPE = (
     f"--preset {PRESET} --max-time {MAX_TIME} "
-    "--merges 400 --packing documents --look-back 2 --init-std 0.08 --batch-size 4 --lr 6e-3 --min-lr 6e-5 "
+    "--merges 1000 --packing documents --look-back 3 --init-std 0.08 --batch-size 4 --lr 6e-3 --min-lr 6e-5 "
     "--warmup-steps 100 --beta2 0.99 --prompt-loss-weight 0.2 --precision auto"
 )
+
+
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt quickstart", description=__doc__)

@@ -831,7 +831,7 @@ def test_a_checkpoint_goes_on_in_its_run_however_it_is_named(folder, name, monke
     monkeypatch.chdir(folder)
     assert train.main(["--resume", name, "--max-steps", "6"]) == 0
     made = sorted(path.name for path in (workplace / "runs/a").iterdir())
-    assert made == ["metrics.jsonl", "step_00000004", "step_00000006"]
+    assert made == ["metrics.jsonl", "step_00000004", "step_00000006", "trained_on.hashes"]
     events = [line["event"] for line in read_metrics(workplace / "runs/a/metrics.jsonl")]
     assert events.count("start") == events.count("resume") == 1
 

@@ -90,8 +90,8 @@ def capital(word: str) -> str:
 def _part(draw: Draw, by_letter: bool) -> str:
     """Some letters, or some syllables."""
     if by_letter:
-        return "".join(draw.pick(LETTERS) for _ in range(draw.below(5)))
-    return "".join(_syllable(draw) for _ in range(draw.weighted(((0, 20), (1, 50), (2, 30)))))
+        return "".join(draw.pick(LETTERS) for _ in range(draw.below(4)))
+    return "".join(_syllable(draw) for _ in range(draw.weighted(((0, 20), (1, 60), (2, 20)))))
 
 
 def _syllable(draw: Draw) -> str:
@@ -132,7 +132,7 @@ def person(draw: Draw) -> str:
     if draw.held_out and draw.chance(70):
         return draw.pick(REAL)
     word = plain_word if draw.held_out else odd_word
-    join = draw.weighted((("", 86), ("-", 6), (" ", 6), ("'", 2)))
+    join = draw.weighted((("", 88), ("-", 5), (" ", 5), ("'", 2)))
     return word(draw) + join + word(draw) if join else word(draw)
 
 
