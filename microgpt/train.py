@@ -46,7 +46,7 @@ from microgpt.model import ModelConfig, count_layer_parameters, count_parameters
 from microgpt.model.config import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
-from microgpt.training.clock import Clock
+from microgpt.training.clock import Clock, Now
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
 from microgpt.training.data import DataConfig, known_corpus, source_place
 from microgpt.training.job import Sample
@@ -118,21 +118,24 @@ def preset_in(argv: Sequence[str] | None) -> str:
     return wanted if wanted in PRESETS else DEFAULT_PRESET
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
-    started = time.monotonic()
+def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
+    """Run the command.  now: the time in seconds, by which --max-time is kept.
+
+    Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
+    """
+    clock = Clock(now=now)
     args = parser(preset_in(argv)).parse_args(argv)
     if args.resume is not None:
-        return resume(args, started)
+        return resume(args, clock)
     if args.allow_inexact:
         raise ConfigError("--allow-inexact is for --resume; a new run has nothing to equal")
-    return start(args, started)
+    return start(args, clock)
 
 
 # -------------------------------------------------------------------------------- a new run
 
 
-def start(args: argparse.Namespace, started: float) -> int:
+def start(args: argparse.Namespace, clock: Clock) -> int:
     """Train a new run."""
     plan = plan_from(args)
     run = args.out_dir or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -147,9 +150,9 @@ def start(args: argparse.Namespace, started: float) -> int:
         refuse_full_disk(run, plan)
         prepared = session.open_corpus(plan)
         plan = plan_from(args, prepared.tokenizer.vocab_size)
-        ends = deadline(plan.train, started)
-        settle_threads(plan, plan.train.max_steps or math.inf, ends)
-        return train(session.start(plan, prepared, run, ends, say), plan.train, started)
+        clock.limit(plan.train.time_limit_s)
+        settle_threads(plan, plan.train.max_steps or math.inf, clock)
+        return train(session.start(plan, prepared, run, clock, say), clock)
 
 
 def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
@@ -246,7 +249,7 @@ def refuse_full_disk(run: Path, plan: Plan) -> None:
 # -------------------------------------------------------------------------------- a saved run
 
 
-def resume(args: argparse.Namespace, started: float) -> int:
+def resume(args: argparse.Namespace, clock: Clock) -> int:
     """Go on with a run where its checkpoint left it."""
     place = place_of(args.resume or args.out_dir)
     run = run_to_go_on(place, args.out_dir if args.resume else None)
@@ -271,14 +274,14 @@ def resume(args: argparse.Namespace, started: float) -> int:
         refuse_full_disk(run, plan)
         for line in (f"going on from {source}", *choice_notes(source)):
             say(line)
-        limited = "max_time" in args
-        ends = deadline(plan.train, started) if limited else math.inf
+        if "max_time" in args:  # a limit is of one session only
+            clock.limit(plan.train.time_limit_s)
         prepared, changes = session.reopen(plan, source, say, args.allow_inexact)
-        settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, ends)
-        work = session.resume(plan, prepared, source, run, changes, ends, say)
+        settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, clock)
+        work = session.resume(plan, prepared, source, run, changes, clock, say)
         if note := extension_note(step, old.train, work.job.config):
             say(note)
-        return train(work, plan.train, started, limited)
+        return train(work, clock)
 
 
 def with_steps(plan: Plan, max_steps: int) -> Plan:
@@ -353,16 +356,16 @@ def as_typed(value: Any) -> str:
 # -------------------------------------------------------------------------------- both
 
 
-def train(work: Session, config: TrainConfig, started: float, limited: bool = True) -> int:
+def train(work: Session, clock: Clock) -> int:
     """Run the loop between a header and a summary."""
-    job, state, first_step = work.job, work.state, work.state.step
+    job, state = work.job, work.state
+    first_step, before_s = state.step, state.elapsed_s
     show(*report.header(work))
     job.sample = make_sample(work)
-    costs_s = {"save": save_estimate_s(job.model), "evaluation": state.metrics.get("val_s", 0.0)}
-    clock = Clock(state.elapsed_s, deadline(config, started) if limited else math.inf, costs_s)
-    fitting = time.monotonic()
+    clock.costs_s |= {"save": save_estimate_s(job.model), "evaluation": state.metrics.get("val_s", 0.0)}
+    clock.go_on(before_s)
     with StopFlag() as stop, job.log:
-        job.progress.deadline = clock.deadline
+        job.progress.left_s = lambda: clock.left_s
         try:
             why = fit(job, state, stop, clock)
         except MemoryError as error:
@@ -372,14 +375,8 @@ def train(work: Session, config: TrainConfig, started: float, limited: bool = Tr
             job.progress.close()
             if (result := job.saver.wait()) and result.error:
                 say(f"warning: {result.error}")
-    show(*report.summary(work, why, fitting, first_step))
+    show(*report.summary(work, why, clock.elapsed_s - before_s, first_step))
     return stop.exit_code
-
-
-def deadline(config: TrainConfig, started: float) -> float:
-    """The moment (`time.monotonic`) by which training must have ended, so that the process ends in time."""
-    limit_s = config.time_limit_s
-    return math.inf if limit_s is None else started + limit_s - min(1.0, 0.05 * limit_s)
 
 
 def set_up_machine(config: TrainConfig) -> None:
@@ -390,9 +387,9 @@ def set_up_machine(config: TrainConfig) -> None:
         say(f"warning: {warning}")
 
 
-def settle_threads(plan: Plan, steps: float, ends: float) -> None:
-    """The number of threads for training: probed where it is `auto`.  steps, ends: of the run."""
-    native.set_threads(choose_threads(plan.model, plan.train, say, steps, ends - time.monotonic()))
+def settle_threads(plan: Plan, steps: float, clock: Clock) -> None:
+    """The number of threads for training: probed where it is `auto`.  steps: that the run has to do."""
+    native.set_threads(choose_threads(plan.model, plan.train, say, steps, clock.left_s))
 
 
 def make_sample(work: Session) -> Sample:

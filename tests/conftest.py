@@ -4,8 +4,17 @@ import signal
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from microgpt.common.signals import HANDLED
+
+# No example has to be quick, for a machine may be slow or busy; those of one test may share its folder.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

@@ -668,7 +668,7 @@ def python_m(*words, stdin="", **options):
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONUTF8": "1"},
-        timeout=60,
+        timeout=600,
         **options,
     )
 
@@ -701,4 +701,4 @@ def test_names_in_the_current_folder_hide_nothing(tmp_path):
 
 def test_help_is_instant_because_nothing_is_imported():
     code = "import sys; from microgpt.__main__ import HELP; sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=600).returncode == 0

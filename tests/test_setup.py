@@ -18,7 +18,7 @@ def test_only_sources_make_it_install_again(tmp_path):
 
     def fingerprint():
         code = "source bin/setup.sh && fingerprint dev"
-        done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.stderr == ""
         return done.stdout
 

@@ -6,7 +6,6 @@ with another --max-steps: it is recorded in the checkpoint's config, so a resume
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +14,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.corpus.batches import Batches, EvalWindows
 from microgpt.model import GPT
 
+from .clock import Clock, Now
 from .config import TrainConfig, format_duration
 from .optim import Adam
 
@@ -37,18 +37,18 @@ class Timing:
     save_s: float
 
 
-def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, limit_s: float) -> Timing:
+def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, clock: Clock) -> Timing:
     """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
     ids, targets = batches.batch(0)
     keys = np.zeros(len(ids), np.uint64)
-    budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * limit_s)
-    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, keys), budget_s)
+    budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, keys), clock.now, budget_s)
     model.grads.flat[:] = 0
     # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
-    update_s = _mean_time(lambda: adam.apply(lr=0.0), 0.0)
+    update_s = _mean_time(lambda: adam.apply(lr=0.0), clock.now)
     rows, wanted = next(held_out.batches(batches.batch_size))
-    evaluation_s = _mean_time(lambda: model.token_losses(rows, wanted), 0.0) * held_out.n_windows / len(rows)
-    return Timing(micro_s, update_s, evaluation_s, save_estimate_s(model))
+    rows_s = _mean_time(lambda: model.token_losses(rows, wanted), clock.now)
+    return Timing(micro_s, update_s, rows_s * held_out.n_windows / len(rows), save_estimate_s(model))
 
 
 def save_estimate_s(model: GPT) -> float:
@@ -56,14 +56,14 @@ def save_estimate_s(model: GPT) -> float:
     return 3 * model.params.flat.nbytes / SAVE_BYTES_PER_S
 
 
-def _mean_time(work: Callable[[], object], budget_s: float) -> float:
+def _mean_time(work: Callable[[], object], now: Now, budget_s: float = 0.0) -> float:
     """Mean seconds of repeated calls after one that warms up."""
     work()
-    start, count = time.perf_counter(), 0
-    while count < FEWEST_PROBES or time.perf_counter() - start < budget_s:
+    start, count = now(), 0
+    while count < FEWEST_PROBES or now() - start < budget_s:
         work()
         count += 1
-    return (time.perf_counter() - start) / count
+    return (now() - start) / count
 
 
 def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> int:

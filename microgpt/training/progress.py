@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -35,7 +36,7 @@ class Progress:
         self._line_every_s, self._line_due = line_every_s, 0.0
         self._bar: Any = None
         self._has_bar = self._stream.isatty()
-        self.deadline = math.inf  # when training must have ended (`time.monotonic`)
+        self.left_s: Callable[[], float] = lambda: math.inf  # seconds before training must have ended
 
     def stepped(self, step: int, loss: float | None, tok_per_s: float) -> None:
         """Show one finished step; one without a loss leaves that which is shown."""
@@ -99,7 +100,7 @@ class Progress:
         if self._step == self._first_step:
             return ""
         per_step = (time.monotonic() - self._started) / (self._step - self._first_step)
-        left = min(per_step * (self._max_steps - self._step), self.deadline - time.monotonic())
+        left = min(per_step * (self._max_steps - self._step), self.left_s())
         return f", {format_duration(left)} left" if left > 0 else ""
 
 

@@ -4,7 +4,6 @@ import contextlib
 import math
 import resource
 import sys
-import time
 from pathlib import Path
 
 from microgpt.common.words import command_line, counted
@@ -90,10 +89,12 @@ def _steps(session: Session) -> str:
     return f"{total - step:,} more steps, from {step:,} to {total:,}," if step else counted(total, "step")
 
 
-def summary(session: Session, why: str, started: float, first_step: int) -> list[str]:
-    """Lines that say what came out: how it ended, results, where the checkpoint is, what to do next."""
+def summary(session: Session, why: str, seconds: float, first_step: int) -> list[str]:
+    """Lines that say what came out: how it ended, results, where the checkpoint is, what to do next.
+
+    Args: seconds: that the session trained.  first_step: where it began.
+    """
     job, state = session.job, session.state
-    seconds = time.monotonic() - started
     n_tokens = (state.step - first_step) * job.tokens_per_step
     checkpoint = job.run / checkpoint_name(state.step)
     return [

@@ -1,10 +1,8 @@
 """One command's share of a run: put a new run together, or one that was saved, ready for `fit`."""
 
 import dataclasses
-import math
 import platform
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import Tokenizer
 
 from . import checkpoint as checkpoints
+from .clock import Clock
 from .config import TrainConfig, format_duration
 from .data import DataConfig, known_corpus, prepared_again
 from .data import prepared as prepared_corpus
@@ -94,24 +93,24 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
     return prepared_corpus(plan.data, plan.train.n_threads, tokenizer)
 
 
-def start(plan: Plan, prepared: Prepared, run: Path, deadline: float, say: Say) -> Session:
+def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say) -> Session:
     """A new run with fresh weights."""
     parts = _parts(plan, prepared)
     parts.model.init(plan.train.seed)
     is_timed = plan.train.max_steps == 0
     if is_timed:
-        plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, deadline, say))
+        plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, clock, say))
     session = _session(plan, prepared, parts, TrainState(), run, MetricsLog(run / METRICS), {})
     session.job.is_timed = is_timed
     remember(run, prepared.train)
     return session
 
 
-def _with_steps(config: TrainConfig, parts: Parts, deadline: float, say: Say) -> TrainConfig:
+def _with_steps(config: TrainConfig, parts: Parts, clock: Clock, say: Say) -> TrainConfig:
     """Fix the number of steps that the time limit allows."""
     say(f"measuring how many steps fit into {config.max_time} ...")
-    timing = measure(*parts, limit_s=deadline - time.monotonic())
-    steps = planned_steps(deadline - time.monotonic(), timing, config)
+    timing = measure(*parts, clock)
+    steps = planned_steps(clock.left_s, timing, config)
     step_s = config.grad_accum * timing.micro_s + timing.update_s
     say(f"one step takes {format_duration(step_s)}, so the run has {steps:,} steps")
     return dataclasses.replace(config, max_steps=steps)
@@ -140,12 +139,12 @@ def resume(
     source: Path,
     run: Path,
     changes: list[str],
-    deadline: float = math.inf,
+    clock: Clock,
     say: Say = tell,
 ) -> Session:
     """The run that a verified checkpoint holds, to be continued in `run`.
 
-    Args:   plan: with 0 steps, as many more are trained as fit before the deadline.
+    Args:   plan: with 0 steps, as many more are trained as fit before the clock's deadline.
             prepared, changes: of `reopen`.
     Raises: CheckpointError: it does not fit the plan.
     """
@@ -153,7 +152,7 @@ def resume(
     parts = _parts(plan, prepared)
     is_timed = plan.train.max_steps == 0
     if is_timed:  # before there are moments, which a measured update would change
-        config = _with_more(plan.train, source, state.step, parts, deadline, say)
+        config = _with_more(plan.train, source, state.step, parts, clock, say)
         plan = dataclasses.replace(plan, train=config)
     checkpoints.load_weights(source, parts.model)
     checkpoints.load_moments(source, parts.adam)
@@ -172,11 +171,11 @@ def resume(
 
 
 def _with_more(
-    config: TrainConfig, source: Path, step: int, parts: Parts, deadline: float, say: Say
+    config: TrainConfig, source: Path, step: int, parts: Parts, clock: Clock, say: Say
 ) -> TrainConfig:
     """The settings of a finished run with as many steps more as the time limit allows."""
     old = Plan.from_dict(checkpoints.read_config(source)).train
-    more = _with_steps(config, parts, deadline, say).max_steps
+    more = _with_steps(config, parts, clock, say).max_steps
     return train_on(step, old, dataclasses.replace(config, max_steps=step + more))
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import ConfigError
@@ -51,7 +51,7 @@ def true_products(x, weight, dy, dweight):
 
 
 @given(N=SIZES, M=SIZES, K=SIZES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_products_of_any_shape(own, N, M, K):
     for got, wanted, terms in zip(*products(N, M, K), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * terms**0.5)
@@ -112,7 +112,7 @@ def test_the_choice_is_checked(monkeypatch):
 
 
 @given(N=SIZES, M=SIZES, K=SIZES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 def test_bf16_is_the_product_of_rounded_operands(bf16, N, M, K):
     got, wanted, _ = products(N, M, K, reference.to_bf16)
     for found, true, rows in zip(got, wanted, (N, N, M), strict=True):

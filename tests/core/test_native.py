@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 def python(*words, **environment):
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=60,
+        [sys.executable, *words], capture_output=True, text=True, timeout=600,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
 try:
     native.set_threads(256)
 except NativeError as error:
-    for _ in range(500):  # a thread that was joined is listed for a moment longer
+    for _ in range(30_000):  # a thread that was joined is listed for a moment longer
         more = len(os.listdir("/proc/self/task")) - before
         if more == 0:
             break

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from corpus_lines import chat_line
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import DataError
@@ -105,7 +105,7 @@ STARTS = st.sampled_from(["", "[", "{", '{"', '[{"', "[]", "{}", '{"text": "a"}'
 
 
 @given(start=STARTS, text=st.text(LETTERS | st.sampled_from('\n\r[]{}",: '), min_size=1))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 def test_any_text_in_a_txt_is_read_as_that_text(tmp_path, start, text):
     text = start + text
     path = tmp_path / "x.txt"

@@ -4,7 +4,7 @@ import gzip
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import DataError
@@ -12,8 +12,6 @@ from microgpt.corpus.chat import texts
 from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions
 from microgpt.corpus.split import place
-
-SHARED_FOLDER = HealthCheck.function_scoped_fixture
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -41,7 +39,7 @@ contents = st.one_of(
 
 @pytest.mark.parametrize("bad_lines", ["error", "skip"])
 @given(content=contents)
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[SHARED_FOLDER])
+@settings(max_examples=250, derandomize=True)
 def test_only_documents_or_one_clear_line(tmp_path, bad_lines, content):
     path = tmp_path / "hostile"
     path.write_bytes(content)

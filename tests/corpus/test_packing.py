@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from microgpt.common.errors import DataError
@@ -45,7 +45,6 @@ def contexts(tokens, seq_len):
     }
 
 
-@settings(deadline=None)
 @given(LENGTHS, SEQ_LEN, st.integers(0, 3))
 def test_every_target_comes_once_an_epoch_after_its_own_document(lengths, seq_len, seed):
     tokens = corpus(lengths)
@@ -92,7 +91,6 @@ def test_a_short_document_lies_whole_in_one_window_and_the_rest_is_not_scored(le
     assert layout.fill == pytest.approx(used / (seq_len + 1) / layout.n_windows)
 
 
-@settings(deadline=None)
 @given(LENGTHS, SEQ_LEN, st.integers(1, 7), st.integers(0, 9))
 def test_a_batch_is_a_pure_function_of_seed_and_index(lengths, seq_len, batch_size, seed):
     tokens = corpus(lengths)

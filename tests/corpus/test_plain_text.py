@@ -33,7 +33,7 @@ def paragraphs(data):
 
 @pytest.mark.parametrize("block", [3, 7, 64, 1 << 18])
 @given(lines=st.lists(LINES, max_size=30), mark=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_blocks_do_not_show(tmp_path_factory, block, lines, mark):
     data = b"\xef\xbb\xbf" * mark + b"\n".join(lines)
     path = tmp_path_factory.mktemp("text") / "x.txt"
@@ -73,7 +73,7 @@ def test_a_mark_after_the_start_ends_documents_as_blank_lines_do(write):
 
 
 @given(st.lists(st.sampled_from(["a", "b\n\nc", "d\ne", "é" * 9]), min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_marks_are_found_across_blocks(tmp_path_factory, stories):
     path = tmp_path_factory.mktemp("stories") / "x.txt"
     path.write_text("<|endoftext|>" + "<|endoftext|>".join(stories))

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 from corpus_lines import chat_line
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import ConfigError, DataError
@@ -425,7 +425,7 @@ TURNS = st.lists(
 
 
 @given(chats=st.lists(TURNS, min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_messages_read_the_same_in_every_format(write, write_rows, chats):
     rows = [{"messages": [{"role": role, "content": text} for role, text in chat]} for chat in chats]
     lines = "\n".join(map(json.dumps, rows))

@@ -5,7 +5,7 @@ import io
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.common.errors import DataError
@@ -81,7 +81,7 @@ def test_a_field_may_be_long_but_not_without_end(write, monkeypatch):
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_what_csv_writes_is_read(tmp_path, texts):
     texts = [text for text in texts if text.strip()]
     file = io.StringIO(newline="")

@@ -39,7 +39,7 @@ def train(texts, n_merges, step=5):
 
 
 @given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_split(text):
     assert split(text) == reference.split(text)
 
@@ -59,7 +59,7 @@ def test_a_thread_keeps_little_room():
 
 
 @given(TEXTS.filter(len), st.integers(0, 70))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_safe_cut_changes_no_chunk(text, at):
     cut = native.safe_cut(text, at)
     assert 0 < cut <= len(text)
@@ -77,7 +77,7 @@ def test_safe_cut_is_near():
 
 
 @given(CORPORA)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_counts(texts):
     wanted = Counter(chunk for text in texts for chunk in reference.split(text) if len(chunk) > 1)
     assert dict(count(texts).items()) == wanted
@@ -92,7 +92,7 @@ def test_counters_add_up():
 
 
 @given(CORPORA, st.integers(0, 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_train(texts, n_merges):
     assert train(texts, n_merges) == reference.train(texts, n_merges)
 
@@ -111,7 +111,7 @@ def test_train_on_real_text():
 
 
 @given(CORPORA, CORPORA)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_encode(corpus, texts):
     merges = reference.train(corpus, 40)
     ids, n_ids = native.Encoder(merges).encode(b"".join(texts), [len(text) for text in texts])

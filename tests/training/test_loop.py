@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from training_fakes import FakeBatches, FakeModel, FakeWindows, make_config, make_job, train
+from training_fakes import FakeBatches, FakeModel, FakeTime, FakeWindows, make_config, make_job, train
 
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.training import checkpoint, loop, saver
@@ -294,8 +294,7 @@ def test_a_step_with_bad_numbers_changes_nothing_and_is_logged(tmp_path):
 
 def test_the_run_ends_before_its_deadline_with_evaluation_and_checkpoint(tmp_path):
     job = new_run(tmp_path, "a", max_steps=10**6, eval_every=10**6, sample_every=0)
-    clock = Clock(deadline=Clock().elapsed_s)  # long ago
-    why, state = train(job, clock=clock)
+    why, state = train(job, clock=Clock(deadline=0, now=FakeTime()))
     assert why == OUT_OF_TIME and state.step == 0
     assert [line["event"] for line in events(job.run)] == ["eval"]
     assert [step for step, _ in checkpoints(job.run)] == [0]
@@ -305,9 +304,11 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     job = new_run(tmp_path, "a", weight_decay=0.1)
     job.log.close()
     before = digest(job)
-    timing = measure(job.model, job.adam, job.batches, job.held_out, limit_s=1)
+    clock = Clock(deadline=50, now=FakeTime(tick=0.125))
+    timing = measure(job.model, job.adam, job.batches, job.held_out, clock)
     assert digest(job) == before and job.adam.updates == 0 and not job.model.grads.flat.any()
     assert min(vars(timing).values()) > 0
+    assert job.model.calls > 3, "as often as there is time for"
     timing = Timing(micro_s=0.5, update_s=0.25, evaluation_s=10, save_s=2)
     config = make_config(
         grad_accum=2, eval_every=100, sample_every=0, save_every=50, max_steps=0, max_time="1h"
@@ -320,23 +321,26 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     assert planned_steps(4, timing, config) == 2, "no time is kept for what is off"
 
 
-class SlowModel(FakeModel):
-    """Takes its time over a step."""
+def make_slow(job, time, seconds):
+    """Have a step take `seconds(index of its batch)`."""
+    batch = job.batches.batch
 
-    def loss_and_grad(self, ids, targets, keys=None):
-        time.sleep(0.004)
-        return super().loss_and_grad(ids, targets, keys)
+    def slow(index):
+        time.s += seconds(index)
+        return batch(index)
+
+    job.batches.batch = slow
 
 
 @pytest.mark.parametrize("is_timed", [True, False])
 def test_a_timed_run_that_is_slower_than_planned_still_ends_its_cosine(tmp_path, is_timed):
-    (tmp_path / "a").mkdir()
-    job = make_job(tmp_path / "a", make_config(max_steps=2000, sample_every=0), SlowModel())
+    time, job = FakeTime(), new_run(tmp_path, "a", max_steps=2000, sample_every=0)
     job.is_timed = is_timed
-    why, state = train(job, clock=Clock(deadline=time.monotonic() + 0.8))
+    make_slow(job, time, lambda index: 0.004)
+    why, state = train(job, clock=Clock(deadline=0.8, now=time))
     recorded = checkpoint.read_config(checkpoint.find_checkpoint(job.run))["train"]["max_steps"]
     last = [line["lr"] for line in events(job.run) if line["event"] == "train"][-1]
-    assert state.step < 300 and recorded == job.config.max_steps
+    assert 150 < state.step < 250 and recorded == job.config.max_steps
     if is_timed:
         assert why == FINISHED and state.step == recorded and last < 2 * job.config.min_lr
     else:
@@ -358,23 +362,14 @@ def test_a_plan_is_not_cut_to_what_would_be_no_end():
 
 @pytest.mark.parametrize("eval_every, planned, ending", [(50, 9600, OUT_OF_TIME), (0, 103, FINISHED)])
 def test_a_timed_run_that_runs_out_of_time_keeps_its_plan_unless_that_is_done(
-    tmp_path, monkeypatch, eval_every, planned, ending
+    tmp_path, eval_every, planned, ending
 ):
     """A pause between two steps, longer than all the time that was left."""
-    now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    time = FakeTime()
     job = new_run(tmp_path, "a", max_steps=planned, eval_every=eval_every, sample_every=0)
     job.is_timed = True
-    batch = job.batches.batch
-
-    def slow(index):
-        nonlocal now
-        now += 200 if index == 101 else 0.01
-        return batch(index)
-
-    job.batches.batch = slow
-    why, state = train(job, clock=Clock(deadline=100))
+    make_slow(job, time, lambda index: 200 if index == 101 else 0.01)
+    why, state = train(job, clock=Clock(deadline=100, now=time))
     saved = checkpoint.read_config(checkpoint.find_checkpoint(job.run))["train"]
     assert why == ending and state.step == 102
     assert saved["max_steps"] == job.config.max_steps == (planned if why == OUT_OF_TIME else 102)
@@ -402,30 +397,41 @@ def test_a_resume_from_the_step_at_which_the_plan_changed_is_exact(tmp_path, mon
 
 
 def test_the_clock_keeps_time_for_what_closes_a_run():
-    clock = Clock(deadline=math.inf)
+    time = FakeTime()
+    clock = Clock(deadline=60, now=time)
     with clock.timing("save"):
-        pass
-    assert clock.costs_s["save"] < 1 and not clock.is_over()
-    assert not Clock(deadline=time.monotonic() + 60, costs_s={"save": 40}).is_over()
-    assert Clock(deadline=time.monotonic() + 60, costs_s={"save": 40, "evaluation": 10}).is_over()
+        time.s += 20
+    assert clock.costs_s == {"save": 20} and clock.left_s == 40 and clock.remaining_s == 40 - 1.25 * 20
+    assert not Clock(deadline=60, costs_s={"save": 40}, now=FakeTime()).is_over()
+    assert Clock(deadline=60, costs_s={"save": 40, "evaluation": 10}, now=FakeTime()).is_over()
+
+
+def test_the_limit_counts_from_the_beginning_and_the_elapsed_time_from_the_first_step():
+    time = FakeTime()
+    clock = Clock(now=time)
+    time.s += 30  # what was prepared
+    clock.limit(None)
+    assert clock.left_s == math.inf
+    clock.limit(60)
+    assert clock.left_s == 60 - 30 - 1, "a second is kept for the end of the process"
+    clock.limit(10)
+    assert clock.left_s == 10 - 30 - 0.5, "or a twentieth of the limit"
+    clock.go_on(500)
+    time.s += 7
+    assert clock.elapsed_s == 507
 
 
 def test_the_deadline_holds_when_everything_is_due_just_before_it(tmp_path, monkeypatch):
-    now = 0.0
-
     def took(seconds, result=None):
-        nonlocal now
-        now += seconds
+        time.s += seconds
         return result
 
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
     # In the background for as long as it likes, but what closes the run waits for it.
     monkeypatch.setattr(Saver, "save", lambda self, snap: setattr(self, "saved_at", took(0, snap.step)))
     monkeypatch.setattr(Saver, "finish", lambda self, snap: took(20))
     monkeypatch.setattr(loop, "evaluate", lambda *args: took(20, Evaluation(1.0, 1.0)))
     for deadline in range(100, 400, 7):
-        now = 0.0
+        time = FakeTime()
         run = tmp_path / str(deadline)
         run.mkdir()
         job = make_job(run, make_config(max_steps=10**6, eval_every=9, sample_every=9, save_every=9))
@@ -433,8 +439,8 @@ def test_the_deadline_holds_when_everything_is_due_just_before_it(tmp_path, monk
         batch = job.batches.batch
         job.batches.batch = lambda index, batch=batch: took(1, batch(index))
         costs_s = {"save": 20.0, "evaluation": 20.0, "sample": 20.0}
-        assert train(job, clock=Clock(deadline=deadline, costs_s=costs_s))[0] == OUT_OF_TIME
-        assert now <= deadline
+        assert train(job, clock=Clock(deadline, costs_s, time))[0] == OUT_OF_TIME
+        assert time.s <= deadline
 
 
 def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp_path):
@@ -526,7 +532,7 @@ def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monk
     monkeypatch.setattr(time, "monotonic", lambda: now)
     stream, written = terminal
     progress = Progress(0, 100_000, bpb=12.345, stream=stream)
-    progress.deadline = now + 150
+    progress.left_s = lambda: 149.6
     for step in range(1, 20):
         progress.stepped(step, 10.0, 1_234_567)
         now += 0.1

@@ -102,7 +102,7 @@ def folder(talker, tmp_path):
 def command(folder, words, **options):
     places = {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": "data", "XDG_CACHE_HOME": str(folder / "cache")}
     with open(folder / "lines.txt") as lines:
-        return subprocess.run([sys.executable, *words], cwd=folder, stdin=lines, text=True, timeout=60,
+        return subprocess.run([sys.executable, *words], cwd=folder, stdin=lines, text=True, timeout=600,
                               **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
                                  "preexec_fn": hear_signals, **options},
                               env=os.environ | places)  # fmt: skip

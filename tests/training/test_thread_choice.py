@@ -20,8 +20,9 @@ KEY = {"model": "x"}
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
-    """Four CPUs, and a cache of its own."""
+    """Four CPUs of a known rate, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(threads, "_sgemm_flop_per_s", lambda: 1e11)
     monkeypatch.setattr(threads, "available_cpus", lambda: 4)
     yield
     native.set_threads(1)

@@ -23,6 +23,17 @@ from microgpt.training.stop import StopFlag
 V, T = 11, 6
 
 
+class FakeTime:
+    """A time that stands still, but for what a test adds to `s` and for `tick` seconds at every look."""
+
+    def __init__(self, tick=0.0):
+        self.s, self.tick = 0.0, tick
+
+    def __call__(self):
+        self.s += self.tick
+        return self.s
+
+
 class FakeArena(dict):
     """Named views of one flat array."""
 
