@@ -20,7 +20,7 @@ from microgpt.inference.repl import Repl
 from microgpt.inference.sampler import GREEDY
 from microgpt.inference.session import ChatSession
 from microgpt.inference.terminal import Terminal
-from tokenizer import train
+from microgpt.tokenizer import train
 tokenizer, terminal = train(["hello"], n_merges=1), Terminal()
 model = ScriptedModel(tokenizer, says(tokenizer, *"123456789"), seq_len=400)
 session = ChatSession(model, tokenizer, GREEDY, say=terminal.note)

@@ -5,9 +5,9 @@ import pytest
 
 from microgpt.corpus.fingerprints import fingerprints
 from microgpt.corpus.token_file import TokenFile, write_token_file
+from microgpt.tokenizer import train
 from microgpt.training import storage
 from microgpt.training.trained_on import RECORD, recorded, remember
-from tokenizer import train
 
 
 @pytest.fixture
