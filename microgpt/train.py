@@ -93,7 +93,7 @@ def parser(preset: str = DEFAULT_PRESET) -> Parser:
     flags.add_argument_group("data").add_argument(
         "--data", nargs="+", action="extend", metavar="FILE", dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
-        "smalltalk: the embedded corpus "
+        "smalltalk: the embedded corpus; with --resume, where the text of the run is now "
         f"[default {SMALLTALK}]")
     # fmt: on
     add_settings(flags, DataConfig)

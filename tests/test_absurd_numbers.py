@@ -7,7 +7,7 @@ import pytest
 
 from microgpt import chat, eval, prepare, sample, train
 from microgpt.__main__ import run
-from microgpt.model import ModelConfig, count_parameters, parameters
+from microgpt.model import ModelConfig, architecture, count_parameters
 from microgpt.model.config import PRESETS
 from microgpt.training.config import TrainConfig
 from microgpt.training.memory_needs import memory_estimate
@@ -86,7 +86,7 @@ def test_a_number_beyond_all_use_is_refused_by_name(name, flag, text, capsys, mo
      ["--n-embd", str(1 << 20), "--n-head", str(1 << 16)], ["--n-layer", str(10**9), "--vocab-size", "1000"]],
 )  # fmt: skip
 def test_what_no_memory_holds_is_refused_before_any_of_it_is_made(flags, capsys, monkeypatch):
-    monkeypatch.setattr(parameters, "table", lambda config: pytest.fail("a row for each tensor was made"))
+    monkeypatch.setattr(architecture, "table", lambda config: pytest.fail("a row for each tensor was made"))
     code, said = ended("train", [*COMMANDS["train"][1], *flags], capsys)
     assert code == 2 and "GB of memory" in said and "nowhere" not in said
 
@@ -94,9 +94,9 @@ def test_what_no_memory_holds_is_refused_before_any_of_it_is_made(flags, capsys,
 def test_layers_are_counted_without_making_them_one_by_one():
     for L in (1, 2, 7):
         config = ModelConfig.from_preset("tiny", 300, n_layer=L)
-        assert count_parameters(config) == sum(row.size for row in parameters.table(config))
+        assert count_parameters(config) == sum(row.size for row in architecture.table(config))
     made = ModelConfig.from_preset("10m", 2188, n_layer=10**9)
-    assert made.n_params == pytest.approx(10**9 * 12 * PRESETS["10m"]["n_embd"] ** 2, rel=0.01)
+    assert count_parameters(made) == pytest.approx(10**9 * 12 * PRESETS["10m"]["n_embd"] ** 2, rel=0.01)
 
 
 def test_the_estimate_of_a_batch_beyond_all_memory_grows_with_it():

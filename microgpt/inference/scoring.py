@@ -23,7 +23,7 @@ from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
 from microgpt.training.checkpoint import read_config
 from microgpt.training.config import TrainConfig
-from microgpt.training.data import DataConfig, is_corpus_of, known_corpus, prepared_again
+from microgpt.training.data import DataConfig, corpus_key, is_corpus_of, prepared_again
 from microgpt.training.evaluate import Evaluation, evaluate
 from microgpt.training.trained_on import trained_documents
 
@@ -79,32 +79,43 @@ def held_out_text(
               DataError: the run was trained on every document of the files.
               ConfigError: `reading` is settled for the text to be measured on.
     """
-    known = known_corpus(checkpoint)
+    known = Known(corpus_key(checkpoint), tokenizer)
     data = DataConfig.from_dict(read_config(checkpoint)["data"]).located(known)
-    own = sorted(set(map(_real, data.data)))
-    names = own if files is None else sorted(set(map(_real, source_names(files))))
+    names = sorted(set(map(_real, data.data if files is None else source_names(files))))
     refuse_settled(names, reading)
     named = data if files is None else dataclasses.replace(data, data=tuple(names))
-    is_alone = names == [SMALLTALK] and (files is not None or data.wanted == HeldOutWanted())
-    if not is_alone and (files is None or is_corpus_of(named, known)):
-        if any(getattr(data.reading, name) != value for name, value in reading.items()):
-            flags = ", ".join(map(flag_name, reading))
-            raise ConfigError(f"{flags}: a run's own corpus is read as it was for training; leave it out")
-        return _own_part(checkpoint, prepared_again(named, known, threads, root), known, names)
+    is_embedded = names == [SMALLTALK] and (files is not None or data.wanted == HeldOutWanted())
+    if is_embedded or not (files is None or is_corpus_of(named, known)):
+        return _other_text(checkpoint, known, data, names, threads, reading, root)
+    if any(getattr(data.reading, name) != value for name, value in reading.items()):
+        flags = ", ".join(map(flag_name, reading))
+        raise ConfigError(f"{flags}: a run's own corpus is read as it was for training; leave it out")
+    return _own_part(checkpoint, prepared_again(named, known, threads, root), known, names)
+
+
+def _other_text(
+    checkpoint: Path,
+    known: Known,
+    data: DataConfig,
+    names: list[str],
+    threads: int,
+    reading: dict[str, Any],
+    root: Path | None,
+) -> HeldOut:
+    """Text that is not the whole corpus of a run; of the embedded corpus its held-out part."""
     trained = trained_documents(checkpoint, known)
     if trained is None:
-        _refuse_trained(_with_sources(names), _with_sources(own))
+        _refuse_trained(_with_sources(names), _with_sources(sorted(set(map(_real, data.data)))))
     options = dataclasses.replace(data.reading, **reading)
-    tokens = prepare_held_out(
-        names, tokenizer, options=options, smalltalk_bytes=data.smalltalk_bytes, threads=threads, root=root
-    )
+    how: dict[str, Any] = {"smalltalk_bytes": data.smalltalk_bytes, "threads": threads, "root": root}
+    tokens = prepare_held_out(names, known.tokenizer, options=options, **how)
     is_trained = None if trained is None else np.isin(fingerprints(tokens), trained)
     if is_trained is not None and is_trained.all():
         raise DataError(
             f"{' '.join(names)}: the run was trained on every document of it; without --data the held-out "
             "part of its corpus is measured, or name text that it never saw"
         )
-    return HeldOut(tokens, names, _part(names), is_alone, is_trained)
+    return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained)
 
 
 def _own_part(checkpoint: Path, prepared: Prepared, known: Known, names: list[str]) -> HeldOut:

@@ -1,6 +1,5 @@
 """From a configuration to layers, and what follows from them: parameters, counts, costs."""
 
-from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
 
@@ -23,7 +22,7 @@ class Architecture:
         self.config = config
         self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)  # the embedding's weight
         self.embedding = Embedding(config)
-        self.blocks = [Block(i, mixer, config) for i, mixer in enumerate(config.mixers)]
+        self.blocks = [Block(i, config.mixer_of(i), config) for i in range(config.n_layer)]
         self.norm = NORMS[config.norm]("ln_f", config.n_embd)
 
     def parameters(self) -> list[Parameter]:
@@ -42,7 +41,7 @@ class Architecture:
 
 def blocks_by_kind(config: ModelConfig) -> list[tuple[Block, int]]:
     """One block of each kind that the model has, and how often: costs follow at once for any depth."""
-    return [(Block(0, mixer, config), n) for mixer, n in Counter(config.mixers).items()]
+    return [(Block(0, mixer, config), n) for mixer, n in config.mixer_counts.items() if n]
 
 
 def table(config: ModelConfig) -> list[Parameter]:

@@ -89,11 +89,17 @@ class ModelConfig:
         """How attention's channels split."""
         return Heads(self.n_head, self.n_kv_head or self.n_head, self.head_size)
 
-    @property
-    def mixers(self) -> list[str]:
-        """The kind of every layer's mixer: the pattern, over and over."""
+    def mixer_of(self, layer: int) -> str:
+        """The kind of a layer's mixer: the pattern, over and over."""
         kinds = self.mixer.split()
-        return [kinds[i % len(kinds)] for i in range(self.n_layer)]
+        return kinds[layer % len(kinds)]
+
+    @property
+    def mixer_counts(self) -> dict[str, int]:
+        """How many layers have each kind of mixer."""
+        kinds = self.mixer.split()
+        rounds, rest = divmod(self.n_layer, len(kinds))
+        return {kind: rounds * kinds.count(kind) + kinds[:rest].count(kind) for kind in dict.fromkeys(kinds)}
 
     @property
     def std_into_residual(self) -> float:

@@ -137,7 +137,12 @@ def prepared_again(data: DataConfig, known: Known, threads: int, root: Path | No
 
 def known_corpus(checkpoint: Path) -> Known:
     """What a checkpoint remembers of the corpus it was trained on."""
-    return Known(str(read_json(checkpoint / STATE).get("corpus")), load_tokenizer(checkpoint))
+    return Known(corpus_key(checkpoint), load_tokenizer(checkpoint))
+
+
+def corpus_key(checkpoint: Path) -> str:
+    """The key of the corpus that a checkpoint was trained on."""
+    return str(read_json(checkpoint / STATE).get("corpus"))
 
 
 def is_corpus_of(data: DataConfig, known: Known) -> bool:

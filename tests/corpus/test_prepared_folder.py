@@ -260,3 +260,15 @@ def test_a_prepared_folder_without_any_token_file_is_no_text(chats, tmp_path):
         tokens.path.unlink()
     with pytest.raises(DataError, match=r"mine.train\.tokens.*prepare"):
         prepare(tmp_path / "mine")
+
+
+def test_out_of_memory_names_what_helps_a_corpus(tmp_path):
+    def starved(_):
+        raise MemoryError
+
+    def missing():
+        raise DataError("nothing here")
+
+    with pytest.raises(DataError, match=r"^out of memory while a corpus was prepared; take fewer --threads"):
+        cache.make_folder(tmp_path / "x", missing, starved, "--out-dir")
+    assert not (tmp_path / "x").exists()
