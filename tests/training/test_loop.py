@@ -532,7 +532,8 @@ def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monk
     monkeypatch.setattr(time, "monotonic", lambda: now)
     stream, written = terminal
     progress = Progress(0, 100_000, bpb=12.345, stream=stream)
-    progress.left_s = lambda: 149.6
+    ends = now + 150
+    progress.left_s = lambda: ends - now
     for step in range(1, 20):
         progress.stepped(step, 10.0, 1_234_567)
         now += 0.1
