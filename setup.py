@@ -15,13 +15,14 @@ DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "safetensors", "ruff"
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
 
 setup(
-    name="microgpt",
+    name="microgpt-cpu",  # the import and the command are microgpt
     version="0.1.0",
     description="Train a GPT from nothing on an ordinary CPU, and talk to it.",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
+    package_dir={"": "."},  # makes an editable install a path, which wins over a folder named microgpt
     packages=find_packages(include=["microgpt", "microgpt.*"]),
     install_requires=[
         "numpy>=1.24",

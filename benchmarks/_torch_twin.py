@@ -37,12 +37,18 @@ class Twin:
     def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean nats per token."""
         embedding = self.weights["wte.weight"]
-        x = self._dropout(F.embedding(ids, embedding))
+        x = self._dropout(self._embedded(ids, embedding))
         for layer in range(self.config.n_layer):
             x = x + self._dropout(self._attention(x, f"h.{layer}."))
             x = x + self._dropout(self._mlp(x, f"h.{layer}."))
         logits = F.linear(self._norm(x, "ln_f.weight"), embedding)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+    def _embedded(self, ids: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        x = rows = F.embedding(ids, embedding)
+        for k in range(1, self.config.look_back + 1):
+            x = x + F.pad(rows[:, :-k] * self.weights["wte.back"][k - 1], (0, 0, k, 0))
+        return x
 
     def step(self, ids: torch.Tensor, targets: torch.Tensor) -> None:
         """One training step."""

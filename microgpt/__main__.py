@@ -18,6 +18,7 @@ COMMANDS = {
     "eval": "measure a model: held-out loss, bits per byte, exam",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",
+    "tokenizer": "the tokenizer alone: train it on text files, encode, decode, show",
     "quickstart": "train a small chat model on the embedded corpus and talk to it",
 }
 HELP = "\n".join(
@@ -56,7 +57,8 @@ def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
 def _imported(name: str, argv: Sequence[str]) -> int | None:
     """Import a command now that it is wanted, and run it."""
     let_die()
-    command = importlib.import_module(f"microgpt.{name}")
+    module = "tokenizer.__main__" if name == "tokenizer" else name
+    command = importlib.import_module(f"microgpt.{module}")
     from microgpt.tokenizer import TokenizerError
 
     raise_stopped()

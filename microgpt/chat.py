@@ -2,10 +2,16 @@
 
   microgpt chat                        the newest run under runs/
   microgpt chat x -t 0.5               another one, runs/x, with less chance
+  microgpt chat x -t 0                 always the likeliest answer
   microgpt chat x@best                 its best checkpoint on held-out text; x@1000: that of step 1,000
   printf 'Hello!\\nWho are you?\\n' | microgpt chat    every line is a message
 
-In the chat, /help lists the commands.  Ctrl-C stops an answer; at the empty prompt it leaves, as Ctrl-D does.
+A line that begins with / is a command, such as /temp 0.5, /save talk.jsonl or /quit; /help lists them.
+// begins a message that begins with /.  Lines that are pasted together are one message.  Ctrl-C stops an
+answer; at an empty prompt the first says how to leave, and the second leaves, as Ctrl-D does.  In piped lines
+a command that fails ends the chat with exit code 2.
+
+The model sees one window of tokens.  When it is full, the oldest turns are left out, and that is said.
 """
 
 if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
@@ -24,7 +30,7 @@ from microgpt.inference.loading import (
     seed_from,
 )
 from microgpt.inference.repl import Repl
-from microgpt.inference.session import ChatSession
+from microgpt.inference.session import ChatSession, chat_warning
 from microgpt.inference.terminal import Terminal, encodable
 
 
@@ -59,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for line in loaded.describe():
         terminal.note(line)
+    if warning := chat_warning(loaded.model, loaded.tokenizer):
+        terminal.note(warning)
     if terminal.interactive:
         terminal.note("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves")
     Repl(session, terminal).run()

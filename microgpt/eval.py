@@ -2,11 +2,14 @@
 
   microgpt eval runs/x                   the held-out part of the run's own corpus
   microgpt eval x y@best                 several, and a table that compares them
-  microgpt eval runs/x --data my.txt     another text, all of it
+  microgpt eval runs/x --data my.txt     another text, all of it that was not trained on
   microgpt eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
 
-Loss is in nats per token.  Bits per byte of text compare models of different vocabularies.  A model of the
-embedded corpus also answers questions about names, numbers and facts that its training never held.
+Loss is in nats per token, with its 95 % interval: by the standard error over documents.
+Bits per byte of text compare models of different vocabularies.  A run knows its corpus by the content, in any
+place and under any name, and measures only its held-out part; of other text, documents that it was trained on
+are told and left out.  A model of the embedded corpus also answers questions about names, numbers and facts
+that its training never held.
 """
 
 if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
@@ -15,22 +18,29 @@ if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prin
     run("eval")
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from microgpt.common.bars import progress_bar
+from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given
-from microgpt.common.output import tell
+from microgpt.common.output import escaped, json_line, tell
 from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.packing import DOCUMENTS, PACKINGS
 from microgpt.corpus.reading import ReadOptions
-from microgpt.corpus.smalltalk import exam
+from microgpt.corpus.smalltalk import SEEN, exam
 from microgpt.inference.exam import ExamResult, table, take_exam
-from microgpt.inference.loading import Loaded, add_model_flags, choice_notes, open_checkpoint, whole
-from microgpt.inference.scoring import HeldOut, held_out_text, packing_of, score, windows_of
+from microgpt.inference.loading import (
+    Loaded,
+    add_model_flags,
+    choice_notes,
+    open_checkpoint,
+    whole,
+)
+from microgpt.inference.scoring import HeldOut, packing_of, score, text_to_measure, windows_of
 from microgpt.model import count_parameters
+from microgpt.training.evaluate import BPB_NOTE, INTERVAL_NOTE, with_interval
 
 
 def parser() -> Parser:
@@ -91,7 +101,7 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     """Measure one checkpoint and print what came out."""
     loaded = open_checkpoint(args, name)
     how = given(args, ReadOptions)
-    held_out = held_out_text(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
+    held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     report: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.state.get("step"),
@@ -99,14 +109,16 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     }
     report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
     if not args.json:
-        print(*loaded.describe(), *loss_lines(report), sep="\n", flush=True)
+        print(*map(escaped, [*loaded.describe(), *loss_lines(report)]), sep="\n", flush=True)
+        if held_out.has_exam:
+            print(f"its conversations are new; {SEEN}", flush=True)
     result = examined(loaded, held_out, args.questions)
     report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
     if args.json:
         tell(*choice_notes(loaded.path))
-        print(json.dumps(report, ensure_ascii=False))
+        print(json_line(report))
     elif result:
-        print(*exam_lines(result, args), sep="\n")
+        print(*map(escaped, exam_lines(result, args)), sep="\n")
     return report
 
 
@@ -119,31 +131,43 @@ def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing:
         "data": held_out.names,
         "part": held_out.part,
         "packing": packing,
-        "n_documents": held_out.tokens.n_documents,
+        "n_documents": windows.n_documents,
         "n_tokens": windows.n_tokens,
         "n_bytes": windows.n_bytes,
+        "n_trained_documents": None if held_out.is_trained is None else held_out.n_trained,
+        "are_trained_measured": held_out.is_own,
         "loss": result.loss,
+        "loss_standard_error": result.error,
+        "loss_half_width": result.half_width,
         "bpb": result.bpb,
     }
 
 
 def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult | None:
-    """The exam, where the text has one."""
+    """The exam, where the text has one and the window has room for its questions."""
     if not held_out.has_exam or not n_per_family:
         return None
     questions = exam(n_per_family)
-    with progress_bar("exam", len(questions), "question") as progress:
-        return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+    try:
+        with progress_bar("exam", len(questions), "question") as progress:
+            return take_exam(loaded.model, loaded.tokenizer, questions, progress.update)
+    except ConfigError as reason:
+        tell(f"no exam: {reason}")
+        return None
 
 
 def loss_lines(report: dict[str, Any]) -> list[str]:
     """What was measured on, and the two numbers."""
     packed = ", packed whole" if report["packing"] == DOCUMENTS else ""
+    half = report["loss_half_width"]
     return [
         f"on {' '.join(report['data'])} ({report['part']}): "
         f"{counted(report['n_documents'], 'document')}{packed}, "
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
-        f"loss {report['loss']:.4f} nats/token, {report['bpb']:.4f} bits per byte",
+        *trained_lines(report),
+        f"loss {with_interval(report['loss'], half)} nats/token, {report['bpb']:.4f} bits per byte",
+        *([f"  {INTERVAL_NOTE}"] if half is not None else []),
+        f"  {BPB_NOTE}",
     ]
 
 
@@ -163,6 +187,18 @@ def comparison(reports: list[dict[str, Any]]) -> list[str]:
     if len(texts) > 1:
         lines.append("measured on different texts; to compare, name one with --data")
     return lines
+
+
+def trained_lines(report: dict[str, Any]) -> list[str]:
+    """What the run has seen of the text."""
+    n_trained, is_own = report["n_trained_documents"], report["are_trained_measured"]
+    if n_trained is None and not is_own:
+        return ["  whether any of it was trained on cannot be told: the run has no record of its documents"]
+    if not n_trained:
+        return []
+    if is_own:
+        return [f"  {counted(n_trained, 'document')} of it occur in the training text as well, word for word"]
+    return [f"  left out: {counted(n_trained, 'document')} that the run was trained on"]
 
 
 def exam_lines(result: ExamResult, args: argparse.Namespace) -> list[str]:

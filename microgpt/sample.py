@@ -2,9 +2,10 @@
 
   microgpt sample runs/x -p "Once upon a time" --n 3     go on with a text, three times
   microgpt sample x --chat -p "Who are you?" -t 0        answer a message with runs/x, the likeliest way
-  microgpt sample x@best -p - < text.txt                 go on with a file, from the best checkpoint kept
+  microgpt sample x@best < text.txt                      go on with what stdin holds, from the best checkpoint
 
-The text goes to stdout, everything else to stderr.
+The text goes to stdout, everything else to stderr.  It ends where the model ends it, after --max-tokens, or
+when the window is full, which is said.
 """
 
 if __name__ == "__main__":  # before the imports, so that Ctrl-C among them prints no traceback
@@ -21,6 +22,7 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
+from microgpt.common.output import harmless
 from microgpt.common.output import tell as say
 from microgpt.corpus.chat import BOS, Message
 from microgpt.inference.decoder import Decoder, uniform_stream
@@ -32,8 +34,8 @@ from microgpt.inference.loading import (
     seed_from,
     whole,
 )
-from microgpt.inference.session import conversation_prompt, prompt_limit
-from microgpt.inference.terminal import encodable, forgiving, harmless
+from microgpt.inference.session import chat_warning, conversation_prompt, prompt_limit
+from microgpt.inference.terminal import encodable, forgiving
 from microgpt.tokenizer import Tokenizer
 
 
@@ -47,12 +49,13 @@ def parser() -> Parser:
         action="append",
         dest="prompts",
         metavar="TEXT",
-        help="text to go on with, or the message; -: what stdin holds; may be given several times "
-        "[default none: begin from nothing]",
+        help="text to go on with, or the message; may be given several times; -: what stdin holds "
+        "[default what is piped into stdin; nothing: begin from nothing]",
     )
-    flags.add_argument("--chat", action="store_true", help="the prompt is a user's message: answer it")
+    flags.add_argument("--chat", action="store_true", help="a prompt is a user's message: answer it")
     flags.add_argument("--system", default="", metavar="TEXT", help="with --chat: a system message before it")
-    flags.add_argument("-n", "--n", type=whole(1), default=1, metavar="SAMPLES", help="how many [default 1]")
+    flags.add_argument("-n", "--n", type=whole(1), default=1, metavar="SAMPLES",
+                       help="how many for each prompt [default 1]")  # fmt: skip
     add_sampling_flags(flags)
     return flags
 
@@ -60,35 +63,55 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    prompts = [from_stdin() if text == "-" else text for text in args.prompts or [""]]
-    if args.chat and not all(text.strip() for text in prompts):
-        raise ConfigError("--chat without a message; give one with -p TEXT")
+    config, seed = sampler_from(args), seed_from(args)
     if args.system and not args.chat:
         raise ConfigError("--system without --chat; a plain text has no system message")
-    config, seed = sampler_from(args), seed_from(args)
+    prompts = [from_stdin() if text == "-" else text for text in args.prompts or [piped()]]
+    if args.chat and not all(text.strip() for text in prompts):
+        raise ConfigError("--chat without a message; give one with -p TEXT or pipe it in")
     loaded = open_model(args)
     say(*loaded.describe()[1:])
     decoder = Decoder(loaded.model, loaded.tokenizer)
+    if args.chat and (warning := chat_warning(loaded.model, loaded.tokenizer)):
+        say(f"warning: {warning}")
+    ids = [prompt_of(text, args, loaded.tokenizer, decoder.window) for text in prompts]
     if config.temperature and args.seed is None:
         say(f"seed {seed}")
-    out = forgiving(sys.stdout)
-    total = len(prompts) * args.n
+    out, total = forgiving(sys.stdout), len(prompts) * args.n
     for number in range(total):
-        text, again = prompts[number // args.n], number % args.n
-        if again == 0:
-            ids = prompt_of(text, args, loaded.tokenizer, decoder.window)
+        which, again = divmod(number, args.n)
         if total > 1:
             show(out, f"--- {number + 1} of {total}\n")
-        show(out, "" if args.chat else text)
-        for piece in decoder.stream(ids, config, args.max_tokens, uniform_stream(seed, again)):
+        show(out, shown(prompts[which], args.chat, len(prompts)))
+        for piece in decoder.stream(ids[which], config, args.max_tokens, uniform_stream(seed, again)):
             show(out, piece)
         show(out, "\n")
+        tell_full(decoder, args.max_tokens)
     return 0
 
 
 def from_stdin() -> str:
     """All that stdin holds, without the end of its last line."""
     return forgiving(sys.stdin).read().removesuffix("\n")
+
+
+def piped() -> str:
+    """What comes through a pipe or from a file; nothing where a person sits at a terminal."""
+    return "" if sys.stdin is None or sys.stdin.isatty() else from_stdin()
+
+
+def shown(prompt: str, chat: bool, n_prompts: int) -> str:
+    """What stands before an answer: the text that it goes on with; of several messages the one it answers."""
+    if not chat:
+        return prompt
+    return f"> {prompt}\n" if n_prompts > 1 else ""
+
+
+def tell_full(decoder: Decoder, max_tokens: int | None) -> None:
+    """Say that a text ended because the window did."""
+    n = len(decoder.made)
+    if decoder.finish == "length" and n != max_tokens:
+        say(f"the text was cut at {n} tokens: the window of {decoder.window} is full")
 
 
 def prompt_of(text: str, args: argparse.Namespace, tokenizer: Tokenizer, window: int) -> np.ndarray:

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError
-from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from
-from microgpt.common.output import show, tell
+from microgpt.common.flags import Parser, add_settings, flag_name, given, settings_from, shown_value
+from microgpt.common.output import harmless, show, tell
 from microgpt.common.threads import threads_from_environment
 from microgpt.common.words import command_line
 from microgpt.core import native
@@ -37,18 +37,18 @@ from microgpt.corpus.chat import role_marker
 from microgpt.corpus.corpora import SMALLTALK, source_names
 from microgpt.corpus.prepared import refuse_settled
 from microgpt.corpus.reading import ReadOptions
+from microgpt.corpus.split import add_held_out_flags
 from microgpt.corpus.token_file import TokenFile
 from microgpt.inference.decoder import Decoder, uniform_stream
 from microgpt.inference.loading import choice_notes
 from microgpt.inference.sampler import SamplerConfig
-from microgpt.inference.terminal import harmless
-from microgpt.model import ModelConfig, count_parameters
+from microgpt.model import ModelConfig, count_layer_parameters, count_parameters
 from microgpt.model.config import PRESETS
-from microgpt.tokenizer import SPECIALS, Tokenizer
+from microgpt.tokenizer import MAX_MERGES, SPECIALS, Tokenizer
 from microgpt.training import checkpoint, report, session
 from microgpt.training.clock import Clock, Now
 from microgpt.training.config import SESSION_FIELDS, TrainConfig, recipe
-from microgpt.training.data import DataConfig
+from microgpt.training.data import DataConfig, known_corpus, source_place
 from microgpt.training.job import Sample
 from microgpt.training.kept import is_checkpoint, is_valid, place_of
 from microgpt.training.loop import fit
@@ -74,8 +74,8 @@ SAMPLE_TOKENS = 48
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 
 
-def parser() -> Parser:
-    """All flags, in groups."""
+def parser(preset: str = DEFAULT_PRESET) -> Parser:
+    """All flags, in groups; help tells the defaults of this preset."""
     # fmt: off
     flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
     flags.add_argument("--preset", choices=tuple(PRESETS), metavar="NAME",
@@ -93,14 +93,29 @@ def parser() -> Parser:
     flags.add_argument_group("data").add_argument(
         "--data", nargs="+", action="extend", metavar="FILE", dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
-        "smalltalk: the embedded corpus "
+        "smalltalk: the embedded corpus; with --resume, where the text of the run is now "
         f"[default {SMALLTALK}]")
     # fmt: on
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
-    add_settings(flags, ModelConfig)
-    add_settings(flags, TrainConfig)
+    add_held_out_flags(flags)
+    shown = {name: f"{shown_value(value)} for --preset {preset}" for name, value in defaults(preset).items()}
+    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
+    add_settings(flags, TrainConfig, shown=shown)
     return flags
+
+
+def defaults(preset: str) -> dict[str, Any]:
+    """The settings that a preset decides."""
+    return PRESETS[preset] | recipe(count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES)))
+
+
+def preset_in(argv: Sequence[str] | None) -> str:
+    """The preset among the words of a command, before all of them are understood."""
+    flags = Parser(add_help=False)
+    flags.add_argument("--preset", nargs="?")
+    wanted = flags.parse_known_args(argv)[0].preset
+    return wanted if wanted in PRESETS else DEFAULT_PRESET
 
 
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
@@ -109,7 +124,7 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
     """
     clock = Clock(now=now)
-    args = parser().parse_args(argv)
+    args = parser(preset_in(argv)).parse_args(argv)
     if args.resume is not None:
         return resume(args, clock)
     if args.allow_inexact:
@@ -154,12 +169,12 @@ def plan_from(args: argparse.Namespace, vocab_size: int | None = None) -> Plan:
     model = ModelConfig.from_preset(
         preset, **{**wanted, "vocab_size": NO_MERGES + data.merges if vocab_size is None else vocab_size}
     )
-    return Plan(model, train_config(args, count_parameters(model)), data, preset)
+    return Plan(model, train_config(args, count_layer_parameters(model)), data, preset)
 
 
-def train_config(args: argparse.Namespace, n_params: int) -> TrainConfig:
+def train_config(args: argparse.Namespace, n_layer_params: int) -> TrainConfig:
     """Training settings: what was typed, over the recipe for this size."""
-    values = recipe(n_params, getattr(args, "lr", None)) | from_environment()
+    values = recipe(n_layer_params, getattr(args, "lr", None)) | from_environment()
     if hasattr(args, "max_time"):
         values["max_steps"] = 0
     config = settings_from(args, TrainConfig, **values)
@@ -174,13 +189,20 @@ def from_environment() -> dict[str, str]:
 
 def data_config(args: argparse.Namespace) -> DataConfig:
     """The corpus that the flags name.  --vocab-size is another way to say --merges."""
-    values = given(args, DataConfig)
-    if args.files is not None:
-        names = map(str, source_names(args.files))
-        values["data"] = tuple(name if name == SMALLTALK else os.path.abspath(name) for name in names)
+    values = {**given(args, DataConfig), **places(args)}
     if hasattr(args, "vocab_size"):
         values["merges"] = merges_of(args.vocab_size, values.get("merges"))
     return DataConfig(**values)
+
+
+def places(args: argparse.Namespace) -> dict[str, Any]:
+    """Where the corpus is, as far as the flags say it."""
+    named = {"data": args.files, "held_out": getattr(args, "held_out", None)}
+    return {
+        name: tuple(map(source_place, source_names(files)))
+        for name, files in named.items()
+        if files is not None
+    }
 
 
 def merges_of(vocab_size: int, merges: int | None) -> int:
@@ -188,6 +210,8 @@ def merges_of(vocab_size: int, merges: int | None) -> int:
     asked = vocab_size - NO_MERGES
     if asked < 0:
         raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
+    if asked > MAX_MERGES:
+        raise ConfigError(f"--vocab-size {vocab_size}: expected at most {NO_MERGES + MAX_MERGES}")
     if merges not in (None, asked):
         raise ConfigError(
             f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes "
@@ -232,7 +256,8 @@ def resume(args: argparse.Namespace, clock: Clock) -> int:
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place)
         old = Plan.from_dict(checkpoint.read_config(source))
-        plan = dataclasses.replace(old, train=session_config(args, old, place))
+        data = dataclasses.replace(old.data, **places(args)).located(known_corpus(source))
+        plan = dataclasses.replace(old, train=session_config(args, old, place), data=data)
         step = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)).step
         is_timed = step >= plan.train.max_steps and "max_time" in args and "max_steps" not in args
         if is_timed:  # as many steps more as fit
@@ -304,8 +329,7 @@ def session_config(args: argparse.Namespace, old: Plan, place: Path) -> TrainCon
     fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
     recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
     fixed |= given(args, ModelConfig) | given(args, DataConfig)
-    if args.files is not None:
-        fixed["data"] = list(data_config(args).data)
+    fixed.pop("held_out", None)  # like --data: what is there decides, not where it is
     if args.preset is not None:
         fixed["preset"] = args.preset
     clashes = [
@@ -341,6 +365,7 @@ def train(work: Session, clock: Clock) -> int:
     clock.costs_s |= {"save": save_estimate_s(job.model), "evaluation": state.metrics.get("val_s", 0.0)}
     clock.go_on(before_s)
     with StopFlag() as stop, job.log:
+        job.progress.left_s = lambda: clock.left_s
         try:
             why = fit(job, state, stop, clock)
         except MemoryError as error:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import _machine, _torch_peer, gemm, ops, scaling, step, threads
+from benchmarks import _machine, _torch_peer, gemm, names, ops, scaling, step, threads
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
 from microgpt.core.cases import CASES
@@ -187,7 +187,7 @@ def test_the_twin_is_the_same_model(batch_size):
     torch = pytest.importorskip("torch")
     from benchmarks._torch_twin import Twin
 
-    config = ModelConfig(3, 2, 24, 17, 61, init_std=0.3, rope_theta=500.0)
+    config = ModelConfig(3, 2, 24, 17, 61, init_std=0.3, rope_theta=500.0, look_back=2)
     trial = step.trial_step(config, batch_size)
     params, ids = trial.model.params, trial.ids
     params.flat[:] += np.float32(0.01) * np.arange(params.flat.size, dtype=np.float32) % 0.07
@@ -216,3 +216,29 @@ def test_the_peer_answers_from_a_process_of_its_own(capsys):
         with pytest.raises(MicrogptError, match="the PyTorch process ended"):
             peer.seconds(1)
     assert peer._process.stdout.closed
+
+
+def test_names_of_a_list_are_drawn_asked_and_marked_by_kind(tmp_path, monkeypatch, capsys):
+    listed = ["Olivia", "Željko", "Jean-Luc", "Ana Paula", "Paris", "Иван", "42", " Olivia ", ""]
+    (tmp_path / "names.txt").write_text("\n".join(listed), encoding="utf-8")
+    answers = {"Olivia": "Your name is Olivia.", "Željko": "Your name is Zeljko.", "Jean-Luc": "Jean!"}
+
+    class Session:
+        def __init__(self, *_):
+            self.told = ""
+
+        def reset(self):
+            self.told = ""
+
+        def reply(self, text):
+            self.told = self.told or text.removeprefix("My name is ").removesuffix(".")
+            yield answers.get(self.told, f"You are {self.told}.") if text == "What is my name?" else "Okay."
+
+    monkeypatch.setattr(names, "trained_words", lambda: {"Paris", "Okay"})
+    monkeypatch.setattr(names, "load_model", lambda run: (None, None, None))
+    monkeypatch.setattr(names, "ChatSession", Session)
+    names.main(["run", "--names", str(tmp_path / "names.txt"), "--show", "1"])
+    out = capsys.readouterr().out
+    assert "5 names; 1 occur in training and are not drawn; 4 drawn, 0 of them in training text" in out
+    assert out.count("plain 1/1 100.0%  accents 0/1 0.0%  two parts 1/2 50.0%  all 2/4 50.0%") == 2
+    assert "Željko: Your name is Zeljko." in out or "Jean-Luc: Jean!" in out

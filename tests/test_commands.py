@@ -136,7 +136,58 @@ def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
         prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--merges", "3"])
 
 
-@pytest.mark.parametrize("flags", [["--out-dir", "other"], ["--merges", "9"], ["--bad-lines", "error"]])
+@pytest.mark.parametrize("named", ["a", "runs/a", "runs/a/tokenizer.json", "runs/a/step_00000007",
+                                   "runs/a/step_00000007/tokenizer.json"])
+def test_prepare_uses_the_tokenizer_of_a_run(place, tmp_path, named):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    out = tmp_path / "out"
+    assert prepare.main([str(tmp_path / "x.txt"), "--tokenizer", named, "--out-dir", str(out)]) == 0
+    of_run = place / "runs" / "a" / "step_00000007" / "tokenizer.json"
+    assert (out / "tokenizer.json").read_bytes() == of_run.read_bytes()
+
+
+@pytest.mark.parametrize("named", ["none", "runs", "runs/none/tokenizer.json"])
+def test_prepare_tells_what_a_tokenizer_can_be(tmp_path, named):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    with pytest.raises(CheckpointError, match="expected a "):
+        prepare.main([str(tmp_path / "x.txt"), "--tokenizer", named, "--out-dir", str(tmp_path / "out")])
+
+
+def test_prepare_replaces_another_corpus_only_with_overwrite(tmp_path, capsys):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    (tmp_path / "y.txt").write_text("Some other text.\n\nAnd one more.\n")
+    out = ["--out-dir", str(tmp_path / "out"), "--merges", "3"]
+    for _ in range(2):
+        assert prepare.main([str(tmp_path / "x.txt"), *out]) == 0
+    with pytest.raises(DataError, match="--overwrite"):
+        prepare.main([str(tmp_path / "y.txt"), *out])
+    assert prepare.main([str(tmp_path / "y.txt"), *out, "--overwrite"]) == 0
+    assert "is another one; it is replaced" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="--overwrite is for --out-dir"):
+        prepare.main([str(tmp_path / "y.txt"), "--overwrite"])
+
+
+def test_prepare_holds_out_what_is_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "x.txt").write_text("\n\n".join(f"Line {i}." for i in range(500)))
+    (tmp_path / "y.txt").write_text("Held.\n\nLine 7.\n\nToo.")
+    monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+    how = [str(tmp_path / "x.txt"), "--merges", "3", "--json"]
+
+    def documents(*flags):
+        assert prepare.main([*how, *flags]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["train"]["documents"], found["val"]["documents"]
+
+    assert documents("--held-out", str(tmp_path / "y.txt")) == (499, 3)
+    train, val = documents("--held-out-share", "0.2")
+    assert train + val == 500 and 70 < val < 130
+    held_out = ["--held-out", str(tmp_path / "x.txt")]
+    assert prepare.main([str(tmp_path / "y.txt"), *held_out, "--merges", "3"]) == 0
+    assert "\nleft out  1 document not trained on: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--out-dir", "other"], ["--merges", "9"], ["--bad-lines", "error"],
+                                   ["--held-out", "x.txt"], ["--held-out-share", "0.1"]])
 def test_a_prepared_folder_takes_no_settings(tmp_path, flags):
     """They would have no effect."""
     (tmp_path / "x.txt").write_text(PLAIN_TEXT)
@@ -207,13 +258,13 @@ def test_chat_and_sample_take_the_best_where_the_newest_is_clearly_worse(worse, 
         "from runs/w/step_00000010, held-out 1.000 bits per byte",
         "newer but worse on held-out text: step 20, 1.250 bits per byte; runs/w@newest takes it",
     ]
-    assert sample.main(["w", "-t", "0", "--max-tokens", "2"]) == 0
+    assert sample.main(["w", "-p", "a", "-t", "0", "--max-tokens", "2"]) == 0
     assert capsys.readouterr().err.splitlines() == [f"microgpt: {line}" for line in told[1:3]]
 
 
 def test_a_better_checkpoint_is_told_of_where_another_is_named(worse, capsys):
     better = "better on held-out text: step 10, 1.000 bits per byte; runs/w@best takes it"
-    assert sample.main(["w@20", "-t", "0", "--max-tokens", "2"]) == 0
+    assert sample.main(["w@20", "-p", "a", "-t", "0", "--max-tokens", "2"]) == 0
     told = ["from runs/w/step_00000020, held-out 1.250 bits per byte", better]
     assert capsys.readouterr().err.splitlines() == [f"microgpt: {line}" for line in told]
     text = worse / "text.txt"
@@ -236,7 +287,7 @@ def test_a_name_is_told_from_a_path_in_every_command(worse, monkeypatch, capsys)
         prepare.main(["text.txt", "--tokenizer", "nothing.json", "--out-dir", "out3"])
     for command in (chat, sample, eval, verify):
         with pytest.raises(CheckpointError, match=r"no checkpoint of step 7; kept are @20, @10 \(best\)"):
-            command.main(["w@7"])
+            command.main(["w@7", "-p", "a"] if command is sample else ["w@7"])
 
 
 def test_eval_of_several_compares_them(worse, capsys):
@@ -259,7 +310,74 @@ def test_a_comparison_of_different_texts_says_so():
     assert "different texts" in eval.comparison([one, one | {"n_documents": 8}])[-1]
 
 
+def test_a_model_that_never_saw_a_chat_is_said_to_be_for_sample(tmp_path, monkeypatch, capsys):
+    (tmp_path / "prose.txt").write_text(PLAIN_TEXT)
+    run = str(tmp_path / "prose")
+    how = ["--preset", "tiny", "--merges", "20", "--max-steps", "30", "--warmup-steps", "3", "--threads", "1"]
+    train_command.main(["--data", str(tmp_path / "prose.txt"), "--out-dir", run, *how])
+    assert f"sample {run}" in capsys.readouterr().out.splitlines()[-1]
+    typed(monkeypatch, "Hello!\n")
+    chat.main([run, "--max-tokens", "2"])
+    assert "never saw a conversation" in capsys.readouterr().err
+    for flags, is_warned in ((["--chat"], True), ([], False)):
+        sample.main([run, "-p", "The cat", "--max-tokens", "2", *flags])
+        assert ("never saw a conversation" in capsys.readouterr().err) is is_warned
+
+
+@pytest.mark.parametrize("line", ["/dance", "/temp warm", "/save"])
+def test_a_command_that_fails_in_piped_lines_is_exit_code_2(monkeypatch, capsys, line):
+    typed(monkeypatch, f"{line}\nHello!\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["chat", "--max-tokens", "2"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("microgpt: ")
+
+
 # ---- sample ----
+
+
+def test_sample_goes_on_with_several_prompts_each_as_if_it_were_alone(capsys):
+    how = ["-n", "2", "--max-tokens", "9", "--seed", "3"]
+    sample.main(["-p", "one", "-p", "two", *how])
+    both = capsys.readouterr().out
+    assert [line for line in both.splitlines() if line.startswith("---")] == [
+        f"--- {n} of 4" for n in (1, 2, 3, 4)
+    ]
+    sample.main(["-p", "two", *how])
+    alone = capsys.readouterr().out
+    assert both.endswith(alone.replace("2 of 2", "4 of 4").replace("1 of 2", "3 of 4")) and "\ntwo" in alone
+
+
+def test_sample_tells_which_of_several_messages_it_answers(capsys):
+    sample.main(["--chat", "-p", "Hello!", "-p", "And now?", "-t", "0", "--max-tokens", "3"])
+    assert [line for line in capsys.readouterr().out.splitlines() if line[:1] in ">-"][:4] == [
+        "--- 1 of 2", "> Hello!", "--- 2 of 2", "> And now?"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", [[], ["-p", "-"]])
+@pytest.mark.parametrize("text", ["two\nlines", ""])
+def test_sample_goes_on_with_what_is_piped(monkeypatch, capsys, flags, text):
+    how = ["-t", "0", "--max-tokens", "5"]
+    typed(monkeypatch, text + "\n")
+    sample.main([*flags, *how])
+    piped = capsys.readouterr().out
+    sample.main(["-p", text, *how])
+    assert piped == capsys.readouterr().out and piped.startswith(text)
+
+
+def test_sample_leaves_stdin_alone_where_a_prompt_is_given(monkeypatch):
+    typed(monkeypatch, "more\n")
+    sample.main(["-p", "one", "--max-tokens", "1"])
+    assert sys.stdin.read() == "more\n"
+
+
+def test_sample_tells_that_the_window_is_full_and_not_what_was_asked_for(capsys):
+    words = ["-p", "Once", "-t", "100", "-k", "0", "--top-p", "1", "--penalty", "100", "--seed", "1"]
+    sample.main([*words, "--max-tokens", "3"])
+    assert "window" not in capsys.readouterr().err
+    sample.main(words)
+    assert "tokens: the window of 128 is full" in capsys.readouterr().err
 
 
 def test_sample_goes_on_with_a_text(capsys):
@@ -438,9 +556,9 @@ def test_eval_knows_what_a_prepared_corpus_was_made_of(tmp_path, capsys):
 
     assert measured() == (made.val.n_documents, "the held-out part")
     assert measured("--data", str(tmp_path / "other")) == (other.val.n_documents, "the held-out part")
-    with pytest.raises(DataError, match=r"a\.txt: the run was trained on .*a\.txt"):
-        measured("--data", str(tmp_path / "a.txt"))
-    prepare_corpus(tmp_path / "c.txt", tokenizer=made.tokenizer, out_dir=tmp_path / "mine")
+    assert measured("--data", str(tmp_path / "a.txt")) == (made.val.n_documents, "the held-out part")
+    how = {"out_dir": tmp_path / "mine", "overwrite": True}
+    prepare_corpus(tmp_path / "c.txt", tokenizer=made.tokenizer, **how)
     with pytest.raises(CheckpointError, match="not any more what it was trained on"):
         measured()
 
@@ -485,7 +603,7 @@ def test_mistakes_about_the_model_are_named(command, flags, error, words):
         (chat, ["-t", "-1"], ConfigError, "temperature is -1"),
         (chat, ["--system", "word " * 500], ConfigError, "no room to talk beside a system prompt"),
         (sample, ["--top-p", "0"], ConfigError, "top-p is 0"),
-        (sample, ["--chat"], ConfigError, "-p TEXT"),
+        (sample, ["--chat", "-p", " "], ConfigError, "-p TEXT"),
         (sample, ["--system", "x"], ConfigError, "--system without --chat"),
         (sample, ["--chat", "-p", "x", "--system", "word " * 99], ConfigError, "no room to talk"),
         (eval, ["--data", "no.txt"], DataError, "no.txt"),
@@ -562,6 +680,23 @@ def test_as_programs():
     assert mistake.returncode == 2 and mistake.stderr.count("\n") == 1 and mistake.stdout == ""
     silent = python_m("microgpt.chat")
     assert silent.returncode == 0 and silent.stdout == ""
+
+
+def test_the_tokenizer_is_a_command_too(tmp_path):
+    (tmp_path / "a.txt").write_text("low lower lowest " * 9)
+    trained = python_m("microgpt", "tokenizer", "train", "a.txt", "--merges", "3", cwd=tmp_path)
+    assert (trained.returncode, trained.stderr) == (0, "") and trained.stdout.startswith("tokenizer.json: ")
+    alone = [python_m(name, "show", cwd=tmp_path) for name in ("tokenizer", "microgpt.tokenizer")]
+    assert alone[0].returncode == 0 and alone[0].stdout == alone[1].stdout != ""
+
+
+def test_names_in_the_current_folder_hide_nothing(tmp_path):
+    """A folder that is named like the clone, and a file that is named like one of its folders."""
+    (tmp_path / "microgpt").mkdir()
+    (tmp_path / "tokenizer.py").write_text("raise SystemExit(9)")
+    (tmp_path / "a.txt").write_text("low lower lowest " * 9)
+    assert python_m("microgpt", "--version", cwd=tmp_path).returncode == 0
+    assert python_m("microgpt.prepare", "a.txt", "--merges", "3", cwd=tmp_path).returncode == 0
 
 
 def test_help_is_instant_because_nothing_is_imported():

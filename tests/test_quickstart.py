@@ -3,6 +3,7 @@
 import pytest
 
 from microgpt import quickstart
+from microgpt.corpus.smalltalk import conversation
 
 
 class Calls(list):
@@ -42,3 +43,38 @@ def test_what_was_typed_counts_for_a_run_that_goes_on_too(called):
     assert called.flags == ["--resume", "run", "--preset", "tiny", "--max-time", "10s"]
     quickstart.main(["--out-dir", "run"])
     assert called.flags == ["--resume", "run"]
+
+
+class Parrot:
+    """A session that says what the test hands it."""
+
+    def __init__(self, answers):
+        self.answers = iter(answers)
+
+    def reply(self, text):
+        yield from next(self.answers)
+
+
+def shown(monkeypatch, capsys, answers, seed):
+    """What the sample conversation prints where the model answers so."""
+    monkeypatch.setattr(quickstart, "find_checkpoint", lambda run, files, best: run)
+    monkeypatch.setattr(quickstart, "load_model", lambda run: (None, None, None))
+    monkeypatch.setattr(quickstart, "ChatSession", lambda *_: Parrot(answers))
+    quickstart.show_conversation("run", seed)
+    return capsys.readouterr().out
+
+
+def test_the_sample_conversation_is_marked_to_the_letter(monkeypatch, capsys):
+    questions = conversation(5)
+    right = [question.expected for question in questions]
+    text = shown(monkeypatch, capsys, right, 5)
+    assert all(f"> {question.messages[-1].content}\n{question.expected}\n" in text for question in questions)
+    assert text.endswith("7 of 7 answers are right; a name counts if every letter is.\n")
+    dog = right[5].removesuffix(".")
+    text = shown(monkeypatch, capsys, [*right[:5], f"{dog[:-1]}.", right[6]], 5)
+    assert text.endswith("6 of 7 answers are right; a name counts if every letter is.\n")
+
+
+def test_the_sample_conversation_has_new_names_at_each_run(monkeypatch, capsys):
+    texts = {shown(monkeypatch, capsys, ["No."] * 7, None) for _ in range(3)}
+    assert len(texts) == 3 and all("\n0 of 7 answers are right" in text for text in texts)

@@ -12,10 +12,11 @@ import safetensors.numpy
 from microgpt import verify
 from microgpt.common.errors import CheckpointError
 from microgpt.corpus.prepare import prepare
+from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import SPECIALS, Tokenizer
 from microgpt.training import storage
-from microgpt.training.checkpoint import ALL_FILES, MANIFEST, Snapshot, load_model, persist
+from microgpt.training.checkpoint import ALL_FILES, MANIFEST, Snapshot, load_model, load_tokenizer, persist
 from microgpt.training.config import TrainConfig
 from microgpt.training.data import DataConfig
 from microgpt.training.documents import json_bytes
@@ -24,6 +25,7 @@ from microgpt.training.optim import Adam
 from microgpt.training.session import Plan
 from microgpt.training.state import TrainState
 from microgpt.training.tensors import write_tensors
+from microgpt.training.trained_on import RECORD, remember
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,17 @@ def test_a_whole_run(run, capsys):
     size = sum(path.stat().st_size for path in (run / "step_00000002").iterdir())
     assert lines[1].split()[1:3] == ["2", f"{size:,}"]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_the_record_of_what_was_trained_on(run, tmp_path, capsys):
+    tokenizer = load_tokenizer(run / "step_00000002")
+    write_token_file(tmp_path / "x.tokens", [np.arange(3), np.arange(4)], tokenizer)
+    remember(run, TokenFile.open(tmp_path / "x.tokens"))
+    assert verify.main([str(run)]) == 0 and "whole, 2 documents" in capsys.readouterr().out
+    path = run / RECORD
+    path.write_bytes(path.read_bytes()[:-1])
+    assert verify.main([str(run)]) == 1
+    assert f"DAMAGED: {path}: damaged; without it, eval" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [*ALL_FILES, MANIFEST])

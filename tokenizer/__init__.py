@@ -9,8 +9,18 @@ reference.py is the definition in short Python, csrc/bpe*.c the fast form, nativ
 
 from microgpt.tokenizer.errors import TokenizerError
 from microgpt.tokenizer.model import SPECIALS, Tokenizer
+from microgpt.tokenizer.native import MAX_MERGES
 from microgpt.tokenizer.pieces import read_pieces
 from microgpt.tokenizer.streaming import StreamDecoder
 from microgpt.tokenizer.training import MERGES, train
 
-__all__ = ["MERGES", "SPECIALS", "StreamDecoder", "Tokenizer", "TokenizerError", "read_pieces", "train"]
+__all__ = [
+    "MAX_MERGES",
+    "MERGES",
+    "SPECIALS",
+    "StreamDecoder",
+    "Tokenizer",
+    "TokenizerError",
+    "read_pieces",
+    "train",
+]

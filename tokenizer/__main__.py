@@ -1,21 +1,26 @@
 """The tokenizer alone, on files.
 
-    python -m tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
-    python -m tokenizer encode FILE --tokenizer tokenizer.json                prints ids
-    python -m tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
-    python -m tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
+    microgpt tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
+    microgpt tokenizer encode FILE --tokenizer tokenizer.json                prints ids
+    microgpt tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
+    microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from microgpt.tokenizer import MERGES, SPECIALS, Tokenizer, TokenizerError, read_pieces, train
+from microgpt.tokenizer.file_format import place_of
+from microgpt.tokenizer.pieces import MAX_THREADS
 
+LONGEST = 500  # characters of a line that tells of a mistake
 PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
@@ -23,47 +28,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user ends in one line and exit code 2."""
     args = _parser().parse_args(arguments)
     try:
-        if sys.stdout is None:
-            raise TokenizerError("standard output is closed")
+        _open_output()
         args.command(args)
         sys.stdout.flush()
     except TokenizerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
+        return 2
+    except MemoryError:
+        _tell(f"error: out of memory; {args.less}")
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        _tell("stopped")
         return 130
     except OSError as error:  # files have errors of their own above
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # `... | head`
-            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            _tell(f"error: standard output: {error.strerror}")
             return 2
     return 0
+
+
+def _open_output() -> None:
+    """Have standard output escape what it cannot hold, such as a letter in ASCII, as standard error does."""
+    if sys.stdout is None:
+        raise TokenizerError("standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _tell(text: str) -> None:
+    """A line for a person."""
+    if sys.stderr is not None:
+        print(_printable(text), file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Text that may hold any name, in one line that cannot control a terminal; cut if it is long."""
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 110]} ... {text[-90:]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with what was wrong."""
+        _tell(f"error: {message} (--help lists the flags)")
+        self.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
     """All commands and flags."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser("python -m tokenizer", description="Byte-level BPE on files.")
+    parser = Parser("microgpt tokenizer", description="Byte-level BPE on files.")
     commands = parser.add_subparsers(required=True, metavar="train|encode|decode|show")
 
     p = commands.add_parser("train", help="learn merges from text files", formatter_class=formatter)
-    p.set_defaults(command=_train)
+    p.set_defaults(command=_train, less="learn from less text, or with fewer --threads")
     p.add_argument("files", nargs="+", metavar="FILE", help="text, each file one document")
     p.add_argument("--merges", type=int, default=MERGES, help="how many merges to learn")
     p.add_argument("--out", default="tokenizer.json", metavar="FILE", help="where to write")
     p.add_argument("--tiktoken", metavar="FILE", help="write a rank file for tiktoken as well")
     p.add_argument("--specials", nargs="*", default=list(SPECIALS), metavar="NAME", help="special tokens")
-    p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads that read and count")
+    p.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, MAX_THREADS),
+                   help="threads that read and count")
 
     for command, text, what in ((_encode, "text to ids", "text"), (_decode, "ids to text", "ids")):
         p = commands.add_parser(command.__name__[1:], help=text, formatter_class=formatter)
-        p.set_defaults(command=command)
+        p.set_defaults(command=command, less="divide the file, or name it rather than standard input")
         p.add_argument("file", nargs="?", default="-", metavar="FILE", help=f"{what}; - for standard input")
         p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help="the tokenizer")
 
     p = commands.add_parser("show", help="list the tokens, or cut a text", formatter_class=formatter)
-    p.set_defaults(command=_show)
+    p.set_defaults(command=_show, less="take a shorter --text or a smaller tokenizer")
     p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help="the tokenizer")
     p.add_argument("--text", help="show how this text is cut, rather than all tokens")
     return parser
@@ -78,20 +115,18 @@ def _train(args: argparse.Namespace) -> None:
     tokenizer.save(args.out)
     if args.tiktoken:
         tokenizer.save_tiktoken(args.tiktoken)
-    print(f"{args.out}: {_summary(tokenizer)}")
+    print(_printable(f"{args.out}: {_summary(tokenizer)}"))
     if len(tokenizer.merges) < args.merges:
-        print(f"{args.merges} merges were asked for; the text holds no more pairs", file=sys.stderr)
+        _tell(f"{args.merges} merges were asked for; the text holds no more pairs")
 
 
 def _refuse_places(args: argparse.Namespace) -> None:
-    """What is written must not take the place of a text, a folder or the other file that is written."""
+    """What is written must not take the place of a text, of no file, or of the other that is written."""
     taken = {os.path.realpath(path): f"{path} is a text to learn from" for path in args.files}
     for flag, path in (("--out", args.out), ("--tiktoken", args.tiktoken)):
         if path is None:
             continue
-        place = os.path.realpath(path)
-        if os.path.isdir(place):
-            raise TokenizerError(f"{flag} {path}: this is a folder; name a file")
+        place = str(place_of(path)[0])
         if place in taken:
             raise TokenizerError(f"{flag} {path}: {taken[place]}; name another file")
         taken[place] = f"{flag} {path} is written there"
@@ -107,7 +142,7 @@ def _text_pieces(path: str) -> Iterator[bytes]:
     if packed:
         raise TokenizerError(f"{path}: packed with {packed}; unpack it, or let `microgpt prepare` read it")
     if b"\0" in first:
-        print(f"warning: {path}: this looks like no text; it is learnt from byte by byte", file=sys.stderr)
+        _tell(f"warning: {path}: this looks like no text; it is learnt from byte by byte")
     yield first
     yield from found
 
@@ -139,7 +174,10 @@ def _read(path: str) -> Iterator[bytes]:
     if path == "-":
         if sys.stdin is None:
             raise TokenizerError("standard input is closed; name a file")
-        yield sys.stdin.buffer.read()
+        try:
+            yield sys.stdin.buffer.read()
+        except OSError as error:
+            raise TokenizerError(f"standard input: {error.strerror}; name a file") from error
     else:
         yield from read_pieces(path)
 
@@ -148,7 +186,7 @@ def _encode(args: argparse.Namespace) -> None:
     """Print the ids of a text, a line per piece."""
     tokenizer = Tokenizer.load(args.tokenizer)
     for ids in tokenizer.encode_each(_read(args.file)):
-        print(*ids.tolist())
+        print(" ".join(map(str, ids.tolist())))  # one write a piece, also where nothing is buffered
 
 
 def _decode(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ refused, never misread.  One key is ours: `unicode` in `pre_tokenizer`, the vers
 import base64
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ PLAIN_SPECIAL = {
     "rstrip": False,
     "normalized": False,
     "special": True,
+}
+
+KINDS = {
+    "a folder": stat.S_ISDIR,
+    "a pipe": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a link to itself": stat.S_ISLNK,
 }
 
 Merges = list[tuple[int, int]]
@@ -73,24 +81,42 @@ def to_tiktoken(words: Sequence[bytes]) -> str:
 
 
 def write(path: str | Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path = Path(path)
+    """Write a file whole or not at all: where its name leads to, with the rights of the one it replaces."""
     data = text.encode("utf-8")
     _refuse_large(data)
-    if path.is_dir():
-        raise TokenizerError(f"{path}: cannot be written: it is a folder")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    place, mode = place_of(path)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, place)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def place_of(path: str | Path) -> tuple[Path, int | None]:
+    """Where a file of this name is to be written, behind all links, and the rights of the one that is there.
+
+    Raises:   TokenizerError: something else than a file is there, which it would replace.
+    """
+    try:
+        place = Path(os.path.realpath(path))
+        mode = os.lstat(place).st_mode
+    except FileNotFoundError:
+        return place, None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise TokenizerError(f"{path}: cannot be written: {getattr(error, 'strerror', error)}") from error
+    if not stat.S_ISREG(mode):
+        kind = next((name for name, is_kind in KINDS.items() if is_kind(mode)), "a device")
+        raise TokenizerError(f"{path}: cannot be written: it is {kind}; name a file")
+    return place, stat.S_IMODE(mode)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------

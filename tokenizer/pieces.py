@@ -18,6 +18,7 @@ from microgpt.tokenizer.native import Buffer, safe_cut
 Text = str | bytes | bytearray | memoryview | mmap
 
 BLOCK_BYTES = 1 << 20
+MAX_THREADS = 256
 
 AnyText = TypeVar("AnyText", bound=Sized)
 Item = TypeVar("Item")
@@ -96,18 +97,31 @@ def blocks(texts: Iterable[AnyText]) -> Iterator[list[AnyText]]:
         yield block
 
 
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads that nobody can mean, before anything is made for each."""
+    if not 1 <= threads <= MAX_THREADS:
+        raise TokenizerError(f"threads must be at least 1 and at most {MAX_THREADS}, got {threads}")
+
+
 def map_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """`map` over threads, results in order, with only a few items taken in advance."""
-    if threads < 1:
-        raise TokenizerError(f"threads must be at least 1, got {threads}")
+    check_threads(threads)
     if threads == 1:
         yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(_submitted(pool, function, item))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _submitted(pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """`pool.submit`, which starts threads until there are as many as were asked for."""
+    try:
+        return pool.submit(function, item)
+    except RuntimeError as error:
+        raise TokenizerError(f"the system refuses another thread ({error}); take fewer threads") from error

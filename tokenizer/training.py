@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from microgpt.tokenizer.errors import TokenizerError
 from microgpt.tokenizer.model import SPECIALS, Tokenizer, refuse_one_text
 from microgpt.tokenizer.native import MAX_MERGES, Buffer, Counter, Trainer
-from microgpt.tokenizer.pieces import Text, as_bytes, blocks, map_threads, pieces
+from microgpt.tokenizer.pieces import Text, as_bytes, blocks, check_threads, map_threads, pieces
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -51,6 +51,7 @@ def train(
 
 def count(documents: Iterable[Text], threads: int, report: Progress) -> Counter:
     """Count the chunks of all documents."""
+    check_threads(threads)
     salt = secrets.randbits(64)
     idle: SimpleQueue[Counter] = SimpleQueue()
     for _ in range(threads):

@@ -11,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         return found[0] if found else super().add_argument_group(title, *args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help lists the flags)\n")
+        self.exit(2, f"{self.prog}: {MicrogptError(f'{message} (--help lists the flags)')}\n")
 
 
 def _dashed(word: str) -> str:
@@ -64,9 +64,12 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def add_settings(parser: Parser, config: type, skip: Sequence[str] = ()) -> None:
+def add_settings(
+    parser: Parser, config: type, skip: Sequence[str] = (), shown: Mapping[str, str] | None = None
+) -> None:
     """Offer every field of a config class as a flag, in the help groups that the fields name.
 
+    shown: what help tells of a default, by field, where that is not the field's own.
     A flag that is not typed leaves no trace in the namespace, so `given` knows what the user asked for.
     """
     kinds = typing.get_type_hints(config)
@@ -75,12 +78,14 @@ def add_settings(parser: Parser, config: type, skip: Sequence[str] = ()) -> None
             continue
         title = field.metadata["group"]
         target = parser.add_argument_group(title) if title else parser
-        _add_flag(target, field, _plain_type(kinds[field.name]))
+        default = (shown or {}).get(field.name, _default(field))
+        _add_flag(target, field, _plain_type(kinds[field.name]), default)
 
 
-def _add_flag(target: Any, field: dataclasses.Field, kind: type) -> None:
+def _add_flag(target: Any, field: dataclasses.Field, kind: type, default: str) -> None:
     meta = field.metadata
-    options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": _help(field)}
+    options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+    options["help"] = _help(field, default)
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
     else:
@@ -90,11 +95,22 @@ def _add_flag(target: Any, field: dataclasses.Field, kind: type) -> None:
     target.add_argument(flag_name(field.name), **options)
 
 
-def _help(field: dataclasses.Field) -> str:
-    default = field.default
+def _default(field: dataclasses.Field) -> str:
+    """A field's default for people; empty if it has none."""
+    if field.default is dataclasses.MISSING or field.default is None:
+        return ""
+    return shown_value(field.default)
+
+
+def shown_value(value: Any) -> str:
+    """A value of a setting as help shows it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _help(field: dataclasses.Field, default: str) -> str:
     notes = [field.metadata["unit"]] if field.metadata["unit"] else []
-    if default is not dataclasses.MISSING and default is not None:
-        notes.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
+    if default:
+        notes.append(f"default {default}")
     text = field.metadata["help"] + (f" [{', '.join(notes)}]" if notes else "")
     return text.replace("%", "%%")
 
@@ -152,7 +168,7 @@ def _exit_code(error: BaseException, known: tuple[type[Exception], ...]) -> int:
         tell(str(error))
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        tell(f"{place}{error.strerror or error}")
+        tell(str(MicrogptError(f"{place}{error.strerror or error}")))
     elif isinstance(error, MemoryError):
         tell(f"out of memory; take a smaller model or batch. {error}".rstrip())
     else:

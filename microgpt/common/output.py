@@ -2,9 +2,29 @@
 
 import contextlib
 import io
+import json
 import os
+import re
 import sys
 from typing import Any, TextIO
+
+# Everything that could move the cursor or change colours; only line breaks and tabs pass.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """Text that cannot control a terminal; control characters show as U+FFFD."""
+    return CONTROL.sub("\ufffd", text)
+
+
+def escaped(text: str) -> str:
+    """The same for names, whose every character matters: control characters as JSON has them, `\\u001b`."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def json_line(value: Any) -> str:
+    """A value as JSON that people can read and no terminal obeys."""
+    return escaped(json.dumps(value, ensure_ascii=False))
 
 
 class Lasting:
@@ -59,8 +79,8 @@ def tell(*lines: str) -> None:
 
 
 def show(*lines: str, stream: TextIO | None = None) -> None:
-    """Lines on stdout or another stream."""
+    """Lines on stdout or another stream; a name in them cannot control a terminal."""
     if stream is None:
         stream = sys.stdout
     if lines and stream is not None:
-        print(*lines, sep="\n", file=Lasting(stream), flush=True)  # type: ignore[arg-type]
+        print(*map(escaped, lines), sep="\n", file=Lasting(stream), flush=True)  # type: ignore[arg-type]

@@ -50,6 +50,17 @@ def _read(tokens: TokenFile, start: int, length: int) -> np.ndarray:
     return piece
 
 
+def owners(tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int) -> np.ndarray:
+    """The number of the document that each target of `read` lies in, (B, T); of ignored ones, any."""
+    places = np.zeros((len(windows), seq_len + 1), np.uint64)  # as the offsets: no copy of them is made
+    for b, pieces in enumerate(windows):
+        t = 0
+        for start, length in pieces:
+            places[b, t : t + length] = np.arange(start, start + length)
+            t += length
+    return np.searchsorted(tokens.offsets, places[:, 1:], side="right") - 1
+
+
 class Batches:
     """Training batches: in every epoch each window exactly once, in an order drawn from (seed, epoch).
 
@@ -105,26 +116,51 @@ class Batches:
 class EvalWindows:
     """A fixed set of held-out windows, read batch by batch; targets of IGNORED are not scored.
 
-    n_tokens counts the targets that are scored, n_bytes the bytes of text they stand for.  Markers such as
-    `<|end|>` stand for no bytes but are scored, so bits per byte = nats summed over all targets / ln 2 /
-    n_bytes.
+    n_tokens counts the targets that are scored, n_bytes the bytes of text they stand for, n_documents the
+    documents they lie in.  Markers such as `<|end|>` stand for no bytes but are scored, so bits per byte =
+    nats summed over all targets / ln 2 / n_bytes.
+
+    Args:     is_scored: of each document, whether its tokens are; None: all are.
     """
 
     def __init__(
-        self, tokens: TokenFile, seq_len: int, layout: Layout, n_windows: int, byte_lengths: np.ndarray
+        self,
+        tokens: TokenFile,
+        seq_len: int,
+        layout: Layout,
+        n_windows: int,
+        byte_lengths: np.ndarray,
+        is_scored: np.ndarray | None = None,
     ) -> None:
         self._tokens, self.seq_len, self._layout, self.n_windows = tokens, seq_len, layout, n_windows
+        self._is_scored = is_scored
         self.n_tokens = self.n_bytes = 0
-        for _, targets in self.batches(batch_size=64):
+        self.n_all_documents = len(tokens.offsets)
+        is_met = np.zeros(self.n_all_documents, bool)
+        for (_, targets), owners in zip(self.batches(batch_size=64), self.owners(batch_size=64), strict=True):
             scored = targets[targets != IGNORED]
             self.n_tokens += scored.size
             self.n_bytes += int(byte_lengths[scored].sum(dtype=np.int64))
+            is_met[owners[targets != IGNORED]] = True
+        self.n_documents = int(is_met.sum())
 
     def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """ids and targets of all windows in order, (B, T) int32; the last batch may be smaller."""
+        for windows in self._windows(batch_size):
+            ids, targets = read(self._tokens, windows, self.seq_len)
+            if self._is_scored is not None:
+                targets[~self._is_scored[owners(self._tokens, windows, self.seq_len)]] = IGNORED
+            yield ids, targets
+
+    def owners(self, batch_size: int) -> Iterator[np.ndarray]:
+        """The number of the document that each target of `batches` lies in, (B, T); of IGNORED ones, any."""
+        for windows in self._windows(batch_size):
+            yield owners(self._tokens, windows, self.seq_len)
+
+    def _windows(self, batch_size: int) -> Iterator[list[list[Piece]]]:
         for first in range(0, self.n_windows, batch_size):
             places = range(first, min(first + batch_size, self.n_windows))
-            yield read(self._tokens, [self._pieces(i) for i in places], self.seq_len)
+            yield [self._pieces(i) for i in places]
 
     def _pieces(self, place: int) -> list[Piece]:
         """The window at a place of the set, evenly spread over all there are."""
@@ -137,8 +173,11 @@ def eval_windows(
     byte_lengths: np.ndarray,
     max_tokens: int | None = None,
     packing: str = STREAM,
+    is_scored: np.ndarray | None = None,
 ) -> EvalWindows:
     """Evenly spread windows of about `max_tokens` targets in all (None = every one), none scored twice.
+
+    Where only some documents are scored, the others are still there to be read before them.
 
     A stream shorter than one window gives one window whose end is ignored.
     """
@@ -147,7 +186,7 @@ def eval_windows(
     layout = _layout(tokens, seq_len, packing)
     n = layout.n_windows
     n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // seq_len))
-    return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths)
+    return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths, is_scored)
 
 
 def _layout(tokens: TokenFile, seq_len: int, packing: str, is_moved_back: bool = False) -> Layout:

@@ -3,13 +3,13 @@
 import fcntl
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from microgpt.common.errors import DataError
+from microgpt.common.output import tell
 
 Found = TypeVar("Found")
 
@@ -45,6 +45,11 @@ def make_folder(
             f"{directory}: cannot write the prepared corpus ({error.strerror or error}); "
             f"free some space, or choose another place with {elsewhere}"
         ) from error
+    except MemoryError as error:
+        raise DataError(
+            "out of memory while a corpus was prepared; take fewer --threads or less text, or train a "
+            "tokenizer on a part of it first (microgpt prepare PART, then --tokenizer)"
+        ) from error
     try:
         return find()
     except DataError as error:
@@ -53,7 +58,7 @@ def make_folder(
 
 def _tell_replaced(directory: Path, reason: DataError) -> None:
     if directory.is_dir() and any(directory.iterdir()):
-        print(f"microgpt: {reason}; it is replaced", file=sys.stderr)
+        tell(f"{reason}; it is replaced")
 
 
 def _build(directory: Path, fill: Callable[[Path], None]) -> None:
@@ -102,7 +107,7 @@ def _wait_for(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"waiting for another process that prepares a corpus in {folder}", file=sys.stderr)
+        tell(f"waiting for another process that prepares a corpus in {folder}")
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 

@@ -18,7 +18,7 @@ from .folders import each_once, find_files
 from .readers import read_documents
 from .reading import Reading, ReadOptions, Skipped
 from .sources import Progress
-from .split import EVERYTHING, Split, Survey
+from .split import DEFAULT, EVERYTHING, NOTHING, PLACES, HeldOutWanted, Split, Survey, place
 
 SMALLTALK = "smalltalk"
 SMALLTALK_BYTES = 20_000_000
@@ -44,15 +44,27 @@ class Corpus:
 
     Files are divided into training and validation by `Split`; smalltalk brings a held-out part of its own,
     made of names, numbers and combinations that its training part never has.
+
+    apart: the corpus that is the whole held-out part instead; its files and copies of its documents are left
+    out of training, so its places are kept in memory.
     """
 
     def __init__(
-        self, sources: Sources, options: ReadOptions | None = None, smalltalk_bytes: int = SMALLTALK_BYTES
+        self,
+        sources: Sources,
+        options: ReadOptions | None = None,
+        smalltalk_bytes: int = SMALLTALK_BYTES,
+        wanted: HeldOutWanted | None = None,
     ):
         names = source_names(sources)
         paths = [name for name in names if str(name) != SMALLTALK]
         self._paths = paths
         self.options = options or ReadOptions()
+        self._share = wanted.held_out_share if wanted else 0.0
+        is_apart = bool(wanted and wanted.held_out)
+        self.apart = Corpus(wanted.held_out, options, smalltalk_bytes) if wanted and is_apart else None
+        self._places_apart: set[int] = set()
+        self.n_copies = 0  # documents beside `apart` that the last pass found in it
         self._unreadable = Skipped()
         reading = Reading(self.options, self._unreadable, None)
         self.left_out: dict[str, list[Path]] = {}  # what is no text in the folders, by why
@@ -63,6 +75,8 @@ class Corpus:
         if paths and not self.files:
             raise DataError(f"every file was passed over; the first: {self._unreadable.examples[0]}")
         self.smalltalk_bytes = smalltalk_bytes if len(paths) < len(names) else 0
+        if self.apart:
+            self._set_apart(self.apart)
         self._stamps = self._stamp()
         self._made: TextIO | None = None
         self._open_files = ExitStack()
@@ -76,6 +90,13 @@ class Corpus:
     def _leave_out(self, why: str, path: Path) -> None:
         self.left_out.setdefault(why, []).append(path)
 
+    def _set_apart(self, apart: "Corpus") -> None:
+        """Leave the files of the held-out part out of the rest."""
+        taken = set(map(os.path.realpath, apart.files))
+        self.files = [file for file in self.files if os.path.realpath(file) not in taken]
+        if not self.files and not self.smalltalk_bytes:
+            raise DataError(f"--held-out {apart.names[0]}: that leaves nothing to train on; name more text")
+
     @property
     def names(self) -> list[str]:
         """What the corpus was said to be made of: absolute paths, and the name of the embedded corpus."""
@@ -88,12 +109,29 @@ class Corpus:
 
     def n_read(self, skipped: Skipped) -> int:
         """The number of files that were read in a pass that skipped so much."""
-        return len(self.files) + self._unreadable.files - skipped.files
+        n_apart = len(self.apart.files) + self.apart._unreadable.files if self.apart else 0
+        return n_apart + len(self.files) + self._unreadable.files - skipped.files
 
     @property
     def size(self) -> int:
         """Bytes as stored, what `progress` adds up to in one pass."""
-        return self.smalltalk_bytes + sum(size for size, _ in self._stamps)
+        own = self.smalltalk_bytes + sum(size for size, _ in self._stamps)
+        return own + (sum(size for size, _ in self.apart._stamps) if self.apart else 0)
+
+    @property
+    def first_split(self) -> Split:
+        """The split to try first; `choose` knows whether it suits."""
+        if self.apart:
+            return NOTHING
+        return Split(0, int(self._share * PLACES)) if self._share else DEFAULT
+
+    def survey(self) -> Survey:
+        """An empty survey for one pass."""
+        return Survey(self._share)
+
+    def choose(self, survey: Survey) -> Split:
+        """The split that suits the corpus, once every document is in the survey."""
+        return survey.choose() if self.files and not self.apart else self.first_split
 
     def digest(self, progress: Progress | None = None) -> str:
         """SHA-256 of all that decides the documents: the bytes of files, not their names, and the options."""
@@ -107,10 +145,16 @@ class Corpus:
                 total.update(b"read as its name says")
         if self._unreadable.files:
             total.update(b"passed over %d" % self._unreadable.files)
+        if self._share:
+            total.update(f"held out {self._share!r}".encode())
+        if self.apart:
+            total.update(f"held out {self.apart.digest(progress)}".encode())
         return total.hexdigest()
 
     def check_unchanged(self) -> None:
         """Refuse a corpus whose files changed since it was opened: passes over it would not agree."""
+        if self.apart:
+            self.apart.check_unchanged()
         if self._stamp() != self._stamps:
             raise DataError("a corpus file changed while it was read; run again when it is complete")
 
@@ -122,12 +166,9 @@ class Corpus:
 
     def training_texts(self, split: Split, survey: Survey, progress: Progress | None = None) -> Iterator[str]:
         """The texts of the training side, while every document from files is added to the survey."""
-        for document in self._smalltalk(progress, held_out=False):
-            yield from texts(document)
-        for document in self._documents(Skipped(), progress):
-            held_out, part = split.sides(document, survey.add(document))[0]
+        for held_out, document in self.sides(split, survey, Skipped(), progress):
             if not held_out:
-                yield from texts(part)
+                yield from texts(document)
 
     def sides(
         self, split: Split, survey: Survey, skipped: Skipped, progress: Progress | None = None
@@ -136,13 +177,34 @@ class Corpus:
 
         With EVERYTHING, of smalltalk only the held-out part.
         """
+        self.n_copies = 0
+        if self.apart:
+            yield from self._read_apart(self.apart, skipped, progress)
         if split != EVERYTHING:
             for document in self._smalltalk(progress, held_out=False):
-                yield False, document
-        for document in self._smalltalk(None, held_out=True):
-            yield True, document
+                if not self.apart or not self._is_copy(place(document)):
+                    yield False, document
+        if not self.apart:
+            for document in self._smalltalk(None, held_out=True):
+                yield True, document
         for document in self._documents(skipped, progress):
-            yield from split.sides(document, survey.add(document))
+            where = survey.add(document)
+            if not self._is_copy(where):
+                yield from split.sides(document, where)
+
+    def _read_apart(
+        self, apart: "Corpus", skipped: Skipped, progress: Progress | None
+    ) -> Iterator[tuple[bool, Document]]:
+        """The documents of the part that is held out whole; their places are remembered."""
+        for _, document in apart.sides(EVERYTHING, Survey(), skipped, progress):
+            self._places_apart.add(place(document))
+            yield True, document
+
+    def _is_copy(self, where: int) -> bool:
+        """Whether a document of this place is held out by being in `apart`; counted."""
+        is_copy = where in self._places_apart
+        self.n_copies += is_copy
+        return is_copy
 
     def _documents(self, skipped: Skipped, progress: Progress | None) -> Iterator[Document]:
         skipped.include(self._unreadable)
@@ -152,7 +214,8 @@ class Corpus:
     def _smalltalk(self, progress: Progress | None, held_out: bool) -> Iterator[Document]:
         if not self.smalltalk_bytes:
             return
-        n_bytes = max(1, int(self.smalltalk_bytes * _HELD_OUT_SHARE)) if held_out else self.smalltalk_bytes
+        share = self._share or _HELD_OUT_SHARE
+        n_bytes = max(1, int(self.smalltalk_bytes * share)) if held_out else self.smalltalk_bytes
         source = smalltalk.generate(n_bytes, held_out=held_out)
         for document in source if held_out else self._made_once(source):
             if progress:

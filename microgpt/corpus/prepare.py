@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from microgpt.common.bars import progress_bar
 from microgpt.common.errors import DataError
 from microgpt.common.output import tell
+from microgpt.common.words import counted
 from microgpt.tokenizer import MERGES, Tokenizer, train
 from microgpt.tokenizer.pieces import map_threads
 
@@ -35,18 +36,21 @@ from .prepared import (
     READING,
     SIDES,
     TOKENIZER,
+    Known,
     Prepared,
     description,
     find_held_out,
     find_prepared,
     is_made_here,
     is_prepared,
+    made_of,
     open_prepared,
+    read_meta,
     tokens_path,
 )
 from .reading import ReadOptions, Skipped
 from .sources import Progress
-from .split import DEFAULT, EVERYTHING, Split, Survey
+from .split import EVERYTHING, HeldOutWanted, Split
 from .token_file import TokenFile, TokenFileWriter, counts
 
 FORMAT = 2  # part of the hash: raise it when the same corpus would be prepared differently
@@ -66,8 +70,11 @@ def prepare(
     tokenizer: Tokenizer | None = None,
     options: ReadOptions | None = None,
     smalltalk_bytes: int = SMALLTALK_BYTES,
+    wanted: HeldOutWanted | None = None,
+    known: Known | None = None,
     root: str | os.PathLike | None = None,
     out_dir: str | os.PathLike | None = None,
+    overwrite: bool = False,
     threads: int = 1,
     show_progress: bool = True,
     tell_skipped: bool = True,
@@ -77,8 +84,12 @@ def prepare(
     Args:     sources: files, folders, "smalltalk", or several of them; or one folder made by this function,
                   which is taken as it is.
               merges: size of the tokenizer to train on the training side, unless `tokenizer` is given.
+              wanted: which part is held out, if not the one that the rule of `split` chooses.
+              known: what a run remembers of its corpus: if this is it, by its content, it gets the same key
+                  and tokenizer again, in whichever way they were come by.
               root: the folder of all prepared corpora (default DATA/prepared).
               out_dir: this very folder instead of one named by the hash.
+              overwrite: another corpus that was prepared in out_dir may be replaced.
               tell_skipped: say on stderr what is left out, for who does not read it in `meta`.
     Raises:   DataError: nothing to read, a bad line, nothing that could be held out, no room to write.
     """
@@ -87,13 +98,19 @@ def prepare(
         bars.tell_skipped(ready.meta)
         return ready
     chosen_place = None if out_dir is None else _checked_place(out_dir)
-    corpus = Corpus(names, options, smalltalk_bytes)
+    corpus = Corpus(names, options, smalltalk_bytes, wanted)
     bars.tell_files(corpus)
-    key = _key(corpus, f"merges {merges}" if tokenizer is None else tokenizer.sha256, bars)
+    content = _content(corpus, bars)
+    key = _key(content, _merges(merges) if tokenizer is None else tokenizer.sha256)
+    if known and known.key in _keys(content, merges, known.tokenizer):
+        key, tokenizer = known
     directory = chosen_place or _kept_place(key, root)
+    if chosen_place and not overwrite:
+        _refuse_another(chosen_place, key)
 
     def fill(folder: Path) -> None:
-        split, learned = (DEFAULT, tokenizer) if tokenizer else _learn(corpus, merges, threads, bars)
+        first = corpus.first_split
+        split, learned = (first, tokenizer) if tokenizer else _learn(corpus, merges, threads, bars)
         while (chosen := _write(folder, corpus, split, learned, threads, bars, key)) != split:
             split = chosen  # the corpus is small: another part is held out
 
@@ -102,6 +119,33 @@ def prepare(
         ready = make_folder(directory, lambda: find_prepared(directory, key), fill, elsewhere)
     bars.tell_skipped(ready.meta)
     return replace(ready, meta=ready.meta | {"left_out": corpus.n_left_out})
+
+
+def find_kept(key: str, root: str | os.PathLike | None = None) -> Prepared | None:
+    """The corpus of this key, if it was prepared before and is still kept; its sources need not be there."""
+    with suppress(DataError):
+        return find_prepared(_kept_place(key, root), key)
+    return None
+
+
+def is_known(
+    sources: Sources,
+    known: Known,
+    *,
+    merges: int = MERGES,
+    options: ReadOptions | None = None,
+    smalltalk_bytes: int = SMALLTALK_BYTES,
+    wanted: HeldOutWanted | None = None,
+) -> bool:
+    """Whether sources are the corpus of a key by their content, whatever their names and places."""
+    names = source_names(sources)
+    if ready := _made_before(names, None):
+        return ready.meta["key"] == known.key
+    try:
+        content = _content(Corpus(names, options, smalltalk_bytes, wanted), _Bars(True))
+    except DataError:
+        return False  # no corpus at all
+    return known.key in _keys(content, merges, known.tokenizer)
 
 
 def prepare_held_out(
@@ -124,7 +168,7 @@ def prepare_held_out(
         return ready.val
     corpus = Corpus(names, options, smalltalk_bytes)
     bars.tell_files(corpus)
-    key = _key(corpus, f"held out {tokenizer.sha256}", bars)
+    key = _key(_content(corpus, bars), f"held out {tokenizer.sha256}")
     directory = _kept_place(key, root)
 
     def fill(folder: Path) -> None:
@@ -182,14 +226,18 @@ class _Bars:
 
     def tell_skipped(self, meta: dict[str, Any]) -> None:
         """Say how much of its sources a prepared corpus lacks, whenever it is used."""
-        skipped = Skipped(**meta["skipped"])
+        skipped, n_copies = Skipped(**meta["skipped"]), meta.get("held_out_copies", 0)
         if skipped.examples and self._tells_skipped:
             tell(f"{skipped} left out: {skipped.examples[0]}")
         if skipped.parts and self._tells_skipped:
             tell("left out: " + ", ".join(f"{what}: {n:,}" for what, n in skipped.parts.items()))
+        if n_copies and self._tells_skipped:
+            tell(f"{held_out_too(n_copies)}")
 
     def tell_files(self, corpus: Corpus) -> None:
         """Say which files are left out, and why."""
+        if corpus.apart:
+            self.tell_files(corpus.apart)
         named = {f"{why}, left out of a folder": files for why, files in corpus.left_out.items()}
         for why, files in ({"named twice, read once": corpus.repeated} | named).items():
             if files and self._show:
@@ -200,10 +248,32 @@ class _Bars:
             tell(f"--suffix takes such files, too; their ends: {' '.join(ends[:_ENDS])}")
 
 
-def _key(corpus: Corpus, tokenizer: str, bars: _Bars) -> str:
+def held_out_too(n_copies: int) -> str:
+    """What became of copies of documents that --held-out names, for people."""
+    return f"{counted(n_copies, 'document')} not trained on: held out, for --held-out has the same"
+
+
+def _content(corpus: Corpus, bars: _Bars) -> str:
     with bars.over(corpus, "hashing") as progress:
-        content = corpus.digest(progress)
+        return corpus.digest(progress)
+
+
+def _key(content: str, tokenizer: str) -> str:
     return hashlib.sha256(f"{FORMAT} {content} {tokenizer}".encode()).hexdigest()
+
+
+def _keys(content: str, merges: int, tokenizer: Tokenizer) -> list[str]:
+    """Every key that a corpus of this content can have got together with this tokenizer.
+
+    It was trained on the corpus, with the merges asked for now or, of a prepared folder, those it has, or it
+    was handed in.
+    """
+    ways = [_merges(merges), _merges(len(tokenizer.merges)), tokenizer.sha256]
+    return [_key(content, way) for way in ways]
+
+
+def _merges(merges: int) -> str:
+    return f"merges {merges}"
 
 
 def _kept_place(key: str, root: str | os.PathLike | None) -> Path:
@@ -228,6 +298,16 @@ def _checked_place(out_dir: str | os.PathLike) -> Path:
     return directory
 
 
+def _refuse_another(directory: Path, key: str) -> None:
+    """Refuse to replace a prepared corpus by another one; a damaged one is of no use to anybody."""
+    meta = read_meta(directory)
+    if meta and meta["key"] != key:
+        raise DataError(
+            f"{directory}: another corpus was prepared there, {made_of(meta)}, and runs may need it; "
+            "name another --out-dir, or replace it with --overwrite"
+        )
+
+
 def _is_ours(directory: Path) -> bool:
     """Whether a folder is empty or holds nothing but a prepared corpus, sound or damaged."""
     held = set(os.listdir(directory)) if directory.is_dir() else {directory.name}
@@ -236,13 +316,13 @@ def _is_ours(directory: Path) -> bool:
 
 def _learn(corpus: Corpus, merges: int, threads: int, bars: _Bars) -> tuple[Split, Tokenizer]:
     """Choose the split and train a tokenizer on the training side, in one pass unless the corpus is small."""
-    split = DEFAULT
+    split = corpus.first_split
     while True:
-        survey = Survey()
+        survey = corpus.survey()
         with bars.over(corpus, "counting words") as progress, bars.merging() as merged:
             training = corpus.training_texts(split, survey, progress)
             learned = train(training, n_merges=merges, threads=threads, progress=merged)
-        chosen = survey.choose() if corpus.files else split
+        chosen = corpus.choose(survey)
         if chosen == split:
             return split, learned
         split = chosen
@@ -262,7 +342,7 @@ def _write(
     Returns:  the split that suits the corpus.  If it is another one, what was written is of no use.
     """
     tokenizer.save(folder / TOKENIZER)
-    skipped, survey = Skipped(), Survey()
+    skipped, survey = Skipped(), corpus.survey()
     wanted = [True] if split == EVERYTHING else [False, True]
     with ExitStack() as stack, bars.over(corpus, "encoding") as progress:
         writers = {
@@ -274,19 +354,23 @@ def _write(
             for side, packed in encoded.items():
                 writers[side].add(packed)
         corpus.check_unchanged()
-    if corpus.files and split != EVERYTHING and (chosen := survey.choose()) != split:
+    if split != EVERYTHING and (chosen := corpus.choose(survey)) != split:
         return chosen
     meta = {
         "key": key, "merges": len(tokenizer.merges), "split": vars(split), "sources": corpus.names,
         "tokenizer": tokenizer.sha256, "skipped": vars(skipped), "files_read": corpus.n_read(skipped),
         "left_out": corpus.n_left_out, "reading": READING,
     }  # fmt: skip
-    meta |= {SIDES[side]: _counts(writer) for side, writer in writers.items()}
+    if corpus.apart:
+        meta |= {"held_out": corpus.apart.names, "held_out_copies": corpus.n_copies}
+    meta |= {SIDES[side]: _counts(writer, corpus) for side, writer in writers.items()}
     (folder / META).write_text(json.dumps(meta, indent=1) + "\n", "ascii")
     return split
 
 
-def _counts(writer: TokenFileWriter) -> dict[str, int | float]:
+def _counts(writer: TokenFileWriter, corpus: Corpus) -> dict[str, int | float]:
+    if not writer.n_documents and corpus.n_copies:
+        raise DataError("--held-out has every document: that leaves nothing to train on; name more text")
     if not writer.n_documents:
         raise DataError("one side of the corpus has no document; give more text")
     return counts(writer)

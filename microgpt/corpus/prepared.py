@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.flags import flag_name
@@ -24,6 +24,13 @@ MAX_META_BYTES, MAX_META_PARTS = 8 << 20, 1000  # bounds of the memory that pars
 ADVICE = "prepare the corpus again"
 FILES = {META, TOKENIZER, *TOKEN_FILES}
 READING = 1  # in meta.json: raise it when some files are read in another way; the hash stays, for old runs
+
+
+class Known(NamedTuple):
+    """What is remembered of a corpus that was prepared before: its key, and the tokenizer it got."""
+
+    key: str
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -130,11 +137,16 @@ def _description(directory: Path, key: str | None = None) -> dict[str, Any]:
     if meta is None:
         raise DataError(f"{directory / META}: not the description of a prepared corpus")
     if key not in (None, meta["key"]):
-        made_of = meta["sources"][0] if len(meta["sources"]) == 1 else f"{len(meta['sources'])} sources"
-        raise DataError(f"{directory}: the corpus that was prepared there, of {made_of}, is another one")
+        raise DataError(f"{directory}: the corpus that was prepared there, {made_of(meta)}, is another one")
     if key is not None and meta.get("reading") != READING:
         raise DataError(f"{directory}: another version read the corpus that was prepared there")
     return meta
+
+
+def made_of(meta: dict[str, Any]) -> str:
+    """What a prepared corpus was made of, for people."""
+    sources = meta["sources"]
+    return f"of {sources[0]}" if len(sources) == 1 else f"of {len(sources)} sources"
 
 
 def read_meta(directory: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from microgpt.tokenizer import Tokenizer
 from .chat import BOS, role_marker
 
 SCAN = 1 << 20  # tokens looked through at a time
-LOOK_BACK = 256  # tokens read at a time when a window begins in the middle of a message
+BLOCK = 1024  # tokens between two places at which it is remembered whether a message is learned
 
 
 class PromptLoss:
@@ -25,6 +25,7 @@ class PromptLoss:
 
     def __init__(self, ids: np.ndarray, tokenizer: Tokenizer, weight: float, seed: int) -> None:
         self._ids, self.weight, self._seed = ids, weight, seed
+        self._known: dict[int, bool] = {0: True}  # number of a block -> what holds where it begins
         self._learned = np.array([tokenizer.special_id(m) for m in (BOS, role_marker("assistant"))])
         self._prompt = np.array([tokenizer.special_id(role_marker(role)) for role in ("user", "system")])
 
@@ -57,10 +58,22 @@ class PromptLoss:
         return np.where(last >= 0, at_last, before[:, None])
 
     def _is_learned_before(self, start: int) -> bool:
-        """The same for the token at `start`, by looking back to the last marker."""
-        for end in range(start, 0, -LOOK_BACK):
-            piece = np.asarray(self._ids[max(0, end - LOOK_BACK) : end])
-            found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
-            if found.size:
-                return bool(np.isin(piece[found[-1]], self._learned))
-        return True
+        """The same for the token at `start`, by looking back to the last marker.
+
+        However long a message is, none of its blocks is passed twice: each remembers the answer.
+        """
+        block, end, passed = start // BLOCK, start, []
+        while (learned := self._last_marker(block * BLOCK, end)) is None:
+            passed.append(block)
+            if block in self._known:
+                learned = self._known[block]
+                break
+            block, end = block - 1, block * BLOCK
+        self._known.update(dict.fromkeys(passed, learned))
+        return learned
+
+    def _last_marker(self, start: int, end: int) -> bool | None:
+        """Whether the last marker of a stretch begins what is learned; None if there is none in it."""
+        piece = np.asarray(self._ids[start:end])
+        found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
+        return bool(np.isin(piece[found[-1]], self._learned)) if found.size else None

@@ -13,6 +13,7 @@ from microgpt.tokenizer import Tokenizer
 from .sampler import GREEDY, RECENT, SamplerConfig, next_token
 
 Uniform = Callable[[int], float]  # number of the token -> number in [0, 1)
+CUT = 128  # tokens of a prompt that go through the model together
 
 
 def uniform_stream(seed: int, stream: int = 0) -> Uniform:
@@ -24,7 +25,10 @@ def uniform_stream(seed: int, stream: int = 0) -> Uniform:
 class Decoder:
     """Continues sequences of ids with one model.
 
-    What was fed stays in the state: a prompt that begins like the sequence before it costs only its new ids.
+    An answer is a function of weights, prompt, settings and draws, to the last bit.  How many rows a product
+    has decides which kernel computes it, so a prompt is always read in the same pieces: of CUT tokens from
+    its beginning, then the rest.  Pieces that the state still holds are not read again; the rest of the one
+    before, and its answer, which was fed token by token, are of no use to the next.
 
     Attributes: made: the ids of the latest answer, as far as it has come.  finish: why it ended: "stop" (the
     model's end token) or "length" (max_tokens or the window); "" while it is made and when it was given up.
@@ -37,7 +41,7 @@ class Decoder:
         self.end = tokenizer.special_id(END)
         self._specials = np.array([tokenizer.special_id(name) for name in tokenizer.specials])
         self._forbidden = self._specials[self._specials != self.end]  # markers that only a prompt may hold
-        self._ids: list[int] = []  # what the state has seen
+        self._ids: list[int] = []  # of the whole pieces that the state begins with
         self.made: list[int] = []
         self.finish = ""
         self.fed = 0
@@ -65,9 +69,8 @@ class Decoder:
         limit = room if max_tokens is None else min(room, max_tokens)
         self.made, self.finish = [], ""
         text_ids = prompt[~np.isin(prompt, self._specials)].tolist()
-        new = self._reuse(prompt)
+        logits = self._read(prompt)
         for index in range(limit):
-            logits = self._feed(new)
             draw = uniform(index) if uniform and config.temperature else 0.0
             token = next_token(logits, config, draw, text_ids[-RECENT:])
             if token == self.end:
@@ -76,7 +79,8 @@ class Decoder:
             text_ids.append(token)
             self.made.append(token)
             yield token
-            new = np.array([token], np.int32)
+            if index + 1 < limit:
+                logits = self._feed(np.array([token], np.int32))
         self.finish = "length"
 
     def stream(
@@ -94,16 +98,30 @@ class Decoder:
         if rest := decoded.flush():
             yield rest
 
-    def _reuse(self, prompt: np.ndarray) -> np.ndarray:
-        """Go back to what it shares with the prompt; return the rest, at least the last id."""
-        n = self.state.rewind(min(_shared(self._ids, prompt), len(prompt) - 1))
+    def _read(self, prompt: np.ndarray) -> np.ndarray:
+        """Logits after a prompt, of which the state may know the beginning."""
+        start = self._reuse(prompt)
+        while start + CUT < len(prompt):
+            piece = prompt[start : start + CUT]
+            self._feed(piece)
+            self._ids += piece.tolist()
+            start += CUT
+        return self._feed(prompt[start:])
+
+    def _reuse(self, prompt: np.ndarray) -> int:
+        """Go back to the pieces that the state shares with the prompt, and return their length in ids.
+
+        The last id is always read, for the logits after it.
+        """
+        n = self.state.rewind(min(_shared(self._ids, prompt), len(prompt) - 1) // CUT * CUT)
+        if n % CUT:  # this memory cannot go back to the end of a piece
+            n = self.state.rewind(0)
         del self._ids[n:]
-        return prompt[n:]
+        return n
 
     def _feed(self, ids: np.ndarray) -> np.ndarray:
         """Logits (V,) after ids, with -inf for markers that an answer must not hold."""
         (logits,) = self.model.next_logits([(self.state, np.ascontiguousarray(ids, np.int32))])
-        self._ids += ids.tolist()
         self.fed += len(ids)
         logits[self._forbidden] = -np.inf
         return logits

@@ -13,6 +13,7 @@ from microgpt.core import native
 from microgpt.model import GPT, count_parameters
 from microgpt.tokenizer import Tokenizer
 from microgpt.training.checkpoint import load_model
+from microgpt.training.config import MOST
 from microgpt.training.kept import CLEARLY_WORSE, MODEL_FILES, best_of, better_than, find_checkpoint, kept
 
 from .sampler import SamplerConfig
@@ -54,16 +55,18 @@ def choice_notes(checkpoint: Path) -> list[str]:
     return []
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """The type of a flag that is a whole number from `least` up."""
+def whole(least: int, most: int = MOST - 1) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` to `most`."""
+    expected = f"from {least} up" if most == MOST - 1 else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} up")
+        if not least <= value <= most:
+            bound = expected if value < MOST else f"below {MOST:.1e}"
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number {bound}")
         return value
 
     return parse

@@ -9,6 +9,7 @@ import numpy as np
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import setting
 
+PENALTY = 1.1  # where nobody names one and chance plays a part
 RECENT = 64  # text tokens back that the repetition penalty looks
 
 
@@ -28,9 +29,10 @@ class SamplerConfig:
         "choose among the likeliest tokens that hold this share of the probability; 1: all",
         group="sampling",
     )
-    penalty: float = setting(
-        1.1,
-        f"repetition penalty: multiplies log-probabilities of the last {RECENT} tokens; 1: none",
+    penalty: float | None = setting(
+        None,
+        f"repetition penalty: multiplies log-probabilities of the last {RECENT} tokens; 1: none "
+        f"[default {PENALTY}, at temperature 0 none]",
         group="sampling",
     )
 
@@ -38,14 +40,23 @@ class SamplerConfig:
         self._check("temperature", 0 <= self.temperature <= 100, "0 to 100")
         self._check("top_k", self.top_k >= 0, "0 or more")
         self._check("top_p", 0 < self.top_p <= 1, "above 0, at most 1")
-        self._check("penalty", 1 <= self.penalty <= 100, "1 to 100")
+        self._check("penalty", self.penalty is None or 1 <= self.penalty <= 100, "1 to 100")
+
+    @property
+    def penalty_used(self) -> float:
+        """The penalty that was named; without one, the likeliest token at temperature 0 is just that."""
+        if self.penalty is not None:
+            return self.penalty
+        return PENALTY if self.temperature else 1
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise ConfigError(f"{name.replace('_', '-')} is {getattr(self, name):g}; expected {expected}")
+            value = getattr(self, name)
+            got = f"{value:g}" if isinstance(value, float) else value
+            raise ConfigError(f"{name.replace('_', '-')} is {got}; expected {expected}")
 
 
-GREEDY = SamplerConfig(temperature=0, penalty=1)
+GREEDY = SamplerConfig(temperature=0)
 
 
 def next_token(
@@ -57,7 +68,7 @@ def next_token(
              recent: ids that the penalty makes less likely.
     Raises:  MicrogptError: the logits hold a NaN or no finite value.
     """
-    scores = penalised(log_softmax(logits), recent, config.penalty)
+    scores = penalised(log_softmax(logits), recent, config.penalty_used)
     if config.temperature == 0:
         return int(scores.argmax())
     ids, probs = candidates(scores, config)

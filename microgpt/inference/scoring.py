@@ -2,34 +2,56 @@
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.common.flags import flag_name
 from microgpt.corpus.batches import EvalWindows, eval_windows
 from microgpt.corpus.corpora import SMALLTALK, source_names
-from microgpt.corpus.prepare import prepare, prepare_held_out
-from microgpt.corpus.prepared import description, is_prepared, refuse_settled
+from microgpt.corpus.fingerprints import fingerprints
+from microgpt.corpus.prepare import prepare_held_out
+from microgpt.corpus.prepared import Known, Prepared, description, is_prepared, refuse_settled
+from microgpt.corpus.split import HeldOutWanted
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
-from microgpt.training.checkpoint import STATE, read_config, read_json
+from microgpt.training.checkpoint import read_config
 from microgpt.training.config import TrainConfig
-from microgpt.training.data import DataConfig
+from microgpt.training.data import DataConfig, corpus_key, is_corpus_of, prepared_again
 from microgpt.training.evaluate import Evaluation, evaluate
+from microgpt.training.trained_on import trained_documents
 
 TOKENS_AT_ONCE = 4096  # of one batch: its activations stay small
 
 
 class HeldOut(NamedTuple):
-    """Text to measure on.  names: of its sources.  part: which part of them it is, for people."""
+    """Text to measure on.  names: of its sources.  part: which part of them it is, for people.
+
+    is_own: it is the held-out part of the run's corpus, and measured in whole, as in training.
+    is_trained: of each document, whether the run was trained on it; None: that cannot be told.
+    """
 
     tokens: TokenFile
     names: list[str]
     part: str
+    is_own: bool
+    is_trained: np.ndarray | None
+
+    @property
+    def n_trained(self) -> int:
+        """How many of its documents were trained on, as far as that can be told."""
+        return 0 if self.is_trained is None else int(self.is_trained.sum())
+
+    @property
+    def is_scored(self) -> np.ndarray | None:
+        """Which documents are measured; None: all."""
+        return None if self.is_own or not self.n_trained else ~self.is_trained  # type: ignore[operator]
 
     @property
     def has_exam(self) -> bool:
@@ -43,38 +65,80 @@ def held_out_text(
     files: Sequence[str] | None,
     threads: int,
     reading: dict[str, Any],
+    *,
+    root: Path | None = None,
 ) -> HeldOut:
-    """What to measure on: the files named, in whole, or the held-out part of the run's own corpus.
+    """What to measure on: the held-out part of the run's own corpus, or the files named.
 
-    All files that the run was trained on count as its own corpus: only what it never saw is worth measuring.
+    Its own corpus is known by its content, wherever it lies; of other files, documents that the run was
+    trained on are not measured: only what it never saw is worth measuring.
 
     Args:     reading: fields of ReadOptions that are to be other than in training, for files named.
+              root: where it is prepared; None: where training prepares, to be kept.
     Raises:   CheckpointError: its own corpus is not any more what it was trained on.
-              DataError: the files are a part of what it was trained on.
+              DataError: the run was trained on every document of the files.
               ConfigError: `reading` is settled for the text to be measured on.
     """
-    data = DataConfig.from_dict(read_config(checkpoint)["data"])
-    own = sorted(set(map(_real, data.data)))
-    names = own if files is None else sorted(set(map(_real, source_names(files))))
+    known = Known(corpus_key(checkpoint), tokenizer)
+    data = DataConfig.from_dict(read_config(checkpoint)["data"]).located(known)
+    names = sorted(set(map(_real, data.data if files is None else source_names(files))))
     refuse_settled(names, reading)
-    options = dataclasses.replace(data.reading, **reading)
-    how: dict[str, Any] = {
-        "options": options, "smalltalk_bytes": data.smalltalk_bytes, "threads": threads,
-    }  # fmt: skip
-    if names != own or names == [SMALLTALK]:
-        _refuse_trained(_with_sources(names), _with_sources(own))
-        return HeldOut(prepare_held_out(names, tokenizer, **how), names, _part(names))
-    if options != data.reading:
+    named = data if files is None else dataclasses.replace(data, data=tuple(names))
+    is_embedded = names == [SMALLTALK] and (files is not None or data.wanted == HeldOutWanted())
+    if is_embedded or not (files is None or is_corpus_of(named, known)):
+        return _other_text(checkpoint, known, data, names, threads, reading, root)
+    if any(getattr(data.reading, name) != value for name, value in reading.items()):
         flags = ", ".join(map(flag_name, reading))
         raise ConfigError(f"{flags}: a run's own corpus is read as it was for training; leave it out")
-    prepared = prepare(data.data, merges=data.merges, **how)
-    before = (read_json(checkpoint / STATE).get("corpus"), tokenizer.sha256)
-    if before != (prepared.meta["key"], prepared.tokenizer.sha256):
+    return _own_part(checkpoint, prepared_again(named, known, threads, root), known, names)
+
+
+def _other_text(
+    checkpoint: Path,
+    known: Known,
+    data: DataConfig,
+    names: list[str],
+    threads: int,
+    reading: dict[str, Any],
+    root: Path | None,
+) -> HeldOut:
+    """Text that is not the whole corpus of a run; of the embedded corpus its held-out part."""
+    trained = trained_documents(checkpoint, known)
+    if trained is None:
+        _refuse_trained(_with_sources(names), _with_sources(sorted(set(map(_real, data.data)))))
+    options = dataclasses.replace(data.reading, **reading)
+    how: dict[str, Any] = {"smalltalk_bytes": data.smalltalk_bytes, "threads": threads, "root": root}
+    tokens = prepare_held_out(names, known.tokenizer, options=options, **how)
+    is_trained = None if trained is None else np.isin(fingerprints(tokens), trained)
+    if is_trained is not None and is_trained.all():
+        raise DataError(
+            f"{' '.join(names)}: the run was trained on every document of it; without --data the held-out "
+            "part of its corpus is measured, or name text that it never saw"
+        )
+    return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained)
+
+
+def _own_part(checkpoint: Path, prepared: Prepared, known: Known, names: list[str]) -> HeldOut:
+    """The held-out part of what should be a run's own corpus."""
+    if (known.key, known.tokenizer.sha256) != (prepared.meta["key"], prepared.tokenizer.sha256):
         raise CheckpointError(
             f"{checkpoint}: the corpus is not any more what it was trained on, so no part of it is held out; "
             "restore the files or name others with --data"
         )
-    return HeldOut(prepared.val, names, "the held-out part")
+    trained = trained_documents(checkpoint, known, prepared)
+    is_trained = None if trained is None else np.isin(fingerprints(prepared.val), trained)
+    return HeldOut(prepared.val, names, "the held-out part", True, is_trained)
+
+
+def text_to_measure(*args: Any) -> HeldOut:
+    """`held_out_text`, for the moment only where nothing can be kept: measuring changes no folder."""
+    try:
+        return held_out_text(*args)
+    except DataError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+    with tempfile.TemporaryDirectory(prefix="microgpt-eval-") as root:  # the files stay open when it goes
+        return held_out_text(*args, root=Path(root))
 
 
 def _real(name: str | os.PathLike) -> str:
@@ -113,7 +177,12 @@ def windows_of(
     held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, max_tokens: int | None, packing: str
 ) -> EvalWindows:
     """The windows to score: all, or evenly spread ones of about max_tokens."""
-    return eval_windows(held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing)
+    windows = eval_windows(
+        held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing, held_out.is_scored
+    )
+    if not windows.n_tokens:
+        raise DataError(f"--max-tokens {max_tokens}: all of that was trained on; give more, or other text")
+    return windows
 
 
 def score(model: GPT, windows: EvalWindows, progress: Callable[[int], Any] = lambda n: None) -> Evaluation:

@@ -5,14 +5,14 @@ are kept as the ids that the model saw and made, never encoded anew, so that the
 turn.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from microgpt.common.errors import ConfigError
-from microgpt.corpus.chat import Message, prompt_ids, render
+from microgpt.corpus.chat import Message, knows_chats, prompt_ids, render
 from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
 
@@ -83,6 +83,13 @@ def conversation_prompt(messages: Sequence[Message], tokenizer: Tokenizer, limit
     return fit_window(head, turns, question, limit)
 
 
+def chat_warning(model: GPT, tokenizer: Tokenizer) -> str:
+    """One line where a model learned from plain text alone, else an empty string."""
+    if knows_chats(model, tokenizer):
+        return ""
+    return "this model never saw a conversation: it goes on rather than answers; try microgpt sample"
+
+
 def prompt_limit(window: int) -> int:
     """Tokens that a prompt may take, so that room for an answer stays."""
     return window - window // ANSWER_SHARE
@@ -94,6 +101,7 @@ class ChatSession:
     Args:       max_tokens: of an answer; None: as the window allows.
                 say: hears, in one line each, that turns were left out, a message cut, an answer ended early.
     Attributes: config may be changed between turns.  history: every turn, those out of the window too.
+                opening: what it begins with, the system message or nothing.
     Raises:     ConfigError: the window, or what a system message leaves of it, is too small to talk.
     """
 
@@ -109,8 +117,8 @@ class ChatSession:
     ) -> None:
         self.decoder, self.tokenizer = Decoder(model, tokenizer), tokenizer
         self.config, self.max_tokens, self._say = config, max_tokens, say
-        self._opening = [Message("system", system)] if system else []
-        self._head = render(self._opening, tokenizer)  # just <|bos|> without a system message
+        self.opening = [Message("system", system)] if system else []
+        self._head = render(self.opening, tokenizer)  # just <|bos|> without a system message
         self._limit = prompt_limit(self.window)
         check_room(self._head, self._limit)
         self.reseed(seed)
@@ -118,7 +126,7 @@ class ChatSession:
 
     def reset(self) -> None:
         """Forget all turns."""
-        self.history: list[Message] = list(self._opening)
+        self.history: list[Message] = list(self.opening)
         self._turns: list[np.ndarray] = []  # those in the window, oldest first
 
     def reseed(self, seed: int) -> None:
@@ -135,7 +143,7 @@ class ChatSession:
         """Tokens of the window that are taken.  An answer cut by its end is not seen again in whole."""
         return min(self.window, len(self._head) + sum(map(len, self._turns)))
 
-    def reply(self, text: str) -> Iterator[str]:
+    def reply(self, text: str) -> Generator[str, None, None]:
         """Stream the answer to the user's message, in pieces of whole characters.
 
         Closed early, it keeps what was said so far as the answer; if nothing was, the message is forgotten.
@@ -148,13 +156,13 @@ class ChatSession:
         try:
             yield from self.decoder.stream(prompt.ids, self.config, self.max_tokens, uniform)
         finally:
-            self._n_answers += 1
             if self.decoder.made or self.decoder.finish:
                 self._keep(text, prompt.question, self.decoder.made)
         self._tell_finish(len(self.decoder.made))
 
     def _keep(self, text: str, question: np.ndarray, ids: list[int]) -> None:
         """Add a finished turn: as ids for the model, as text for people."""
+        self._n_answers += 1
         self._turns.append(np.concatenate([question, np.array([*ids, self.decoder.end], np.int32)]))
         answer = self.tokenizer.decode(ids).decode("utf-8", "replace")
         self.history += [Message("user", text), Message("assistant", answer)]

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-import re
+import select
 import signal
 import sys
 import threading
@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TextIO
 
+from microgpt.common.output import harmless
+
 PROMPT = "> "
-# Everything that could move the cursor or change colours; only line breaks and tabs pass.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+LEAVE = "(Ctrl-C again leaves, as do Ctrl-D and /quit; /save FILE keeps the conversation)"
+MARKING_READLINE = 0x801
 CYAN, GREY, PLAIN = "\033[36m", "\033[90m", "\033[0m"
-
-
-def harmless(text: str) -> str:
-    """Text that cannot control a terminal; control characters show as U+FFFD."""
-    return CONTROL.sub("\ufffd", text)
 
 
 def encodable(text: str) -> str:
@@ -37,10 +34,13 @@ def forgiving(stream: TextIO | None) -> TextIO:
 
 
 class Interrupt:
-    """While the block runs, Ctrl-C sets `hit` instead of ending the program."""
+    """What Ctrl-C means while the block runs: at a prompt KeyboardInterrupt, elsewhere only `hit` is set.
+
+    So it never ends a program that was about to end what it was meant for.
+    """
 
     def __init__(self) -> None:
-        self.hit = False
+        self.hit, self.at_prompt = False, False
         self._previous: Any = None
 
     def __enter__(self) -> "Interrupt":
@@ -53,28 +53,27 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._previous)
 
     def _caught(self, _number: int, _frame: FrameType | None) -> None:
+        if self.at_prompt:
+            raise KeyboardInterrupt
         self.hit = True
 
 
 class Terminal:
     """Reads messages and writes answers.
 
-    `interactive`: a person types.  Otherwise every line of stdin is a message, shown again on stdout so that
-    the output reads as a conversation.
+    `interactive`: a person types; lines that are pasted together are one message.  Otherwise every line of
+    stdin is a message, shown again on stdout so that the output reads as a conversation.
     """
 
     def __init__(self) -> None:
         self._in, self._out = forgiving(sys.stdin), forgiving(sys.stdout)
         self.interactive = self._in.isatty()
-        plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-        self._colours = self._out.isatty() and not plain
+        self.interrupt = Interrupt()
+        is_dumb = os.environ.get("TERM") == "dumb"
+        self._colours = self._out.isatty() and not is_dumb and "NO_COLOR" not in os.environ
         self._in_line = False  # whether a line of an answer is open
-        self._readline: Any = None
-        if self.interactive:
-            with contextlib.suppress(ImportError):
-                import readline
-
-                self._readline = readline
+        self._readline = _line_editor() if self.interactive else None
+        self._marks_pastes = not is_dumb and _marks_pastes(self._readline)
 
     def messages(self) -> Iterator[str]:
         """What the person says, line by line, until they leave."""
@@ -107,16 +106,37 @@ class Terminal:
         return f"{colour}{text}{PLAIN}" if self._colours else text
 
     def _typed(self) -> Iterator[str]:
+        """Messages from the keyboard.  Ctrl-C drops what was typed; the second at an empty prompt leaves."""
+        warned = False
         while True:
             try:
-                yield input(self._prompt())
+                text = self._entered()
             except EOFError:
                 self.write("\n")
                 return
             except KeyboardInterrupt:
                 self.write("\n")
-                if not (self._readline and self._readline.get_line_buffer()):
-                    raise
+                was_empty = not (self._readline and self._readline.get_line_buffer())
+                if warned and was_empty:
+                    return
+                warned = was_empty
+                if warned:
+                    self.note(LEAVE)
+                continue
+            warned = False
+            yield text
+
+    def _entered(self) -> str:
+        """One message, and where pastes are not marked, all lines that have come with it."""
+        self.interrupt.at_prompt = True
+        try:
+            lines = [input(self._prompt())]
+            with contextlib.suppress(EOFError):
+                while not self._marks_pastes and _is_waiting(self._in):
+                    lines.append(input())
+            return "\n".join(lines)
+        finally:
+            self.interrupt.at_prompt = False
 
     def _prompt(self) -> str:
         """The prompt; line editing must know which of its characters take no room."""
@@ -129,3 +149,25 @@ class Terminal:
             if line.strip():
                 self.write(PROMPT + line.strip() + "\n")
             yield line
+
+
+def _line_editor() -> Any:
+    """The module that edits lines and remembers them, if Python has it."""
+    try:
+        import readline
+    except ImportError:
+        return None
+    return readline
+
+
+def _marks_pastes(editor: Any) -> bool:
+    """Have the line editor take a paste of several lines as one, which GNU readline can since 8.1."""
+    can = getattr(editor, "_READLINE_RUNTIME_VERSION", 0) >= MARKING_READLINE  # that of libedit is lower
+    if can:
+        editor.parse_and_bind("set enable-bracketed-paste on")
+    return can
+
+
+def _is_waiting(stream: TextIO) -> bool:
+    """Whether a line could be read at once."""
+    return bool(select.select([stream], [], [], 0)[0])

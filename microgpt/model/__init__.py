@@ -1,9 +1,9 @@
 """The model: configuration, the table of parameters, layers with hand-written backward, and GPT itself."""
 
 from . import attention, mlp, norm  # noqa: F401  # each adds its kinds to the tables
-from .architecture import count_parameters, flop_per_token
+from .architecture import count_layer_parameters, count_parameters, flop_per_token
 from .config import ModelConfig
 from .gpt import GPT
 from .parameters import Arena
 
-__all__ = ["GPT", "Arena", "ModelConfig", "count_parameters", "flop_per_token"]
+__all__ = ["GPT", "Arena", "ModelConfig", "count_layer_parameters", "count_parameters", "flop_per_token"]

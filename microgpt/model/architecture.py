@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from .block import Block
 from .config import ModelConfig
+from .embedding import Embedding
 from .kinds import NORMS
 from .layer import Cost
 from .linear import Linear
@@ -19,23 +20,28 @@ class Architecture:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)
-        self.embedding = replace(self.head.weight, kind="embedding")  # one array, used twice
-        self.blocks = [Block(i, mixer, config) for i, mixer in enumerate(config.mixers)]
+        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)  # the embedding's weight
+        self.embedding = Embedding(config)
+        self.blocks = [Block(i, config.mixer_of(i), config) for i in range(config.n_layer)]
         self.norm = NORMS[config.norm]("ln_f", config.n_embd)
 
     def parameters(self) -> list[Parameter]:
         """All parameters in the order in which they lie in memory."""
         of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
-        return [self.embedding, *of_blocks, *self.norm.parameters()]
+        return [*self.embedding.parameters(), *of_blocks, *self.norm.parameters()]
+
+    def outside(self) -> list[Parameter]:
+        """Those that belong to no block."""
+        return self.embedding.parameters() + self.norm.parameters()
 
     def head_cost(self) -> Cost:
         """Of the last norm and the product that makes logits, which is where the embedding is counted."""
         return self.norm.cost() + self.head.cost()
 
-    def cost(self, T: int) -> Cost:
-        """Of the whole model for each token of sequences of T."""
-        return sum((block.cost(T) for block in self.blocks), self.head_cost())
+
+def blocks_by_kind(config: ModelConfig) -> list[tuple[Block, int]]:
+    """One block of each kind that the model has, and how often: costs follow at once for any depth."""
+    return [(Block(0, mixer, config), n) for mixer, n in config.mixer_counts.items() if n]
 
 
 def table(config: ModelConfig) -> list[Parameter]:
@@ -46,30 +52,41 @@ def table(config: ModelConfig) -> list[Parameter]:
 @lru_cache(maxsize=64)
 def count_parameters(config: ModelConfig) -> int:
     """Parameters, the tied embedding counted once: 12 L C^2 + (2L+1) C + V C for the default kinds."""
-    return sum(parameter.size for parameter in table(config))
+    outside = _size(Architecture(replace(config, n_layer=1)).outside())
+    return outside + sum(n * _size(block.parameters()) for block, n in blocks_by_kind(config))
+
+
+def _size(parameters: list[Parameter]) -> int:
+    return sum(parameter.size for parameter in parameters)
+
+
+def count_layer_parameters(config: ModelConfig) -> int:
+    """The same without the embedding, so that it does not depend on the vocabulary."""
+    return count_parameters(config) - Embedding(config).weight.size
 
 
 @lru_cache(maxsize=64)
 def flop_per_token(config: ModelConfig, T: int | None = None) -> float:
     """FLOP of forward and backward for a token: 6 a parameter, and 6 C T a layer of causal attention."""
-    return Architecture(config).cost(T or config.seq_len).flop
+    blocks = sum(n * block.cost(T or config.seq_len).flop for block, n in blocks_by_kind(config))
+    return Architecture(replace(config, n_layer=1)).head_cost().flop + blocks
 
 
 def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = False) -> float:
     """Floats of all arrays that a step on so many tokens needs beside weights, gradients and scratch."""
-    model = Architecture(config)
-    costs = [block.cost(config.seq_len) for block in model.blocks]
-    kept, most = [cost.kept for cost in costs], max(cost.passing for cost in costs)
-    stays = max(kept) + len(kept) * config.n_embd if recompute else sum(kept)
+    costs = [(block.cost(config.seq_len), n) for block, n in blocks_by_kind(config)]
+    if recompute:
+        stays = max(cost.kept for cost, _ in costs) + config.n_layer * config.n_embd
+    else:
+        stays = sum(n * cost.kept for cost, n in costs)
     head_rows = min(n_tokens, HEAD_ROWS)
-    return n_tokens * (stays + most) + head_rows * (config.vocab_size + config.n_embd)
+    passing = max(cost.passing for cost, _ in costs)
+    return n_tokens * (stays + passing) + head_rows * (config.vocab_size + config.n_embd)
 
 
 def products(config: ModelConfig, n_tokens: int) -> list[tuple[int, int, int]]:
     """(N, M, K) of every matrix product (N, K) -> (N, M) of a step, those of equal blocks once."""
-    model = Architecture(config)
-    of_blocks = {product for block in model.blocks for product in block.cost(config.seq_len).products}
-    of_head = model.head_cost().products
-    return [(n_tokens, *product) for product in sorted(of_blocks)] + [
-        (min(n_tokens, HEAD_ROWS), *product) for product in of_head
-    ]
+    blocks = blocks_by_kind(config)
+    of_blocks = {product for block, _ in blocks for product in block.cost(config.seq_len).products}
+    head = (min(n_tokens, HEAD_ROWS), config.vocab_size, config.n_embd)
+    return [*((n_tokens, *product) for product in sorted(of_blocks)), head]

@@ -53,7 +53,7 @@ class Block:
 
     def __init__(self, index: int, mixer: str, config: ModelConfig) -> None:
         at = f"h.{index}"
-        self.mixer = MIXERS[mixer](at, index, config)
+        self.mixer = MIXERS[mixer](at, 1 + index, config)  # the embedding's state is the first
         self.first = Branch(f"{at}.mixer", f"{at}.ln_1", self.mixer, config)
         self.second = Branch(f"{at}.mlp", f"{at}.ln_2", MLPS[config.mlp](at, config), config)
 

@@ -14,6 +14,7 @@ from .kinds import MIXERS, MLPS, NORMS
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
+MOST = 1 << 31  # of layers, heads, channels, positions, tokens
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class ModelConfig:
     )
     init_std: float = setting(0.02, "standard deviation of the initial weights", group="model")
     rope_theta: float = setting(10000.0, "base of the rotary angles", group="model")
+    look_back: int = setting(
+        0,
+        "earlier tokens whose embeddings are added to that of each token, weighted by channel; with 2 a "
+        "small model learns to copy names sooner; 0: none",
+        "tokens",
+        group="model",
+    )
     n_kv_head: int = setting(0, "key and value heads; 0: as many as n-head", "count", group="model")
     norm: str = setting("rmsnorm", "kind of norm", choices=NORMS, group="model")
     mlp: str = setting("gelu", "kind of MLP", choices=MLPS, group="model")
@@ -46,8 +54,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+            if not 1 <= getattr(self, name) < MOST:
+                bound = "at least 1" if getattr(self, name) < 1 else f"below {MOST}"
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected {bound}")
+        if not 0 <= self.look_back < self.seq_len:
+            raise ConfigError(f"look_back is {self.look_back}; expected 0 to {self.seq_len - 1}")
         if self.n_embd % self.n_head or self.head_size % 2:
             raise ConfigError(
                 f"n_embd {self.n_embd} does not split into {self.n_head} even heads; change n_embd or n_head"
@@ -78,11 +89,17 @@ class ModelConfig:
         """How attention's channels split."""
         return Heads(self.n_head, self.n_kv_head or self.n_head, self.head_size)
 
-    @property
-    def mixers(self) -> list[str]:
-        """The kind of every layer's mixer: the pattern, over and over."""
+    def mixer_of(self, layer: int) -> str:
+        """The kind of a layer's mixer: the pattern, over and over."""
         kinds = self.mixer.split()
-        return [kinds[i % len(kinds)] for i in range(self.n_layer)]
+        return kinds[layer % len(kinds)]
+
+    @property
+    def mixer_counts(self) -> dict[str, int]:
+        """How many layers have each kind of mixer."""
+        kinds = self.mixer.split()
+        rounds, rest = divmod(self.n_layer, len(kinds))
+        return {kind: rounds * kinds.count(kind) + kinds[:rest].count(kind) for kind in dict.fromkeys(kinds)}
 
     @property
     def std_into_residual(self) -> float:

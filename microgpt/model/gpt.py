@@ -41,7 +41,7 @@ class GPT:
         self.params = Arena(
             (replace(p, trainable=p.name not in frozen) for p in layers.parameters()), self.dtype
         )
-        self.embedding, self.norm, self.head = layers.embedding.name, layers.norm, layers.head
+        self.embedding, self.norm, self.head = layers.embedding, layers.norm, layers.head
         self.blocks: Sequence[Block | Recomputed] = (
             [Recomputed(block) for block in layers.blocks] if recompute else layers.blocks
         )
@@ -58,7 +58,9 @@ class GPT:
 
     def new_state(self) -> ModelState:
         """The memory of a sequence that has not begun."""
-        return ModelState([block.mixer.new_state(self.config.seq_len, self.dtype) for block in self.blocks])
+        capacity = self.config.seq_len
+        mixers = [block.mixer.new_state(capacity, self.dtype) for block in self.blocks]
+        return ModelState([self.embedding.new_state(capacity), *mixers])
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ class GPT:
         self, ids: np.ndarray, call: Call, keep: bool = True
     ) -> tuple[np.ndarray, list[Saved]]:
         """Embedding and all blocks: (x (N, C), what backward needs if `keep`)."""
-        x = ops.embedding_forward(self.params[self.embedding], ids.reshape(-1))
+        x = self.embedding.forward(ids, self.params, call)
         if call.dropout:
             x = ops.dropout_forward(x, call.dropout, call.keys_at("wte"))
         saved = []
@@ -108,8 +110,7 @@ class GPT:
             dx = block.backward(dx, saved.pop(), self.params, self.grads, call)
         if call.dropout:
             dx = ops.dropout_backward(dx, call.dropout, call.keys_at("wte"))
-        if self.embedding in self.grads:
-            ops.embedding_backward(dx, ids.reshape(-1), self.grads[self.embedding])
+        self.embedding.backward(dx, ids, self.params, self.grads, call)
 
     def _head_loss_and_grad(
         self, x: np.ndarray, targets: np.ndarray, scored: np.ndarray

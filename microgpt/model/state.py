@@ -21,6 +21,39 @@ class State(Protocol):
         """The same memory once more: one prompt, several answers."""
 
 
+class TokensState:
+    """The ids seen, (length,)."""
+
+    def __init__(self, capacity: int) -> None:
+        self.ids = np.empty(capacity, np.int32)
+        self.length = 0
+
+    def extend(self, ids: np.ndarray) -> None:
+        """Write ids (T,) behind those that are there."""
+        end = self.length + len(ids)
+        if end > len(self.ids):
+            raise ShapeError(f"{end} positions; this state holds {len(self.ids)}")
+        self.ids[self.length : end] = ids
+        self.length = end
+
+    def last(self, n: int) -> np.ndarray:
+        """The last n ids, or all where there are fewer."""
+        return self.ids[max(0, self.length - n) : self.length]
+
+    def rewind(self, n: int) -> int:
+        """Forget all but the first n ids."""
+        if not 0 <= n <= self.length:
+            raise ShapeError(f"cannot go back to {n} positions; there are {self.length}")
+        self.length = n
+        return n
+
+    def copy(self) -> "TokensState":
+        """The same ids in an array of their own."""
+        twin = TokensState(len(self.ids))
+        twin.extend(self.ids[: self.length])
+        return twin
+
+
 class KVState:
     """Keys and values of the positions seen, (length, C_kv) each.
 

@@ -14,6 +14,7 @@ from microgpt.corpus.packing import PACKINGS, STREAM
 Config = TypeVar("Config")
 
 MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a run
+MOST_S = 10 * 365.25 * 86_400  # of --max-time
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 # May differ between the sessions of one run: they end, save or report it, but do not change any step.
@@ -45,7 +46,8 @@ class TrainConfig:
 
     # fmt: off
     max_steps: int = setting(
-        20_000, "optimizer steps; the learning rate falls over all of them; 0: what fits into --max-time",
+        20_000, "optimizer steps, by the model's size; the learning rate falls over all of them; 0: what "
+        "fits into --max-time",
         "steps", group=LENGTH)
     max_time: str | None = setting(
         None, "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
@@ -66,11 +68,11 @@ class TrainConfig:
         "answer sooner and foresees its user less", "0 to 1", group="batch")
     grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH)
 
-    lr: float = setting(1e-3, "peak learning rate; 3e-4 from 20 million parameters on", group=ADAM)
+    lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM)
     min_lr: float = setting(1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM)
     warmup_steps: int = setting(
-        2000, "linear warm-up, at most a tenth of the run; 5000 from 20 million parameters on", "steps",
-        group=ADAM)
+        2000, "linear warm-up, by the model's size; at most a tenth of the run, if that is more than 30",
+        "steps", group=ADAM)
     decay_steps: int = setting(
         0, "step at which the cosine reaches --min-lr; 0: at --max-steps", "steps", group=ADAM)
     beta1: float = setting(0.9, "memory of the first moment, below 1", group=ADAM)
@@ -186,16 +188,19 @@ def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     return kind(**values)
 
 
-def recipe(n_params: int, lr: float | None = None) -> dict[str, Any]:
-    """Defaults that follow the model's size (the road recipe), and the cosine's floor that follows `lr`."""
-    if n_params < 1_000_000:
+def recipe(n_layer_params: int, lr: float | None = None) -> dict[str, Any]:
+    """Defaults that follow the model's size (the road recipe), and the cosine's floor that follows `lr`.
+
+    The size is that of the layers: what is best for them does not depend on the vocabulary.
+    """
+    if n_layer_params < 500_000:
         values = {"lr": 3e-3, "warmup_steps": 200, "max_steps": 1000}
-    elif n_params < 20_000_000:
+    elif n_layer_params < 20_000_000:
         values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
     else:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
     peak = values["lr"] if lr is None else lr
-    return {**values, "min_lr": peak / 10}
+    return {**values, "min_lr": float(f"{peak / 10:.12g}")}  # 0.0003, not 0.00030000000000000003
 
 
 def parse_duration(text: str) -> float:
@@ -203,8 +208,9 @@ def parse_duration(text: str) -> float:
     match = DURATION.fullmatch(text.strip().lower())
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     total = 3600 * hours + 60 * minutes + seconds
-    if total <= 0:
-        raise ConfigError(f"--max-time {text!r}: expected a time above 0 such as 90s, 10m or 1h30m")
+    if not 0 < total < MOST_S:
+        bound = "above 0" if total <= 0 else "below ten years"
+        raise ConfigError(f"--max-time {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
     return total
 
 

@@ -13,6 +13,7 @@ from .documents import LARGEST_JSON, parse_json, read_json
 from .session import Plan
 from .state import TrainState
 from .tensors import check_shapes, not_finite, shapes_in
+from .trained_on import RECORD, recorded
 
 
 class Finding(NamedTuple):
@@ -40,6 +41,8 @@ def tasks_of_run(run: Path) -> list[Task]:
     tasks = [Task(path, _checkpoint, step, may_go=True) for step, path in found]
     if (run / rundir.METRICS).exists():
         tasks.append(Task(run / rundir.METRICS, _metrics))
+    if (run / RECORD).exists():
+        tasks.append(Task(run / RECORD, _trained_on))
     tasks += [Task(path, _leftover, may_go=True) for path in rundir.leftovers(run)]
     return tasks
 
@@ -104,6 +107,14 @@ def _metrics(path: Path) -> str:
             if not {"event", "step"} <= set(event):
                 raise CheckpointError(f"{path}, line {number}: no event with a step")
     return f"{number:,} events"
+
+
+def _trained_on(path: Path) -> str:
+    """The record of the documents that a run was trained on."""
+    documents = recorded(path.parent)
+    if documents is None:
+        raise CheckpointError(f"{path}: damaged; without it, eval may not know text that was trained on")
+    return f"{len(documents):,} documents"
 
 
 def _leftover(_: Path) -> str:

@@ -139,6 +139,8 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     state.evaluated_at = state.step
     state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step,
                       "val_s": plain(clock.costs_s["evaluation"])}  # fmt: skip
+    if result.error is not None:
+        state.metrics["val_error"] = plain(result.error)
     if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:
         note_best(state)
     job.progress.evaluated(result.bpb)
@@ -147,6 +149,7 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
         state.step,
         loss=result.loss,
         bpb=result.bpb,
+        error=result.error,
         tokens=job.held_out.n_tokens,
         bytes=job.held_out.n_bytes,
         dt_s=clock.costs_s["evaluation"],

@@ -10,6 +10,7 @@ from microgpt.model.architecture import activation_floats, products
 
 from .config import TrainConfig
 
+MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
 PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
 
 
@@ -24,7 +25,8 @@ def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
 def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
     n_tokens = train.batch_size * model.seq_len
-    scratch = max(ops.linear_scratch(*product) for product in products(model, n_tokens))
+    shapes = products(model, min(n_tokens, MOST_ROWS))
+    scratch = max(ops.linear_scratch(*product) for product in shapes)
     return 4 * (activation_floats(model, n_tokens, train.recompute) + scratch)
 
 

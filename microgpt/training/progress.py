@@ -1,16 +1,18 @@
 """What a person sees while a run goes on: a bar on a terminal, a line every few seconds elsewhere."""
 
+import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from microgpt.common.output import Lasting
+from microgpt.common.output import Lasting, escaped
 
 from .config import format_duration
 
-BAR = "{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+BAR = "{desc} |{bar}|"  # what does not fit is cut off at its end
 SMOOTHING = 0.95  # of the shown loss
 SPEED_SMOOTHING = 0.8  # of the shown tokens per second
 
@@ -34,6 +36,7 @@ class Progress:
         self._line_every_s, self._line_due = line_every_s, 0.0
         self._bar: Any = None
         self._has_bar = self._stream.isatty()
+        self.left_s: Callable[[], float] = lambda: math.inf  # seconds before training must have ended
 
     def stepped(self, step: int, loss: float | None, tok_per_s: float) -> None:
         """Show one finished step; one without a loss leaves that which is shown."""
@@ -45,11 +48,11 @@ class Progress:
             self._loss = _smoothed(self._loss, loss, SMOOTHING)
         self._tok_per_s = _smoothed(self._tok_per_s, tok_per_s, SPEED_SMOOTHING)
         if self._bar is not None:
-            self._bar.set_postfix_str(self._numbers(), refresh=False)
+            self._bar.set_description_str(self._line(), refresh=False)
             self._bar.update(step - self._bar.n)
         elif time.monotonic() >= self._line_due:
             self._line_due = time.monotonic() + self._line_every_s
-            self.say(f"step {step}/{self._max_steps}  {self._numbers()}{self._time_left()}")
+            self.say(f"step {self._line()}")
 
     def planned(self, max_steps: int) -> None:
         """Count up to another number of steps from now on."""
@@ -63,6 +66,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""
+        text = escaped(text)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
@@ -76,12 +80,16 @@ class Progress:
     def _open_bar(self) -> None:
         if self._has_bar and self._bar is None:
             self._bar = tqdm(
+                desc=f"{self._step}/{self._max_steps}",
                 total=self._max_steps,
                 initial=self._step,
                 file=self._stream,
                 bar_format=BAR,
                 dynamic_ncols=True,
             )
+
+    def _line(self) -> str:
+        return f"{self._step}/{self._max_steps}  {self._numbers()}{self._time_left()}"
 
     def _numbers(self) -> str:
         held_out = "" if self._bpb is None else f"held-out {self._bpb:.3f} bpb, "
@@ -92,7 +100,8 @@ class Progress:
         if self._step == self._first_step:
             return ""
         per_step = (time.monotonic() - self._started) / (self._step - self._first_step)
-        return f", {format_duration(per_step * (self._max_steps - self._step))} left"
+        left = min(per_step * (self._max_steps - self._step), self.left_s())
+        return f", {format_duration(left)} left" if left > 0 else ""
 
 
 def _smoothed(old: float | None, new: float, keep: float) -> float:

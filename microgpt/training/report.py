@@ -8,13 +8,16 @@ from pathlib import Path
 
 from microgpt.common.words import command_line, counted
 from microgpt.core import native
+from microgpt.corpus.chat import knows_chats
 from microgpt.corpus.packing import DOCUMENTS
 
 from .checkpoint import WEIGHTS
 from .config import format_duration
+from .evaluate import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
 from .loop import FINISHED, NO_GAIN, STOPPED
 from .memory_needs import memory_estimate
 from .rundir import checkpoint_name
+from .schedule import outline
 from .session import Session
 from .storage import sha256_of
 
@@ -52,6 +55,7 @@ def header(session: Session) -> list[str]:
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         *_too_many_passes(passes),
+        f"rate     {outline(config)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {config.precision}; "
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
@@ -125,16 +129,21 @@ def _ending(session: Session, why: str) -> str:
 
 
 def _results(session: Session) -> list[str]:
-    metrics = session.state.metrics
+    metrics, windows = session.state.metrics, session.job.held_out
     lines = []
     if "loss" in metrics:
         lines.append(f"loss     {float(metrics['loss']):.4f} nats/token at the last step")
     if "val_bpb" in metrics:
-        lines.append(
-            f"held out {float(metrics['val_loss']):.4f} nats/token, "
-            f"{float(metrics['val_bpb']):.4f} bits per byte "
-            f"(step {metrics['val_step']:,})"
-        )
+        error = metrics.get("val_error")
+        half = half_width(None if error is None else float(error), windows.n_documents)
+        loss = with_interval(float(metrics["val_loss"]), half)
+        lines += [
+            f"held out {loss} nats/token, {float(metrics['val_bpb']):.4f} bits per byte "
+            f"(step {metrics['val_step']:,})",
+            f"         on {counted(windows.n_documents, 'document')}, {windows.n_tokens:,} tokens"
+            + ("" if half is None else f"; {INTERVAL_NOTE}"),
+            f"         {BPB_NOTE}",
+        ]
     return lines + _best(session)
 
 
@@ -158,10 +167,15 @@ def best_checkpoint(session: Session) -> Path | None:
     return path if path.is_dir() else None
 
 
+def _use(session: Session) -> str:
+    """The command that a finished model is for."""
+    return "chat" if knows_chats(session.job.model, session.prepared.tokenizer) else "sample"
+
+
 def next_command(session: Session, why: str) -> str:
     """What to type now."""
     if why == NO_GAIN:
-        return command_line("chat", best_checkpoint(session) or session.job.run)
+        return command_line(_use(session), best_checkpoint(session) or session.job.run)
     if why == FINISHED:
-        return command_line("chat", session.job.run)
+        return command_line(_use(session), session.job.run)
     return command_line("train", "--resume", session.job.run)

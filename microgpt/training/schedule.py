@@ -99,6 +99,14 @@ def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
     note = f"the run now has {new.max_steps:,} steps instead of {old.max_steps:,}"
     if new.onward_step != step:
         return f"{note}; the learning rate at this step stays {learning_rate(step, new):.3g}"
-    _, end, low, peak = leg(new)
-    rise = f"rises to {peak:.3g} over {counted(warmup_steps(new), 'step')}, then " if peak > low else ""
-    return f"{note}; the learning rate goes on from {low:.3g}: it {rise}falls to {new.min_lr:.3g} at {end:,}"
+    return f"{note}; the learning rate goes {outline(new)}"
+
+
+def outline(config: TrainConfig) -> str:
+    """The stretch that a run is in, in words."""
+    start, end, low, peak = leg(config)
+    warmup = warmup_steps(config)
+    if start + warmup >= end:
+        return f"from {low:.3g} up to {learning_rate(end - 1, config):.3g}, too few steps to come down again"
+    rise = f"up to {peak:.3g} over {counted(warmup, 'step')}, then " if warmup else ""
+    return f"from {low if rise else peak:.3g} {rise}down to {config.min_lr:.3g} at step {end:,}"

@@ -14,7 +14,7 @@ from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.corpus.batches import Batches, EvalWindows, eval_windows
-from microgpt.corpus.prepare import Prepared, prepare
+from microgpt.corpus.prepared import Prepared
 from microgpt.corpus.prompt_loss import PromptLoss
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import Tokenizer
@@ -22,7 +22,8 @@ from microgpt.tokenizer import Tokenizer
 from . import checkpoint as checkpoints
 from .clock import Clock
 from .config import TrainConfig, format_duration
-from .data import DataConfig
+from .data import DataConfig, known_corpus, prepared_again
+from .data import prepared as prepared_corpus
 from .job import Job
 from .metrics import MetricsLog
 from .optim import Adam
@@ -32,6 +33,7 @@ from .rundir import METRICS, run_of
 from .saver import Saver
 from .schedule import train_on
 from .state import TrainState
+from .trained_on import remember
 
 Say = Callable[[str], None]
 
@@ -88,15 +90,7 @@ class Parts(NamedTuple):
 
 def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
     """The corpus of a plan as token files; prepared now unless it was before."""
-    data = plan.data
-    return prepare(
-        data.data,
-        merges=data.merges,
-        tokenizer=tokenizer,
-        smalltalk_bytes=data.smalltalk_bytes,
-        options=data.reading,
-        threads=plan.train.n_threads,
-    )
+    return prepared_corpus(plan.data, plan.train.n_threads, tokenizer)
 
 
 def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say) -> Session:
@@ -108,6 +102,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say) -> 
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, clock, say))
     session = _session(plan, prepared, parts, TrainState(), run, MetricsLog(run / METRICS), {})
     session.job.is_timed = is_timed
+    remember(run, prepared.train)
     return session
 
 
@@ -124,15 +119,15 @@ def _with_steps(config: TrainConfig, parts: Parts, clock: Clock, say: Say) -> Tr
 def reopen(
     plan: Plan, source: Path, say: Say, allow_inexact: bool = False
 ) -> tuple[Prepared, list[str]]:
-    """The corpus of the run that a checkpoint holds, and what makes going on inexact.
+    """The corpus of the run that a checkpoint holds, known by its content, and what makes going on inexact.
 
     Raises: CheckpointError: going on would not give the same bits.
     """
-    document = checkpoints.read_json(source / checkpoints.STATE)
-    prepared = open_corpus(plan)
-    if allow_inexact and document.get("corpus") != prepared.meta["key"]:
+    document, known = checkpoints.read_json(source / checkpoints.STATE), known_corpus(source)
+    prepared = prepared_again(plan.data, known, plan.train.n_threads)
+    if allow_inexact and known.key != prepared.meta["key"]:
         # Another corpus may do, but the weights know the tokens of their own tokenizer only.
-        prepared = open_corpus(plan, checkpoints.load_tokenizer(source))
+        prepared = open_corpus(plan, known.tokenizer)
     changes = differences(document, identity(plan.train, prepared))
     accept(source, changes, say, allow_inexact)
     return prepared, changes
@@ -168,6 +163,7 @@ def resume(
         shutil.copyfile(origin / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes)
     session = _session(plan, prepared, parts, state, run, log, {"inexact": changes} if changes else {})
+    remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
     session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
         session.job.saver.saved_at = state.step

@@ -151,3 +151,23 @@ def test_evaluation_holds_one_batch_of_a_corpus_however_long(tmp_path):
 def test_one_token_cannot_be_evaluated(stream):
     with pytest.raises(DataError, match="too few"):
         eval_windows(stream(1), 8, Plain.byte_lengths)
+
+
+@pytest.mark.parametrize("packing", ["stream", "documents"])
+def test_the_document_of_each_target_is_told_and_some_alone_can_be_scored(tmp_path, packing):
+    lengths = [3, 12, 5, 2, 30, 4]
+    documents = [np.full(length, number, np.int32) for number, length in enumerate(lengths)]
+    write_token_file(tmp_path / "s.tokens", documents, Plain())
+    tokens = TokenFile.open(tmp_path / "s.tokens")
+    whole = eval_windows(tokens, 8, Plain.byte_lengths, packing=packing)
+    for (_, targets), owners in zip(whole.batches(3), whole.owners(3), strict=True):
+        assert (owners[targets != IGNORED] == targets[targets != IGNORED]).all()
+    assert whole.n_documents == whole.n_all_documents == 6
+    is_scored = np.array([True, False, False, True, True, False])
+    part = eval_windows(tokens, 8, Plain.byte_lengths, packing=packing, is_scored=is_scored)
+    targets = np.concatenate([targets for _, targets in part.batches(3)])
+    everything = np.concatenate([targets for _, targets in whole.batches(3)])
+    kept = np.isin(everything, [0, 3, 4])
+    assert (targets[kept] == everything[kept]).all() and (targets[~kept] == IGNORED).all()
+    assert (part.n_tokens, part.n_documents) == (kept.sum(), 3)
+    assert part.n_bytes == Plain.byte_lengths[everything[kept]].sum()

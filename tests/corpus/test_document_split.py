@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 
-from microgpt.common.errors import DataError
+from microgpt.common.errors import ConfigError, DataError
 from microgpt.corpus import split as rule
 from microgpt.corpus.chat import Message
-from microgpt.corpus.split import EVERYTHING, Split, Survey, cut_tail, place
+from microgpt.corpus.split import EVERYTHING, HeldOutWanted, Split, Survey, cut_tail, place
 
 
 def choose(documents):
@@ -108,3 +108,42 @@ def test_an_empty_corpus_is_refused():
 
 def test_everything_can_be_held_out():
     assert all(side for document in many(99) for side, _ in EVERYTHING.sides(document, place(document)))
+
+
+def test_a_share_of_ones_own_choice():
+    documents = many(3000)
+    survey = Survey(0.2)
+    for document in documents:
+        survey.add(document)
+    split = survey.choose()
+    out = [document for document in documents if split.holds(place(document))]
+    assert 0.17 < len(out) / 3000 < 0.23
+    assert set(held_out(documents)) < set(out), "documents below a limit are below a higher one"
+
+
+@pytest.mark.parametrize("share, words", [(1e-9, "none"), (0.999999, "all")])
+def test_a_share_that_leaves_a_side_empty_is_refused(share, words):
+    survey = Survey(share)
+    for document in many(5):
+        survey.add(document)
+    with pytest.raises(DataError, match=f"holds out {words} of the corpus's 5 documents"):
+        survey.choose()
+
+
+def test_a_share_of_a_single_document_is_its_end():
+    survey, text = Survey(0.25), "a line of words\n" * 100
+    where = survey.add(text)
+    (_, train), (_, val) = survey.choose().sides(text, where)
+    assert train + val == text
+    assert 0.23 < len(val) / len(text) < 0.26
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, float("nan")])
+def test_a_share_is_a_share(share):
+    with pytest.raises(ConfigError, match="--held-out-share"):
+        HeldOutWanted(held_out_share=share)
+
+
+def test_a_share_and_files_contradict_each_other():
+    with pytest.raises(ConfigError, match="give one of the two"):
+        HeldOutWanted(held_out=("x.txt",), held_out_share=0.1)

@@ -13,10 +13,11 @@ from microgpt.common.errors import DataError
 from microgpt.corpus import prepare as room
 from microgpt.corpus.batches import Batches
 from microgpt.corpus.chat import render
-from microgpt.corpus.prepare import prepare, prepare_held_out
+from microgpt.corpus.prepare import find_kept, is_known, prepare, prepare_held_out
+from microgpt.corpus.prepared import Known
 from microgpt.corpus.readers import read_documents
 from microgpt.corpus.reading import ReadOptions
-from microgpt.corpus.split import Split, place
+from microgpt.corpus.split import HeldOutWanted, Split, place
 from microgpt.tokenizer import native
 
 
@@ -290,3 +291,78 @@ def test_an_empty_path_is_not_the_current_folder(write, tmp_path, monkeypatch, t
         for names in ("", ["x.txt", ""]):
             with pytest.raises(DataError, match="an empty path"):
                 use(names)
+
+
+# ---- what is held out by choice ----
+
+
+def documents_of(tokens, tokenizer):
+    """The texts of a token file, markers included."""
+    return [tokenizer.decode(ids).decode() for ids in decoded(tokens, tokenizer)]
+
+
+def test_files_that_are_held_out_are_all_of_the_held_out_part(write, tmp_path, capsys):
+    held = write("in/held.txt", "one held\n\ntwo held\n\nthree held")
+    write("in/rest.txt", "\n\n".join([*(f"text {i}" for i in range(50)), "two held"]))
+    done = prepare(tmp_path / "in", merges=5, wanted=HeldOutWanted((str(held),)))
+    train, val = (documents_of(tokens, done.tokenizer) for tokens in (done.train, done.val))
+    assert [len(train), len(val)] == [50, 3], "the file is in the folder, and a copy of a document beside it"
+    assert not set(train) & set(val) and all("held" in text for text in val)
+    assert "1 document not trained on" in capsys.readouterr().err
+    assert done.meta["held_out_copies"] == 1 and done.meta["files_read"] == 2
+
+
+def test_held_out_files_are_known_by_content_and_part_of_the_key(write):
+    data, held = write("a.txt", "\n\n".join(f"text {i}" for i in range(50))), write("b.txt", "b\n\nc")
+    first = prepare(data, merges=5, wanted=HeldOutWanted((str(held),)))
+    moved = write("moved/b", held.read_bytes())
+    assert prepare(data, merges=5, wanted=HeldOutWanted((str(moved),))).directory == first.directory
+    moved.write_text("b\n\nd")
+    others = [HeldOutWanted((str(moved),)), HeldOutWanted(held_out_share=0.5), HeldOutWanted(), None]
+    keys = [prepare(data, merges=5, wanted=wanted).meta["key"] for wanted in others]
+    assert len({first.meta["key"], *keys}) == 4, "to want nothing is the default"
+
+
+def test_smalltalk_beside_held_out_files_has_no_part_of_its_own(write, tokenizer):
+    alone = prepare("smalltalk", tokenizer=tokenizer, smalltalk_bytes=50_000)
+    held = write("b.txt", "b\n\nc")
+    how = {"tokenizer": tokenizer, "smalltalk_bytes": 50_000}
+    done = prepare("smalltalk", wanted=HeldOutWanted((str(held),)), **how)
+    assert (done.train.n_documents, done.val.n_documents) == (alone.train.n_documents, 2)
+    more = prepare("smalltalk", wanted=HeldOutWanted(held_out_share=0.1), **how)
+    assert more.val.n_documents > 5 * alone.val.n_documents
+    other = prepare(held, wanted=HeldOutWanted(("smalltalk",)), **how)
+    assert (other.train.n_documents, other.val.n_documents) == (2, alone.val.n_documents)
+
+
+def test_nothing_left_to_train_on_is_one_clear_line(write):
+    data = write("a.txt", "b\n\nc")
+    for held in (data, write("copy", "b\n\nc\n\nd")):
+        with pytest.raises(DataError, match=r"--held-out.*nothing to train on"):
+            prepare(data, merges=5, wanted=HeldOutWanted((str(held),)))
+
+
+# ---- a corpus that is known by its content ----
+
+
+@pytest.mark.parametrize("way", ["merges", "fewer merges", "tokenizer"])
+def test_a_corpus_is_known_again_however_it_got_its_tokenizer(chats, write, tmp_path, tokenizer, way):
+    how = {"tokenizer": tokenizer} if way == "tokenizer" else {"merges": 50}
+    before = prepare(chats, root=tmp_path / "one", **how)
+    known = Known(before.meta["key"], before.tokenizer)
+    moved = write("moved/elsewhere", chats.read_bytes())
+    merges = 9 if way == "fewer merges" else 50
+    again = prepare(moved, merges=merges, known=known, root=tmp_path / "two")
+    for side, tokens in again.sides.items():
+        assert tokens.path.read_bytes() == before.sides[side].path.read_bytes()
+    assert again.meta["key"] == before.meta["key"] and is_known(moved, known, merges=merges)
+    moved.write_bytes(chats.read_bytes() + chat_line("a", "b").encode())
+    assert prepare(moved, merges=merges, known=known).meta["key"] != before.meta["key"]
+    assert not is_known(moved, known, merges=merges)
+
+
+def test_what_is_kept_is_found_by_its_key_when_the_sources_are_gone(chats):
+    before = prepare(chats, merges=50)
+    chats.unlink()
+    assert find_kept(before.meta["key"]).meta == before.meta
+    assert find_kept("0" * 64) is None

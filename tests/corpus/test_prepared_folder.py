@@ -13,6 +13,7 @@ from microgpt.common.errors import DataError
 from microgpt.corpus import cache
 from microgpt.corpus import prepare as room
 from microgpt.corpus.prepare import prepare, prepare_held_out
+from microgpt.corpus.split import HeldOutWanted
 
 
 def test_the_folder_is_named_and_complete(chats, tmp_path):
@@ -76,7 +77,8 @@ def test_a_folder_of_ones_own_choice(chats, write, tmp_path, capsys):
     done = prepare(chats, merges=50, out_dir=tmp_path / "mine")
     assert done.directory == tmp_path / "mine"
     capsys.readouterr()
-    again = prepare(write("y.txt", "other\n\ntext"), merges=5, out_dir=tmp_path / "mine")
+    other = write("y.txt", "other\n\ntext")
+    again = prepare(other, merges=5, out_dir=tmp_path / "mine", overwrite=True)
     assert again.train.n_documents == 1
     assert capsys.readouterr().err == (
         f"microgpt: {done.directory}: the corpus that was prepared there, of {chats}, is another one; "
@@ -86,6 +88,30 @@ def test_a_folder_of_ones_own_choice(chats, write, tmp_path, capsys):
     with pytest.raises(DataError, match="other files"):
         prepare(chats, merges=50, out_dir=tmp_path / "full")
     assert (tmp_path / "full" / "precious.txt").exists()
+
+
+@pytest.mark.parametrize("change", ["text", "merges", "tokenizer", "held_out"])
+def test_another_corpus_is_not_replaced_unless_told(chats, write, tmp_path, tokenizer, change):
+    """Runs may have been trained on it."""
+    before = prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    bytes_before = before.train.path.read_bytes()
+    source = write("y.txt", "other\n\ntext") if change == "text" else chats
+    how = {"merges": 5 if change == "merges" else 50}
+    how |= {"tokenizer": tokenizer} if change == "tokenizer" else {}
+    how |= {"wanted": HeldOutWanted(held_out_share=0.5)} if change == "held_out" else {}
+    with pytest.raises(DataError, match=rf"another corpus .* of {chats}, .*--out-dir.*--overwrite"):
+        prepare(source, out_dir=tmp_path / "mine", **how)
+    assert before.train.path.read_bytes() == bytes_before
+    assert prepare(source, out_dir=tmp_path / "mine", overwrite=True, **how).meta["key"] != before.meta["key"]
+
+
+def test_the_same_content_under_another_name_is_no_change(chats, write, tmp_path, capsys):
+    before = prepare(chats, merges=50, out_dir=tmp_path / "mine")
+    changed_at = before.train.path.stat().st_mtime_ns
+    for overwrite in (False, True):
+        copy = write("moved/copy", chats.read_bytes())
+        prepare(copy, merges=50, out_dir=tmp_path / "mine", overwrite=overwrite)
+    assert before.train.path.stat().st_mtime_ns == changed_at and capsys.readouterr().err == ""
 
 
 def test_files_beside_a_prepared_corpus_are_kept(chats, write, tmp_path):
@@ -180,7 +206,8 @@ def test_a_link_leads_to_the_folder_of_ones_own_choice(chats, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     for merges in (5, 6):
-        assert prepare(chats, merges=merges, out_dir=tmp_path / "link").directory == tmp_path / "real"
+        done = prepare(chats, merges=merges, out_dir=tmp_path / "link", overwrite=True)
+        assert done.directory == tmp_path / "real"
     assert (tmp_path / "link").is_symlink()
 
 
@@ -233,3 +260,15 @@ def test_a_prepared_folder_without_any_token_file_is_no_text(chats, tmp_path):
         tokens.path.unlink()
     with pytest.raises(DataError, match=r"mine.train\.tokens.*prepare"):
         prepare(tmp_path / "mine")
+
+
+def test_out_of_memory_names_what_helps_a_corpus(tmp_path):
+    def starved(_):
+        raise MemoryError
+
+    def missing():
+        raise DataError("nothing here")
+
+    with pytest.raises(DataError, match=r"^out of memory while a corpus was prepared; take fewer --threads"):
+        cache.make_folder(tmp_path / "x", missing, starved, "--out-dir")
+    assert not (tmp_path / "x").exists()

@@ -6,9 +6,14 @@ import pytest
 from microgpt.corpus import prompt_loss
 from microgpt.corpus.batches import IGNORED, Batches
 from microgpt.corpus.chat import Message, render
-from microgpt.corpus.prompt_loss import LOOK_BACK, PromptLoss
+from microgpt.corpus.prompt_loss import PromptLoss
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.tokenizer import train
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(prompt_loss, "BLOCK", BLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,8 @@ CHAT = [
     Message("assistant", "aaa"),
 ]
 
-LONG = [Message("user", "u" * 2 * LOOK_BACK), Message("assistant", "a" * 2 * LOOK_BACK)]
+BLOCK = 256
+LONG = [Message("user", "u" * 2 * BLOCK), Message("assistant", "a" * 2 * BLOCK)]
 
 
 def batches(tmp_path, tokenizer, documents, weight, seq_len=6, seed=0, packing="stream"):
@@ -62,7 +68,7 @@ def test_only_answers_are_learned_whatever_the_window(tmp_path, tokenizer, docum
 
 
 def test_plain_text_is_learned_whole(tmp_path, tokenizer):
-    made = batches(tmp_path, tokenizer, ["x" * 3 * LOOK_BACK, "y" * 30], 0.0)
+    made = batches(tmp_path, tokenizer, ["x" * 3 * BLOCK, "y" * 30], 0.0)
     assert all((made.batch(i)[1] != IGNORED).all() for i in range(made.n_windows))
 
 
@@ -92,10 +98,10 @@ def test_what_is_kept_of_a_window_does_not_depend_on_the_batch(tmp_path, tokeniz
 
 
 def test_a_long_message_is_looked_back_through(tmp_path, tokenizer):
-    long = [Message("user", "u" * 3 * LOOK_BACK), Message("assistant", "a" * 3 * LOOK_BACK)]
+    long = [Message("user", "u" * 3 * BLOCK), Message("assistant", "a" * 3 * BLOCK)]
     made = batches(tmp_path, tokenizer, [long], 0.0)
     found = targets_by_place(made, len(render(long, tokenizer)))
-    assert not (found == ord("u")).any() and (found == ord("a")).sum() == 3 * LOOK_BACK
+    assert not (found == ord("u")).any() and (found == ord("a")).sum() == 3 * BLOCK
 
 
 def test_the_share_and_its_repeatability(tmp_path, tokenizer):
@@ -105,3 +111,24 @@ def test_the_share_and_its_repeatability(tmp_path, tokenizer):
     share = (np.concatenate(kept[0]) == ord("u")).mean()
     assert 0.17 < share < 0.23
     assert kept[0] == kept[1] != kept[2]
+
+
+class Counted(np.ndarray):
+    """Ids that count how many of them are read."""
+
+    read = 0
+
+    def __getitem__(self, places):
+        Counted.read += len(range(*places.indices(len(self))))
+        return super().__getitem__(places)
+
+
+def test_each_token_of_a_long_message_is_looked_back_through_once(tokenizer):
+    ids = render([Message("user", "u" * 200 * BLOCK), Message("assistant", "a" * 200 * BLOCK)], tokenizer)
+    loss = PromptLoss(ids.view(Counted), tokenizer, 0.0, 0)
+    Counted.read = 0
+    window = np.zeros((1, 4), np.int32)
+    starts = np.random.default_rng(0).permutation(len(ids))[:1000]
+    kept = [loss.targets_kept(window, [int(start)], 0)[0, 0] for start in starts]
+    assert kept == [start > 200 * BLOCK + 2 for start in starts]
+    assert Counted.read < len(ids) + 2 * BLOCK * len(starts), "once in all, and two blocks for each window"

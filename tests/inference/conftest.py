@@ -15,6 +15,6 @@ def tokenizer():
 def model(tokenizer):
     """Random weights, large enough that its logits differ much."""
     config = ModelConfig(
-        n_layer=3, n_head=2, n_embd=16, seq_len=48, vocab_size=tokenizer.vocab_size, init_std=0.4
+        n_layer=3, n_head=2, n_embd=16, seq_len=48, vocab_size=tokenizer.vocab_size, init_std=0.4, look_back=2
     )
     return GPT(config).init(7)

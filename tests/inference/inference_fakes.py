@@ -5,11 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 
 from microgpt.corpus.chat import role_marker
+from microgpt.inference.decoder import CUT
 from microgpt.model.state import KVState, ModelState
 
 
 class ScriptedModel:
     """Its logits want the ids of `script`, one after the other; at the end of the script the end token.
+
+    Nobody asks for the logits after a piece of CUT ids that more ids follow: they take nothing of the script.
 
     calls: (length of the state before, ids) of every call.
     """
@@ -31,7 +34,8 @@ class ScriptedModel:
         self.calls.append((state.length, ids.tolist()))
         state.states[0].length += len(ids)
         logits = np.zeros(self.config.vocab_size, np.float32)
-        logits[self.script.pop(0) if self.script else self.end] = 50
+        is_piece = len(ids) == CUT
+        logits[self.script.pop(0) if self.script and not is_piece else self.end] = 50
         return logits[None]
 
     @property

@@ -5,8 +5,10 @@ import pytest
 from inference_fakes import ScriptedModel, says
 
 from microgpt.common.errors import ConfigError
-from microgpt.inference.decoder import Decoder, uniform_stream
-from microgpt.inference.sampler import GREEDY, SamplerConfig
+from microgpt.core import native
+from microgpt.inference.decoder import CUT, Decoder, uniform_stream
+from microgpt.inference.sampler import GREEDY, SamplerConfig, next_token
+from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import SPECIALS
 
 
@@ -63,33 +65,72 @@ def test_markers_but_the_end_never_come(tokenizer, settings):
     assert len(ids) >= 1 and not set(ids) & set(markers)
 
 
-def test_only_what_is_new_is_fed(tokenizer):
-    model = ScriptedModel(tokenizer, says(tokenizer, "ab", "cd"))
-    decoder = Decoder(model, tokenizer)
-    first = prompt(tokenizer, "hello there")
-    answer = list(decoder.generate(first))
-    longer = np.array([*first, *answer, 70, 71], np.int32)
-    list(decoder.generate(longer))
-    _, (_, *_), *_ = model.calls
-    start, ids = model.calls[len(answer) + 1]
-    assert (start, ids) == (len(first) + len(answer), [70, 71])
+def test_a_prompt_is_read_in_pieces_that_its_beginning_decides(tokenizer):
+    model = ScriptedModel(tokenizer, says(tokenizer, "a", "b"), seq_len=5 * CUT)
+    decoder, ids = Decoder(model, tokenizer), np.arange(2 * CUT + 9, dtype=np.int32) % 99
+    list(decoder.generate(ids))
+    assert [(start, len(fed)) for start, fed in model.calls] == [
+        (0, CUT), (CUT, CUT), (2 * CUT, 9), (2 * CUT + 9, 1)
+    ]  # fmt: skip
+    list(decoder.generate(np.concatenate([ids, ids])))
+    assert [start for start, _ in model.calls[4:]] == [2 * CUT, 3 * CUT, 4 * CUT, 4 * CUT + 18]
 
 
-def test_the_same_prompt_again_feeds_one_token(tokenizer):
-    model = ScriptedModel(tokenizer, says(tokenizer, "a", "a"))
-    decoder = Decoder(model, tokenizer)
-    ids = prompt(tokenizer)
-    assert list(decoder.generate(ids)) == list(decoder.generate(ids))
-    assert model.calls[2] == (len(ids) - 1, [ids[-1]])
+@pytest.mark.parametrize("n", [1, 2, CUT - 1, CUT, CUT + 1, 2 * CUT])
+def test_the_same_prompt_again_reads_its_last_piece(tokenizer, n):
+    model = ScriptedModel(tokenizer, seq_len=5 * CUT)
+    decoder, ids = Decoder(model, tokenizer), np.arange(n, dtype=np.int32) % 99
+    list(decoder.generate(ids))
+    n_calls, last = len(model.calls), model.calls[-1]
+    list(decoder.generate(ids))
+    assert model.calls[n_calls:] == [last] and last[0] + len(last[1]) == n
 
 
-def test_reuse_does_not_change_an_answer(model, tokenizer):
-    texts = ["hello there", "hello you", "hello you, how are", "I am", "I am"]
-    used = Decoder(model, tokenizer)
-    for text in texts:
-        fresh = list(Decoder(model, tokenizer).generate(prompt(tokenizer, text), GREEDY, 12))
-        assert list(used.generate(prompt(tokenizer, text), GREEDY, 12)) == fresh
-    assert used.fed < sum(len(prompt(tokenizer, text)) + 12 for text in texts)
+@pytest.fixture(params=["fp32", "bf16"])
+def long_model(tokenizer, request):
+    """A window of several pieces, wide enough that kernels for few and for many rows differ in fp32, too."""
+    native.use_precision(request.param)
+    config = ModelConfig(
+        n_layer=2, n_head=2, n_embd=96, seq_len=4 * CUT, vocab_size=tokenizer.vocab_size, init_std=0.4
+    )
+    yield GPT(config).init(7)
+    native.use_precision("fp32")
+
+
+def opinions(decoder, ids, monkeypatch):
+    """The bits of all logits that choose the answer to a prompt."""
+    seen = []
+
+    def note(logits, *rest):
+        seen.append(logits.tobytes())
+        return next_token(logits, *rest)
+
+    monkeypatch.setattr("microgpt.inference.decoder.next_token", note)
+    list(decoder.generate(ids, GREEDY, 8))
+    return seen
+
+
+def test_what_the_cache_holds_changes_no_bit_of_an_answer(long_model, tokenizer, monkeypatch):
+    ids = np.arange(4 * CUT, dtype=np.int32) * 7 % 97
+    turned = ids.copy()
+    turned[CUT + 5 :] += 1
+    prompts = [ids[:n] for n in (20, 21, CUT + 36, CUT + 37, 40, 3 * CUT, 3 * CUT + 9, 3 * CUT + 9, CUT)]
+    used = Decoder(long_model, tokenizer)
+    for some in [*prompts, turned[: 2 * CUT + 3], ids[: 2 * CUT + 3]]:
+        fresh = opinions(Decoder(long_model, tokenizer), some, monkeypatch)
+        assert opinions(used, some, monkeypatch) == fresh
+        answered = np.array([*some, *used.made, 5], np.int32)  # as in a conversation that goes on
+        fresh = opinions(Decoder(long_model, tokenizer), answered, monkeypatch)
+        assert opinions(used, answered, monkeypatch) == fresh
+
+
+def test_pieces_do_matter(long_model):
+    """Otherwise the test above would prove nothing.  In fp32 some machines have the same bits anyway."""
+    ids = np.arange(100, dtype=np.int32) % 97
+    whole, pieces = long_model.new_state(), long_model.new_state()
+    long_model.next_logits([(pieces, ids[:99])])
+    differ = long_model.next_logits([(whole, ids)]) != long_model.next_logits([(pieces, ids[99:])])
+    assert differ.any() or native.info()["precision"] == "fp32"
 
 
 def test_an_answer_given_up_leaves_a_usable_cache(model, tokenizer):

@@ -3,16 +3,35 @@
 import io
 import json
 import os
+import re
 import signal
 import sys
 
 import pytest
 from inference_fakes import ScriptedModel, says
 
+from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.inference.repl import Repl
 from microgpt.inference.sampler import SamplerConfig
 from microgpt.inference.session import ChatSession
 from microgpt.inference.terminal import Interrupt, Terminal, encodable, harmless
+
+
+@pytest.fixture
+def person(tokenizer, monkeypatch, capsys):
+    """Run a chat over what a person enters with a scripted model; (stdout, stderr, session)."""
+
+    def person(entries, *answers, **broken):
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        model, terminal = ScriptedModel(tokenizer, says(tokenizer, *answers), seq_len=400), Terminal()
+        vars(model).update(broken)
+        terminal.interactive = True
+        monkeypatch.setattr(terminal, "_typed", lambda: iter(entries))
+        session = ChatSession(model, tokenizer, SamplerConfig(), say=terminal.note)
+        Repl(session, terminal).run()
+        return *capsys.readouterr(), session
+
+    return person
 
 
 @pytest.fixture
@@ -52,23 +71,61 @@ def test_settings_are_changed_and_shown(talk):
     assert err.splitlines()[-1] == "temperature is 0.3" and "top-k is 1234567" in err
 
 
-@pytest.mark.parametrize(
-    "line, message",
-    [
-        ("/temp warm", "/temp: 'warm' is not a number"),
-        ("/temp -1", "/temp: temperature is -1; expected 0 to 100"),
-        ("/topk 1.5", "/topk: '1.5' is not a whole number"),
-        ("/topp nan", "/topp: top-p is nan"),
-        ("/seed x", "/seed: 'x' is not a whole number"),
-        ("/dance", "unknown command /dance; /help lists them"),
-        ("/save", "/save needs a file name"),
-        ("/save x.jsonl", "nothing said yet"),
-    ],
-)
-def test_a_bad_command_is_one_line_and_the_chat_goes_on(talk, line, message):
-    out, err, session = talk(f"{line}\nhello\n", "hi")
-    assert err.startswith(message) and err.count("\n") == 1
-    assert out.endswith("hi\n") and session.config == SamplerConfig()
+MISTAKES = [
+    ("/temp warm", "/temp: 'warm' is not a number"),
+    ("/temp -1", "/temp: temperature is -1; expected 0 to 100"),
+    ("/topk 1.5", "/topk: '1.5' is not a whole number"),
+    ("/topp nan", "/topp: top-p is nan"),
+    ("/seed x", "/seed: 'x' is not a whole number"),
+    ("/seed -1", "/seed: seed is -1; expected 0 or more"),
+    ("/dance", "unknown command /dance; /help lists them, and // begins"),
+    ("/", "unknown command /;"),
+    ("/save", "/save: a file name is missing"),
+    ("/save x.jsonl", "/save: nothing was answered yet"),
+    ("/\x1b[2Jx", r"unknown command /\x1b[2Jx;"),
+]
+
+
+@pytest.mark.parametrize("line, message", MISTAKES)
+def test_a_mistake_of_a_person_is_one_line_and_the_chat_goes_on(person, line, message):
+    out, err, session = person([line, "hello"], "hi")
+    assert err.startswith(message) and err.splitlines()[1:] == ["goodbye; the conversation was not saved"]
+    assert out == "hi\n" and session.config == SamplerConfig()
+
+
+@pytest.mark.parametrize("line, message", MISTAKES)
+def test_a_mistake_in_piped_lines_ends_the_chat_as_an_error(talk, capsys, line, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        talk(f"{line}\nhello\n", "hi")
+    assert "hi" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["//etc/hosts", "//", "///x"])
+def test_two_slashes_begin_a_message_that_begins_with_one(talk, person, text):
+    for session in (talk(text, "ok")[2], person([text], "ok")[2]):
+        assert session.history[0].content == text[1:]
+
+
+def test_text_of_several_lines_is_a_message_whatever_it_begins_with(person):
+    pasted = ["/reset\nhello", "//x\ny", "a\n\n/quit"]
+    _, err, session = person(pasted, "1", "2", "3")
+    assert [message.content for message in session.history[::2]] == ["/reset\nhello", "/x\ny", "a\n\n/quit"]
+    assert err == "goodbye; the conversation was not saved\n"
+
+
+def test_leaving_tells_that_a_conversation_is_not_saved(person, tmp_path):
+    name = tmp_path / "x.jsonl"
+    lost = "goodbye; the conversation was not saved"
+    for lines, farewell in [
+        ([], "goodbye"),
+        (["/quit"], "goodbye"),
+        (["a"], lost),
+        (["a", "/quit", "b"], lost),
+        (["a", f"/save {name}"], "goodbye"),
+        (["a", f"/save {name}", "b"], lost),
+        (["a", "/reset"], "goodbye"),
+    ]:
+        assert person(lines, "1", "2")[1].splitlines()[-1] == farewell
 
 
 def test_help_lists_every_command(talk):
@@ -82,27 +139,29 @@ def test_reset_and_quit(talk):
     assert session.history == [] and "never" not in out
 
 
-def test_save_adds_a_line_that_is_a_training_document(talk, tmp_path):
+def test_save_adds_a_line_to_a_file(talk, tmp_path):
     path = tmp_path / "chat.jsonl"
-    for _ in range(2):
-        talk(f"é\n/save {path}\n", "hi")
+    told = [talk(f"é\n/save {path}\n", "hi")[1] for _ in range(2)]
+    assert told == [
+        f"saved 2 messages in a new {path}\n",
+        f"added 2 messages to {path}, which holds others\n",
+    ]
     documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     messages = [{"role": "user", "content": "é"}, {"role": "assistant", "content": "hi"}]
     assert documents == [{"messages": messages}] * 2
 
 
-def test_a_file_that_cannot_be_written_is_named(talk, tmp_path):
-    err = talk(f"hello\n/save {tmp_path}/no/such\n/temp\n", "hi")[1]
-    assert err.startswith("/save: ") and "no/such" in err and "temperature" in err
+def test_a_broken_model_ends_an_answer_and_not_the_chat(person):
+    def break_down(*_):
+        raise MicrogptError("not finite")
+
+    _, err, session = person(["a", "b"], "1", next_logits=break_down)
+    assert err == "not finite\nnot finite\ngoodbye\n" and session.history == []
 
 
 def test_an_answer_cannot_control_the_terminal(talk):
     assert talk("\x1b[2Jhello\n", "a\x1b[31mb\x07\tc\n\x9bd")[0] == "> �[2Jhello\na�[31mb�\tc\n�d\n"
     assert harmless("plain é 😀\n\t") == "plain é 😀\n\t"
-
-
-def test_neither_can_what_a_note_repeats(talk):
-    assert talk("/\x1b[2Jx\n")[1] == "unknown command /�[2Jx; /help lists them\n"
 
 
 def test_notes_stand_on_lines_of_their_own(tokenizer, monkeypatch):
@@ -147,12 +206,16 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tokenizer, monkeypatch, capsys
     monkeypatch.setattr(terminal, "write", write_and_interrupt)
     Repl(session, terminal).run()
     out, err = capsys.readouterr()
-    assert out == "012\nok\n" and err == "(stopped)\n"
+    assert out == "012\nok\n" and err == "(stopped)\ngoodbye; the conversation was not saved\n"
     assert session.history[1].content == "012"
 
 
-def test_the_interrupt_handler_is_put_back():
+def test_ctrl_c_raises_only_at_the_prompt_and_its_handler_is_put_back():
     before = signal.getsignal(signal.SIGINT)
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
-    assert interrupt.hit and signal.getsignal(signal.SIGINT) is before
+        assert interrupt.hit
+        interrupt.at_prompt = True
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

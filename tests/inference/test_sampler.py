@@ -80,6 +80,13 @@ def test_the_penalty_multiplies_log_probabilities_once_each():
     np.testing.assert_allclose(frequencies(logits, config(penalty=2), recent=[0, 1]), expected, atol=0.025)
 
 
+def test_temperature_zero_has_no_penalty_unless_one_is_named():
+    recent = [1]  # the likeliest: 0.4 becomes 0.4 ** 1.4, less than 0.3
+    assert next_token(LOGITS, SamplerConfig(temperature=0), recent=recent) == 1
+    assert next_token(LOGITS, SamplerConfig(temperature=0, penalty=1.4), recent=recent) == 3
+    assert SamplerConfig().penalty_used > 1 == SamplerConfig(penalty=1).penalty_used
+
+
 def test_a_certain_token_survives_the_penalty():
     logits = np.array([20, 0, 0], np.float32)
     assert next_token(logits, SamplerConfig(temperature=0, penalty=1.3), recent=[0]) == 0

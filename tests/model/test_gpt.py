@@ -10,9 +10,11 @@ from microgpt.common.errors import ConfigError, ShapeError
 from microgpt.core import native, random
 from microgpt.model import GPT, ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
+from microgpt.model.layer import Call
 
 KEYS = random.keys(0, "dropout of the tests", range(3))
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)
+LOOKING_BACK = replace(SMALL, look_back=2)
 
 
 def tokens(name, B, T, V=17):
@@ -54,8 +56,9 @@ def test_counted_parameters_are_the_parameters_there_are():
 GROUPED = replace(SMALL, n_head=3, n_kv_head=1)
 
 
-@pytest.mark.parametrize("config, keys", [(SMALL, None), (SMALL, KEYS[:2]), (GROUPED, KEYS[:2])])
-def test_gradient_of_the_whole_model(config, keys):
+@pytest.mark.parametrize("config", [SMALL, GROUPED, LOOKING_BACK])
+@pytest.mark.parametrize("keys", [None, KEYS[:2]])
+def test_gradient_of_the_whole_model(keys, config):
     """Central differences in float64, every tensor: a random direction, and some single coordinates."""
     model = small(np.float64, config)
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
@@ -137,8 +140,9 @@ def test_a_batch_without_targets_has_no_loss_and_no_gradient():
     assert not model.grads.flat.any()
 
 
-def test_no_token_sees_the_future():
-    model, ids = small(np.float32), tokens("ids", 1, 9)
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK])
+def test_no_token_sees_the_future(config):
+    model, ids = small(np.float32, config), tokens("ids", 1, 9)
     before = model.logits(ids)
     for t in range(1, 9):
         changed = ids.copy()
@@ -146,6 +150,26 @@ def test_no_token_sees_the_future():
         after = model.logits(changed)
         assert after[0, :t].tobytes() == before[0, :t].tobytes()
         assert (after[0, t] != before[0, t]).any()
+
+
+def test_each_sequence_looks_back_on_itself_alone():
+    """By hand: x_t = wte[id_t] + back[0] wte[id_(t-1)] + back[1] wte[id_(t-2)]."""
+    model, ids = small(np.float64, LOOKING_BACK), tokens("ids", 2, 5)
+    table, back = model.params["wte.weight"], model.params["wte.back"]
+    x = model.embedding.forward(ids, model.params, Call(2, 5)).reshape(2, 5, -1)
+    for b, t in np.ndindex(2, 5):
+        expected = table[ids[b, t]].copy()
+        for k in range(1, min(t, 2) + 1):
+            expected += back[k - 1] * table[ids[b, t - k]]
+        np.testing.assert_allclose(x[b, t], expected, rtol=1e-12)
+
+
+def test_a_document_does_not_look_back_into_the_one_before_it():
+    model, ids = small(np.float64, LOOKING_BACK), tokens("ids", 1, 7)
+    call = Call(1, 7, starts=np.array([[0, 0, 0, 3, 3, 3, 3]], np.int32))
+    together = model.embedding.forward(ids, model.params, call)
+    apart = [model.embedding.forward(part, model.params, Call(1, 1)) for part in (ids[:, :3], ids[:, 3:])]
+    np.testing.assert_array_equal(together, np.concatenate(apart))
 
 
 def test_copying_the_input_does_not_score():
@@ -188,7 +212,7 @@ def test_initial_values():
 
 
 def test_threads_do_not_change_a_bit():
-    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1)
+    config = ModelConfig(2, 3, 48, 160, 301, dropout=0.1, look_back=2)
     ids, targets = tokens("ids", 3, 160, 301), tokens("targets", 3, 160, 301)
     digests = set()
     for threads in (1, 2, 3):
@@ -204,7 +228,7 @@ def test_threads_do_not_change_a_bit():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("keys", [None, KEYS[:2]])
-@pytest.mark.parametrize("config", [SMALL, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
+@pytest.mark.parametrize("config", [SMALL, LOOKING_BACK, ModelConfig(3, 5, 130, 77, 203, dropout=0.1)])
 def test_recomputing_does_not_change_a_bit(config, keys, dtype):
     ids, targets = (tokens(name, 2, config.seq_len, config.vocab_size) for name in ("ids", "targets"))
     targets[1, 2] = -1
@@ -234,6 +258,8 @@ def test_dropout_depends_on_its_keys_alone():
         ({"mixer": " "}, "mixer"),
         ({"n_embd": 6}, "even"),
         ({"init_std": -1.0}, "init_std"),
+        ({"look_back": -1}, "look_back"),
+        ({"look_back": 9}, "look_back"),
     ],
 )
 def test_impossible_configurations_are_refused_by_name(change, word):
@@ -253,7 +279,13 @@ def test_impossible_configurations_are_refused_by_name(change, word):
 def test_foreign_configurations_are_refused(values):
     with pytest.raises(ConfigError):
         ModelConfig.from_dict(values)
-    assert ModelConfig.from_dict(SMALL.to_dict()) == SMALL
+    assert ModelConfig.from_dict(LOOKING_BACK.to_dict()) == LOOKING_BACK
+
+
+def test_a_model_saved_before_models_looked_back_does_not():
+    values = SMALL.to_dict()
+    del values["look_back"]
+    assert ModelConfig.from_dict(values) == SMALL
 
 
 def test_bad_tokens_are_refused():

@@ -1,4 +1,4 @@
-"""python -m tokenizer, from outside."""
+"""microgpt tokenizer, from outside."""
 
 import gzip
 import os
@@ -127,7 +127,7 @@ def test_a_closed_or_full_stream_is_a_mistake_too(command, word, folder):
     if "/dev/full" in command and not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     (folder / "ids").write_text("97 98")
-    shell = f"{sys.executable} -m tokenizer {command}"
+    shell = f"{sys.executable} -m microgpt.tokenizer {command}"
     done = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, cwd=folder,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and done.stderr.startswith(f"error: standard {word}")
@@ -139,7 +139,7 @@ def test_ctrl_c_stops_with_130_and_leaves_no_file(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tokenizer", "train", pipe, "--out", tmp_path / "t.json"],
+        [sys.executable, "-m", "microgpt.tokenizer", "train", pipe, "--out", tmp_path / "t.json"],
         stderr=subprocess.PIPE, cwd=ROOT)
     with open(pipe, "wb", buffering=0) as file, pytest.raises(BrokenPipeError):  # opens when the command does
         for n in range(1_000_000):

@@ -1,10 +1,14 @@
 """The loop on a fake model: exact resume, stops, bad numbers, what is logged."""
 
+import fcntl
 import hashlib
 import io
 import math
 import os
 import shutil
+import struct
+import termios
+import time
 
 import numpy as np
 import pytest
@@ -511,6 +515,37 @@ def test_progress_without_a_terminal_prints_plain_lines():
     first, second = stream.getvalue().splitlines()
     assert first == "step 1/10  loss 2.500, 1,000 tok/s"  # one step tells no speed
     assert "held-out 1.250 bpb" in second and second.endswith(" left")
+
+
+@pytest.fixture
+def terminal():
+    """A terminal of 80 columns: its file to write to, and a function that gives what was written."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(theirs, "w") as file:
+        yield file, lambda: os.read(ours, 1 << 16).decode()
+    os.close(ours)
+
+
+def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monkeypatch, terminal):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream, written = terminal
+    progress = Progress(0, 100_000, bpb=12.345, stream=stream)
+    progress.left_s = lambda: 149.6
+    for step in range(1, 20):
+        progress.stepped(step, 10.0, 1_234_567)
+        now += 0.1
+    progress._bar.refresh()
+    progress.planned(20)
+    progress.stepped(20, 10.0, 1_234_567)
+    progress._bar.refresh()
+    progress.close()
+    lines = [line.strip() for line in written().replace("\n", "\r").split("\r") if line.strip()]
+    assert max(map(len, lines)) <= 80
+    expected = "19/100000  loss 10.000, held-out 12.345 bpb, 1,234,567 tok/s, 2m28s left |"
+    assert any(line.startswith(expected) for line in lines)
+    assert lines[-1].startswith("20/20  loss 10.000, held-out 12.345 bpb, 1,234,567 tok/s |")
 
 
 def test_evaluation_is_the_mean_over_scored_targets_in_nats_and_in_bits_per_byte():

@@ -16,11 +16,15 @@ import pytest
 from training_fakes import FakeTime
 
 import microgpt
-from microgpt import train
+from microgpt import eval as microgpt_eval
+from microgpt import prepare, train
 from microgpt.common.errors import MicrogptError
+from microgpt.common.flags import shown_value
 from microgpt.common.words import command_line
 from microgpt.core import native
+from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
+from microgpt.tokenizer import Tokenizer
 from microgpt.training import loop, memory_needs, session, threads
 from microgpt.training.checkpoint import load_model
 from microgpt.training.clock import Clock
@@ -100,9 +104,8 @@ def test_a_contradiction_is_told_as_typed_and_before_threads_are_tried(monkeypat
     assert new("--max-steps", "1") == 0
     monkeypatch.setattr(train, "settle_threads", lambda *_: pytest.fail("threads were tried"))
     with pytest.raises(MicrogptError) as error:
-        train.main(["--resume", "runs/a", "--max-steps", "2", "--data", "/no", "--data", "/my text"])
-    corpus = Path("text.txt").resolve()
-    assert f"resumed with --data /no '/my text' (the run has {corpus});" in str(error.value)
+        train.main(["--resume", "runs/a", "--max-steps", "2", "--text-documents", "file"])
+    assert "resumed with --text-documents file (the run has paragraphs);" in str(error.value)
     Path("text.txt").write_text(TEXT * 2)
     with pytest.raises(MicrogptError, match="corpus was"):
         train.main(["--resume", "runs/a", "--max-steps", "2"])
@@ -286,8 +289,8 @@ def test_a_finished_run_trains_on_without_a_leap_of_its_rate_and_says_how(capfd)
     found = rates("runs/a")
     assert abs(found[61] - found[60]) < 0.0004 and max(found[n] for n in range(61, 141)) <= 0.003
     assert f"{found[140]:.2g}" == "0.001" and found[80] > 2 * found[60]
-    assert "140 steps instead of 60; the learning rate goes on from 0.001: it rises to 0.003 over" in told
-    assert "then falls to 0.001 at 140" in told
+    assert "140 steps instead of 60; the learning rate goes from 0.001 up to 0.003 over 30 steps" in told
+    assert ", then down to 0.001 at step 140" in told
 
 
 def test_a_finished_run_trains_on_for_a_time_and_its_advice_is_right(capfd, monkeypatch):
@@ -314,6 +317,15 @@ def test_a_run_that_trains_on_is_resumed_to_the_last_bit():
     shutil.copytree("runs/a/step_00000100", "runs/b/step_00000100")
     train.main(["--resume", "runs/b"])
     assert tensors("runs/b/step_00000140") == tensors("runs/a/step_00000140")
+
+
+def test_a_finished_run_that_is_to_branch_off_is_named_with_a_command_that_every_command_may_say(capfd):
+    """The quickstart goes on with its run by `train`, but has not all its flags."""
+    assert new("--max-steps", "3", "--eval-every", "0") == 0
+    assert train.main(["--resume", "runs/a", "--max-steps", "3", "--out-dir", "runs/b"]) == 0
+    said = capfd.readouterr().err
+    assert "runs/a is finished: 3 steps" in said and "runs/b" not in said and not Path("runs/b").exists()
+    assert command_line("train", "--resume", "runs/a") + " --max-time 20m, or --max-steps 6" in said
 
 
 def test_a_run_can_branch_off_an_older_checkpoint(capfd):
@@ -402,7 +414,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, workplace):
 
 
 @pytest.mark.parametrize("flags", ["--lr 0.5", "--batch-size 9", "--preset 10m", "--n-embd 64",
-                                   "--data other.txt", "--bad-lines skip", "--packing documents",
+                                   "--held-out-share 0.5", "--bad-lines skip", "--packing documents",
                                    "--merges 21", "--seed 4", "--seed 4 --beta1 0.5"])  # fmt: skip
 def test_resume_refuses_flags_that_contradict_the_run_by_name(flags):
     new("--max-steps", "2")
@@ -424,6 +436,146 @@ def test_resume_refuses_another_corpus_unless_told(capfd):
     assert train.main([*again, "6"]) == 0 and "not the same run" not in capfd.readouterr().err
     marks = [line.get("inexact", []) for line in read_metrics(Path("runs/a/metrics.jsonl"))]
     assert [len(mark) for mark in marks if mark] == [1]
+
+
+def test_what_was_resumed_over_another_corpus_goes_on_exactly_from_there(capfd):
+    """The corpus then has the run's tokenizer, not one of its own, and is known by that."""
+    new("--max-steps", "2")
+    Path("text.txt").write_text(TEXT + "One more line of text.\n")
+    for out, steps in (("runs/b", "4"), ("runs/c", "6")):
+        changed = ["--resume", "runs/a", "--allow-inexact", "--out-dir", out]
+        assert train.main([*changed, "--max-steps", steps]) == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "6"]) == 0
+    assert tensors("runs/b/step_00000006") == tensors("runs/c/step_00000006")
+    assert evaluated(capfd, "runs/b")["part"] == "the held-out part"
+
+
+def evaluated(capfd, *words):
+    """What `microgpt eval --json` says."""
+    capfd.readouterr()
+    assert microgpt_eval.main([*words, "--json"]) == 0
+    return json.loads(capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("how", ["files", "a folder", "prepared"])
+def test_a_corpus_that_was_moved_is_known_by_its_content(capfd, how):
+    if how == "prepared":
+        prepare.main(["text.txt", "--merges", "20", "--out-dir", "mine"])
+        start = ["--data", "mine", *(word for word in SMALL if word not in ("--merges", "20"))]
+    elif how == "a folder":
+        Path("mine").mkdir()
+        Path("text.txt").rename("mine/a.txt")
+        start = [*SMALL, "--data", "mine"]
+    else:
+        Path("text.txt").rename("mine")
+        start = [*SMALL, "--data", "mine"]
+    for out, steps in (("runs/a", "4"), ("runs/b", "2")):
+        train.main([*start, "--out-dir", out, "--max-steps", steps, "--threads", "1"])
+    before = evaluated(capfd, "runs/a")
+    shutil.rmtree("data/prepared", ignore_errors=True)
+    Path("elsewhere").mkdir()
+    Path("mine").rename("elsewhere/other")
+    with pytest.raises(MicrogptError, match=r"mine: not there any more; .*--data"):
+        train.main(["--resume", "runs/b", "--max-steps", "3"])
+    moved = ["--data", "elsewhere/other"]
+    assert train.main(["--resume", "runs/b", "--max-steps", "3", *moved]) == 0
+    assert train.main(["--resume", "runs/b", "--max-steps", "4"]) == 0, "its new place is remembered"
+    assert tensors("runs/a/step_00000004") == tensors("runs/b/step_00000004")
+    after = evaluated(capfd, "runs/a", *moved)
+    same = ("loss", "n_tokens", "part")
+    assert [after[name] for name in same] == [before[name] for name in same]
+
+
+def test_a_project_that_was_moved_as_a_whole_goes_on(capfd, monkeypatch, workplace):
+    (workplace / "project" / "texts").mkdir(parents=True)
+    monkeypatch.chdir(workplace / "project")
+    (workplace / "text.txt").rename("texts/mine.txt")
+    train.main([*SMALL, "--data", "texts/mine.txt", "--out-dir", "runs/a", "--max-steps", "2"])
+    (workplace / "project").rename(workplace / "renamed")
+    monkeypatch.chdir(workplace / "renamed")
+    shutil.rmtree(workplace / "data")
+    assert evaluated(capfd, "runs/a")["part"] == "the held-out part"
+    assert train.main(["--resume", "runs/a", "--max-steps", "4"]) == 0
+    Path("texts/mine.txt").rename("gone")
+    assert train.main(["--resume", "runs/a", "--max-steps", "5"]) == 0, "what was prepared of it is enough"
+    assert "mine.txt is not there any more; going by what was prepared of it" in capfd.readouterr().err
+    shutil.rmtree(workplace / "data")
+    Path("mine.txt").write_text("Quite another text by the same name.\n\nIndeed.")
+    with pytest.raises(MicrogptError, match="not there any more"):
+        train.main(["--resume", "runs/a", "--max-steps", "6", "--allow-inexact"])
+
+
+def test_a_run_can_go_on_with_other_data_when_told(capfd):
+    new("--max-steps", "2")
+    Path("other.txt").write_text(TEXT.replace("boat", "goat"))
+    more = ["--resume", "runs/a", "--data", "other.txt", "--max-steps", "4"]
+    with pytest.raises(MicrogptError, match=r"corpus was .* --allow-inexact"):
+        train.main(more)
+    assert train.main([*more, "--allow-inexact"]) == 0
+    trained = TEXT.strip().split("\n\n")
+    Path("both.txt").write_text("\n\n".join([*trained, "Never seen."]))
+    report = evaluated(capfd, "runs/a", "--data", "both.txt")
+    assert report["n_trained_documents"] > 0.8 * len(trained), "the first corpus is not forgotten"
+
+
+def test_text_that_was_trained_on_is_told_and_left_out_in_any_file(capfd):
+    new("--max-steps", "2")
+    held_out = held_out_texts()
+    seen, unseen = TEXT.split("\n\n")[:90], ["A line of its own.", "And another."]
+    Path("part.txt").write_text("\n\n".join([*seen, *unseen]))
+    Path("unseen.txt").write_text("\n\n".join(unseen))
+    microgpt_eval.main(["runs/a", "--data", "part.txt"])
+    told = re.search(r": (\d+) documents, .*left out: (\d+) documents that the run was trained on",
+                     capfd.readouterr().out, re.S)  # fmt: skip
+    scored, left_out = map(int, told.groups())
+    assert scored == 2 + sum(text in held_out for text in seen) and left_out == 92 - scored
+    reports = [evaluated(capfd, "runs/a", "--data", name) for name in ("part.txt", "unseen.txt")]
+    assert [report["n_trained_documents"] for report in reports] == [left_out, 0]
+    assert evaluated(capfd, "runs/a")["n_trained_documents"] == 0
+
+
+def test_all_of_it_trained_on_is_refused_without_any_path_in_common():
+    new("--max-steps", "2")
+    texts = [text for text in TEXT.strip().split("\n\n") if text not in held_out_texts()]
+    Path("elsewhere.txt").write_text("\n\n".join(texts[10:50]))
+    with pytest.raises(MicrogptError, match=r"elsewhere\.txt: the run was trained on every document of it"):
+        microgpt_eval.main(["runs/a", "--data", "elsewhere.txt"])
+
+
+def held_out_texts():
+    """The documents that the only prepared corpus holds out."""
+    folder = next(path.parent for path in Path("data/prepared").glob("*/train.tokens"))
+    tokens, tokenizer = TokenFile.open(folder / "val.tokens"), Tokenizer.load(folder / "tokenizer.json")
+    documents = np.split(np.asarray(tokens.ids), tokens.offsets[1:].astype(int))
+    return {tokenizer.decode(ids[1:-1]).decode() for ids in documents}
+
+
+def test_held_out_files_are_the_held_out_part_of_a_run(capfd):
+    Path("held.txt").write_text("A blue house.\n\nA red house costs 9 coins.\n\nSmall.")
+    new("--max-steps", "2", "--held-out", "held.txt")
+    n_documents = len(set(TEXT.strip().split("\n\n")))
+    assert f"corpus   {n_documents:,} documents" in capfd.readouterr().out.replace("\u2009", "")
+    own = evaluated(capfd, "runs/a")
+    assert own["n_documents"] == 3
+    Path("held.txt").rename("moved.txt")
+    with pytest.raises(MicrogptError, match=r"--held-out-share 0\.1"):
+        train.main(["--resume", "runs/a", "--held-out-share", "0.1", "--max-steps", "4"])
+    assert train.main(["--resume", "runs/a", "--held-out", "moved.txt", "--max-steps", "4"]) == 0
+    assert evaluated(capfd, "runs/a", "--data", "moved.txt")["n_trained_documents"] == 0
+    new("--max-steps", "2", "--held-out-share", "0.3", out="runs/b")
+    assert 0.2 < evaluated(capfd, "runs/b")["n_documents"] / n_documents < 0.4
+
+
+def test_the_size_of_the_held_out_part_and_what_chance_does_to_it_are_told(capfd):
+    new("--max-steps", "2", "--held-out-share", "0.2", "--eval-tokens", "100000")
+    told = r"held out (\d\.\d+) \+- (\d\.\d+) nats/token.*\n +on (\d+) documents, ([\d,]+) tokens"
+    summary = re.search(told, capfd.readouterr().out)
+    loss, half, n_documents, n_tokens = (float(text.replace(",", "")) for text in summary.groups())
+    report = evaluated(capfd, "runs/a")
+    assert (report["n_documents"], report["n_tokens"]) == (n_documents, n_tokens)
+    assert report["loss"] == pytest.approx(loss, abs=1e-3)
+    assert report["loss_half_width"] == pytest.approx(half, abs=1e-3) and 0 < half < 0.1 * loss
+    assert 1.96 < report["loss_half_width"] / report["loss_standard_error"] < 2.1
 
 
 def test_a_used_directory_is_refused_with_both_choices():
@@ -450,10 +602,35 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
         train.main(["--help"])
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert stopped.value.code == 0
-    for part in ("--warmup-steps", "[steps, default 2000]", "--n-embd", "--merges", "optimizer (Adam):",
-                 "model:", "--max-time", "10m", "--grad-clip", "[default 10m]", "--resume"):  # fmt: skip
+    for part in ("--warmup-steps", "[steps, default 2000 for --preset 10m]", "--n-embd", "--merges",
+                 "optimizer (Adam):", "model:", "--max-time", "10m", "--grad-clip", "[default 10m]",
+                 "--resume"):  # fmt: skip
         assert part in text
     assert text.count("data:") == 1
+
+
+@pytest.mark.parametrize("preset, vocab_size", [("tiny", 300), ("tiny", 40_000), ("1m", 300), ("1m", 4261),
+                                                ("10m", 300), ("34m", 300), ("34m", 60_000)])  # fmt: skip
+def test_the_defaults_that_help_tells_are_those_that_are_used(preset, vocab_size, capsys):
+    for flags in (["--preset", preset, "--help"], ["--help", f"--preset={preset}"]):
+        with pytest.raises(SystemExit):
+            train.main(flags)
+        text = re.sub(r"\s+", " ", capsys.readouterr().out)
+        plan = train.plan_from(train.parser().parse_args(["--preset", preset]), vocab_size)
+        values = plan.train.to_dict() | plan.model.to_dict()
+        for name in ("lr", "min_lr", "warmup_steps", "max_steps", "n_layer", "seq_len", "dropout"):
+            flag, told = "--" + name.replace("_", "-"), shown_value(values[name])
+            assert re.search(rf"{flag} [^\]]*\bdefault {re.escape(told)}( for --preset {preset})?\]", text)
+
+
+def test_the_rate_is_on_the_screen_and_prints_as_it_was_meant(capfd):
+    new("--max-steps", "100", "--eval-every", "0")
+    out = capfd.readouterr().out
+    assert "rate     from 0 up to 0.003 over 30 steps, then down to 0.0003 at step 100" in out
+    with pytest.raises(MicrogptError, match=r"\(the run has 0\.0003\)"):
+        train.main(["--resume", "runs/a", "--min-lr", "0.1", "--max-steps", "200"])
+    new("--max-steps", "3", out="runs/b")
+    assert "rate     from 0 up to 0.0003, too few steps to come down" in capfd.readouterr().out
 
 
 @pytest.fixture
@@ -648,7 +825,7 @@ def test_a_checkpoint_goes_on_in_its_run_however_it_is_named(folder, name, monke
     monkeypatch.chdir(folder)
     assert train.main(["--resume", name, "--max-steps", "6"]) == 0
     made = sorted(path.name for path in (workplace / "runs/a").iterdir())
-    assert made == ["metrics.jsonl", "step_00000004", "step_00000006"]
+    assert made == ["metrics.jsonl", "step_00000004", "step_00000006", "trained_on.hashes"]
     events = [line["event"] for line in read_metrics(workplace / "runs/a/metrics.jsonl")]
     assert events.count("start") == events.count("resume") == 1
 

@@ -119,12 +119,18 @@ class FakeWindows:
 
     def __init__(self, ids, targets, n_tokens, n_bytes):
         self.ids, self.targets, self.n_tokens, self.n_bytes = ids, targets, n_tokens, n_bytes
-        self.n_windows = len(ids)
+        self.n_windows = self.n_documents = self.n_all_documents = len(ids)
 
     def batches(self, batch_size):
         for first in range(0, self.n_windows, batch_size):
             rows = slice(first, first + batch_size)
             yield self.ids[rows], self.targets[rows]
+
+    def owners(self, batch_size):
+        """Every window is a document."""
+        places = np.arange(self.n_windows)[:, None] + np.zeros_like(self.targets)
+        for first in range(0, self.n_windows, batch_size):
+            yield places[first : first + batch_size]
 
 
 def make_config(**changes):

@@ -13,7 +13,8 @@ from microgpt.corpus.smalltalk.draw import listed
 
 Check = Callable[[str], bool]
 
-WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+WORD = re.compile(r"[^\W_]+(?:'[^\W\d_]+)?")
+LONG_WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that an answer may begin with in capitals without naming anybody.
 NOT_NAMES = frozenset(
     listed(
@@ -46,13 +47,19 @@ def says(right: str | Sequence[str], wrong: Iterable[str] = ()) -> Check:
     return check
 
 
-def names_only(name: str, *, right: Sequence[str] = ()) -> Check:
-    """The answer names this one person or animal and nobody else, and says every phrase of `right`."""
+def names_only(*names: str, right: Sequence[str] = ()) -> Check:
+    """The answer names these people or animals, to the letter, and nobody else; it says all of `right`."""
     says_rest = says(right)
+    whole = [re.compile(rf"(?<![\w'-]){re.escape(name)}(?!['-]?\w)") for name in names]
 
     def check(answer: str) -> bool:
-        named = set(re.findall(r"\b[A-Z][a-z]+\b", answer)) - NOT_NAMES
-        return named == {name} and says_rest(answer)
+        rest = answer
+        for name in whole:
+            rest, times = name.subn(" ", rest)
+            if not times:
+                return False
+        others = {word for word in LONG_WORD.findall(rest) if word[0].isupper()} - NOT_NAMES
+        return not others and says_rest(answer)
 
     return check
 

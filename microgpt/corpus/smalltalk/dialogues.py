@@ -33,19 +33,19 @@ Maker = Callable[[Draw], list[Turn]]
 # single questions are practised as distractions in the others too.
 TABLE: dict[str, tuple[Maker, int]] = {
     greetings.FAMILY: (greetings.dialogue, 5),
-    memory.FAMILY: (memory.dialogue, 14),
+    memory.FAMILY: (memory.dialogue, 15),
     corrections.FAMILY: (corrections.dialogue, 12),
-    two_facts.FAMILY: (two_facts.dialogue, 18),
+    two_facts.FAMILY: (two_facts.dialogue, 15),
     persona.FAMILY: (dialogue_of(persona.ask), 3),
-    arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 10),
-    order.FAMILY: (dialogue_of(order.ask), 6),
+    arithmetic.FAMILY: (dialogue_of(arithmetic.ask), 15),
+    order.FAMILY: (dialogue_of(order.ask), 7),
     opposites.FAMILY: (dialogue_of(opposites.ask), 2),
     things.FAMILY: (dialogue_of(things.ask), 4),
     capitals.FAMILY: (dialogue_of(capitals.ask), 2),
     spelling.FAMILY: (dialogue_of(spelling.ask), 6),
     repeating.FAMILY: (dialogue_of(repeating.ask), 7),
-    instructions.FAMILY: (instructions.dialogue, 10),
-    feelings.FAMILY: (feelings.dialogue, 5),
+    instructions.FAMILY: (instructions.dialogue, 12),
+    feelings.FAMILY: (feelings.dialogue, 7),
     stories.FAMILY: (stories.dialogue, 20),
 }
 FAMILIES = tuple(TABLE)

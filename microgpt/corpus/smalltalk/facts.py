@@ -28,6 +28,7 @@ ASKS: tuple[tuple[Ask, int], ...] = (
     (capitals.ask, 5),
     (spelling.ask, 10),
     (persona.ask, 3),
+    (persona.how_are_you, 5),
     (repeating.repeat_words, 10),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from microgpt.corpus.smalltalk import persona
 from microgpt.corpus.smalltalk.checks import names_only, says
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.smalltalk.facts import distractions
@@ -32,7 +33,6 @@ REPLIES = (
     "Hello", "Good morning", "Good afternoon", "Good evening", "Goodbye", "See you tomorrow", "See you later",
     "Good night", "You are welcome",
 )
-HOW = ("How are you?", "How are you today?", "How is it going?", "How do you do?", "Are you well?")
 
 
 def introduction(draw: Draw, name: str) -> Turn:
@@ -58,7 +58,7 @@ def farewell(draw: Draw, name: str = "") -> Turn:
 def hello(draw: Draw) -> Turn:
     """A greeting without a name."""
     if draw.chance(35):
-        return Turn(draw.pick(HOW), "I am fine, thank you. How are you?")
+        return persona.how_are_you(draw)
     greeting = draw.pick(tuple(HELLO))
     return Turn(f"{greeting}{draw.pick('.!')}", f"{HELLO[greeting]}! How can I help you?")
 
@@ -73,5 +73,5 @@ def dressed(draw: Draw, turns: list[Turn], name: str = "") -> list[Turn]:
 def dialogue(draw: Draw) -> list[Turn]:
     """Hello with a name, perhaps a question or two, and goodbye to the same person."""
     name = person(draw)
-    how = [Turn(draw.pick(HOW), "I am fine, thank you. How are you?")] if draw.chance(25) else []
+    how = [persona.how_are_you(draw)] if draw.chance(25) else []
     return [introduction(draw, name), *how, *distractions(draw, 2), farewell(draw, name)]

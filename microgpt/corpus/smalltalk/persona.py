@@ -10,6 +10,7 @@ from microgpt.corpus.smalltalk.names import person
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
 
 FAMILY = "persona"
+HOW = ("How are you?", "How are you today?", "How is it going?", "How do you do?", "Are you well?")
 MODEL = "microgpt"
 
 
@@ -99,6 +100,11 @@ def _keywords(trait: Trait) -> Check:
     """The trait's own words, and not those of another trait."""
     others = {phrase for other in TRAITS if other is not trait for phrase in other.right}
     return says(trait.right, others - {"small"} if "small" not in trait.right else others)
+
+
+def how_are_you(draw: Draw) -> Turn:
+    """The user asks after the model."""
+    return Turn(draw.pick(HOW), "I am fine, thank you. How are you?")
 
 
 def trait(draw: Draw) -> Turn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microgpt.corpus.smalltalk import greetings
+from microgpt.corpus.smalltalk import greetings, memory
 from microgpt.corpus.smalltalk.checks import names_only, number_is, says
 from microgpt.corpus.smalltalk.draw import Draw, listed
 from microgpt.corpus.smalltalk.facts import distractions
@@ -26,6 +26,9 @@ TELL_NAMES = (
     "My {a} is called {x} and my {b} is called {y}.", "My {a} is {x} and my {b} is {y}.",
     "I have {an_a} called {x} and {an_b} called {y}.", "My {a}'s name is {x}. My {b}'s name is {y}.",
     "The name of my {a} is {x} and the name of my {b} is {y}.",
+)
+TELL_NAME = (
+    "My {a} is called {x}.", "My {a} is {x}.", "I have {an_a} called {x}.", "My {a}'s name is {x}.",
 )
 ASK_NAME = (
     "What is my {a} called?", "What is the name of my {a}?", "What is my {a}'s name?",
@@ -58,26 +61,39 @@ def _noted(first: Turn, second: Turn) -> str:
     return "Okay, " + " and ".join(reply[0].lower() + reply[1:-1] for reply in replies) + "."
 
 
-def _two(draw: Draw, told: str, first: Turn, second: Turn) -> list[Turn]:
+def _two(draw: Draw, told: list[Turn], first: Turn, second: Turn) -> list[Turn]:
     """Tell both, ask one after up to three distractions, and perhaps the other."""
     asked, n = draw.sample((first, second), 2), draw.weighted(DISTANCES)
-    turns = [Turn(told, _noted(first, second)), *distractions(draw, n, n), asked[0]]
+    turns = [*told, *distractions(draw, n, n), asked[0]]
     if not draw.chance(80):
         return turns
     return [*turns, *(distractions(draw, 1) if draw.chance(40) else []), asked[1]]
 
 
+def _named(draw: Draw, kind: str, name: str) -> Turn:
+    """One of the two is named alone."""
+    user = draw.pick(TELL_NAME).format(a=kind, x=name, an_a=with_article(kind))
+    return Turn(user, f"Okay, your {kind} is {name}.")
+
+
 def names(draw: Draw) -> list[Turn]:
-    """The names of two pets or people."""
+    """The names of two pets or people, told at once or one by one; at times the user's own beside them."""
     a, b = draw.sample(draw.pick((PETS, PEOPLE)), 2)
-    x, y = people(draw, 2)
-    told = draw.pick(TELL_NAMES).format(a=a, b=b, x=x, y=y, an_a=with_article(a), an_b=with_article(b))
+    x, y, own = people(draw, 3)
 
     def ask(kind: str, name: str) -> Turn:
         user, reply = draw.pick(ASK_NAME).format(a=kind), f"Your {kind} is {name}."
         return Turn(user, reply, name, FAMILY, f"two names|{x}|{y}", names_only(name))
 
-    return _two(draw, told, ask(a, x), ask(b, y))
+    first, second = ask(a, x), ask(b, y)
+    together = draw.pick(TELL_NAMES).format(a=a, b=b, x=x, y=y, an_a=with_article(a), an_b=with_article(b))
+    told = [Turn(together, _noted(first, second))]
+    if draw.chance(25):
+        told = [_named(draw, a, x), _named(draw, b, y)]
+    if not draw.chance(35):
+        return _two(draw, told, first, second)
+    before = [memory.tell(draw, own), *distractions(draw, 1)]
+    return [*before, *_two(draw, told, first, second), memory.recall(draw, own)]
 
 
 def favourites(draw: Draw) -> list[Turn]:
@@ -98,7 +114,8 @@ def favourites(draw: Draw) -> list[Turn]:
         user, reply = draw.pick(ASK_FAVOURITE).format(a=kind), f"Your favourite {kind} is {value}."
         return Turn(user, reply, "", FAMILY, key(made), says(value, {*FAVOURITES[kind], other}))
 
-    return _two(draw, told, ask(a, x, y), ask(b, y, x))
+    first, second = ask(a, x, y), ask(b, y, x)
+    return _two(draw, [Turn(told, _noted(first, second))], first, second)
 
 
 def ages(draw: Draw) -> list[Turn]:
@@ -121,9 +138,10 @@ def ages(draw: Draw) -> list[Turn]:
         user, reply = draw.pick(ASK_AGE).format(a=kind), f"Your {kind} is {age} years old."
         return Turn(user, reply, str(age), FAMILY, key(made), number_is(age))
 
-    return _two(draw, told, ask(a, x), ask(b, y))
+    first, second = ask(a, x), ask(b, y)
+    return _two(draw, [Turn(told, _noted(first, second))], first, second)
 
 
 def dialogue(draw: Draw) -> list[Turn]:
     """Two facts of one kind."""
-    return greetings.dressed(draw, draw.weighted(((names, 50), (favourites, 30), (ages, 20)))(draw))
+    return greetings.dressed(draw, draw.weighted(((names, 60), (favourites, 24), (ages, 16)))(draw))
