@@ -118,7 +118,7 @@ def fork(work: Callable[[], int | None], log: Path, evil: Evil | None = None) ->
         os._exit(code)
 
 
-def wait(child: int, kill_after_s: float | None = None, limit_s: float = 120.0) -> int:
+def wait(child: int, kill_after_s: float | None = None, limit_s: float = 600.0) -> int:
     """The exit code of a child, or minus the signal that ended it.  It is killed at the given moment."""
     end = time.monotonic() + (limit_s if kill_after_s is None else kill_after_s)
     while time.monotonic() < end:

@@ -1,7 +1,8 @@
-# Sourced by the other commands: makes .venv beside setup.py, once, with microgpt installed in it, and enters it.
-# A stamp holds the checksum of what the installation was made from, so a second run starts at once and an edited
-# kernel is built again.
+# Sourced by the other commands: makes .venv beside setup.py, once, with microgpt installed in it.  Stamps hold
+# the checksum of what the installation was made from, so a second run starts at once and an edited kernel is
+# built again.  PYTHON names the Python, CC the C compiler, VENV another place than .venv, for others of both.
 
+VENV=${VENV:-.venv} KERNELS=build/kernels.stamp
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 die() { echo "microgpt: $*" >&2; exit 1; }
@@ -19,30 +20,51 @@ check_machine() {
         die "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"
     "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
         die "Python's C headers are missing; on Debian and Ubuntu: apt install python3-dev"
-    command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/null ||
+}
+
+check_compiler() {
+    local name=${CC:-cc}
+    command -v "${name%% *}" >/dev/null && return
+    [ -z "${CC:-}" ] || die "CC=$CC: there is no such compiler; install it or leave CC out"
+    command -v gcc >/dev/null ||
         die "no C compiler found; on Debian and Ubuntu: apt install build-essential, on macOS: xcode-select --install"
 }
 
-fingerprint() {
+# The kernels lie in the tree, where every venv uses them: this is what they were compiled from, and by.
+kernels() {
     cat setup.py pyproject.toml bin/setup.sh csrc/*.[ch] csrc/*.py | cksum
+    echo "${CC:-} ${CFLAGS:-}"
+    "$VENV/bin/python" --version 2>&1
+}
+
+fingerprint() {
+    kernels
     echo "$1"
-    .venv/bin/python --version 2>&1
+}
+
+is_installed() {
+    [ -x "$VENV/bin/python" ] && [ -f "$VENV/installed-${1:-run}" ] && [ -f "$KERNELS" ] &&
+        [ "$(fingerprint "$1")" = "$(cat "$VENV/installed-${1:-run}")" ] && [ "$(kernels)" = "$(cat "$KERNELS")" ]
 }
 
 # install EXTRA: microgpt with one group of extras, "" or "dev".
 install() {
-    local stamp=".venv/installed-${1:-run}" log=.venv/install.log python
-    if [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$(fingerprint "$1")" = "$(cat "$stamp")" ]; then return; fi
-    if [ ! -x .venv/bin/python ]; then
+    local log=$VENV/install.log python
+    if is_installed "$1"; then return; fi
+    check_compiler
+    if [ ! -x "$VENV/bin/python" ]; then
         python=$(find_python) || exit 1
         check_machine "$python"
-        echo "making .venv with $("$python" --version) ..."
-        "$python" -m venv .venv || die "could not make .venv with $python"
+        echo "making $VENV with $("$python" --version) ..."
+        "$python" -m venv "$VENV" || die "could not make $VENV with $python"
     fi
     echo "installing microgpt and building its C kernels (about a minute; log: $log) ..."
-    if ! .venv/bin/python -m pip install --disable-pip-version-check -e ".${1:+[$1]}" >"$log" 2>&1; then
+    rm -f "$KERNELS" microgpt/*/_*.so  # what another compiler or Python has left could be loaded instead
+    if ! "$VENV/bin/python" -m pip install --disable-pip-version-check -e ".${1:+[$1]}" >"$log" 2>&1; then
         tail -n 5 "$log" >&2
         die "installation failed; the whole log is in $log"
     fi
-    fingerprint "$1" >"$stamp"
+    mkdir -p "$(dirname "$KERNELS")"
+    kernels >"$KERNELS"
+    fingerprint "$1" >"$VENV/installed-${1:-run}"
 }

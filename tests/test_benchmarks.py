@@ -2,8 +2,9 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import json
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,8 +35,9 @@ def last_json(capsys):
 def test_a_step_is_measured(capsys):
     step.main(TINY)
     found = last_json(capsys)
-    assert found["threads"] == 1 and found["step_s"] > 0 and 0 < found["mfu"] < 1.5
-    assert 0 < found["peak_rss_bytes"] <= peak_memory() and 0 < found["python_share"] < 1
+    assert found["threads"] == 1 and found["step_s"] > 0 and found["mfu"] > 0
+    assert found["mfu"] == pytest.approx(found["model_gflops"] / found["gemm_peak_gflops"], abs=0.05)
+    assert 0 < found["peak_rss_bytes"] <= peak_memory() and 0 <= found["python_share"] < 1
     assert found["n_params"] == 34_336 and "ratio" not in found
 
 
@@ -67,15 +69,17 @@ def test_products_are_verified_and_timed(capsys, monkeypatch):
         gemm.main(["--preset", "tiny", "--threads", "1", "--repeats", "1"])
 
 
-def test_the_kernel_clock_counts_c_and_nothing_else():
+def test_the_kernel_clock_counts_c_and_nothing_else(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(_machine, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     kernels, x = native.lib, np.ones(100_000, np.float32)
     with _machine.kernel_clock() as clock:
-        time.sleep(0.05)
         assert clock.seconds == 0 and clock.MG_PARTIALS == kernels.MG_PARTIALS
         gelu_forward(x)
         first = clock.seconds
+        next(ticks)  # time that passes outside
         gelu_forward(x)
-        assert 0 < first < clock.seconds < 0.05
+        assert first > 0 and clock.seconds == 2 * first
     assert native.lib is kernels
     with pytest.raises(ZeroDivisionError), _machine.kernel_clock():
         raise ZeroDivisionError
@@ -203,7 +207,8 @@ def test_the_peer_answers_from_a_process_of_its_own(capsys):
     pytest.importorskip("torch")
     step.main([*TINY, "--vs-torch"])
     found = last_json(capsys)
-    assert found["ratio"] == pytest.approx(found["torch_step_s"] / found["step_s"], rel=0.05)
+    rounding = 1e-5 * (1 + found["ratio"]) + 1e-3 * found["step_s"]
+    assert found["torch_step_s"] == pytest.approx(found["ratio"] * found["step_s"], abs=rounding)
     peer = _torch_peer.TorchPeer(ModelConfig.from_preset("tiny", 300), 1)
     with peer:
         peer._process.kill()

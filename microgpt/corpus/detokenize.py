@@ -11,7 +11,6 @@ from typing import NamedTuple
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "′": "'", "“": '"', "”": '"', "。": ".", "、": ","})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _GLUED = re.compile(r"[.?!,;][A-Za-z]")
-_OPENED = "\x00"  # stands after an opening quote while the word it belongs to is awaited
 
 
 class _Rule(NamedTuple):
@@ -93,16 +92,21 @@ def _close_quotes(text: str, mark: str) -> str:
     if mark not in text:
         return text
     words = text.split(" ")
-    left, is_open, out = words.count(mark), False, ""
+    left, pieces, is_open, awaits_word = words.count(mark), [""], False, False
     for word in words:
-        glue = "" if not out or out.endswith(_OPENED) else " "
         if word != mark:
-            out += glue + word
+            if awaits_word:
+                pieces[-1] += word
+            else:
+                pieces.append(word)
+            awaits_word = False
             continue
-        plural = mark == "'" and left % 2 == 1 and out.endswith("s")
+        is_plural = mark == "'" and left % 2 == 1 and pieces[-1].endswith("s")
         left -= 1
-        if is_open or plural:
-            out, is_open = out.removesuffix(_OPENED) + mark, False
+        if is_open or is_plural:
+            pieces[-1] += mark
+            is_open = awaits_word = False
         else:
-            out, is_open = out + glue + mark + _OPENED, True
-    return out.replace(_OPENED, "")
+            pieces.append(mark)
+            is_open = awaits_word = True
+    return " ".join(pieces[1:])

@@ -138,8 +138,8 @@ def _check_regular(path: Path) -> int:
     """
     try:
         info = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        reason = getattr(error, "strerror", None) or error
+    except (OSError, ValueError) as error:  # ValueError: such as a null byte
+        reason = error.strerror if isinstance(error, OSError) else "no file can have this name"
         raise NoTextError(f"{path}: cannot read this corpus file ({reason}); check the path") from error
     if not stat.S_ISREG(info.st_mode):
         raise NoTextError(f"{path}: not a regular file; a corpus is read more than once, so save it first")

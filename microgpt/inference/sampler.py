@@ -70,9 +70,9 @@ def next_token(
     """
     scores = penalised(log_softmax(logits), recent, config.penalty_used)
     if config.temperature == 0:
-        return int(scores.argmax())
+        return int(np.argmax(scores))
     ids, probs = candidates(scores, config)
-    place = np.searchsorted(np.cumsum(probs), uniform * probs.sum(), side="right")
+    place = int(np.searchsorted(np.cumsum(probs), uniform * probs.sum(), side="right"))
     return int(ids[min(place, len(ids) - 1)])
 
 
