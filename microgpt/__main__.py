@@ -8,6 +8,7 @@ from typing import NoReturn
 from microgpt import __version__
 from microgpt.common.errors import MicrogptError
 from microgpt.common.flags import run_command
+from microgpt.common.output import tell
 from microgpt.common.signals import let_die, raise_stopped
 
 COMMANDS = {
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"microgpt {__version__}")
         sys.exit(0)
     if name not in COMMANDS:
-        print(f"microgpt: unknown command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        tell(f"unknown command {name!r}; there are {', '.join(COMMANDS)}")
         sys.exit(2)
     run(name, rest)
 

@@ -699,6 +699,30 @@ def test_names_in_the_current_folder_hide_nothing(tmp_path):
     assert python_m("microgpt.prepare", "a.txt", "--merges", "3", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize("command, code", [
+    ("train --data a.txt --preset tiny --merges 3 --max-steps 1 --out-dir run", 0),
+    ("tokenizer train a.txt --merges 3", 0), ("prepare a.txt --merges 3", 0),
+    ("prepare missing.txt", 2), ("dance", 2), ("eval --nonsense", 2),
+])  # fmt: skip
+def test_what_is_meant_for_a_closed_stderr_goes_nowhere(command, code, tmp_path):
+    (tmp_path / "a.txt").write_text("low lower lowest\n\n" * 99)
+    done = subprocess.run(
+        f"{sys.executable} -m microgpt {command} 2>&-", shell=True, cwd=tmp_path, stdout=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == code and bool(done.stdout) == (code == 0)
+
+
+@pytest.mark.parametrize("closed, code", [("<&-", 0), (">&-", 2), ("2>&-", 0)])
+def test_the_tokenizer_alone_has_closed_streams_too(closed, code, tmp_path):
+    (tmp_path / "a.txt").write_text("low lower lowest\n\n" * 99)
+    done = subprocess.run(
+        f"{sys.executable} -m tokenizer train a.txt --merges 3 {closed}", shell=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == code and (tmp_path / "tokenizer.json").exists() == (code == 0)
+
+
 def test_help_is_instant_because_nothing_is_imported():
     code = "import sys; from microgpt.__main__ import HELP; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=600).returncode == 0

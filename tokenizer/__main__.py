@@ -158,7 +158,8 @@ class Bars(ExitStack):
         """Draw how far a stage has come; the `Progress` of `train`."""
         if stage not in self.stages:
             unit = "B" if stage == "count" else " merges"
-            bar = tqdm(desc=stage, total=total, unit=unit, unit_scale=stage == "count", disable=None)
+            hidden = None if sys.stderr else True  # None: if it is no terminal
+            bar = tqdm(desc=stage, total=total, unit=unit, unit_scale=stage == "count", disable=hidden)
             self.stages[stage] = self.enter_context(bar)
         self.stages[stage].update(done - self.stages[stage].n)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
-from .output import drop, print_anything, tell
+from .output import drop, open_streams, tell
 from .signals import let_die, raise_stopped, signal_of
 
 Config = TypeVar("Config")
@@ -144,7 +144,7 @@ def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]
     `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
     """
     raise_stopped()
-    print_anything()
+    open_streams()
     try:
         code = main() or 0
         if sys.stdout is not None:

@@ -58,8 +58,19 @@ class Lasting:
             drop(self._stream)
 
 
-def print_anything() -> None:
-    """Have stdout escape what it cannot hold, as stderr does: a name that is no UTF-8, a letter in ASCII."""
+def open_streams() -> None:
+    """Have the streams of a process take whatever is written.
+
+    stdout escapes what it cannot hold, as stderr does: a name that is no UTF-8, a letter in ASCII.  In the
+    place of a closed stderr comes one that goes nowhere, because Python would print on stdout instead; and
+    the numbers of closed streams are taken, because the next open file would get what is meant for them.
+    """
+    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(nowhere, "w", encoding="utf-8")
+    else:
+        os.close(nowhere)
     stream = sys.stdout
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")
@@ -75,12 +86,15 @@ def drop(stream: TextIO) -> None:
 
 def tell(*lines: str) -> None:
     """Lines for a person, on stderr."""
-    show(*(f"microgpt: {line}" for line in lines), stream=sys.stderr)
+    _print(sys.stderr, *(f"microgpt: {line}" for line in lines))
 
 
-def show(*lines: str, stream: TextIO | None = None) -> None:
-    """Lines on stdout or another stream; a name in them cannot control a terminal."""
-    if stream is None:
-        stream = sys.stdout
+def show(*lines: str) -> None:
+    """Lines on stdout."""
+    _print(sys.stdout, *lines)
+
+
+def _print(stream: TextIO | None, *lines: str) -> None:
+    """Lines on a stream, unless it is closed; a name in them cannot control a terminal."""
     if lines and stream is not None:
         print(*map(escaped, lines), sep="\n", file=Lasting(stream), flush=True)  # type: ignore[arg-type]

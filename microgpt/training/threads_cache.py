@@ -27,11 +27,12 @@ class Finding:
     steady: bool = False
 
 
-def cache_file() -> Path:
-    """microgpt/threads.json under XDG_CACHE_HOME or ~/.cache."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(named) if os.path.isabs(named) else Path(os.path.expanduser("~/.cache"))
-    return base / "microgpt" / "threads.json"
+def cache_file() -> Path | None:
+    """microgpt/threads.json under XDG_CACHE_HOME or ~/.cache; None for a user who has no home."""
+    home = os.environ["HOME"] if "HOME" in os.environ else os.path.expanduser("~")  # "~": not known
+    places = (os.environ.get("XDG_CACHE_HOME", ""), os.path.join(home, ".cache"))
+    place = next(filter(os.path.isabs, places), None)
+    return None if place is None else Path(place, "microgpt", "threads.json")
 
 
 def recall(key: dict[str, Any]) -> Finding | None:
@@ -46,16 +47,22 @@ def recall(key: dict[str, Any]) -> Finding | None:
 
 def remember(key: dict[str, Any], finding: Finding) -> None:
     """Keep a finding, in place of an older one under its key; where nothing can be written, do nothing."""
+    file = cache_file()
+    if file is None:
+        return
     entries = [entry for entry in _entries() if entry["key"] != key]
     entries.append({"key": key, "threads": finding.threads, "seconds": finding.seconds})
     with contextlib.suppress(OSError):
-        _replace(cache_file(), json.dumps({"format": FORMAT, "entries": entries[-MOST_ENTRIES:]}, indent=1))
+        _replace(file, json.dumps({"format": FORMAT, "entries": entries[-MOST_ENTRIES:]}, indent=1))
 
 
 def _entries() -> list[dict[str, Any]]:
     """All that is kept; nothing if the file is missing, damaged or of another format."""
+    file = cache_file()
+    if file is None:
+        return []
     try:
-        document = json.loads(cache_file().read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             return []
         return [entry for entry in document["entries"] if isinstance(entry["key"], dict)]

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import pwd
 import weakref
 
 import numpy as np
@@ -187,6 +188,25 @@ def test_the_cache_keeps_the_newest():
     assert recall({"n": 1}) is None and recall({"n": 2}).threads == 2 and recall({"n": 201}).threads == 1
     assert len(json.loads(cache_file().read_text())["entries"]) == MOST_ENTRIES
     assert [path.name for path in cache_file().parent.iterdir()] == ["threads.json"]
+
+
+@pytest.mark.parametrize("home", [None, "", "here"])
+def test_without_a_home_nothing_is_kept_anywhere(home, tmp_path, monkeypatch):
+    """As in a container whose user has no line in /etc/passwd."""
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_file() == tmp_path / ".cache/microgpt/threads.json"
+    monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
+    monkeypatch.chdir(tmp_path)
+    remember(KEY, Finding(1, {1: 0.5}))
+    assert cache_file() is recall(KEY) is None and not list(tmp_path.iterdir())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_file() == tmp_path / "microgpt/threads.json"
 
 
 def test_a_place_that_cannot_be_written_is_no_failure(tmp_path, monkeypatch):
