@@ -30,6 +30,7 @@ TARGETS = {
     "tokens": Target("_fuzz_files", "make_tokens_case", "check_tokens"),
     "checkpoint": Target("_fuzz_files", "make_checkpoint_case", "check_checkpoint"),
     "config": Target("_fuzz_files", "make_config_case", "check_config"),
+    "readers": Target("_fuzz_corpus", "make_readers_case", "check_readers"),
 }
 
 

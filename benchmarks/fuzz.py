@@ -4,8 +4,9 @@
     python -m benchmarks.fuzz encoder --input runs/fuzz/encoder-1-4711     once more, one input
 
 Targets: trainer, encoder, tokenizer-json; and folders: tokens (a prepared corpus), checkpoint, config (of a
-run).  An input that crashes, hangs or gives a wrong answer is a finding: it is saved with what was reported
-about it, and the exit code is 1.  The same seed makes the same inputs.
+run), readers (text, records and tables, plain and packed).  An input that crashes, hangs or gives a wrong
+answer is a finding: it is saved with what was reported about it, and the exit code is 1.  The same seed makes
+the same inputs.
 Needs Linux and a gcc with libasan and libubsan.
 """
 

@@ -1,23 +1,33 @@
-"""A short run of what benchmarks/fuzz.py does with folders, without sanitizers; and every number of a run's
-configuration in turn as the values that are hard to take."""
+"""A short run of what benchmarks/fuzz.py does with folders and files, without sanitizers; and every number of
+a run's configuration in turn as the values that are hard to take."""
 
+import importlib
+import itertools
 import json
 import random
 
 import pytest
 
-from benchmarks import _fuzz_files
+from benchmarks import _fuzz_corpus, _fuzz_files
 from benchmarks._fuzz_child import TARGETS
+from microgpt.common.errors import DataError
 from microgpt.corpus import prepared, token_file
+from microgpt.corpus.corpora import Corpus
 from microgpt.training import checkpoint, config
 from microgpt.training.checkpoint import CONFIG
 from microgpt.training.documents import read_json
 
-CASES = {"tokens": 150, "checkpoint": 120, "config": 200}
+CASES = {"tokens": 150, "checkpoint": 120, "config": 200, "readers": 60}
+
+
+@pytest.fixture(autouse=True)
+def small_bombs(monkeypatch):
+    monkeypatch.setattr(_fuzz_corpus, "BOMB_BYTES", 1 << 20)
 
 
 def run(target, n_cases):
-    make, check = (getattr(_fuzz_files, name) for name in TARGETS[target][1:])
+    module = importlib.import_module(f"benchmarks.{TARGETS[target].module}")
+    make, check = (getattr(module, name) for name in TARGETS[target][1:])
     for number in range(n_cases):
         check(make(random.Random(f"1 {number}")))
 
@@ -27,11 +37,26 @@ def test_nothing_is_found(target):
     run(target, CASES[target])
 
 
+def refuse(reason):
+    raise type("Refused", (DataError,), {"__str__": lambda self: reason})
+
+
+def forgetful(read):
+    """Every second time without the first document."""
+    times = itertools.count()
+    return lambda *args: itertools.islice(read(*args), next(times) % 2, None)
+
+
 MISTAKES = {
     "an unchecked sum": ("tokens", token_file.TokenFile, "verify", lambda self: None),
     "an unchecked length": ("tokens", prepared, "MAX_META_BYTES", 1 << 40),
     "unchecked parts": ("checkpoint", checkpoint, "read_config", lambda path: read_json(path / CONFIG)),
     "an unchecked name": ("config", config, "config_from", lambda kind, values: kind(**values)),
+    "an error of Python's": ("readers", Corpus, "digest", lambda self: b"\xff".decode()),
+    "an error of two lines": ("readers", Corpus, "digest", lambda self: refuse("two\u2028lines\n")),
+    "memory without bound": ("readers", Corpus, "digest", lambda self: bytearray(200 << 20)),
+    "documents that differ": ("readers", Corpus, "sides", forgetful(Corpus.sides)),
+    "a file left behind": ("readers", Corpus, "check_unchanged", lambda self: self.files[0].touch()),
 }
 
 
