@@ -26,7 +26,7 @@ from microgpt.corpus.corpora import Corpus
 from microgpt.corpus.prepare import prepare
 from microgpt.corpus.reading import ReadOptions, Skipped
 from microgpt.corpus.split import DEFAULT, Survey
-from tokenizer import TokenizerError
+from microgpt.tokenizer import TokenizerError
 
 from . import _fuzz_texts as texts
 from ._fuzz_bounds import within_bounds

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenizer import Tokenizer, TokenizerError, __main__, pieces, train
+from microgpt.tokenizer import Tokenizer, TokenizerError, __main__, pieces, train
 
 ROOT = Path(__file__).parents[2]
 
