@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import MicrogptError
+from microgpt.corpus.chat import texts as texts_of
 from microgpt.corpus.corpora import Corpus
 from microgpt.corpus.prepare import prepare
 from microgpt.corpus.reading import ReadOptions, Skipped
@@ -35,7 +36,7 @@ from ._fuzz_json import change_one, change_token, splice, written
 
 LIMIT_S = 4.0  # processor time for a pass over a small case
 BOMB_S = 60.0  # over one that unpacks to BOMB_BYTES
-BOMB_BYTES = 256 << 20  # more than may be held: a line of a file, of up to 64 MiB, and its copy
+BOMB_BYTES = 208 << 20  # more than may be held: a line of a file, of up to 64 MiB, and its copy
 LINE_BYTES = 128 << 20
 MOST_GROWTH_KIB = 768 << 10  # of the process in a case, what libraries take of their own included
 ERRORS = (MicrogptError,)
@@ -208,7 +209,8 @@ def _parquet(rng: random.Random) -> bytes:
         return _lines(rng)
     while True:
         try:
-            table = pyarrow.Table.from_pylist([_row(rng)] * rng.choice([1, 9, 300, 10**4]))
+            row = pyarrow.Table.from_pylist([_row(rng)])
+            table = pyarrow.concat_tables([row] * rng.choice([1, 9, 300, 10**4]))
             out = io.BytesIO()
             packing = rng.choice(["none", "snappy", "gzip", "zstd"])
             parquet.write_table(table, out, compression=packing, row_group_size=rng.choice([1 << 20, 4096]))
@@ -313,9 +315,9 @@ def _read(names: list[Any], options: dict[str, Any]) -> tuple[int, int, str]:
     with Corpus(names, ReadOptions(**options), smalltalk_bytes=2000) as corpus:
         corpus.digest()
         for held_out, document in corpus.sides(DEFAULT, Survey(), Skipped(), seen.append):
-            text = repr((held_out, document)).encode()
-            total.update(text)
-            n_documents, n_characters = n_documents + 1, n_characters + len(text)
+            for text in (str(held_out), *texts_of(document)):
+                total.update(text.encode("utf-8", "surrogatepass") + b"\0")
+            n_documents, n_characters = n_documents + 1, n_characters + sum(map(len, texts_of(document)))
         if not corpus.smalltalk_bytes:  # which is made in whole conversations
             assert sum(seen) <= corpus.size, "more was read than there is"
         corpus.check_unchanged()

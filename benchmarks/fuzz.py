@@ -26,7 +26,7 @@ from microgpt.common.flags import Parser, run_command
 from ._fuzz_build import ROOT, build, environment
 from ._fuzz_child import TARGETS
 
-HANG_S = 60.0
+HANG_S = 120.0  # more than any case may take of processor time
 PROGRESS_S = 10.0
 MAX_FINDINGS = 10
 
