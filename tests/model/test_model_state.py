@@ -5,6 +5,7 @@ import pytest
 
 from microgpt.common.errors import ShapeError
 from microgpt.core import random
+from microgpt.model import GPT, ModelConfig
 from microgpt.model.state import KVState, ModelState
 
 
@@ -28,6 +29,17 @@ def test_cached_decoding_equals_the_full_forward(model, sizes):
     np.testing.assert_allclose(cached, full, atol=1e-4, rtol=0)
     assert (cached.argmax(-1) == full.argmax(-1)).all()
     assert np.ptp(full) > 1  # a model without opinions would prove nothing
+
+
+@pytest.mark.parametrize("kind", [{"n_kv_head": 2}, {"n_kv_head": 1, "look_back": 3}])
+def test_shared_keys_and_earlier_tokens_are_remembered(kind):
+    shape = {"n_layer": 2, "n_head": 4, "n_embd": 16, "seq_len": 48, "vocab_size": 97, "init_std": 0.4}
+    model = GPT(ModelConfig(**shape, **kind)).init(7)
+    ids, sizes = tokens(model, 48), [5, 7, 1, 1, 20, 14]
+    full = model.logits(ids[None])[0][np.cumsum(sizes) - 1]
+    np.testing.assert_allclose(
+        state_logits(model, model.new_state(), ids, sizes), full, atol=1e-4, rtol=0
+    )
 
 
 def test_a_state_taken_back_goes_on_as_if_the_rest_had_never_been(model):
