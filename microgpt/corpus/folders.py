@@ -114,7 +114,7 @@ def _is_checkpoint(folder: str, names: Collection[str]) -> bool:
 def _is_made_here(path: Path) -> bool:
     """Whether a file is the log of a run, a tokenizer or of a prepared corpus, which its start tells."""
     start = _OWN_JSON.get(path.name) or (_TOKENIZER if path.suffix == ".json" else None)
-    return start is not None and path.is_file() and bool(start.match(head_of(path)))
+    return start is not None and os.path.isfile(path) and bool(start.match(head_of(path)))
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -122,3 +122,10 @@ def test_other_ends_of_names_can_be_text(write, tmp_path):
 def test_metadata_of_another_program_is_a_corpus(write, tmp_path):
     write("meta.json", json.dumps({"text": "a"}))
     assert found(tmp_path) == (["meta.json"], {})
+
+
+def test_a_link_to_a_name_that_no_file_can_have_is_passed_over(tmp_path):
+    (tmp_path / "meta.json").symlink_to("x" * 3000)
+    (tmp_path / "a.txt").write_text("some text")
+    found = find_files([tmp_path], lambda error: None)
+    assert [path.name for path in found] == ["a.txt"]
