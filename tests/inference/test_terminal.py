@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HANG_S = 60  # only a chat that hangs is ever waited for so long
+HANG_S = 600  # only a chat that hangs is ever waited for so long
 CHAT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell that started the tests had

@@ -167,10 +167,12 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files_are_refused_at_once(name, tmp_path):
     start = time.process_time()
+    json.loads(BROKEN["many strings"])
+    parsed = time.process_time()
     with pytest.raises(TokenizerError) as caught:
         load(tmp_path, BROKEN[name])
+    assert time.process_time() - parsed < 50 * (parsed - start), "some times as long as good files take"
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
-    assert time.process_time() - start < 5
 
 
 LONG = {

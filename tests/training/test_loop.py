@@ -523,7 +523,15 @@ def terminal():
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with open(theirs, "w") as file:
-        yield file, lambda: os.read(ours, 1 << 16).decode()
+
+        def written():
+            print(end="\0", file=file, flush=True)  # a terminal passes on what it was given in pieces
+            text = b""
+            while not text.endswith(b"\0"):
+                text += os.read(ours, 1 << 16)
+            return text[:-1].decode()
+
+        yield file, written
     os.close(ours)
 
 
