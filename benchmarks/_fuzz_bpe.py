@@ -184,7 +184,7 @@ def _check_decoding(tokenizer: Tokenizer, text: bytes, ids: list[int]) -> None:
 
 def _exact(data: bytes) -> memoryview:
     """A copy that ends where the data ends: `bytes` hold a zero more, which would hide a read beyond."""
-    return memoryview(np.frombuffer(data, np.uint8).copy())
+    return np.frombuffer(data, np.uint8).copy().data
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class StreamWindows:
 
     def __init__(self, tokens: TokenFile, seq_len: int, is_moved_back: bool = False) -> None:
         self._n_tokens, self._seq_len, self._is_moved_back = tokens.n_tokens, seq_len, is_moved_back
-        self.n_windows = int(count_windows(np.int64(tokens.n_tokens), seq_len))
+        self.n_windows = int(count_windows(np.array(tokens.n_tokens), seq_len))
         self.fill = 1.0
 
     def pieces(self, number: int) -> list[Piece]:
