@@ -10,6 +10,7 @@ from pathlib import Path
 import bpe_texts
 import pytest
 
+from benchmarks._torture_signals import hear_signals
 from microgpt.tokenizer import Tokenizer, TokenizerError, __main__, train
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +141,7 @@ def test_ctrl_c_stops_with_130_and_leaves_no_file(tmp_path):
     os.mkfifo(pipe)
     process = subprocess.Popen(
         [sys.executable, "-m", "microgpt.tokenizer", "train", pipe, "--out", tmp_path / "t.json"],
-        stderr=subprocess.PIPE, cwd=ROOT)
+        stderr=subprocess.PIPE, cwd=ROOT, preexec_fn=hear_signals)
     with open(pipe, "wb", buffering=0) as file, pytest.raises(BrokenPipeError):  # opens when the command does
         for n in range(1_000_000):
             file.write(b"some words " * 10_000)

@@ -16,6 +16,7 @@ import pytest
 from training_fakes import FakeTime
 
 import microgpt
+from benchmarks._torture_signals import hear_signals
 from microgpt import eval as microgpt_eval
 from microgpt import prepare, train
 from microgpt.common.errors import MicrogptError
@@ -644,7 +645,7 @@ def python():
     def start(*words):
         process = subprocess.Popen(
             [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=hear_signals,
         )  # fmt: skip
         processes.append(process)
         return process
