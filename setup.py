@@ -34,7 +34,7 @@ setup(
     ],
     extras_require={"zst": ZST, "parquet": PARQUET, "dev": DEVELOPMENT, "oracles": ORACLES},
     setup_requires=["cffi>=1.16"],
-    cffi_modules=["csrc/build_tokenizer.py:ffibuilder", *(f"csrc/build.py:{level}" for level in LEVELS)],
+    cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},
     zip_safe=False,
 )

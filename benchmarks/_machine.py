@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.flags import Parser
-from microgpt.common.threads import thread_count
 from microgpt.core import native, ops
+from microgpt.machine.cpus import thread_count
 
 
 def seconds(call: Callable[..., object], *args: object) -> float:

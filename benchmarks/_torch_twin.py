@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from microgpt.core.reference import NORM_EPS
 from microgpt.model import GPT, ModelConfig
-from microgpt.training.threads import trial_tokens
+from microgpt.training.thread_choice import trial_tokens
 
 
 class Twin:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError, MicrogptError
-from microgpt.common.flags import Parser, run_command
-from microgpt.common.threads import add_threads_flag
+from microgpt.common.flags import Parser
 from microgpt.core import native, ops, reference
+from microgpt.machine.cpus import add_threads_flag
 from microgpt.model import ModelConfig
 from microgpt.model.architecture import products
 from microgpt.model.config import PRESETS

@@ -17,15 +17,16 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from microgpt.chat.conversation import ChatSession
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, run_command
+from microgpt.common.flags import Parser
+from microgpt.corpus.prepared.config import DataConfig
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.smalltalk.checks import names_only
 from microgpt.corpus.smalltalk.draw import Draw
-from microgpt.inference.sampler import SamplerConfig
-from microgpt.inference.session import ChatSession
-from microgpt.training.checkpoint import load_model
-from microgpt.training.data import DataConfig
+from microgpt.decoding.sampler import SamplerConfig
+from microgpt.runs.checkpoint import load_model
 
 FAKER = "faker"
 BETWEEN = ("What is 7 plus 5?", "What is the capital of France?", "What is the opposite of hot?",

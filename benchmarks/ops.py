@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import MicrogptError
-from microgpt.common.flags import Parser, run_command
-from microgpt.common.threads import add_threads_flag
+from microgpt.common.flags import Parser
 from microgpt.core import native
 from microgpt.core.cases import CASES, Case, Inputs, normal
+from microgpt.machine.cpus import add_threads_flag
 
 from ._machine import gemm_peak_gflops, kernel_clock, set_threads, stream_gb_per_s
 

@@ -13,10 +13,11 @@ import json
 import statistics
 from typing import Any, NamedTuple
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, run_command
-from microgpt.common.threads import add_threads_flag
+from microgpt.common.flags import Parser
 from microgpt.core import native
+from microgpt.machine.cpus import add_threads_flag
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 
 from ._machine import add_precision_flag, set_precision, set_threads

@@ -15,15 +15,16 @@ import statistics
 import sys
 from typing import Any
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, run_command, settings_from
-from microgpt.common.threads import add_threads_flag
+from microgpt.common.flags import Parser, add_settings, settings_from
 from microgpt.core import native
+from microgpt.machine.cpus import add_threads_flag
+from microgpt.machine.memory import peak_memory
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.config import PRESETS
-from microgpt.training.config import TrainConfig
-from microgpt.training.report import peak_memory
-from microgpt.training.threads import TrialStep
+from microgpt.runs.settings import TrainConfig
+from microgpt.training.thread_choice import TrialStep
 
 from ._machine import add_precision_flag, gemm_peak_gflops, kernel_clock, set_precision, set_threads
 from ._torch_peer import TorchPeer

@@ -13,10 +13,11 @@ import statistics
 import sys
 from typing import Any
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, run_command
-from microgpt.common.threads import available_cpus, check_threads
+from microgpt.common.flags import Parser
 from microgpt.core import native
+from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.config import PRESETS
 

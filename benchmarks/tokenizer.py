@@ -16,11 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.common.flags import Parser, run_command
-from microgpt.common.threads import add_threads_flag, thread_count
+from microgpt.common.flags import Parser
+from microgpt.machine.cpus import add_threads_flag, thread_count
+from microgpt.machine.memory import peak_memory
 from microgpt.tokenizer import MERGES, Tokenizer, TokenizerError, read_pieces, train
-from microgpt.training.report import peak_memory
 
 from ._machine import seconds
 from ._tokenizer_peers import encoders, trainers

@@ -32,7 +32,7 @@ check_compiler() {
 
 # The kernels lie in the tree, where every venv uses them: this is what they were compiled from, and by.
 kernels() {
-    cat setup.py pyproject.toml bin/setup.sh csrc/*.[ch] csrc/*.py | cksum
+    cat setup.py pyproject.toml bin/setup.sh csrc/*/*.[ch] csrc/*.py | cksum
     echo "${CC:-} ${CFLAGS:-}"
     "$VENV/bin/python" --version 2>&1
 }

@@ -1,4 +1,5 @@
-"""Build the kernels: one cffi module per instruction-set level, all from the same portable sources.
+"""Build all that is C: the kernels, one cffi module per instruction-set level, all from the same portable
+sources; and the fast half of the tokenizer.
 
 `core/native` loads the best level that the CPU runs.  A level is a set of compiler flags and nothing else:
 the sources use the compiler's vector types (simd.h), so there is one text of every kernel.
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from cffi import FFI
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+KERNELS, TOKENIZER = HERE / "kernels", HERE / "tokenizer"
 SOURCES = [
     "machine",
     "pool",
@@ -28,6 +30,8 @@ SOURCES = [
     "cross_entropy",
     "adam",
 ]
+TOKENIZER_SOURCES = ["split", "hash", "count", "train", "encode", "long"]
+TOKENIZER_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra"]
 # Never -ffast-math: it deletes NaN checks, and linked into a shared library by gcc 12 it also flushes
 # subnormals for the whole process.  Contraction to FMA is asked for by name instead.
 FLAGS = [
@@ -62,17 +66,33 @@ def declaration(header: Path) -> str:
 def builder(level: str) -> FFI:
     """The cffi builder of one level: module microgpt.core._kernels_<level>."""
     ffi = FFI()
-    ffi.cdef(declaration(HERE / "kernels.h"))
+    ffi.cdef(declaration(KERNELS / "kernels.h"))
     ffi.set_source(
         f"microgpt.core._kernels_{level}",
         '#include "kernels.h"',
-        sources=[f"csrc/{name}.c" for name in SOURCES],
-        include_dirs=["csrc"],
-        depends=[f"csrc/{path.name}" for path in sorted(HERE.glob("*.h"))],
+        sources=[f"csrc/kernels/{name}.c" for name in SOURCES],
+        include_dirs=["csrc/kernels"],
+        depends=[f"csrc/kernels/{path.name}" for path in sorted(KERNELS.glob("*.h"))],
         extra_compile_args=FLAGS + LEVELS[level],
         libraries=["m", "pthread"],
     )
     return ffi
 
 
+def tokenizer_builder() -> FFI:
+    """The cffi builder of microgpt.tokenizer._bpe, the C half of the tokenizer."""
+    ffi = FFI()
+    ffi.cdef(declaration(TOKENIZER / "bpe.h"))
+    ffi.set_source(
+        "microgpt.tokenizer._bpe",
+        '#include "bpe.h"',
+        sources=[f"csrc/tokenizer/{name}.c" for name in TOKENIZER_SOURCES],
+        include_dirs=["csrc/tokenizer"],
+        depends=[f"csrc/tokenizer/{path.name}" for path in sorted(TOKENIZER.glob("*.h"))],
+        extra_compile_args=TOKENIZER_FLAGS,
+    )
+    return ffi
+
+
+tokenizer = tokenizer_builder()  # cffi_modules asks for builders by name
 globals().update({level: builder(level) for level in LEVELS})  # cffi_modules asks for them by name

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from microgpt import __version__
+from microgpt.common.command import run_command
 from microgpt.common.errors import MicrogptError
-from microgpt.common.flags import run_command
 from microgpt.common.output import tell
 from microgpt.common.signals import let_die, raise_stopped
 
@@ -58,7 +58,7 @@ def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
 def _imported(name: str, argv: Sequence[str]) -> int | None:
     """Import a command now that it is wanted, and run it."""
     let_die()
-    module = "tokenizer.__main__" if name == "tokenizer" else name
+    module = "tokenizer.__main__" if name == "tokenizer" else f"commands.{name}"
     command = importlib.import_module(f"microgpt.{module}")
     from microgpt.tokenizer import TokenizerError
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+POOL = "csrc/kernels/pool.h"
 
 
 PYTHON = """#!/bin/sh
@@ -27,8 +28,8 @@ def bash(tree, code, **environment):
 @pytest.fixture
 def tree(tmp_path):
     """A few sources and two venvs whose Python only writes down what it is asked for."""
-    for name in ("setup.py", "pyproject.toml", "bin/setup.sh", "csrc/pool.c", "csrc/pool.h", "csrc/build.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("setup.py", "pyproject.toml", "bin/setup.sh", "csrc/kernels/pool.c", POOL, "csrc/build.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     for venv in (".venv", ".venv-2"):
         python = tmp_path / venv / "bin/python"
@@ -49,7 +50,7 @@ def test_only_sources_make_it_install_again(tree):
     (tree / "csrc/__pycache__").mkdir()
     (tree / "csrc/pool.o").write_text("built")
     assert fingerprint() == before
-    (tree / "csrc/pool.h").write_text("changed")
+    (tree / POOL).write_text("changed")
     assert fingerprint() != before
 
 

@@ -4,7 +4,7 @@
     tok.decode(tok.encode("any text")) == b"any text"
     tok.save("tokenizer.json");  Tokenizer.load("tokenizer.json")
 
-reference.py is the definition in short Python, csrc/bpe*.c the fast form, native.py the door between them.
+reference.py is the definition in short Python, csrc/tokenizer the fast form, native.py the door between them.
 """
 
 from microgpt.tokenizer.errors import TokenizerError

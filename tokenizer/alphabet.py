@@ -7,7 +7,7 @@ is U+0120, a newline U+010A.
 Ties.  Training merges the pair with the highest count, and among equals the smallest pair, compared by
 `tie_rank` of its left and then of its right token.  A merged token ranks by its id; a byte ranks by its
 *character* above, not by its value, because that is how Hugging Face's trainer numbers its alphabet: "!" is
-first, the space comes after all the letters.  csrc/bpe_train.c works in these ranks throughout.
+first, the space comes after all the letters.  csrc/tokenizer/train.c works in these ranks throughout.
 """
 
 _PLAIN = [*range(33, 127), *range(161, 173), *range(174, 256)]

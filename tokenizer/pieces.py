@@ -1,7 +1,7 @@
 """Long texts in pieces, short ones in blocks: units of work of about a megabyte.
 
 A text may be cut before white space that follows something else without changing any chunk
-(csrc/bpe_split.c), so training on the pieces of a text, or encoding them one by one, is the same as doing so
+(csrc's split.c), so training on the pieces of a text, or encoding them one by one, is the same as doing so
 with the whole.
 """
 

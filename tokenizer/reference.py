@@ -1,4 +1,4 @@
-"""Byte-level BPE in its shortest form.  This is the definition; csrc/bpe*.c must give the same answers.
+"""Byte-level BPE in its shortest form.  This is the definition; csrc/tokenizer must give the same answers.
 
 Text is bytes.  It is cut into chunks that no token crosses, by the pattern of GPT-2:
 

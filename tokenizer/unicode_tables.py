@@ -1,6 +1,6 @@
 """Generate what the splitters know of Unicode: which characters are letters, numbers and white space.
 
-    python -m tokenizer.unicode_tables            writes unicode_classes.py and csrc/unicode_tables.h
+    python -m tokenizer.unicode_tables            writes unicode_classes.py and unicode_tables.h
     python -m tokenizer.unicode_tables --check    says whether both are what this script would write
 
 The version is pinned to the one that `tokenizers` and `tiktoken` agree on: both mean it by \\p{L}, \\p{N} and
@@ -17,7 +17,7 @@ from pathlib import Path
 from microgpt.tokenizer.errors import TokenizerError
 
 VERSION = "16.0.0"
-OTHER, LETTER, NUMBER, SPACE = range(4)  # the same numbers as in csrc/bpe_split.h
+OTHER, LETTER, NUMBER, SPACE = range(4)  # the same numbers as in csrc/tokenizer/split.h
 END = 0x40000  # no letter, number or space at or above this code point
 
 # White_Space of PropList.txt; not `str.isspace`, which also takes the separators U+001C to U+001F.
@@ -26,7 +26,7 @@ SPACES = [*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON_FILE = ROOT / "tokenizer" / "unicode_classes.py"
-C_FILE = ROOT / "csrc" / "unicode_tables.h"
+C_FILE = ROOT / "csrc" / "tokenizer" / "unicode_tables.h"
 
 
 def classes_of_version() -> list[int]:
@@ -94,7 +94,7 @@ NUMBERS = """
 
 
 def c_text(classes: list[int]) -> str:
-    """The whole of csrc/unicode_tables.h: a block number per 256 code points, two bits per code point."""
+    """The whole of unicode_tables.h: a block number per 256 code points, two bits per code point."""
     blocks: dict[tuple[int, ...], int] = {}
     stage = [blocks.setdefault(tuple(classes[c : c + 256]), len(blocks)) for c in range(0, END, 256)]
     words = [f"0x{sum(kind << 2 * i for i, kind in enumerate(block[k : k + 32])):X}u"

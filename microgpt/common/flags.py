@@ -11,12 +11,10 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
-from .output import drop, open_streams, tell
-from .signals import let_die, raise_stopped, signal_of
 
 Config = TypeVar("Config")
 
@@ -137,40 +135,21 @@ def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -
     return config(**values)
 
 
-def run_command(main: Callable[[], int | None], errors: Iterable[type[Exception]] = ()) -> NoReturn:
-    """Run a command's main: a mistake of the user or a refusal of the machine is one line on stderr and exit
-    code 2; a signal is 128 + its number, as shells have it.
-
-    `errors` names further exception classes, of rooms that do not know MicrogptError, to be treated alike.
-    """
-    raise_stopped()
-    open_streams()
-    try:
-        code = main() or 0
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BaseException as error:
-        let_die()  # nothing more is to be saved, and another signal need not wait
-        code = _exit_code(error, (MicrogptError, *errors))
-    let_die()
-    sys.exit(code)
+MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a run
 
 
-def _exit_code(error: BaseException, known: tuple[type[Exception], ...]) -> int:
-    """Tell what ended a command, in one line; what nobody foresaw is raised again."""
-    if number := signal_of(error):
-        tell("stopped")
-        return 128 + number
-    if isinstance(error, BrokenPipeError):  # the reader of our output is gone (`| head`)
-        drop(sys.stdout)
-        return 141
-    if isinstance(error, known):
-        tell(str(error))
-    elif isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        tell(str(MicrogptError(f"{place}{error.strerror or error}")))
-    elif isinstance(error, MemoryError):
-        tell(f"out of memory; take a smaller model or batch. {error}".rstrip())
-    else:
-        raise error
-    return 2
+def whole(least: int, most: int = MOST - 1) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` to `most`."""
+    expected = f"from {least} up" if most == MOST - 1 else f"from {least} to {most}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            bound = expected if value < MOST else f"below {MOST:.1e}"
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number {bound}")
+        return value
+
+    return parse

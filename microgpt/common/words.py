@@ -1,9 +1,12 @@
 """Small things said the same way by every command."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
+
+from .errors import ConfigError
 
 
 def counted(n: int, what: str) -> str:
@@ -24,3 +27,33 @@ def _program() -> list[str]:
             return words
     place = os.path.relpath(sys.executable)
     return [sys.executable if place.startswith(os.pardir) else place, "-m", "microgpt"]
+
+
+MOST_S = 10 * 365.25 * 86_400  # of --max-time
+
+
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `10m`, `1h30m`, `45` (seconds)."""
+    match = DURATION.fullmatch(text.strip().lower())
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if not 0 < total < MOST_S:
+        bound = "above 0" if total <= 0 else "below ten years"
+        raise ConfigError(f"--max-time {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
+    return total
+
+
+def format_duration(seconds: float) -> str:
+    """`75` -> `1m15s`; below ten seconds with one decimal, below a tenth in milliseconds."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.1f}ms"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"

@@ -16,8 +16,8 @@ import numpy as np
 from microgpt.common.errors import ShapeError
 
 from . import native, reference
+from .arrays import empty, empty_like, workspace
 from .heads import Heads
-from .memory import empty, empty_like, workspace
 from .native import arg, out
 
 NORM_EPS = reference.NORM_EPS

@@ -1,7 +1,7 @@
 """Counter-based randomness: every number is a pure function of (seed, purpose, counters, index).
 
-Nothing has a state, so nothing needs saving, and no order of work can change a result.  csrc/random.h is the
-same stream in C.
+Nothing has a state, so nothing needs saving, and no order of work can change a result.  The kernels' random.h
+is the same stream in C.
 """
 
 import hashlib

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ShapeError
-from microgpt.core import memory, ops
+from microgpt.core import arrays, ops
 
 from .architecture import HEAD_ROWS, Architecture
 from .block import Block, Recomputed
@@ -120,13 +120,13 @@ class GPT:
         Rows whose target is not scored cost nothing here.
         """
         normed, factors = self.norm.forward(x, self.params)
-        d_normed, total = memory.zeros_like(x), 0.0
+        d_normed, total = arrays.zeros_like(x), 0.0
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
-            inputs = memory.rows_of(normed, rows)
+            inputs = arrays.rows_of(normed, rows)
             nats, d_normed[rows] = self._score(inputs, targets[rows])
             total += nats
-        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, memory.zeros_like(x))
+        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
         return total, dx
 
     def _score(self, x: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from microgpt.core import memory, ops
+from microgpt.core import arrays, ops
 
 from .kinds import NORMS
 from .layer import Cost
@@ -33,7 +33,7 @@ class RMSNorm:
     ) -> np.ndarray:
         """dx plus by_pass (N, C), the gradient that went around the norm."""
         weight = p[self.name]
-        dweight = g[self.name] if self.name in g else memory.zeros_like(weight)
+        dweight = g[self.name] if self.name in g else arrays.zeros_like(weight)
         return ops.rmsnorm_backward(dy, x, weight, rstd, dweight, by_pass)
 
     def cost(self) -> Cost:

@@ -1,1 +1,1 @@
-"""Optimizer, schedule, checkpoints, the loop and its metrics.  Knows models and corpora, not inference."""
+"""Moves a run forward: optimizer, schedule, the loop.  The only room with an optimizer."""

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from microgpt.corpus.batches import Batches, EvalWindows
+from microgpt.batches.batches import Batches, EvalWindows
 from microgpt.model import GPT
+from microgpt.runs.checkpoint import Snapshot
+from microgpt.runs.metrics import MetricsLog
+from microgpt.runs.saver import Saver
+from microgpt.runs.settings import TrainConfig
 
-from .checkpoint import Snapshot
-from .config import TrainConfig
-from .metrics import MetricsLog
-from .optim import Adam
+from .adam import Adam
 from .progress import Progress
-from .saver import Saver
 
 Sample = Callable[[int, object], str | None]  # step, what is true once it should end -> what the model says
 

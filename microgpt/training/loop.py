@@ -7,19 +7,19 @@ import numpy as np
 
 from microgpt.common.errors import CheckpointError
 from microgpt.core import random
+from microgpt.evaluation.loss import evaluate
+from microgpt.runs.checkpoint import Snapshot
+from microgpt.runs.guard import MOST_BAD_STEPS, DivergedError
+from microgpt.runs.metrics import plain
+from microgpt.runs.saver import SaveResult
+from microgpt.runs.settings import TrainConfig
+from microgpt.runs.state import TrainState
 
-from .checkpoint import Snapshot
 from .clock import Clock
-from .config import TrainConfig
-from .evaluate import evaluate
-from .guard import MOST_BAD_STEPS, DivergedError
+from .horizon import AS_GOOD_AS_DONE, replanned_steps
 from .job import Job
-from .metrics import plain
-from .plan import AS_GOOD_AS_DONE, replanned_steps
 from .rollback import roll_back
-from .saver import SaveResult
 from .schedule import learning_rate
-from .state import TrainState
 from .stop import StopFlag
 
 FINISHED, OUT_OF_TIME, STOPPED, NO_GAIN = "finished", "out of time", "stopped", "no gain"

@@ -9,8 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from microgpt.common.output import Lasting, escaped
-
-from .config import format_duration
+from microgpt.common.words import format_duration
 
 BAR = "{desc} |{bar}|"  # what does not fit is cut off at its end
 SMOOTHING = 0.95  # of the shown loss

@@ -1,37 +1,25 @@
 """What a person reads before and after a run: facts counted or measured, and estimates that say so."""
 
-import contextlib
 import math
-import resource
-import sys
 from pathlib import Path
 
-from microgpt.common.words import command_line, counted
+from microgpt.batches.packing import DOCUMENTS
+from microgpt.common.words import command_line, counted, format_duration
 from microgpt.core import native
-from microgpt.corpus.chat import knows_chats
-from microgpt.corpus.packing import DOCUMENTS
+from microgpt.evaluation.chat_probe import knows_chats
+from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
+from microgpt.files.durable import sha256_of
+from microgpt.machine.memory import peak_memory
+from microgpt.runs.checkpoint import WEIGHTS
+from microgpt.runs.layout import checkpoint_name
 
-from .checkpoint import WEIGHTS
-from .config import format_duration
-from .evaluate import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
+from .assemble import Session
 from .loop import FINISHED, NO_GAIN, STOPPED
-from .memory_needs import memory_estimate
-from .rundir import checkpoint_name
+from .needs import memory_estimate
 from .schedule import outline
-from .session import Session
-from .storage import sha256_of
 
 # Up to here text that comes again is worth nearly as much as new (Muennighoff et al. 2023, arXiv 2305.16264).
 MANY_PASSES = 4
-
-
-def peak_memory() -> float:
-    """Most bytes that this process has held so far."""
-    with contextlib.suppress(OSError, IndexError):  # Linux; getrusage there counts the parent's memory too
-        status = Path("/proc/self/status").read_text()
-        return 1024 * float(status.split("VmHWM:")[1].split()[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else 1024 * peak)
 
 
 def header(session: Session) -> list[str]:

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from microgpt.common.errors import CheckpointError
+from microgpt.files import durable
+from microgpt.runs import checkpoint as checkpoints
+from microgpt.runs.guard import MOST_ROLLBACKS, DivergedError
+from microgpt.runs.kept import newest_calm
+from microgpt.runs.layout import checkpoints as checkpoints_of
+from microgpt.runs.state import TrainState
 
-from . import checkpoint as checkpoints
-from . import storage
-from .guard import MOST_ROLLBACKS, DivergedError
 from .job import Job
-from .kept import newest_calm
-from .rundir import checkpoints as checkpoints_of
-from .state import TrainState
 
 
 def roll_back(job: Job, state: TrainState, why: str) -> None:
@@ -80,7 +80,7 @@ def _remove_above(job: Job, step: int) -> None:
     for number, path in checkpoints_of(job.run):
         if number > step:
             try:
-                storage.remove_directory(path)
+                durable.remove_directory(path)
             except OSError as error:
                 job.progress.say(f"warning: cannot remove {path}, which this run has left: {error.strerror}")
 
@@ -88,7 +88,8 @@ def _remove_above(job: Job, step: int) -> None:
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:
     if source is None:
         job.model.init(job.config.seed)
-        job.adam.m1.flat[:] = job.adam.m2.flat[:] = 0
+        for slot in job.adam.slots.values():
+            slot.flat[:] = 0
     else:
         checkpoints.load_weights(source, job.model)
         checkpoints.load_moments(source, job.adam)

@@ -9,8 +9,7 @@ import math
 from typing import NamedTuple
 
 from microgpt.common.words import counted
-
-from .config import TrainConfig
+from microgpt.runs.settings import TrainConfig
 
 # A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is
 # noise before, and the first thirty steps of any run are then the same, however long it is.

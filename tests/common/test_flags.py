@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.common.flags import REQUIRED, Parser, add_settings, given, run_command, setting, settings_from
+from microgpt.common.flags import REQUIRED, Parser, add_settings, given, setting, settings_from
 from microgpt.common.signals import Stopped
 
 

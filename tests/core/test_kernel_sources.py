@@ -8,7 +8,7 @@ import pytest
 
 from csrc.build import FLAGS, LEVELS, SOURCES
 
-CSRC = Path(__file__).parents[2] / "csrc"
+CSRC = Path(__file__).parents[2] / "csrc" / "kernels"
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,9 +1,9 @@
 """A tokenizer that most tests share."""
 
-import bpe_texts
 import pytest
 
 from microgpt.tokenizer import Tokenizer, train
+from tests.tokenizer import texts as bpe_texts
 
 
 @pytest.fixture(scope="session")

@@ -12,20 +12,21 @@ import time
 
 import numpy as np
 import pytest
-from training_fakes import FakeBatches, FakeModel, FakeTime, FakeWindows, make_config, make_job, train
 
 from microgpt.common.errors import CheckpointError, ConfigError
-from microgpt.training import checkpoint, loop, saver
+from microgpt.evaluation.loss import Evaluation, evaluate
+from microgpt.runs import checkpoint, saver
+from microgpt.runs.layout import METRICS, checkpoints
+from microgpt.runs.metrics import MetricsLog, read_metrics
+from microgpt.runs.saver import Saver
+from microgpt.runs.state import TrainState
+from microgpt.training import loop
 from microgpt.training.clock import Clock
-from microgpt.training.evaluate import Evaluation, evaluate
+from microgpt.training.horizon import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.loop import FINISHED, NO_GAIN, OUT_OF_TIME, STOPPED, accumulate
-from microgpt.training.metrics import MetricsLog, read_metrics
-from microgpt.training.plan import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.progress import Progress
-from microgpt.training.rundir import METRICS, checkpoints
-from microgpt.training.saver import Saver
-from microgpt.training.state import TrainState
 from microgpt.training.stop import StopFlag
+from tests.training.fakes import FakeBatches, FakeModel, FakeTime, FakeWindows, make_config, make_job, train
 
 TIMES = ("dt_s", "tok_per_s")
 

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from microgpt.common.errors import ConfigError
-from microgpt.training.config import TrainConfig, format_duration, parse_duration, recipe
+from microgpt.common.words import format_duration, parse_duration
+from microgpt.runs.settings import TrainConfig, recipe
 from microgpt.training.schedule import MODERATE, SHORTEST_WARMUP, learning_rate, train_on, warmup_steps
 
 LONG = TrainConfig(max_steps=10_000, lr=1e-3, min_lr=1e-4, warmup_steps=500)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._torture_signals import damage, hear_signals, signal_runs
-from microgpt.training.checkpoint import find_checkpoint
-from microgpt.training.metrics import read_metrics
+from benchmarks.torture.signals import damage, hear_signals, signal_runs
+from microgpt.runs.checkpoint import find_checkpoint
+from microgpt.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TEXT = "".join(f"A hat of number {n} costs {n * 7919 % 1009} coins, not {n + 1}.\n\n" for n in range(300))
@@ -59,28 +59,28 @@ if child:
 
 # phase: (function whose call is struck, which call)
 PREPARING = {
-    "hashing": ("microgpt.corpus.corpora:Corpus.digest", 1),
-    "reading": ("microgpt.corpus.corpora:Corpus.training_texts", 1),
+    "hashing": ("microgpt.corpus.prepared.corpus:Corpus.digest", 1),
+    "reading": ("microgpt.corpus.prepared.corpus:Corpus.training_texts", 1),
     "counting": ("microgpt.tokenizer.native:Counter.add", 1),
     "merging": ("microgpt.tokenizer.native:Trainer.step", 2),
-    "encoding": ("microgpt.corpus.prepare:_encode", 1),
-    "syncing": ("microgpt.corpus.cache:_sync", 2),
+    "encoding": ("microgpt.corpus.prepared.make:_encode", 1),
+    "syncing": ("microgpt.files.folder:_sync", 2),
     "first weights": ("microgpt.model.parameters:Arena.init", 1),
 }
 TRAINING = {
     "micro-batch": ("microgpt.model.gpt:GPT.loss_and_grad", 13),
     "backward": ("microgpt.core.ops:rmsnorm_backward", 20),
-    "update": ("microgpt.training.optim:Adam.update", 9),
+    "update": ("microgpt.training.adam:Adam.update", 9),
     "evaluation": ("microgpt.model.gpt:GPT.token_losses", 5),
-    "sample": ("microgpt.inference.decoder:Decoder._feed", 3),
-    "copying": ("microgpt.training.checkpoint:Snapshot.fill", 2),
-    "saving": ("microgpt.training.checkpoint:verify", 2),
-    "last save": ("microgpt.training.saver:Saver.finish", 1),
+    "sample": ("microgpt.decoding.decoder:Decoder._feed", 3),
+    "copying": ("microgpt.runs.checkpoint:Snapshot.fill", 2),
+    "saving": ("microgpt.runs.checkpoint:verify", 2),
+    "last save": ("microgpt.runs.saver:Saver.finish", 1),
 }
 CHATTING = {
-    "loading": ("microgpt.training.checkpoint:load_weights", 1),
-    "a prompt": ("microgpt.inference.terminal:Terminal.write", 1),
-    "an answer": ("microgpt.inference.decoder:Decoder._feed", 7),
+    "loading": ("microgpt.runs.checkpoint:load_weights", 1),
+    "a prompt": ("microgpt.chat.terminal:Terminal.write", 1),
+    "an answer": ("microgpt.decoding.decoder:Decoder._feed", 7),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -162,7 +162,7 @@ def test_a_signal_that_is_ignored_stays_so(folder, talker):
 def test_a_signal_that_strikes_in_a_destructor_is_not_lost(folder):
     code = """
 import os, signal, time
-from microgpt.common.flags import run_command
+from microgpt.common.command import run_command
 class Dying:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -180,7 +180,7 @@ def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder):
     """Python drops it, for the handler of the first replaces its own."""
     code = """
 import os, signal, time
-from microgpt.common.flags import run_command
+from microgpt.common.command import run_command
 from microgpt.training.stop import StopFlag
 def main():
     with StopFlag():

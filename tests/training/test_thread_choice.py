@@ -8,12 +8,12 @@ import weakref
 import numpy as np
 import pytest
 
-from microgpt.core import memory, native
+from microgpt.core import arrays, native
+from microgpt.machine.kept import MOST_ENTRIES, Finding, cache_file, recall, remember
 from microgpt.model import GPT, ModelConfig, flop_per_token
-from microgpt.training import threads
-from microgpt.training.config import TrainConfig
-from microgpt.training.threads import Probe, TrialStep, candidates, choose_threads, fastest, most_useful
-from microgpt.training.threads_cache import MOST_ENTRIES, Finding, cache_file, recall, remember
+from microgpt.runs.settings import TrainConfig
+from microgpt.training import thread_choice
+from microgpt.training.thread_choice import Probe, TrialStep, candidates, choose_threads, fastest, most_useful
 
 TINY = ModelConfig.from_preset("tiny", vocab_size=300)
 KEY = {"model": "x"}
@@ -23,8 +23,8 @@ KEY = {"model": "x"}
 def machine(tmp_path, monkeypatch):
     """Four CPUs of a known rate, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(threads, "_sgemm_flop_per_s", lambda: 1e11)
-    monkeypatch.setattr(threads, "available_cpus", lambda: 4)
+    monkeypatch.setattr(thread_choice, "_sgemm_flop_per_s", lambda: 1e11)
+    monkeypatch.setattr(thread_choice, "available_cpus", lambda: 4)
     yield
     native.set_threads(1)
 
@@ -38,7 +38,7 @@ def probed(monkeypatch):
         calls.append((len(step.ids), budget_s))
         return Finding(2, {1: 0.812, 2: 0.425, 4: 0.5}, steady=True)
 
-    monkeypatch.setattr(threads, "_probed", found)
+    monkeypatch.setattr(thread_choice, "_probed", found)
     return calls
 
 
@@ -69,8 +69,8 @@ def test_auto_probes_once_and_says_what_it_found(probed):
 def test_another_shape_batch_or_machine_is_probed_anew(change, probed, monkeypatch):
     choose_threads(TINY, TrainConfig(), str)
     model = {name: change[name] for name in ("dropout", "n_layer") if name in change}
-    cpu = change.get("cpu", threads.cpu_name())
-    monkeypatch.setattr(threads, "cpu_name", lambda: cpu)
+    cpu = change.get("cpu", thread_choice.cpu_name())
+    monkeypatch.setattr(thread_choice, "cpu_name", lambda: cpu)
     train = TrainConfig(batch_size=change.get("batch_size", 8))
     choose_threads(ModelConfig.from_preset("tiny", 300, **model), train, str)
     assert len(probed) == 2
@@ -81,7 +81,7 @@ def test_another_shape_batch_or_machine_is_probed_anew(change, probed, monkeypat
 def test_a_number_or_a_single_cpu_needs_no_probe(probed, monkeypatch):
     said = []
     assert choose_threads(TINY, TrainConfig(threads="3"), said.append) == 3
-    monkeypatch.setattr(threads, "available_cpus", lambda: 1)
+    monkeypatch.setattr(thread_choice, "available_cpus", lambda: 1)
     assert choose_threads(TINY, TrainConfig(), said.append) == 1
     assert not said and not probed
 
@@ -91,13 +91,13 @@ def test_short_runs_and_endless_steps_are_not_probed(probed, monkeypatch):
     assert choose_threads(TINY, TrainConfig(), said.append, steps=20) == 4
     assert choose_threads(TINY, TrainConfig(), said.append, limit_s=0.01) == 4
     assert all("all CPUs; the run is too short to probe" in line for line in said)
-    monkeypatch.setattr(threads, "_sgemm_flop_per_s", lambda: 1e6)
+    monkeypatch.setattr(thread_choice, "_sgemm_flop_per_s", lambda: 1e6)
     assert choose_threads(TINY, TrainConfig(), said.append) == 4 and "step is too long" in said[-1]
     assert not probed and not cache_file().exists()
 
 
 def test_a_probe_is_cut_to_a_few_windows_and_a_share_of_the_run(probed, monkeypatch):
-    monkeypatch.setattr(threads, "_sgemm_flop_per_s", lambda: 3 * TINY.seq_len * flop_per_token(TINY))
+    monkeypatch.setattr(thread_choice, "_sgemm_flop_per_s", lambda: 3 * TINY.seq_len * flop_per_token(TINY))
     said = []
     choose_threads(TINY, TrainConfig(batch_size=8), said.append, limit_s=1000)
     choose_threads(TINY, TrainConfig(batch_size=7), said.append, limit_s=70)
@@ -129,7 +129,7 @@ def test_the_choice_is_the_smallest_number_within_noise_of_the_best():
 
 def test_a_probe_beside_other_work_is_not_remembered(monkeypatch):
     finding = Finding(4, {1: 0.3, 4: 0.4}, steady=False)
-    monkeypatch.setattr(threads, "_probed", lambda *args: finding)
+    monkeypatch.setattr(thread_choice, "_probed", lambda *args: finding)
     said = []
     assert choose_threads(TINY, TrainConfig(), said.append) == 4
     assert "so not remembered: 1 -> 300 ms" in said[0] and not cache_file().exists()
@@ -143,9 +143,9 @@ def test_the_trial_leaves_neither_memory_nor_another_result(monkeypatch):
         alive.append(weakref.ref(step.model))
         return step
 
-    monkeypatch.setattr(threads, "TrialStep", trial)
-    monkeypatch.setattr(threads, "available_cpus", lambda: 2)
-    monkeypatch.setattr(threads, "BUDGET_S", 0.0)
+    monkeypatch.setattr(thread_choice, "TrialStep", trial)
+    monkeypatch.setattr(thread_choice, "available_cpus", lambda: 2)
+    monkeypatch.setattr(thread_choice, "BUDGET_S", 0.0)
     wide = ModelConfig.from_preset("tiny", vocab_size=3000)
 
     def gradients():
@@ -158,7 +158,7 @@ def test_the_trial_leaves_neither_memory_nor_another_result(monkeypatch):
     gc.disable()
     try:
         choose_threads(wide, TrainConfig(), str)
-        assert alive and alive[0]() is None and not any(memory._free.values())
+        assert alive and alive[0]() is None and not any(arrays._free.values())
     finally:
         gc.enable()
     assert native.threads() == 1 and np.array_equal(gradients(), before)

@@ -1,0 +1,1 @@
+"""Kills, power cuts and refusing disks against saving and resuming: python -m benchmarks.torture."""

@@ -1,0 +1,195 @@
+"""Windows of a token file as batches: ids and, shifted by one, targets, read when they are asked for.
+
+This is the only place where the shift is made.  Which tokens make a window is told by `packing`; training
+draws windows in an order that is a pure function of (seed, epoch), evaluation takes evenly spread ones.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from microgpt.common.errors import DataError
+from microgpt.core import random
+from microgpt.corpus.token_file import TokenFile
+
+from .packing import DOCUMENTS, STREAM, DocumentWindows, Layout, Piece, StreamWindows
+from .prompts import PromptLoss
+
+IGNORED = -1  # a target that is not scored
+
+
+def shifted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ids and targets of rows of T+1 tokens: (B, T+1) -> (B, T), (B, T); targets[:, t] follows ids[:, t]."""
+    return tokens[:, :-1].copy(), tokens[:, 1:].copy()
+
+
+def read(
+    tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """ids and targets (B, T) int32 of windows given by their pieces.
+
+    The first token of a piece is no target, since nothing foretells it, and nothing behind the last piece is.
+    """
+    rows = np.full((len(windows), seq_len + 1), IGNORED, np.int32)
+    is_first = np.zeros(rows.shape, bool)
+    for b, pieces in enumerate(windows):
+        t = 0
+        for start, length in pieces:
+            rows[b, t : t + length] = _read(tokens, start, length)
+            is_first[b, t] = True
+            t += length
+    ids, targets = shifted(rows)
+    targets[is_first[:, 1:]] = IGNORED
+    return np.maximum(ids, 0), targets  # behind the last piece any id will do: no target sees it
+
+
+def _read(tokens: TokenFile, start: int, length: int) -> np.ndarray:
+    piece = np.asarray(tokens.ids[start : start + length])
+    if int(piece.max()) >= tokens.vocab_size:
+        raise DataError(f"{tokens.path}: an id outside the vocabulary near token {start}; prepare it again")
+    return piece
+
+
+def owners(tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int) -> np.ndarray:
+    """The number of the document that each target of `read` lies in, (B, T); of ignored ones, any."""
+    places = np.zeros((len(windows), seq_len + 1), np.uint64)  # as the offsets: no copy of them is made
+    for b, pieces in enumerate(windows):
+        t = 0
+        for start, length in pieces:
+            places[b, t : t + length] = np.arange(start, start + length)
+            t += length
+    return np.searchsorted(tokens.offsets, places[:, 1:], side="right") - 1
+
+
+class Batches:
+    """Training batches: in every epoch each window exactly once, in an order drawn from (seed, epoch).
+
+    Batches run on across the end of an epoch, so all have the same size; a run that stops after batch i
+    goes on with batch i + 1 and needs no other memory of where it was.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenFile,
+        seq_len: int,
+        batch_size: int,
+        seed: int,
+        prompt_loss: PromptLoss | None = None,
+        packing: str = STREAM,
+    ) -> None:
+        if packing == STREAM and tokens.n_tokens <= seq_len:
+            raise DataError(
+                f"{tokens.path}: {tokens.n_tokens} tokens, shorter than one window of {seq_len} + 1; "
+                "give more text or a smaller --seq-len"
+            )
+        self._tokens, self.seq_len, self.batch_size, self.seed = tokens, seq_len, batch_size, seed
+        self._layout = _layout(tokens, seq_len, packing, is_moved_back=True)
+        self.packing, self.n_windows, self.fill = packing, self._layout.n_windows, self._layout.fill
+        self._orders: dict[int, np.ndarray] = {}
+        self._prompt_loss = prompt_loss
+
+    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """ids and targets of batch `index`, (B, T) int32 each; a target that is not learned is IGNORED."""
+        windows = [self._layout.pieces(number) for number in self.windows(index)]
+        ids, targets = read(self._tokens, windows, self.seq_len)
+        if self._prompt_loss:
+            starts = [pieces[0].start for pieces in windows]
+            kept = self._prompt_loss.targets_kept(ids, starts, first=index * self.batch_size)
+            targets[~kept] = IGNORED
+        return ids, targets
+
+    def windows(self, index: int) -> list[int]:
+        """The numbers of the windows in batch `index`, each in [0, n_windows)."""
+        first = index * self.batch_size
+        places = (divmod(i, self.n_windows) for i in range(first, first + self.batch_size))
+        return [int(self._order(epoch)[i]) for epoch, i in places]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The permutation of the windows in one epoch; the latest two are kept."""
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            key = random.key(self.seed, "data order", epoch)
+            self._orders[epoch] = random.permutation(key, self.n_windows)
+        return self._orders[epoch]
+
+
+class EvalWindows:
+    """A fixed set of held-out windows, read batch by batch; targets of IGNORED are not scored.
+
+    n_tokens counts the targets that are scored, n_bytes the bytes of text they stand for, n_documents the
+    documents they lie in.  Markers such as `<|end|>` stand for no bytes but are scored, so bits per byte =
+    nats summed over all targets / ln 2 / n_bytes.
+
+    Args:     is_scored: of each document, whether its tokens are; None: all are.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenFile,
+        seq_len: int,
+        layout: Layout,
+        n_windows: int,
+        byte_lengths: np.ndarray,
+        is_scored: np.ndarray | None = None,
+    ) -> None:
+        self._tokens, self.seq_len, self._layout, self.n_windows = tokens, seq_len, layout, n_windows
+        self._is_scored = is_scored
+        self.n_tokens = self.n_bytes = 0
+        self.n_all_documents = len(tokens.offsets)
+        is_met = np.zeros(self.n_all_documents, bool)
+        for (_, targets), owners in zip(self.batches(batch_size=64), self.owners(batch_size=64), strict=True):
+            scored = targets[targets != IGNORED]
+            self.n_tokens += scored.size
+            self.n_bytes += int(byte_lengths[scored].sum(dtype=np.int64))
+            is_met[owners[targets != IGNORED]] = True
+        self.n_documents = int(is_met.sum())
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """ids and targets of all windows in order, (B, T) int32; the last batch may be smaller."""
+        for windows in self._windows(batch_size):
+            ids, targets = read(self._tokens, windows, self.seq_len)
+            if self._is_scored is not None:
+                targets[~self._is_scored[owners(self._tokens, windows, self.seq_len)]] = IGNORED
+            yield ids, targets
+
+    def owners(self, batch_size: int) -> Iterator[np.ndarray]:
+        """The number of the document that each target of `batches` lies in, (B, T); of IGNORED ones, any."""
+        for windows in self._windows(batch_size):
+            yield owners(self._tokens, windows, self.seq_len)
+
+    def _windows(self, batch_size: int) -> Iterator[list[list[Piece]]]:
+        for first in range(0, self.n_windows, batch_size):
+            places = range(first, min(first + batch_size, self.n_windows))
+            yield [self._pieces(i) for i in places]
+
+    def _pieces(self, place: int) -> list[Piece]:
+        """The window at a place of the set, evenly spread over all there are."""
+        return self._layout.pieces(place * self._layout.n_windows // self.n_windows)
+
+
+def eval_windows(
+    tokens: TokenFile,
+    seq_len: int,
+    byte_lengths: np.ndarray,
+    max_tokens: int | None = None,
+    packing: str = STREAM,
+    is_scored: np.ndarray | None = None,
+) -> EvalWindows:
+    """Evenly spread windows of about `max_tokens` targets in all (None = every one), none scored twice.
+
+    Where only some documents are scored, the others are still there to be read before them.
+
+    A stream shorter than one window gives one window whose end is ignored.
+    """
+    if tokens.n_tokens < 2:
+        raise DataError(f"{tokens.path}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
+    layout = _layout(tokens, seq_len, packing)
+    n = layout.n_windows
+    n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // seq_len))
+    return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths, is_scored)
+
+
+def _layout(tokens: TokenFile, seq_len: int, packing: str, is_moved_back: bool = False) -> Layout:
+    if packing == DOCUMENTS:
+        return DocumentWindows(tokens, seq_len)
+    return StreamWindows(tokens, seq_len, is_moved_back)

@@ -1,0 +1,1 @@
+"""Conversations, and the terminal they happen in."""

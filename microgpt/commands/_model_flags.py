@@ -1,0 +1,124 @@
+"""What the commands that use a model share: their flags, and opening a checkpoint."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from microgpt.common.flags import Parser, add_settings, settings_from, whole
+from microgpt.common.output import tell
+from microgpt.core import native
+from microgpt.decoding.sampler import SamplerConfig
+from microgpt.machine.cpus import add_threads_flag, thread_count
+from microgpt.model import GPT, count_parameters
+from microgpt.runs.checkpoint import load_model
+from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, best_of, better_than, find_checkpoint, kept
+from microgpt.tokenizer import Tokenizer
+
+
+class Loaded(NamedTuple):
+    """A model ready for use.  state: what its checkpoint recorded, such as the step."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    state: dict[str, Any]
+    path: Path
+
+    def describe(self) -> list[str]:
+        """Lines for people: what it is, where it comes from, which other checkpoint one might want."""
+        config = self.model.config
+        metrics = self.state.get("metrics")
+        bpb = metrics.get("val_bpb") if isinstance(metrics, dict) else None
+        quality = f", held-out {bpb:.3f} bits per byte" if isinstance(bpb, float) else ""
+        return [
+            f"{count_parameters(config):,} parameters: {config.n_layer} layers of width {config.n_embd}, "
+            f"window {config.seq_len}, vocabulary {config.vocab_size:,}",
+            f"from {self.path}{quality}",
+            *choice_notes(self.path),
+        ]
+
+
+def choice_notes(checkpoint: Path) -> list[str]:
+    """What speaks for another checkpoint of its run: a better one is kept, or one that is newer but worse."""
+    run, those = checkpoint.parent, kept(checkpoint.parent)
+    if better := better_than(checkpoint):
+        bpb = f", {better.last_bpb:.3f} bits per byte" if better.last_bpb is not None else ""
+        return [f"better on held-out text: step {better.step:,}{bpb}; {run}@best takes it"]
+    best = best_of(those)
+    is_best = best is not None and best.path.name == checkpoint.name
+    if is_best and better_than(those[0].path):
+        bpb = f", {those[0].last_bpb:.3f} bits per byte" if those[0].last_bpb is not None else ""
+        return [f"newer but worse on held-out text: step {those[0].step:,}{bpb}; {run}@newest takes it"]
+    return []
+
+
+def add_model_flags(flags: Parser, several: bool = False) -> None:
+    """The checkpoint, or several to be measured, and the machine."""
+    of_a_run = (
+        "its newest one is taken"
+        if several
+        else f"its newest one is taken, or the best on held-out text where it is more than "
+        f"{100 * (CLEARLY_WORSE - 1):.0f} percent worse"
+    )
+    flags.add_argument(
+        "checkpoints" if several else "checkpoint",
+        nargs="*" if several else "?",
+        metavar="CHECKPOINT",
+        help=f"a run, by its path or as in runs/NAME: {of_a_run}; RUN@best, RUN@newest, RUN@STEP or a path "
+        "name one checkpoint of it [default the newest run]",
+    )
+    add_threads_flag(flags)
+    flags.add_argument(
+        "--precision",
+        choices=native.PRECISIONS,
+        default="fp32",
+        help="of large matrix products, which read prompts and held-out text; auto: bf16 where the CPU has "
+        "it [default fp32]",
+    )
+
+
+def add_sampling_flags(flags: Parser) -> None:
+    """Everything that decides which token comes."""
+    add_settings(flags, SamplerConfig)
+    for letter, name, kind in (("-t", "temperature", float), ("-k", "top_k", int)):
+        text = f"short for --{name.replace('_', '-')}"
+        flags.add_argument(
+            letter, dest=name, type=kind, metavar="N", default=argparse.SUPPRESS, help=text
+        )
+    flags.add_argument(
+        "--seed",
+        type=whole(0),
+        metavar="NUMBER",
+        help="the same seed gives the same answers [default a new one each time]",
+    )
+    flags.add_argument(
+        "--max-tokens",
+        type=whole(1),
+        metavar="TOKENS",
+        help="end an answer after this many [default what the window has room for]",
+    )
+
+
+def sampler_from(args: argparse.Namespace) -> SamplerConfig:
+    """The settings that were typed, over the defaults."""
+    return settings_from(args, SamplerConfig)
+
+
+def seed_from(args: argparse.Namespace) -> int:
+    """The seed that was typed, or a fresh one."""
+    return int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
+
+
+def open_model(args: argparse.Namespace) -> Loaded:
+    """Load a model to talk to: of a run its newest checkpoint, or the best if that is clearly better."""
+    return open_checkpoint(args, args.checkpoint, best=True)
+
+
+def open_checkpoint(args: argparse.Namespace, name: str | None, best: bool = False) -> Loaded:
+    """Load a checkpoint (`find_checkpoint`), and set precision and threads."""
+    native.use_precision(native.choose_precision(args.precision))
+    native.set_threads(thread_count(args.threads))
+    if warning := native.warning():
+        tell(f"warning: {warning}")
+    path = find_checkpoint(name, MODEL_FILES, best=best)
+    return Loaded(*load_model(path), path)

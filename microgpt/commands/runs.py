@@ -1,0 +1,173 @@
+"""List the runs of a folder, the one that saved last at the top.
+
+  microgpt runs                 those under runs/
+  microgpt runs elsewhere       those in another folder
+
+The checkpoints that a run keeps stand there by their steps: `NAME@9000` names one for chat, sample, eval,
+verify and train --resume, `NAME@best` the one marked * (least held-out loss), `NAME@newest` the last.
+Nothing is read to the last byte; microgpt verify does that.
+"""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from microgpt.chat.terminal import harmless
+from microgpt.common.errors import ConfigError, MicrogptError
+from microgpt.common.flags import Parser
+from microgpt.common.output import show
+from microgpt.common.words import command_line
+from microgpt.model import ModelConfig, count_parameters
+from microgpt.runs.checkpoint import read_config
+from microgpt.runs.kept import best_of, kept
+from microgpt.runs.layout import RUNS, checkpoints, runs_below, size_of
+
+WIDTH = 80
+KEPT_WIDTH = 15  # of the steps that are kept; what does not fit is left out in the middle
+TITLES = ("run", "params", "steps", "bpb", "kept", "saved", "size")
+NUMBERS = ("params", "steps", "bpb", "size")  # columns that are flush right
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt runs", description=__doc__)
+    flags.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="FOLDER",
+                       help="where the runs are [default runs/]")  # fmt: skip
+    flags.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = parser().parse_args(argv)
+    if args.folder != RUNS and not args.folder.is_dir():
+        raise ConfigError(f"{args.folder}: no such directory; expected a folder of runs, such as {RUNS}/")
+    found = [facts for run in runs_below(args.folder) if (facts := facts_of(run))]
+    found.sort(key=lambda facts: facts["saved"], reverse=True)
+    if args.json:
+        print(json.dumps(found))
+    elif found:
+        show(*table(found))
+    else:
+        show(f"no run with a checkpoint in {args.folder}/; next: {command_line('train')}")
+    return 0
+
+
+# -------------------------------------------------------------------------------- facts
+
+
+def facts_of(run: Path) -> dict[str, Any] | None:
+    """What there is to know about a run without reading it whole; None if a training removes it meanwhile."""
+    those = {one.path: one for one in kept(run)}
+    best, listed = best_of(those.values()), []
+    for step, path in checkpoints(run):
+        with contextlib.suppress(FileNotFoundError):
+            saved = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+            one = those.get(path)
+            listed.append(
+                {
+                    "step": step,
+                    "path": str(path),
+                    "whole": one is not None,
+                    "best": best is not None and path == best.path,
+                    "held_out_loss": one.loss if one else None,
+                    "saved": saved.isoformat(timespec="seconds"),
+                    "bytes": size_of(path),
+                }
+            )
+    if not listed:
+        return None
+    newest = next(iter(those.values()), None)
+    return {
+        "name": run.name,
+        "path": str(run),
+        **described(newest.path if newest else None),
+        "step": listed[0]["step"],
+        "bpb": newest.last_bpb if newest else None,
+        "saved": listed[0]["saved"],
+        "bytes": size_of(run),
+        "checkpoints": listed,
+    }
+
+
+def described(checkpoint: Path | None) -> dict[str, Any]:
+    """What the config of a checkpoint says about its run; nothing where it cannot be read."""
+    with contextlib.suppress(MicrogptError):
+        if checkpoint is not None:
+            config = read_config(checkpoint)
+            return {
+                "preset": config.get("preset"),
+                "n_params": count_parameters(ModelConfig.from_dict(config["model"])),
+                "max_steps": config["train"].get("max_steps"),
+            }
+    return {"preset": None, "n_params": None, "max_steps": None}
+
+
+# -------------------------------------------------------------------------------- table
+
+
+def table(found: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each run below a line of titles; none is wider than a terminal of 80 columns."""
+    rows = [dict(zip(TITLES, TITLES, strict=True)), *map(cells, found)]
+    widths = {title: max(len(row[title]) for row in rows) for title in TITLES}
+    others = sum(widths.values()) - widths["run"] + 2 * (len(TITLES) - 1)
+    widths["run"] = min(widths["run"], WIDTH - others)
+    lines = []
+    for row in rows:
+        row["run"] = shortened(row["run"], widths["run"])
+        aligned = (f"{row[t]:{'>' if t in NUMBERS else '<'}{widths[t]}}" for t in TITLES)
+        lines.append("  ".join(aligned).rstrip())
+    marks = {"*": "best on held-out text: RUN@best", "?": "damaged: microgpt verify RUN"}
+    shown = "".join(row["kept"] for row in rows)
+    return lines + [f"{mark} {text}" for mark, text in marks.items() if mark in shown]
+
+
+def cells(facts: dict[str, Any]) -> dict[str, str]:
+    """A run's line of the table."""
+    return {
+        "run": harmless(facts["name"]),
+        "params": "?" if facts["n_params"] is None else short_count(facts["n_params"]),
+        "steps": f"{facts['step']:,}",
+        "bpb": "" if facts["bpb"] is None else f"{facts['bpb']:.3f}",
+        "kept": kept_steps(facts["checkpoints"]),
+        "saved": facts["saved"][:10],
+        "size": short_size(facts["bytes"]),
+    }
+
+
+def kept_steps(listed: Sequence[dict[str, Any]]) -> str:
+    """The steps that are kept, oldest first; where there are too many, the best and the newest."""
+    words = [f"{one['step']}{mark(one)}" for one in reversed(listed)]
+    if len(" ".join(words)) <= KEPT_WIDTH:
+        return " ".join(words)
+    best = next((word for word in words[:-1] if word.endswith("*")), "")
+    return " ".join(filter(None, (best, "..", words[-1])))
+
+
+def mark(one: dict[str, Any]) -> str:
+    """What stands behind a step."""
+    return "*" if one["best"] else "" if one["whole"] else "?"
+
+
+def shortened(text: str, width: int) -> str:
+    """A text in so many columns, its middle left out if need be."""
+    if len(text) <= width:
+        return text
+    tail = (width - 2) // 2
+    return f"{text[: width - 2 - tail]}..{text[-tail:]}"
+
+
+def short_count(n: int) -> str:
+    """`3,456` or `34.1M`."""
+    return f"{n:,}" if n < 100_000 else f"{n / 1e6:.3g}M"
+
+
+def short_size(n_bytes: int) -> str:
+    """`64 kB`, `35 MB` or `1.2 GB`."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"

@@ -1,0 +1,1 @@
+"""From documents to a folder of token files, and back from it."""

@@ -1,0 +1,138 @@
+"""What a run is trained on."""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import setting
+from microgpt.common.output import tell
+from microgpt.common.plain import config_from
+from microgpt.corpus.reading.options import ReadOptions
+from microgpt.tokenizer import MAX_MERGES, MERGES, Tokenizer
+
+from .corpus import SMALLTALK, SMALLTALK_BYTES
+from .folder import Known, Prepared
+from .make import find_kept, is_known, prepare
+from .split import HeldOutWanted
+
+MOST_BYTES = 10**12  # of a corpus that is made here: it lies on the disk
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The corpus of a run.  `data` and `held_out` hold absolute paths or the name of the embedded corpus.
+
+    They say where to look first: what the corpus is, its content decides, not its place.
+    """
+
+    data: tuple[str, ...] = (SMALLTALK,)
+    merges: int = setting(
+        MERGES, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
+    )
+    smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
+    bad_lines: str = ReadOptions.bad_lines
+    text_documents: str = ReadOptions.text_documents
+    suffix: str | None = ReadOptions.suffix
+    keys: str | None = ReadOptions.keys
+    held_out: tuple[str, ...] = ()
+    held_out_share: float = HeldOutWanted.held_out_share
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.merges <= MAX_MERGES:
+            raise ConfigError(f"--merges {self.merges}: expected 0 to {MAX_MERGES}")
+        if not 0 < self.smalltalk_bytes <= MOST_BYTES:
+            raise ConfigError(f"--smalltalk-bytes {self.smalltalk_bytes}: expected 1 to {MOST_BYTES}")
+        _ = self.reading, self.wanted
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How files become documents."""
+        return ReadOptions(
+            bad_lines=self.bad_lines, text_documents=self.text_documents, suffix=self.suffix, keys=self.keys
+        )
+
+    @property
+    def wanted(self) -> HeldOutWanted:
+        """Which part is held out."""
+        return HeldOutWanted(self.held_out, self.held_out_share)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How `prepare` and its kin are to read the sources and divide them."""
+        return {"options": self.reading, "smalltalk_bytes": self.smalltalk_bytes, "wanted": self.wanted,
+                "merges": self.merges}  # fmt: skip
+
+    def located(self, known: Known) -> "DataConfig":
+        """The same corpus where its files are now: a project that was moved as a whole brought them along.
+
+        Only what has the right content is taken for it.
+        """
+        if self.missing() is None:
+            return self
+        moved = dataclasses.replace(self, data=_found(self.data), held_out=_found(self.held_out))
+        return moved if is_corpus_of(moved, known) else self
+
+    def missing(self) -> str | None:
+        """The first source that is not there."""
+        sources = (*self.data, *self.held_out)
+        return next((name for name in sources if name != SMALLTALK and not os.path.exists(name)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for config.json."""
+        return dataclasses.asdict(self) | {"data": list(self.data), "held_out": list(self.held_out)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DataConfig":
+        """The config that `to_dict` described."""
+        data = values.get("data")
+        if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
+            raise ConfigError(f"config.json: data is {data!r}, expected a list of files")
+        held_out = values.get("held_out", [])
+        if not isinstance(held_out, list) or not all(isinstance(name, str) for name in held_out):
+            raise ConfigError(f"config.json: held_out is {held_out!r}, expected a list of files")
+        return config_from(cls, values | {"data": tuple(data), "held_out": tuple(held_out)})
+
+
+def source_place(name: str | os.PathLike) -> str:
+    """A source as a DataConfig holds it."""
+    return SMALLTALK if str(name) == SMALLTALK else os.path.abspath(name)
+
+
+def _found(places: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name if name == SMALLTALK else _moved(name) for name in places)
+
+
+def _moved(place: str) -> str:
+    """A path that exists: this one, or the end of it below the current folder; else this one all the same."""
+    parts = Path(place).parts[1:]
+    ends = (os.path.abspath(Path(*parts[i:])) for i in range(len(parts)))
+    return next((path for path in (place, *ends) if os.path.exists(path)), place)
+
+
+def prepared(data: DataConfig, threads: int, tokenizer: Tokenizer | None = None) -> Prepared:
+    """A corpus as token files; prepared now unless it was before."""
+    return prepare(data.data, tokenizer=tokenizer, threads=threads, **data.how)
+
+
+def prepared_again(data: DataConfig, known: Known, threads: int, root: Path | None = None) -> Prepared:
+    """The corpus of a run, known by its content; another one if that is what is there now.
+
+    Args:     root: where it is prepared; None: where training prepares, to be kept.
+
+    Raises:   ConfigError: its files are gone, and what was prepared of them as well.
+    """
+    gone = data.missing()
+    if gone is None:
+        return prepare(data.data, known=known, threads=threads, root=root, **data.how)
+    if kept := find_kept(known.key):
+        tell(f"{gone} is not there any more; going by what was prepared of it, {kept.directory}")
+        return kept
+    raise ConfigError(f"{gone}: not there any more; name with --data where the text of the run is now")
+
+
+def is_corpus_of(data: DataConfig, known: Known) -> bool:
+    """Whether this is the corpus of a run by its content, wherever it lies."""
+    return data.missing() is None and is_known(data.data, known, **data.how)

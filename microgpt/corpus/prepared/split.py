@@ -1,0 +1,174 @@
+"""Which documents are held out for validation: a pure function of a document's own content.
+
+Every document has a place in [0, 2^64) from a hash of its roles and texts, so copies of a document always
+land on the same side, whatever file they come from and in whatever order.  Documents whose place is below a
+limit are held out.
+
+The limit is the first of 1 %, 2 %, 5 %, 10 % that holds out at least 8192 characters and at most half of it;
+if none does, 10 % where that holds out anything; else the one document of the two lowest places that is not
+over half of the text; and a corpus that is one single document has its last tenth held out.  So a corpus of
+any size has both sides.
+
+Who wants another part held out names it in `HeldOutWanted`: a share, which is then the limit, or files.
+"""
+
+import argparse
+import hashlib
+import re
+from dataclasses import dataclass
+from itertools import chain
+
+from microgpt.common.errors import ConfigError, DataError
+from microgpt.common.flags import Parser, add_settings, given, setting
+from microgpt.corpus.chat import Document, Message, n_characters
+
+PLACES = 1 << 64
+RATES = (0.01, 0.02, 0.05, 0.10)
+MIN_HELD_OUT = 8192  # characters
+TAIL = 0.1  # share of a single document that is held out
+
+
+@dataclass(frozen=True)
+class HeldOutWanted:
+    """What is to be held out, where that is not left to the rule.
+
+    held_out: files and folders whose documents are the held-out part; they are taken out of the rest, of
+    which nothing else is held out.
+    """
+
+    held_out: tuple[str, ...] = ()
+    held_out_share: float = setting(
+        0.0, "share of the documents to hold out, such as 0.02; 0: 1 %, or more where that is too little "
+        "to measure on", "share", group="data",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out_share < 1:
+            raise ConfigError(f"--held-out-share {self.held_out_share:g}: expected 0 to 1, such as 0.02")
+        if self.held_out and self.held_out_share:
+            raise ConfigError("--held-out-share: --held-out says what is held out; give one of the two")
+
+
+def add_held_out_flags(flags: Parser) -> None:
+    """The flags of HeldOutWanted."""
+    flags.add_argument_group("data").add_argument(
+        "--held-out", nargs="+", action="extend", default=argparse.SUPPRESS, metavar="FILE",
+        help="files or folders whose documents are the held-out part; the rest is all trained on, but for "
+        "copies of these documents [default a part of the corpus]")  # fmt: skip
+    add_settings(flags, HeldOutWanted)
+
+
+def held_out_wanted(args: argparse.Namespace) -> HeldOutWanted:
+    """What was typed."""
+    return HeldOutWanted(**given(args, HeldOutWanted) | {"held_out": tuple(getattr(args, "held_out", ()))})
+
+
+def place(document: Document) -> int:
+    """The document's place in [0, 2^64), the same for equal documents only (but for chance)."""
+    if isinstance(document, str):
+        content = f"{len(document)}|{document}"
+    else:
+        parts = list(chain.from_iterable(document))
+        content = "".join([",".join(map(str, map(len, parts))), "|", *parts])
+    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents with a place in [low, high) are held out.
+
+    tail: 0, or the share of the only document that is held out instead, at its end.
+    """
+
+    low: int = 0
+    high: int = int(RATES[0] * PLACES)
+    tail: float = 0
+
+    def holds(self, where: int) -> bool:
+        """Whether documents of this place are held out."""
+        return self.low <= where < self.high
+
+    def sides(self, document: Document, where: int) -> list[tuple[bool, Document]]:
+        """The document of this place as (held out?, document); two parts if its tail is held out."""
+        if self.tail:
+            return list(zip((False, True), cut_tail(document, self.tail), strict=True))
+        return [(self.holds(where), document)]
+
+
+DEFAULT = Split()
+EVERYTHING = Split(0, PLACES)
+NOTHING = Split(0, 0)
+
+
+class Survey:
+    """What choosing a limit needs to know, in constant memory: `add` every document, then `choose`."""
+
+    def __init__(self, share: float = 0) -> None:
+        self._share = share
+        self.n_documents = self.n_characters = 0
+        self._below = dict.fromkeys([share] if share else RATES, 0)
+        self._highest_limit = int(max(self._below) * PLACES)
+        self._lowest: dict[int, int] = {}  # characters of text at the two lowest places
+        self._second_lowest = PLACES
+
+    def add(self, document: Document) -> int:
+        """Count one document; its place."""
+        where, size = place(document), n_characters(document)
+        self.n_documents += 1
+        self.n_characters += size
+        if where < self._highest_limit:
+            for rate in self._below:
+                if where < int(rate * PLACES):
+                    self._below[rate] += size
+        if where <= self._second_lowest:
+            self._lowest[where] = self._lowest.get(where, 0) + size
+            if len(self._lowest) > 2:
+                del self._lowest[max(self._lowest)]
+            self._second_lowest = max(self._lowest) if len(self._lowest) == 2 else PLACES
+        return where
+
+    def choose(self) -> Split:
+        """The split for the documents seen; the module's docstring is its rule."""
+        if self.n_documents == 0:
+            raise DataError("the corpus has no document; give files with text")
+        if self._share:
+            return self._choose_share()
+        usable = {rate: n for rate, n in self._below.items() if 0 < n <= self.n_characters / 2}
+        for rate in RATES:
+            if usable.get(rate, 0) >= MIN_HELD_OUT or (rate == RATES[-1] and rate in usable):
+                return Split(0, int(rate * PLACES))
+        if len(self._lowest) == 1:
+            return Split(tail=TAIL)
+        where = min(self._lowest, key=lambda at: (self._lowest[at] > self.n_characters / 2, at))
+        return Split(where, where + 1)
+
+    def _choose_share(self) -> Split:
+        if len(self._lowest) == 1:
+            return Split(tail=self._share)
+        if not 0 < self._below[self._share] < self.n_characters:
+            what = "all" if self._below[self._share] else "none"
+            raise DataError(
+                f"--held-out-share {self._share:g} holds out {what} of the corpus's {self.n_documents} "
+                "documents; give another share, or leave it out"
+            )
+        return Split(0, int(self._share * PLACES))
+
+
+def cut_tail(document: Document, share: float = TAIL) -> tuple[Document, Document]:
+    """Set the end of a document apart: text is cut at a line or word, a chat at a question."""
+    if not isinstance(document, str):
+        return _cut_chat(document, share)
+    near = len(document) * round(1000 * (1 - share)) // 1000
+    blank = re.compile(r"\n").search(document, near) or re.compile(r"\s").search(document, near)
+    cut = blank.end() if blank and document[blank.end() :].strip() else near
+    if not document[:cut].strip() or not document[cut:].strip():
+        raise DataError("the corpus is one short text, too little to have a part held out; give more text")
+    return document[:cut], document[cut:]
+
+
+def _cut_chat(messages: list[Message], share: float) -> tuple[Document, Document]:
+    starts = [i for i, message in enumerate(messages) if message.role == "user" and i > 0]
+    if not starts:
+        raise DataError("the corpus is one single exchange, nothing can be held out; give more conversations")
+    cut = min(starts, key=lambda i: abs(i - (1 - share) * len(messages)))
+    return messages[:cut], messages[cut:]

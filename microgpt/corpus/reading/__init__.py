@@ -1,0 +1,1 @@
+"""From files to documents: plain text, chats, tables, compressed or not."""

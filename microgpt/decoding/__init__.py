@@ -1,0 +1,1 @@
+"""From a state and ids to the next ids.  Knows no conversation."""

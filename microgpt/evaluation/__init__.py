@@ -1,0 +1,1 @@
+"""Numbers about a model on text that it never saw.  Changes nothing."""

@@ -1,0 +1,109 @@
+"""How many steps fit into a time limit: measured before the first step, and again at every evaluation.
+
+The learning rate falls over the planned steps, so a machine that slows down must not cost the run the end
+of its cosine, nor a machine that is free again leave time unused.  A new number of steps acts like a resume
+with another --max-steps: it is recorded in the checkpoint's config, so a resume is exact all the same.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from microgpt.batches.batches import Batches, EvalWindows
+from microgpt.common.errors import ConfigError
+from microgpt.common.words import format_duration
+from microgpt.model import GPT
+from microgpt.runs.settings import TrainConfig
+
+from .adam import Adam
+from .clock import Clock, Now
+
+MARGIN = 0.96  # share of the time that is planned
+WORTH_REPLANNING = 0.01  # relative change of the steps still to do
+SHORTEST_END = 0.02  # of the steps done: in fewer the rate cannot come down to any use
+AS_GOOD_AS_DONE = 0.01  # of all steps: the rate is at its floor by then
+SAVE_BYTES_PER_S = 100e6  # a slow disk
+SAMPLE_S = 1.0
+PROBE_SHARE, LONGEST_PROBE_S, FEWEST_PROBES = 0.02, 10.0, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Measured or estimated seconds: of one micro-batch, one update, one evaluation, one save."""
+
+    micro_s: float
+    update_s: float
+    evaluation_s: float
+    save_s: float
+
+
+def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, clock: Clock) -> Timing:
+    """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
+    ids, targets = batches.batch(0)
+    keys = np.zeros(len(ids), np.uint64)
+    budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, keys), clock.now, budget_s)
+    model.grads.flat[:] = 0
+    # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
+    update_s = _mean_time(lambda: adam.apply(lr=0.0), clock.now)
+    rows, wanted = next(held_out.batches(batches.batch_size))
+    rows_s = _mean_time(lambda: model.token_losses(rows, wanted), clock.now)
+    return Timing(micro_s, update_s, rows_s * held_out.n_windows / len(rows), save_estimate_s(model))
+
+
+def save_estimate_s(model: GPT) -> float:
+    """Seconds that a checkpoint may take, before one was measured."""
+    return 3 * model.params.flat.nbytes / SAVE_BYTES_PER_S
+
+
+def _mean_time(work: Callable[[], object], now: Now, budget_s: float = 0.0) -> float:
+    """Mean seconds of repeated calls after one that warms up."""
+    work()
+    start, count = now(), 0
+    while count < FEWEST_PROBES or now() - start < budget_s:
+        work()
+        count += 1
+    return (now() - start) / count
+
+
+def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> int:
+    """Steps that fit into the time with their evaluations, samples and saves.
+
+    Raises: ConfigError: not even one does.
+    """
+    step_s = config.grad_accum * timing.micro_s + timing.update_s
+    per_step_s = (
+        step_s
+        + _shared(timing.evaluation_s, config.eval_every)
+        + _shared(SAMPLE_S, config.sample_every)
+        + _shared(timing.save_s, config.save_every)
+    )
+    closing_s = timing.save_s
+    if config.eval_every:
+        closing_s += 2 * timing.evaluation_s  # at both ends of the run
+    if config.sample_every:
+        closing_s += SAMPLE_S
+    steps = int((MARGIN * available_s - closing_s) / per_step_s)
+    if steps < 1:
+        raise ConfigError(
+            f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
+            f"a step takes {format_duration(step_s)}, evaluating and saving {format_duration(closing_s)}; "
+            "give more time"
+        )
+    return steps
+
+
+def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float) -> int:
+    """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`.
+
+    Where too few steps fit to end the run well, its plan stays, for a session with more time.
+    """
+    left, fitting = max_steps - step, int(MARGIN * remaining_s / step_s)
+    is_end, is_worth_it = fitting >= SHORTEST_END * step, abs(fitting - left) > WORTH_REPLANNING * left
+    return step + fitting if fitting >= 1 and is_end and is_worth_it else max_steps
+
+
+def _shared(seconds: float, every: int) -> float:
+    """What something done every so often adds to each step."""
+    return seconds / every if every else 0.0

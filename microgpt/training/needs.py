@@ -1,0 +1,57 @@
+"""How much memory a training takes, told and checked before it begins."""
+
+import dataclasses
+
+from microgpt.common.errors import ConfigError
+from microgpt.core import ops
+from microgpt.machine.memory import available_memory
+from microgpt.model import ModelConfig, count_parameters
+from microgpt.model.architecture import activation_floats, products
+from microgpt.runs.settings import TrainConfig
+
+MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
+PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
+
+
+def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
+    """Bytes that training takes at its peak.
+
+    Weights, gradients and two moments; copies of all but the gradients, to be saved; and activations.
+    """
+    return PROCESS_BYTES + (4 + 3) * 4 * count_parameters(model) + activation_bytes(model, train)
+
+
+def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
+    """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
+    n_tokens = train.batch_size * model.seq_len
+    shapes = products(model, min(n_tokens, MOST_ROWS))
+    scratch = max(ops.linear_scratch(*product) for product in shapes)
+    return 4 * (activation_floats(model, n_tokens, train.recompute) + scratch)
+
+
+def refuse_too_large(model: ModelConfig, train: TrainConfig) -> None:
+    """Raises: ConfigError: the training takes more memory than there is; it says what would fit."""
+    needed, available = memory_estimate(model, train), available_memory()
+    if needed <= available:
+        return
+    plain = largest_batch(model, train, available)
+    recomputed = largest_batch(model, dataclasses.replace(train, recompute=True), available)
+    fitting = [f"--batch-size {plain}"] if plain else []
+    if recomputed > plain:
+        fitting.append(f"--recompute --batch-size {recomputed}")
+    raise ConfigError(
+        f"this training takes about {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free; "
+        + (f"{' or '.join(fitting)} fits" if fitting else "take a smaller model or --seq-len")
+    )
+
+
+def largest_batch(model: ModelConfig, train: TrainConfig, available: float) -> int:
+    """The largest batch, up to the one that is wanted, whose training fits; 0: not even one window's does."""
+    fits, too_large = 0, train.batch_size + 1
+    while too_large - fits > 1:
+        middle = (fits + too_large) // 2
+        if memory_estimate(model, dataclasses.replace(train, batch_size=middle)) <= available:
+            fits = middle
+        else:
+            too_large = middle
+    return fits

@@ -1,0 +1,60 @@
+"""How far chance moves a mean loss: against what it does when documents are really drawn."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import stdtrit
+
+from microgpt.evaluation.loss import half_width, standard_error, student_975, with_interval
+
+
+def test_the_error_is_the_spread_of_the_loss_over_draws_of_documents():
+    rng = np.random.default_rng(5)
+    n_draws, n_documents = 4000, 60
+    n_tokens = rng.integers(1, 200, (n_draws, n_documents)).astype(float)
+    hardness = rng.gamma(4, 0.5, (n_draws, n_documents))  # of a document; tokens in it go together
+    nats = n_tokens * hardness
+    losses = nats.sum(1) / n_tokens.sum(1)
+    errors = np.array([standard_error(*draw) for draw in zip(nats, n_tokens, strict=True)])
+    # The spread of 4000 draws is known to 1.1 %, and the estimate is a little low for 60 documents.
+    assert math.sqrt((errors**2).mean()) == pytest.approx(losses.std(), rel=0.06)
+
+
+@pytest.mark.parametrize("n_documents", [3, 60])
+def test_the_interval_holds_the_mean_in_95_of_100_cases(n_documents):
+    nats = np.random.default_rng(6).normal(2, 0.5, (4000, n_documents))
+    n_tokens = np.ones(n_documents)
+    errors = np.array([standard_error(draw, n_tokens) for draw in nats])
+    half = np.array([half_width(error, n_documents) for error in errors])
+    covered = np.abs(nats.mean(1) - 2) < half
+    assert covered.mean() == pytest.approx(0.95, abs=0.015)  # its own standard error: 0.0034
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 30, 1000])
+def test_the_quantile_is_that_of_students_distribution(degrees):
+    assert student_975(degrees) == pytest.approx(stdtrit(degrees, 0.975), rel=0.01)
+
+
+def test_equal_documents_of_unequal_length_have_no_error():
+    n_tokens = np.array([1.0, 10, 500, 0])
+    assert standard_error(2.5 * n_tokens, n_tokens) == pytest.approx(0, abs=1e-12)
+
+
+def test_documents_without_tokens_are_none():
+    nats, n_tokens = np.array([3.0, 5, 9]), np.array([1.0, 2, 3])
+    more = np.zeros(7)
+    assert standard_error(np.append(nats, more), np.append(n_tokens, more)) == standard_error(nats, n_tokens)
+
+
+@pytest.mark.parametrize("n_tokens", [[5.0], [0.0, 5.0]])
+def test_one_document_says_nothing_about_others(n_tokens):
+    assert standard_error(np.array(n_tokens), np.array(n_tokens)) is None
+    assert half_width(0.1, 1) is half_width(None, 5) is None
+    assert with_interval(1.5, None) == "1.5000" and with_interval(1.5, 0.196) == "1.5000 +- 0.1960"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_losses_that_are_no_numbers_have_none(bad):
+    assert math.isnan(standard_error(np.array([1.0, bad, 2.0]), np.ones(3)))

@@ -1,0 +1,184 @@
+"""A model, tokenizer and corpus of a few lines, with the interfaces of the real ones."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from microgpt.core import random
+from microgpt.runs.checkpoint import Snapshot
+from microgpt.runs.metrics import MetricsLog
+from microgpt.runs.saver import Saver
+from microgpt.runs.settings import TrainConfig
+from microgpt.runs.state import TrainState
+from microgpt.training.adam import Adam
+from microgpt.training.clock import Clock
+from microgpt.training.job import Job
+from microgpt.training.loop import fit
+from microgpt.training.progress import Progress
+from microgpt.training.stop import StopFlag
+
+V, T = 11, 6
+
+
+class FakeTime:
+    """A time that stands still, but for what a test adds to `s` and for `tick` seconds at every look."""
+
+    def __init__(self, tick=0.0):
+        self.s, self.tick = 0.0, tick
+
+    def __call__(self):
+        self.s += self.tick
+        return self.s
+
+
+class FakeArena(dict):
+    """Named views of one flat array."""
+
+    def __init__(self, shapes):
+        self.shapes = shapes
+        self.parameters = [
+            SimpleNamespace(size=math.prod(shape), decay=len(shape) > 1) for shape in shapes.values()
+        ]
+        self.flat = np.zeros(sum(math.prod(shape) for shape in shapes.values()), np.float32)
+        start = 0
+        for name, shape in shapes.items():
+            size = math.prod(shape)
+            self[name] = self.flat[start : start + size].reshape(shape)
+            start += size
+
+    def zeros_like(self):
+        return FakeArena(self.shapes)
+
+
+class FakeModel:
+    """Logits of the next token = a table row plus a bias; dropout zeroes gradients of whole rows."""
+
+    def __init__(self, dropout=0.2):
+        self.config = SimpleNamespace(seq_len=T, vocab_size=V, dropout=dropout)
+        self.params = FakeArena({"table.weight": (V, V), "bias.weight": (V,)})
+        self.grads = self.params.zeros_like()
+        self.poison = {}  # call number -> loss to return instead
+        self.calls, self.keys = 0, []
+
+    def init(self, seed):
+        self.params["bias.weight"][:] = 0
+        self.params["table.weight"][:] = random.normal(random.key(seed, "init"), V * V).reshape(V, V)
+
+    def _losses(self, ids, targets):
+        logits = (self.params["table.weight"][ids] + self.params["bias.weight"]).astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        losses = -np.log(np.take_along_axis(probs, np.maximum(targets, 0)[..., None], -1))[..., 0]
+        return probs, np.where(targets >= 0, losses, 0)
+
+    def loss_and_grad(self, ids, targets, keys=None):
+        self.keys.append(keys)
+        probs, losses = self._losses(ids, targets)
+        dlogits = (probs - np.eye(V)[targets]) * (targets >= 0)[..., None]
+        if keys is not None:
+            for row, key in enumerate(keys):
+                kept = random.keep_factors(int(key), V, self.config.dropout)
+                dlogits[row] *= kept[ids[row]][:, None]
+        np.add.at(self.grads["table.weight"], ids, dlogits.astype(np.float32))
+        self.grads["bias.weight"] += dlogits.sum((0, 1)).astype(np.float32)
+        self.calls += 1
+        if self.calls in self.poison:
+            self.grads.flat[:] = np.nan
+            return self.poison[self.calls], targets.size
+        return float(losses.sum()), int((targets >= 0).sum())
+
+    def token_losses(self, ids, targets):
+        return self._losses(ids, targets)[1].astype(np.float32)
+
+
+class FakeTokenizer:
+    vocab_size = V
+
+    def save(self, path):
+        Path(path).write_text(json.dumps({"vocab": V}))
+
+
+class FakeBatches:
+    """Rows of a fixed stream, chosen by (seed, index); remembers what was asked for."""
+
+    def __init__(self, batch_size, seed):
+        self.batch_size, self.seed, self.asked = batch_size, seed, []
+
+    def batch(self, index):
+        self.asked.append(index)
+        words = random.bits(random.key(self.seed, "rows", index), self.batch_size * (T + 1))
+        ids = (words % np.uint64(V)).astype(np.int32).reshape(self.batch_size, T + 1) // 3
+        return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
+
+
+class FakeWindows:
+    """Held-out windows that lie in memory."""
+
+    def __init__(self, ids, targets, n_tokens, n_bytes):
+        self.ids, self.targets, self.n_tokens, self.n_bytes = ids, targets, n_tokens, n_bytes
+        self.n_windows = self.n_documents = self.n_all_documents = len(ids)
+
+    def batches(self, batch_size):
+        for first in range(0, self.n_windows, batch_size):
+            rows = slice(first, first + batch_size)
+            yield self.ids[rows], self.targets[rows]
+
+    def owners(self, batch_size):
+        """Every window is a document."""
+        places = np.arange(self.n_windows)[:, None] + np.zeros_like(self.targets)
+        for first in range(0, self.n_windows, batch_size):
+            yield places[first : first + batch_size]
+
+
+def make_config(**changes):
+    values = {
+        "batch_size": 2,
+        "max_steps": 20,
+        "lr": 0.05,
+        "min_lr": 0.005,
+        "warmup_steps": 5,
+        "eval_every": 4,
+        "sample_every": 6,
+        "save_every": 0,
+        "log_every": 1,
+    }
+    return TrainConfig(**{**values, **changes})
+
+
+def make_job(run, config, model=None, metrics_bytes=0):
+    """A job on fakes; `run` must exist."""
+    model = model or FakeModel()
+    model.init(config.seed)
+    ids, targets = FakeBatches(5, 99).batch(0)
+    adam, progress = Adam(model, config), Progress(0, config.max_steps, line_every_s=1e9)
+    job = Job(
+        model,
+        adam,
+        FakeBatches(config.batch_size, config.seed),
+        FakeWindows(ids, targets, ids.size, 3 * ids.size),
+        config,
+        run,
+        {"model": {}, "train": config.to_dict(), "data": {}},
+        {"isa": "fake"},
+        MetricsLog(run / "metrics.jsonl", metrics_bytes, progress.say),
+        progress,
+        Snapshot(model, adam, FakeTokenizer()),
+        Saver(run, config.keep, progress.say, n_bytes=0),
+    )
+    job.sample = lambda step, stop: f"sample after {job.adam.updates} updates"
+    return job
+
+
+def train(job, state=None, stop=None, clock=None):
+    """Run `fit` and close the log.  Returns (why, state)."""
+    state = TrainState() if state is None else state
+    stop = StopFlag() if stop is None else stop
+    with job.log:
+        try:
+            why = fit(job, state, stop, clock or Clock())
+        finally:
+            job.saver.wait()
+    return why, state

@@ -1,0 +1,59 @@
+"""Adam against its formula in float64, decay groups, clipping."""
+
+import numpy as np
+import pytest
+
+from microgpt.training.adam import Adam, decay_segments
+from tests.training.fakes import FakeArena, FakeModel, make_config
+
+
+def expected(p, grads, config, lr, clips, decays):
+    """p after updates with the given gradients, in float64."""
+    p, m1, m2 = p.astype(np.float64), 0.0, 0.0
+    for t, (grad, clip) in enumerate(zip(grads, clips, strict=True), start=1):
+        grad = grad.astype(np.float64) * clip
+        m1 = config.beta1 * m1 + (1 - config.beta1) * grad
+        m2 = config.beta2 * m2 + (1 - config.beta2) * grad**2
+        step = m1 / (1 - config.beta1**t) / (np.sqrt(m2 / (1 - config.beta2**t)) + config.eps)
+        p = p - lr * (step + decays * p)
+    return p
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_follows_its_formula(weight_decay):
+    rng = np.random.default_rng(0)
+    config = make_config(weight_decay=weight_decay, grad_clip=1.0)
+    model = FakeModel()
+    model.init(0)
+    before = model.params.flat.copy()
+    adam = Adam(model, config)
+    grads = [(scale * rng.standard_normal(before.size)).astype(np.float32) for scale in (1.0, 0.01, 3.0)]
+    clips = []
+    for grad in grads:
+        model.grads.flat[:] = grad
+        norm = adam.grad_norm()
+        assert norm == pytest.approx(np.linalg.norm(grad.astype(np.float64)), rel=1e-6)
+        clips.append(min(1.0, 1.0 / norm))
+        adam.update(0.01, norm)
+    decays = np.concatenate([np.full(11 * 11, weight_decay), np.zeros(11)])  # the vector does not decay
+    want = expected(before, grads, config, 0.01, clips, decays)
+    assert adam.updates == 3 and clips[1] == 1.0 and clips[2] < 0.1
+    # A few roundings of numbers of about the parameter's size for each of three updates.
+    np.testing.assert_allclose(model.params.flat, want, rtol=1e-6, atol=2e-7)
+
+
+def test_a_rate_of_zero_before_the_first_step_changes_nothing():
+    model = FakeModel()
+    model.init(3)
+    model.params.flat[0] = -0.0
+    before = model.params.flat.tobytes()
+    adam = Adam(model, make_config(weight_decay=0.1))
+    adam.apply(lr=0.0)
+    assert model.params.flat.tobytes() == before
+    assert not adam.m1.flat.any() and not adam.m2.flat.any() and adam.updates == 0
+
+
+def test_matrices_decay_and_vectors_do_not():
+    arena = FakeArena({"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)})
+    assert decay_segments(arena, 0.5) == [(0, 26, 0.5), (26, 33, 0.0), (33, 42, 0.5)]
+    assert decay_segments(arena, 0.0) == [(0, 42, 0.0)]

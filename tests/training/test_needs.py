@@ -1,0 +1,71 @@
+"""What a step holds, what is said beforehand, and that later steps ask for nothing."""
+
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from microgpt.core import arrays, native
+from microgpt.model import ModelConfig
+from microgpt.runs.settings import TrainConfig
+from microgpt.training.needs import activation_bytes
+from microgpt.training.thread_choice import TrialStep
+
+ROOT = Path(__file__).parents[2]
+SHAPES = [  # layers, heads, channels, window, vocabulary, dropout; batch
+    (ModelConfig(4, 12, 192, 128, 1300, dropout=0.1), 4),
+    (ModelConfig(9, 2, 96, 130, 600), 5),
+    (ModelConfig(2, 4, 128, 256, 5000, dropout=0.1), 1),
+]
+
+
+def trial(model, batch_size, recompute):
+    native.set_threads(1)  # each takes a little for itself
+    arrays.release()
+    return TrialStep(model, TrainConfig(batch_size=batch_size, recompute=recompute, threads="1"), batch_size)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("model, batch_size", SHAPES)
+def test_a_step_holds_what_the_estimate_says(model, batch_size, recompute):
+    step, before = trial(model, batch_size, recompute), arrays.held()[1]
+    step()
+    estimate = activation_bytes(model, step.adam.config)
+    assert arrays.held()[1] - before == pytest.approx(estimate, rel=0.1)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_second_and_third_step_ask_for_no_memory(recompute):
+    model, batch_size = SHAPES[0]
+    step = trial(model, batch_size, recompute)
+    step()
+    held = arrays.held()
+    tracemalloc.start()
+    try:
+        step(), step()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert arrays.held() == held
+    assert peak < batch_size * model.seq_len * model.n_embd * 4 / 2, "no array of NumPy's own either"
+
+
+@pytest.mark.parametrize("flags", [[], ["--recompute"]])
+def test_the_estimate_of_a_run_is_near_its_peak(flags, tmp_path):
+    """Seven times 26 MB of weights, gradients, moments and copies to be saved; and activations."""
+    (tmp_path / "text.txt").write_text("".join(f"{n} hats cost {7 * n} coins.\n\n" for n in range(3000)))
+    words = ["-m", "microgpt.train", "--preset", "10m", "--n-layer", "8", "--merges", "100",
+             "--max-steps", "1", "--batch-size", "4", "--eval-every", "0", "--sample-every", "0",
+             "--threads", "1", "--out-dir", "run", "--data", "text.txt", *flags]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": str(tmp_path / "data")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    peak, estimate = re.search(r"at most ([\d.]+) GB \(estimated ([\d.]+) ", done.stdout).groups()
+    assert f"about {estimate} GB of memory" in done.stdout
+    assert float(peak) == pytest.approx(float(estimate), rel=0.15)
