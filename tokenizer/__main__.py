@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(command=_train, less="learn from less text, or with fewer --threads")
     p.add_argument("files", nargs="+", metavar="FILE", help="text, each file one document")
     p.add_argument("--merges", type=int, default=MERGES, help="how many merges to learn")
+    p.add_argument("--single-digits", action="store_true", help="make every digit a token of its own")
     p.add_argument("--out", default="tokenizer.json", metavar="FILE", help="where to write")
     p.add_argument("--tiktoken", metavar="FILE", help="write a rank file for tiktoken as well")
     p.add_argument("--specials", nargs="*", default=list(SPECIALS), metavar="NAME", help="special tokens")
@@ -111,7 +112,9 @@ def _train(args: argparse.Namespace) -> None:
     _refuse_places(args)
     documents = (piece for path in args.files for piece in _text_pieces(path))
     with Bars() as bars:
-        tokenizer = train(documents, args.merges, args.specials, args.threads, bars.show)
+        tokenizer = train(
+            documents, args.merges, args.specials, args.threads, bars.show, args.single_digits
+        )
     tokenizer.save(args.out)
     if args.tiktoken:
         tokenizer.save_tiktoken(args.tiktoken)

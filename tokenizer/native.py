@@ -94,9 +94,9 @@ class Counter:
 class Trainer:
     """Learns merges from a counter, a few at a time so that the caller can stop and show progress."""
 
-    def __init__(self, counter: Counter, max_merges: int) -> None:
-        out = ffi.new("bpe_trainer **")
-        _check(lib.bpe_trainer_new(out, counter.handle, BYTES_BY_RANK, secrets.randbits(64), max_merges))
+    def __init__(self, counter: Counter, max_merges: int, single_digits: bool = False) -> None:
+        out, salt = ffi.new("bpe_trainer **"), secrets.randbits(64)
+        _check(lib.bpe_trainer_new(out, counter.handle, BYTES_BY_RANK, salt, max_merges, single_digits))
         self.handle = _handle(out[0], lib.bpe_trainer_free)
 
     def step(self, n: int) -> list[tuple[int, int]]:

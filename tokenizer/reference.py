@@ -91,12 +91,14 @@ def _unicode() -> tuple[list[int], list[int]]:
 # ---- training and encoding -----------------------------------------------------------------------------
 
 
-def train(documents: Iterable[bytes], n_merges: int) -> list[Pair]:
+def train(documents: Iterable[bytes], n_merges: int, single_digits: bool = False) -> list[Pair]:
     """Learn up to n_merges merges: always the most frequent pair, ties by `alphabet.tie_rank`.
 
     A pair is counted at every position, overlapping ones too ("aaa" holds (a, a) twice), times the number of
-    occurrences of its chunk.  Fewer merges come back when no pair is left.
+    occurrences of its chunk.  Fewer merges come back when no pair is left.  With single_digits no pair holds
+    a digit.
     """
+    apart = {*b"0123456789"} if single_digits else set()
     words = Counter(chunk for text in documents for chunk in split(text))
     spelled = {word: list(word) for word in words}
     merges: list[Pair] = []
@@ -104,7 +106,8 @@ def train(documents: Iterable[bytes], n_merges: int) -> list[Pair]:
         counts: Counter[Pair] = Counter()
         for word, ids in spelled.items():
             for pair in pairwise(ids):
-                counts[pair] += words[word]
+                if not apart.intersection(pair):
+                    counts[pair] += words[word]
         if not counts:
             break
         best = min(counts, key=lambda pair: (-counts[pair], tie_rank(pair[0]), tie_rank(pair[1])))

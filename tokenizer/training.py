@@ -21,6 +21,7 @@ def train(
     specials: Sequence[str] = SPECIALS,
     threads: int = 1,
     progress: Progress | None = None,
+    single_digits: bool = False,
 ) -> Tokenizer:
     """Learn up to n_merges merges, the same ones as `reference.train` and as Hugging Face's `BpeTrainer`.
 
@@ -28,6 +29,8 @@ def train(
     nor on the order of the documents.  Fewer merges come back when the documents hold no more pairs.
 
     Args:     progress: called as progress("count", bytes_read, None) and progress("merge", merges, n_merges).
+              single_digits: no merge holds a digit, so that every digit is a token of its own and numbers
+                  are learned by their digits (as in PaLM, Chowdhery et al. 2022, section 2.2).
     Raises:   TokenizerError: an argument is out of range, or a document is neither str nor bytes.
     Cost:     linear in the bytes to count; then per merge, the places where it applies.
               Memory: about 40 bytes per byte of distinct chunks.
@@ -38,7 +41,7 @@ def train(
     Tokenizer([], specials)  # a mistake in the specials shows now, not after the work
     report = progress or (lambda *_: None)
     counter = count(documents, threads, report)
-    trainer = Trainer(counter, n_merges)
+    trainer = Trainer(counter, n_merges, single_digits)
     merges: list[tuple[int, int]] = []
     while len(merges) < n_merges:
         new = trainer.step(min(MERGES_PER_STEP, n_merges - len(merges)))

@@ -58,9 +58,9 @@ int64_t bpe_counter_get(const bpe_counter *counter, int64_t i, uint8_t *chunk, i
 typedef struct bpe_trainer bpe_trainer;
 
 /* Prepare at most max_merges merges over the counted chunks; the counter is not needed afterwards.
- * bytes_by_rank (256): every byte once, in the order of ties. */
+ * bytes_by_rank (256): every byte once, in the order of ties.  single_digits: no merge holds a digit, 0 to 9. */
 int32_t bpe_trainer_new(bpe_trainer **trainer, const bpe_counter *counter, const uint8_t *bytes_by_rank,
-                        uint64_t salt, int64_t max_merges);
+                        uint64_t salt, int64_t max_merges, int32_t single_digits);
 void bpe_trainer_free(bpe_trainer *trainer);
 
 /* Learn up to n more merges; merges (n,2) receives the pairs of token ids.  Returns their number, less than n

@@ -247,8 +247,8 @@ int64_t bpe_trainer_step(bpe_trainer *t, int32_t *merges, int64_t n)
 
 /* ---- the start ------------------------------------------------------------------------------------------- */
 
-/* Lay out the chunks as symbols. */
-static int32_t lay_out(bpe_trainer *t, const bpe_counter *counter, const uint8_t *rank_of_byte)
+/* Lay out the chunks as symbols: bytes by rank, or the separator, which is never merged. */
+static int32_t lay_out(bpe_trainer *t, const bpe_counter *counter, const int32_t *symbol_of_byte)
 {
     t->n_symbols = counter->used + counter->n + 1;
     if (t->n_symbols > UINT32_MAX || counter->n > UINT32_MAX) return BPE_TOO_LARGE;
@@ -263,7 +263,7 @@ static int32_t lay_out(bpe_trainer *t, const bpe_counter *counter, const uint8_t
         const bpe_chunk *chunk = counter->chunks + i;
         if (!chunk->count) continue;
         for (uint64_t k = 0; k < chunk->length; k++, end++) {
-            t->symbols[end] = rank_of_byte[counter->bytes[chunk->offset + k]];
+            t->symbols[end] = symbol_of_byte[counter->bytes[chunk->offset + k]];
             t->chunk_of[end] = n_chunks;
         }
         t->symbols[end++] = SEPARATOR;
@@ -293,10 +293,11 @@ static int32_t list_byte_pairs(bpe_trainer *t, uint64_t *weight, uint64_t *end)
     return status;
 }
 
-static int32_t start(bpe_trainer *t, const bpe_counter *counter, uint64_t salt)
+static int32_t start(bpe_trainer *t, const bpe_counter *counter, uint64_t salt, int32_t single_digits)
 {
-    uint8_t rank_of_byte[256];
-    for (int rank = 0; rank < 256; rank++) rank_of_byte[t->bytes_by_rank[rank]] = (uint8_t)rank;
+    int32_t symbol_of_byte[256];
+    for (int rank = 0; rank < 256; rank++) symbol_of_byte[t->bytes_by_rank[rank]] = rank;
+    for (int digit = '0'; single_digits && digit <= '9'; digit++) symbol_of_byte[digit] = SEPARATOR;
     const size_t n_tokens = (size_t)t->max_merges + 256;
     t->length = malloc(n_tokens * sizeof *t->length);
     uint64_t *numbers = calloc(2 * 65536, sizeof *numbers);
@@ -304,7 +305,7 @@ static int32_t start(bpe_trainer *t, const bpe_counter *counter, uint64_t salt)
     if (status == BPE_OK) status = new_side(&t->before, n_tokens);
     if (status == BPE_OK) status = new_side(&t->after, n_tokens);
     if (status == BPE_OK) status = bpe_map_init(&t->map, 4096, salt);
-    if (status == BPE_OK) status = lay_out(t, counter, rank_of_byte);
+    if (status == BPE_OK) status = lay_out(t, counter, symbol_of_byte);
     if (status == BPE_OK) status = list_byte_pairs(t, numbers, numbers + 65536);
     for (int k = 0; status == BPE_OK && k < 256; k++) t->length[k] = 1;
     free(numbers);
@@ -312,7 +313,7 @@ static int32_t start(bpe_trainer *t, const bpe_counter *counter, uint64_t salt)
 }
 
 int32_t bpe_trainer_new(bpe_trainer **trainer, const bpe_counter *counter, const uint8_t *bytes_by_rank,
-                        uint64_t salt, int64_t max_merges)
+                        uint64_t salt, int64_t max_merges, int32_t single_digits)
 {
     *trainer = NULL;
     if (max_merges < 0 || max_merges > INT32_MAX - 256) return BPE_TOO_LARGE;
@@ -320,7 +321,7 @@ int32_t bpe_trainer_new(bpe_trainer **trainer, const bpe_counter *counter, const
     if (!t) return BPE_NO_MEMORY;
     t->max_merges = max_merges;
     memcpy(t->bytes_by_rank, bytes_by_rank, 256);
-    const int32_t status = start(t, counter, salt);
+    const int32_t status = start(t, counter, salt, single_digits);
     if (status == BPE_OK) *trainer = t;
     else bpe_trainer_free(t);
     return status;

@@ -53,6 +53,8 @@ def parser() -> Parser:
                        "[default train a new one]")
     flags.add_argument("--merges", type=whole(0, MAX_MERGES), metavar="MERGES",
                        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
+    flags.add_argument("--single-digits", action="store_true",
+                       help="make every digit a token of its own: numbers are then learned by their digits")
     flags.add_argument("--seq-len", type=whole(1), default=256, metavar="TOKENS",
                        help="window to count with; the files serve every window [default 256]")
     # fmt: on
@@ -67,13 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
     started = time.monotonic()
-    settings = [name for name in ("out_dir", "merges", "overwrite") if getattr(args, name)]
+    settings = [name for name in ("out_dir", "merges", "single_digits", "overwrite") if getattr(args, name)]
     refuse_settled(args.files, [*settings, *given(args, ReadOptions), *given(args, HeldOutWanted)])
     if args.overwrite and not args.out_dir:
         raise ConfigError("--overwrite is for --out-dir; without it nothing is ever replaced")
     prepared = prepare(
         args.files,
         merges=MERGES if args.merges is None else args.merges,
+        single_digits=args.single_digits,
         tokenizer=given_tokenizer(args),
         options=ReadOptions(**given(args, ReadOptions)),
         wanted=held_out_wanted(args),
@@ -93,8 +96,9 @@ def given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     """The tokenizer that --tokenizer names."""
     if args.tokenizer is None:
         return None
-    if args.merges is not None:
-        raise ConfigError("--merges is for a new tokenizer, --tokenizer names one; give one of the two")
+    for flag, wanted in {"--merges": args.merges is not None, "--single-digits": args.single_digits}.items():
+        if wanted:
+            raise ConfigError(f"{flag} is for a new tokenizer, --tokenizer names one; give one of the two")
     place = Path(args.tokenizer)
     if place.is_file():
         return Tokenizer.load(place)

@@ -49,7 +49,7 @@ static int64_t learn(bpe_counter *counter, bpe_counter *other)
     int64_t n = bpe_counter_add(other, text + half, &half, 1);
     if (n == BPE_OK) n = bpe_counter_add(counter, text, &half, 1);
     if (n == BPE_OK) n = bpe_counter_merge(counter, other);
-    if (n == BPE_OK) n = bpe_trainer_new(&trainer, counter, ranks, 1, N_MERGES);
+    if (n == BPE_OK) n = bpe_trainer_new(&trainer, counter, ranks, 1, N_MERGES, 0);
     if (n == BPE_OK) n = bpe_trainer_step(trainer, merges, N_MERGES);
     bpe_trainer_free(trainer);
     return n;

@@ -64,6 +64,18 @@ def test_merges_are_those_of_hugging_face(name, hf):
     assert len(theirs) > 200
 
 
+def test_single_digits_are_those_of_hugging_face(hf):
+    texts = [*bpe_texts.english(), *(f"In {i} it was {i * 7}, {i}th of {i / 7}." for i in range(2000))]
+    other = hf.Tokenizer(hf.models.BPE())
+    digits, by_bytes = hf.pre_tokenizers.Digits(individual_digits=True), hf.pre_tokenizers.ByteLevel
+    other.pre_tokenizer = hf.pre_tokenizers.Sequence([digits, by_bytes(add_prefix_space=False)])
+    other.train_from_iterator(texts, hf.trainers.BpeTrainer(
+        vocab_size=256 + 500, initial_alphabet=by_bytes.alphabet(), show_progress=False))
+    theirs = [tuple(map(to_bytes, pair)) for pair in json.loads(other.to_str())["model"]["merges"]]
+    ours = train(texts, 500, single_digits=True)
+    assert [(ours.token_bytes[a], ours.token_bytes[b]) for a, b in ours.merges] == theirs
+
+
 def test_tokenizers_opens_our_file(tok, hf, tmp_path):
     tok.save(tmp_path / "t.json")
     other = plain(hf, tmp_path / "t.json")

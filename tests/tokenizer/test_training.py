@@ -20,6 +20,15 @@ def test_a_small_corpus_against_the_reference():
     assert train(texts, 80).merges == tuple(reference.train([text.encode() for text in texts], 80))
 
 
+def test_single_digits_stay_apart():
+    texts = [*bpe_texts.languages(20), "In 1999 there were 1999 of 19.5, 4x4 or 12th; ²3⁄₄." * 9]
+    apart = train(texts, 300, single_digits=True)
+    assert apart.merges == tuple(reference.train([text.encode() for text in texts], 300, single_digits=True))
+    assert apart.merges != train(texts, 300).merges
+    assert not [word for word in apart.token_bytes if len(word) > 1 and set(word) & set(b"0123456789")]
+    assert [apart.token_bytes[i] for i in apart.encode(" 1999")] == [b" ", b"1", b"9", b"9", b"9"]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("block_bytes", [1, 300, 1 << 20])
 def test_threads_and_chunking_do_not_matter(threads, block_bytes, expected, monkeypatch):

@@ -32,6 +32,9 @@ class DataConfig:
     merges: int = setting(
         MERGES, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
     )
+    single_digits: bool = setting(
+        False, "make every digit a token of its own: numbers are then learned by their digits", group="data"
+    )
     smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
     bad_lines: str = ReadOptions.bad_lines
     text_documents: str = ReadOptions.text_documents
@@ -63,7 +66,7 @@ class DataConfig:
     def how(self) -> dict[str, Any]:
         """How `prepare` and its kin are to read the sources and divide them."""
         return {"options": self.reading, "smalltalk_bytes": self.smalltalk_bytes, "wanted": self.wanted,
-                "merges": self.merges}  # fmt: skip
+                "merges": self.merges, "single_digits": self.single_digits}  # fmt: skip
 
     def located(self, known: Known) -> "DataConfig":
         """The same corpus where its files are now: a project that was moved as a whole brought them along.

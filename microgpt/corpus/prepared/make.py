@@ -67,6 +67,7 @@ def prepare(
     sources: Sources,
     *,
     merges: int = MERGES,
+    single_digits: bool = False,
     tokenizer: Tokenizer | None = None,
     options: ReadOptions | None = None,
     smalltalk_bytes: int = SMALLTALK_BYTES,
@@ -84,6 +85,7 @@ def prepare(
     Args:     sources: files, folders, "smalltalk", or several of them; or one folder made by this function,
                   which is taken as it is.
               merges: size of the tokenizer to train on the training side, unless `tokenizer` is given.
+              single_digits: that tokenizer makes every digit a token of its own.
               wanted: which part is held out, if not the one that the rule of `split` chooses.
               known: what a run remembers of its corpus: if this is it, by its content, it gets the same key
                   and tokenizer again, in whichever way they were come by.
@@ -101,16 +103,17 @@ def prepare(
     corpus = Corpus(names, options, smalltalk_bytes, wanted)
     bars.tell_files(corpus)
     content = _content(corpus, bars)
-    key = _key(content, _merges(merges) if tokenizer is None else tokenizer.sha256)
+    key = _key(content, _merges(merges, single_digits) if tokenizer is None else tokenizer.sha256)
     if known and known.key in _keys(content, merges, known.tokenizer):
         key, tokenizer = known
+    learn = partial(train, n_merges=merges, threads=threads, single_digits=single_digits)
     directory = chosen_place or _kept_place(key, root)
     if chosen_place and not overwrite:
         _refuse_another(chosen_place, key)
 
     def fill(folder: Path) -> None:
         first = corpus.first_split
-        split, learned = (first, tokenizer) if tokenizer else _learn(corpus, merges, threads, bars)
+        split, learned = (first, tokenizer) if tokenizer else _learn(corpus, learn, bars)
         while (chosen := _write(folder, corpus, split, learned, threads, bars, key)) != split:
             split = chosen  # the corpus is small: another part is held out
 
@@ -133,6 +136,7 @@ def is_known(
     known: Known,
     *,
     merges: int = MERGES,
+    single_digits: bool = False,
     options: ReadOptions | None = None,
     smalltalk_bytes: int = SMALLTALK_BYTES,
     wanted: HeldOutWanted | None = None,
@@ -268,12 +272,13 @@ def _keys(content: str, merges: int, tokenizer: Tokenizer) -> list[str]:
     It was trained on the corpus, with the merges asked for now or, of a prepared folder, those it has, or it
     was handed in.
     """
-    ways = [_merges(merges), _merges(len(tokenizer.merges)), tokenizer.sha256]
+    sizes = (merges, len(tokenizer.merges))
+    ways = [*(_merges(size, single) for size in sizes for single in (False, True)), tokenizer.sha256]
     return [_key(content, way) for way in ways]
 
 
-def _merges(merges: int) -> str:
-    return f"merges {merges}"
+def _merges(merges: int, single_digits: bool) -> str:
+    return f"merges {merges}" + ", single digits" * single_digits
 
 
 def _kept_place(key: str, root: str | os.PathLike | None) -> Path:
@@ -314,14 +319,14 @@ def _is_ours(directory: Path) -> bool:
     return not held or (held <= FILES and is_made_here(directory))
 
 
-def _learn(corpus: Corpus, merges: int, threads: int, bars: _Bars) -> tuple[Split, Tokenizer]:
+def _learn(corpus: Corpus, learn: Callable[..., Tokenizer], bars: _Bars) -> tuple[Split, Tokenizer]:
     """Choose the split and train a tokenizer on the training side, in one pass unless the corpus is small."""
     split = corpus.first_split
     while True:
         survey = corpus.survey()
         with bars.over(corpus, "counting words") as progress, bars.merging() as merged:
             training = corpus.training_texts(split, survey, progress)
-            learned = train(training, n_merges=merges, threads=threads, progress=merged)
+            learned = learn(training, progress=merged)
         chosen = corpus.choose(survey)
         if chosen == split:
             return split, learned

@@ -23,7 +23,7 @@ def conversation(seed: int) -> list[Question]:
          says("Paris", CAPITALS.values())),
         ("Do you remember my name?", f"Your name is {own}.", names_only(own)),
         ("What is my dog called?", f"Your dog is {dog}.", names_only(dog)),
-        ("Goodbye.", f"Goodbye, {own}!", _goodbye(own)),
+        ("Bye for now.", f"Goodbye, {own}!", _goodbye(own)),
     )  # fmt: skip
     return [Question("", [Message("user", user)], reply, user, check) for user, reply, check in turns]
 
