@@ -11,7 +11,8 @@ from csrc.build import LEVELS
 
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
-DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "safetensors", "ruff", "mypy", *ZST, *PARQUET]
+RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
+DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", *ZST, *PARQUET]
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
 
 setup(

@@ -132,8 +132,13 @@ def row(name: str, flop: float, taken: dict[str, float]) -> dict[str, Any]:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="benchmarks.gemm", description=__doc__)
-    parser.add_argument("--preset", action="append", choices=list(PRESETS), metavar="NAME",
-                        help="shapes of a model by name; may be repeated [default 10m and 34m]")  # fmt: skip
+    parser.add_argument(
+        "--preset",
+        action="append",
+        choices=list(PRESETS),
+        metavar="NAME",
+        help="shapes of a model by name; may be repeated [default 10m and 34m]",
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="windows in a step [default 1]")
     parser.add_argument("--repeats", type=int, default=15, help="timed calls of each product [default 15]")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")

@@ -29,8 +29,14 @@ from microgpt.decoding.sampler import SamplerConfig
 from microgpt.runs.checkpoint import load_model
 
 FAKER = "faker"
-BETWEEN = ("What is 7 plus 5?", "What is the capital of France?", "What is the opposite of hot?",
-           "What day comes after Monday?", "What color is grass?", "How are you?")  # fmt: skip
+BETWEEN = (
+    "What is 7 plus 5?",
+    "What is the capital of France?",
+    "What is the opposite of hot?",
+    "What day comes after Monday?",
+    "What color is grass?",
+    "How are you?",
+)
 SAMPLERS = {"default": SamplerConfig(), "-t 0": SamplerConfig(temperature=0)}
 KINDS = ("plain", "accents", "two parts")
 
@@ -39,12 +45,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="benchmarks.names", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs or checkpoints")
-    parser.add_argument("--names", default=FAKER, metavar="FILE",
-                        help="a file of names, one a line, or faker [default faker]")  # fmt: skip
+    parser.add_argument(
+        "--names", default=FAKER, metavar="FILE", help="a file of names, one a line, or faker [default faker]"
+    )
     parser.add_argument("--count", default=200, type=int, help="how many are asked [default 200]")
     parser.add_argument("--seed", default=0, type=int, help="draws the names and the answers [default 0]")
-    parser.add_argument("--show", default=5, type=int, metavar="COUNT",
-                        help="wrong answers to print [default 5]")  # fmt: skip
+    parser.add_argument(
+        "--show", default=5, type=int, metavar="COUNT", help="wrong answers to print [default 5]"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return parser.parse_args(argv)
 
@@ -138,8 +146,10 @@ def main(argv: list[str] | None = None) -> int:
     unseen = [name for name in everything if not occurs(name, words)]
     names = drawn(unseen, args.count, args.seed)
     seen = sum(occurs(name, words) for name in names)
-    print(f"{len(everything):,} names; {len(everything) - len(unseen)} occur in training and are not drawn; "
-          f"{len(names)} drawn, {seen} of them in training text")  # fmt: skip
+    print(
+        f"{len(everything):,} names; {len(everything) - len(unseen)} occur in training and are not drawn; "
+        f"{len(names)} drawn, {seen} of them in training text"
+    )
     report = {}
     for run in args.runs:
         for title, sampler in SAMPLERS.items():

@@ -85,9 +85,13 @@ def measure(case: Case, repeats: int, gemm_peak: float) -> dict[str, Any]:
     else:
         unit, rate, limit = "GB/s", n_bytes / dt / 1e9, stream_gb_per_s(n_bytes)
     return {
-        "shape": list(case.bench), "kernel_s": dt, "rate": round(rate, 2), "limit": round(limit, 2),
-        "unit": unit, "share": round(rate / limit, 4),
-    }  # fmt: skip
+        "shape": list(case.bench),
+        "kernel_s": dt,
+        "rate": round(rate, 2),
+        "limit": round(limit, 2),
+        "unit": unit,
+        "share": round(rate / limit, 4),
+    }
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -56,8 +56,9 @@ SWEEPS: dict[str, list[Row]] = {
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="benchmarks.scaling", description=__doc__)
-    parser.add_argument("--sweep", nargs="+", choices=list(SWEEPS), default=list(SWEEPS),
-                        help="what to vary [default all]")  # fmt: skip
+    parser.add_argument(
+        "--sweep", nargs="+", choices=list(SWEEPS), default=list(SWEEPS), help="what to vary [default all]"
+    )
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each row [default 5]")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     add_precision_flag(parser)

@@ -111,14 +111,25 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     gflops = n_tokens * flop_per_token(config) / step_s / 1e9
     shape = {name: getattr(config, name) for name in ("n_embd", "n_layer", "n_head", "seq_len", "vocab_size")}
     return {
-        "preset": args.preset, "n_params": count_parameters(config), **shape, "batch_size": args.batch_size,
-        "precision": precision, "threads": threads, "isa": native.info()["isa"],
-        "blas_core": native.info()["blas_core"], "dropout": config.dropout,
-        "recompute": args.recompute, **found,
-        "step_s": round(step_s, 5), "tok_per_s": round(n_tokens / step_s, 1),
-        "model_gflops": round(gflops, 1), "gemm_peak_gflops": round(peak, 1), "mfu": round(gflops / peak, 4),
-        "python_share": round(python_share(step), 4), "peak_rss_bytes": int(peak_memory()),
-    }  # fmt: skip
+        "preset": args.preset,
+        "n_params": count_parameters(config),
+        **shape,
+        "batch_size": args.batch_size,
+        "precision": precision,
+        "threads": threads,
+        "isa": native.info()["isa"],
+        "blas_core": native.info()["blas_core"],
+        "dropout": config.dropout,
+        "recompute": args.recompute,
+        **found,
+        "step_s": round(step_s, 5),
+        "tok_per_s": round(n_tokens / step_s, 1),
+        "model_gflops": round(gflops, 1),
+        "gemm_peak_gflops": round(peak, 1),
+        "mfu": round(gflops / peak, 4),
+        "python_share": round(python_share(step), 4),
+        "peak_rss_bytes": int(peak_memory()),
+    }
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -29,10 +29,18 @@ from .step import VOCAB_SIZE, against, trial_step
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = Parser(prog="benchmarks.threads", description=__doc__)
-    parser.add_argument("--preset", action="append", choices=list(PRESETS), metavar="NAME",
-                        help="a model; may be repeated [default 10m and 25m]")  # fmt: skip
-    parser.add_argument("--threads", metavar="LIST", help="numbers, such as 1,2,4; 1 is always among them "
-                        "[default 1,2,4, ... up to the CPUs]")  # fmt: skip
+    parser.add_argument(
+        "--preset",
+        action="append",
+        choices=list(PRESETS),
+        metavar="NAME",
+        help="a model; may be repeated [default 10m and 25m]",
+    )
+    parser.add_argument(
+        "--threads",
+        metavar="LIST",
+        help="numbers, such as 1,2,4; 1 is always among them [default 1,2,4, ... up to the CPUs]",
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="windows in a step [default 1]")
     parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE, help=f"[default {VOCAB_SIZE}]")
     add_precision_flag(parser)

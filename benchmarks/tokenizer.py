@@ -105,11 +105,17 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     tokenizer, train_s, peak = measure_training(args, threads)
     rates, bytes_per_token = measure_encoding(args, tokenizer, threads)
     found = {
-        "bytes": size, "merges": args.merges, "threads": threads, "train_s": round(train_s["train"], 3),
-        "train_mb_per_s": round(size / train_s.pop("train") / 1e6, 1), "encode_mb_per_s": rates.pop("one"),
-        "encode_mb_per_s_all": rates.pop("all"), "vocab_size": tokenizer.vocab_size,
-        "bytes_per_token": round(bytes_per_token, 4), "peak_rss_bytes": int(peak),
-    }  # fmt: skip
+        "bytes": size,
+        "merges": args.merges,
+        "threads": threads,
+        "train_s": round(train_s["train"], 3),
+        "train_mb_per_s": round(size / train_s.pop("train") / 1e6, 1),
+        "encode_mb_per_s": rates.pop("one"),
+        "encode_mb_per_s_all": rates.pop("all"),
+        "vocab_size": tokenizer.vocab_size,
+        "bytes_per_token": round(bytes_per_token, 4),
+        "peak_rss_bytes": int(peak),
+    }
     if args.peers:
         found["peers_train_s"] = {name: round(s, 3) for name, s in train_s.items()}
         found["peers_encode_mb_per_s"] = rates

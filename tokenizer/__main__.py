@@ -1,9 +1,9 @@
 """The tokenizer alone, on files.
 
-    microgpt tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
-    microgpt tokenizer encode FILE --tokenizer tokenizer.json                prints ids
-    microgpt tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
-    microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
+microgpt tokenizer train FILE... --merges 4000 --out tokenizer.json      each file is one document
+microgpt tokenizer encode FILE --tokenizer tokenizer.json                prints ids
+microgpt tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
+microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
 """
 
 import argparse
@@ -91,8 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", default="tokenizer.json", metavar="FILE", help="where to write")
     p.add_argument("--tiktoken", metavar="FILE", help="write a rank file for tiktoken as well")
     p.add_argument("--specials", nargs="*", default=list(SPECIALS), metavar="NAME", help="special tokens")
-    p.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, MAX_THREADS),
-                   help="threads that read and count")
+    p.add_argument(
+        "--threads",
+        type=int,
+        default=min(os.cpu_count() or 1, MAX_THREADS),
+        help="threads that read and count",
+    )
 
     for command, text, what in ((_encode, "text to ids", "text"), (_decode, "ids to text", "ids")):
         p = commands.add_parser(command.__name__[1:], help=text, formatter_class=formatter)
@@ -112,9 +116,7 @@ def _train(args: argparse.Namespace) -> None:
     _refuse_places(args)
     documents = (piece for path in args.files for piece in _text_pieces(path))
     with Bars() as bars:
-        tokenizer = train(
-            documents, args.merges, args.specials, args.threads, bars.show, args.single_digits
-        )
+        tokenizer = train(documents, args.merges, args.specials, args.threads, bars.show, args.single_digits)
     tokenizer.save(args.out)
     if args.tiktoken:
         tokenizer.save_tiktoken(args.tiktoken)
@@ -169,8 +171,10 @@ class Bars(ExitStack):
 
 def _summary(tokenizer: Tokenizer) -> str:
     """What is in a tokenizer, in a line."""
-    return (f"vocabulary {tokenizer.vocab_size}: 256 bytes, {len(tokenizer.merges)} merges, "
-            f"{len(tokenizer.specials)} specials; sha256 {tokenizer.sha256}")
+    return (
+        f"vocabulary {tokenizer.vocab_size}: 256 bytes, {len(tokenizer.merges)} merges, "
+        f"{len(tokenizer.specials)} specials; sha256 {tokenizer.sha256}"
+    )
 
 
 def _read(path: str) -> Iterator[bytes]:

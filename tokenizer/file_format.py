@@ -159,8 +159,13 @@ def _parse(data: bytes) -> dict[str, Any]:
     """JSON without duplicate keys, deep nesting or long numbers."""
     _refuse_large(data)
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates,
-                             parse_int=_short_int, parse_float=_no_number, parse_constant=_no_number)
+        content = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_int=_short_int,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
     except UnicodeDecodeError:
         raise TokenizerError("not a tokenizer.json: not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -232,10 +237,14 @@ def _tokens(vocab: dict[str, Any], merges: list[Any], added: Any) -> tuple[Merge
             raise TokenizerError(f"vocab: id {i} must be {CHARACTERS[i]!r}, byte {i}, got {_short(word)}")
     n_words = 256 + len(merges)
     if len(vocab) != n_words + len(added):
-        raise TokenizerError(f"vocab: {len(vocab)} tokens, but 256 bytes, {len(merges)} merges and "
-                             f"{len(added)} added tokens make {n_words + len(added)}")
-    return ([_merge(vocab, merge, 256 + i) for i, merge in enumerate(merges)],
-            [_special(vocab, token, n_words + i) for i, token in enumerate(added)])
+        raise TokenizerError(
+            f"vocab: {len(vocab)} tokens, but 256 bytes, {len(merges)} merges and "
+            f"{len(added)} added tokens make {n_words + len(added)}"
+        )
+    return (
+        [_merge(vocab, merge, 256 + i) for i, merge in enumerate(merges)],
+        [_special(vocab, token, n_words + i) for i, token in enumerate(added)],
+    )
 
 
 def _id(vocab: dict[str, Any], word: object) -> int:

@@ -112,8 +112,9 @@ class Tokenizer:
         ids = {name.encode("utf-8"): self.special_id(name) for name in specials}
         pattern = b"|".join(re.escape(name) for name in sorted(ids, key=len, reverse=True))
         parts = re.split(b"(" + pattern + b")", bytes(as_bytes(text)))  # text, special, text, ..., text
-        return np.concatenate([np.array([ids[part]], np.int32) if k % 2 else self.encode(part)
-                               for k, part in enumerate(parts)])
+        return np.concatenate(
+            [np.array([ids[part]], np.int32) if k % 2 else self.encode(part) for k, part in enumerate(parts)]
+        )
 
     # ---- ids to text ----
 

@@ -125,8 +125,15 @@ class Encoder:
             work = Workspace()
         ids = work.room(len(text) + lib.BPE_SLACK)
         n_ids = np.empty(len(lengths), np.int64)
-        n = lib.bpe_encode(self.handle, work.cache, _numbers(ids, "int32_t"), _numbers(n_ids, "int64_t"),
-                           _bytes_of(text), ffi.new("int64_t[]", lengths), len(lengths))
+        n = lib.bpe_encode(
+            self.handle,
+            work.cache,
+            _numbers(ids, "int32_t"),
+            _numbers(n_ids, "int64_t"),
+            _bytes_of(text),
+            ffi.new("int64_t[]", lengths),
+            len(lengths),
+        )
         found = ids[: max(n, 0)].copy()
         self.workspaces.put(work)
         _check(n)

@@ -40,8 +40,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=sys.maxsize, help="stop after so many [default none]")
     parser.add_argument("--seed", type=int, help="which inputs [default: another each time]")
     parser.add_argument("--input", type=Path, metavar="FILE", help="run this input only")
-    parser.add_argument("--findings", type=Path, default=Path("runs/fuzz"), metavar="DIR",
-                        help="where findings go [default runs/fuzz]")  # fmt: skip
+    parser.add_argument(
+        "--findings",
+        type=Path,
+        default=Path("runs/fuzz"),
+        metavar="DIR",
+        help="where findings go [default runs/fuzz]",
+    )
     return parser.parse_args(argv)
 
 

@@ -43,23 +43,104 @@ ERRORS = (MicrogptError,)
 PREPARED_CHARACTERS = 100_000  # what is prepared as well: more takes long
 
 FILES = ["a.txt", "b.jsonl", "c.json", "d.parquet", "e.csv", "f", "g.md", "h.text", "i.ndjson", "j.tsv"]
-ODD_NAMES = [".hidden.txt", "train.tokens", "val.tokens", "meta.json", "manifest.json", "\x1b[31m.txt",
-             "two\nlines.txt", "smalltalk", "-", "--data.txt", "\udcff.txt", "x" * 240 + ".txt", "é 漢.jsonl",
-             "step_00000001", ".txt", "A.TXT", "a.txt.gz.zst", "tokenizer.json"]  # fmt: skip
+ODD_NAMES = [
+    ".hidden.txt",
+    "train.tokens",
+    "val.tokens",
+    "meta.json",
+    "manifest.json",
+    "\x1b[31m.txt",
+    "two\nlines.txt",
+    "smalltalk",
+    "-",
+    "--data.txt",
+    "\udcff.txt",
+    "x" * 240 + ".txt",
+    "é 漢.jsonl",
+    "step_00000001",
+    ".txt",
+    "A.TXT",
+    "a.txt.gz.zst",
+    "tokenizer.json",
+]
 FOLDERS = ["", "", "", "", "sub/", "sub/deeper/", "runs/", ".git/", "b.txt/"]
-LINKS = [".", "..", "loop.txt", "a.txt", "sub", "sub/deeper", "missing.txt", "../elsewhere",
-         "../elsewhere/o.txt", "../elsewhere/missing.txt", "/dev/null", "/dev/zero", "/dev/urandom",
-         "/dev/full", "/dev/stdin", "/dev/tty", "/proc/self/mem", "/proc/self/environ", "/proc/self/maps",
-         "x" * 300, "../../in"]  # fmt: skip
+LINKS = [
+    ".",
+    "..",
+    "loop.txt",
+    "a.txt",
+    "sub",
+    "sub/deeper",
+    "missing.txt",
+    "../elsewhere",
+    "../elsewhere/o.txt",
+    "../elsewhere/missing.txt",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/urandom",
+    "/dev/full",
+    "/dev/stdin",
+    "/dev/tty",
+    "/proc/self/mem",
+    "/proc/self/environ",
+    "/proc/self/maps",
+    "x" * 300,
+    "../../in",
+]
 ENDS = {"gzip": ".gz", "zstd": ".zst"}
 ENCODINGS = ["utf-16", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig", "latin-1", "utf-7", "cp037"]
 BREAKS = ["\r", "\r\n", "\n\n", "\v", "\f", "\x85", "\u2028", "\0", "\n\r", "\x1e"]
-PARTS = [b"[", b'{"a":', b"[],", b'"a",', b"9", b"\\", b" ", b"\0", b"\xc3\xbc", b'"a":1,', b"\n", b"\r",
-         b",", b'{"text":"a"}\n', b"__eou__", b"<|endoftext|>", b'""', b'"', b"\n\n", b"\xff",
-         b"\xef\xbb\xbf"]  # fmt: skip
-KEYS = ["text", "content", "messages", "conversations", "conversation", "data", "dialog", "dialogue",
-        "instruction", "input", "output", "system", "history", "prompt", "completion", "question", "answer",
-        "role", "from", "value", "weight", "tools", "message_id", "parent_id", "rank", "extra"]  # fmt: skip
+PARTS = [
+    b"[",
+    b'{"a":',
+    b"[],",
+    b'"a",',
+    b"9",
+    b"\\",
+    b" ",
+    b"\0",
+    b"\xc3\xbc",
+    b'"a":1,',
+    b"\n",
+    b"\r",
+    b",",
+    b'{"text":"a"}\n',
+    b"__eou__",
+    b"<|endoftext|>",
+    b'""',
+    b'"',
+    b"\n\n",
+    b"\xff",
+    b"\xef\xbb\xbf",
+]
+KEYS = [
+    "text",
+    "content",
+    "messages",
+    "conversations",
+    "conversation",
+    "data",
+    "dialog",
+    "dialogue",
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "prompt",
+    "completion",
+    "question",
+    "answer",
+    "role",
+    "from",
+    "value",
+    "weight",
+    "tools",
+    "message_id",
+    "parent_id",
+    "rank",
+    "extra",
+]
 ROLES = ["user", "assistant", "system", "human", "gpt", "tool", "prompter", "", "USER", "nobody"]
 
 Tree = dict[str, list[str]]  # path -> kind (file, link, pipe, folder) and content or target
@@ -80,10 +161,11 @@ def make_readers_case(rng: random.Random) -> bytes:
     if rng.random() < 0.05:
         names.append(rng.choice(["missing", "a\0b", "../elsewhere", "smalltalk", *LINKS[10:19]]))
     options = {
-        "bad_lines": rng.choice(["error", "skip"]), "text_documents": rng.choice(["paragraphs", "file"]),
+        "bad_lines": rng.choice(["error", "skip"]),
+        "text_documents": rng.choice(["paragraphs", "file"]),
         "suffix": rng.choice([None, None, ".md,.csv", "", ",", "/"]),
         "keys": rng.choice([None, None, None, "question,answer", "text", "extra", "role,role"]),
-    }  # fmt: skip
+    }
     return json.dumps({"tree": tree, "names": names, "options": options, "bomb": bomb}).encode()
 
 
@@ -150,18 +232,29 @@ def _word(rng: random.Random) -> str:
 def record(rng: random.Random) -> Any:
     """What one line or row holds, in a form that is known, perhaps spoilt in a value."""
     turns = range(rng.randrange(5))
-    made: Any = rng.choice([
-        lambda: {"text": _word(rng)},
-        lambda: {"messages": [{"role": ROLES[i % 2], "content": _word(rng)} for i in turns]},
-        lambda: {"conversations": [{"from": ROLES[3 + i % 2], "value": _word(rng)} for i in turns]},
-        lambda: {rng.choice(["data", "dialog"]): [_word(rng) for _ in turns]},
-        lambda: {key: _word(rng) for key in ("instruction", "input", "output", "system")},
-        lambda: {"instruction": _word(rng), "output": _word(rng), "history": [[_word(rng)] * 2] * len(turns)},
-        lambda: {"prompt": _word(rng), "completion": _word(rng)},
-        lambda: {"message_id": str(rng.randrange(4)), "parent_id": rng.choice([None, *"0123"]),
-                 "role": rng.choice(ROLES), "text": _word(rng), "rank": rng.randrange(3)},
-        lambda: {rng.choice(KEYS): _word(rng) for _ in range(3)},
-    ])()  # fmt: skip
+    made: Any = rng.choice(
+        [
+            lambda: {"text": _word(rng)},
+            lambda: {"messages": [{"role": ROLES[i % 2], "content": _word(rng)} for i in turns]},
+            lambda: {"conversations": [{"from": ROLES[3 + i % 2], "value": _word(rng)} for i in turns]},
+            lambda: {rng.choice(["data", "dialog"]): [_word(rng) for _ in turns]},
+            lambda: {key: _word(rng) for key in ("instruction", "input", "output", "system")},
+            lambda: {
+                "instruction": _word(rng),
+                "output": _word(rng),
+                "history": [[_word(rng)] * 2] * len(turns),
+            },
+            lambda: {"prompt": _word(rng), "completion": _word(rng)},
+            lambda: {
+                "message_id": str(rng.randrange(4)),
+                "parent_id": rng.choice([None, *"0123"]),
+                "role": rng.choice(ROLES),
+                "text": _word(rng),
+                "rank": rng.randrange(3),
+            },
+            lambda: {rng.choice(KEYS): _word(rng) for _ in range(3)},
+        ]
+    )()
     if rng.random() < 0.3:
         made[rng.choice(KEYS)] = rng.choice(VALUES)
     if rng.random() < 0.3:
@@ -227,9 +320,15 @@ def _row(rng: random.Random) -> Any:
 
 
 KINDS: dict[str, Callable[[random.Random], bytes]] = {
-    ".jsonl": _lines, ".ndjson": _lines, ".json": _array, ".parquet": _parquet,
-    ".csv": _table, ".tsv": _table, ".txt": _plain, ".md": _plain,
-}  # fmt: skip
+    ".jsonl": _lines,
+    ".ndjson": _lines,
+    ".json": _array,
+    ".parquet": _parquet,
+    ".csv": _table,
+    ".tsv": _table,
+    ".txt": _plain,
+    ".md": _plain,
+}
 
 
 # ---- packing ---------------------------------------------------------------------------------------------

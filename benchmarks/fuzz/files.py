@@ -41,12 +41,66 @@ LIMIT_S = 1.0  # processor time to read a folder
 MOST_LAYERS, MOST_PARAMS = 100, 10**6  # of models that are made, rather than compared with their weights
 ERRORS = (MicrogptError, TokenizerError)
 KEY = "0" * 64
-NUMBERS = [0, 1, 2, 3, 4, 7, 8, 255, 256, 65_535, 65_536, 10**6, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
-           1 << 32, 1 << 40, (1 << 61) + 1, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]  # fmt: skip
-WORDS = ["", "auto", "a" * 5000, "9" * 5000, "9" * 400 + "s", "1e9h", "\ud800", "\n", "/", "smalltalk",
-         "documents", "skip", "nan", "\0"]  # fmt: skip
-VALUES: list[Any] = [*NUMBERS, *WORDS, -1, -(1 << 63), 10**400, -(10**400), 0.0, -0.0, 1e-300, 1e300, 1.5,
-                     0.5, True, None, [], {}, [[]], {"": {}}]  # fmt: skip
+NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    255,
+    256,
+    65_535,
+    65_536,
+    10**6,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    1 << 40,
+    (1 << 61) + 1,
+    1 << 62,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+]
+WORDS = [
+    "",
+    "auto",
+    "a" * 5000,
+    "9" * 5000,
+    "9" * 400 + "s",
+    "1e9h",
+    "\ud800",
+    "\n",
+    "/",
+    "smalltalk",
+    "documents",
+    "skip",
+    "nan",
+    "\0",
+]
+VALUES: list[Any] = [
+    *NUMBERS,
+    *WORDS,
+    -1,
+    -(1 << 63),
+    10**400,
+    -(10**400),
+    0.0,
+    -0.0,
+    1e-300,
+    1e300,
+    1.5,
+    0.5,
+    True,
+    None,
+    [],
+    {},
+    [[]],
+    {"": {}},
+]
 PARTS = [b"[", b'{"a":', b"[],", b'"a",', b"9", b"\\", b" ", b"\0", b"\xc3\xbc", b'"a":1,', b"\n"]
 TOKENS_HEADER = [(8, "<I"), (12, "<I"), (16, "<I"), (24, "<Q"), (32, "<Q"), (40, "<Q"), (80, "<I")]
 
@@ -70,9 +124,12 @@ def make_checkpoint_case(rng: random.Random) -> bytes:
     """A checkpoint, its manifest mended in most cases."""
     files = dict(checkpoint_files(rng.randrange(4)))
     changes: dict[str, Change] = {
-        "config.json": change_json, "state.json": change_json, "tokenizer.json": change_tokenizer,
-        "model.safetensors": change_tensors, "optimizer.safetensors": change_tensors,
-    }  # fmt: skip
+        "config.json": change_json,
+        "state.json": change_json,
+        "tokenizer.json": change_tokenizer,
+        "model.safetensors": change_tensors,
+        "optimizer.safetensors": change_tensors,
+    }
     files = spoilt(rng, files, changes)
     if rng.random() < 0.85:
         files["manifest.json"] = manifest(files)
@@ -210,9 +267,15 @@ def _tokenizer(variant: int) -> Tokenizer:
 def prepared_files(variant: int) -> Files:
     """A small prepared corpus."""
     tokenizer, rng = _tokenizer(variant), np.random.default_rng(variant)
-    meta = {"key": KEY, "merges": len(tokenizer.merges), "split": {"low": 0, "high": 1 << 60, "tail": False},
-            "sources": ["/a.txt"], "tokenizer": tokenizer.sha256, "files_read": 1,
-            "skipped": {"lines": variant % 2, "examples": ["a"] * (variant % 2), "files": 0}}  # fmt: skip
+    meta = {
+        "key": KEY,
+        "merges": len(tokenizer.merges),
+        "split": {"low": 0, "high": 1 << 60, "tail": False},
+        "sources": ["/a.txt"],
+        "tokenizer": tokenizer.sha256,
+        "files_read": 1,
+        "skipped": {"lines": variant % 2, "examples": ["a"] * (variant % 2), "files": 0},
+    }
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         tokenizer.save(folder / "tokenizer.json")

@@ -16,12 +16,47 @@ from .bpe import random_merges
 
 LIMIT_S = 2.0  # processor time to read a file, sanitizers included
 
-SPECIALS = ["<|bos|>", "<|user|>", "<|end|>", "<|ü|>", "🙂", "x y", '"', "\\", "Ġ", "a", "", "\n",
-            "\ud800"]
-NUMBERS = ["0", "-1", "-0", "255", "256", "1e999", "1.5", "1E5", "NaN", "-Infinity", "2147483648",
-           "4294967296", "9999999999", "18446744073709551616", "9" * 5000, "007", "0x1"]
-VALUES = [*NUMBERS, "null", "true", "false", "[]", "{}", '""', '"\\ud800"', '"\\u0000"', '"a b"', '" "',
-          "'a'", '["a","b"]', '["a"]', '{"a":1,"a":2}', '{"":""}', '"BPE"', '"ByteLevel"', '"1.0"']
+SPECIALS = ["<|bos|>", "<|user|>", "<|end|>", "<|ü|>", "🙂", "x y", '"', "\\", "Ġ", "a", "", "\n", "\ud800"]
+NUMBERS = [
+    "0",
+    "-1",
+    "-0",
+    "255",
+    "256",
+    "1e999",
+    "1.5",
+    "1E5",
+    "NaN",
+    "-Infinity",
+    "2147483648",
+    "4294967296",
+    "9999999999",
+    "18446744073709551616",
+    "9" * 5000,
+    "007",
+    "0x1",
+]
+VALUES = [
+    *NUMBERS,
+    "null",
+    "true",
+    "false",
+    "[]",
+    "{}",
+    '""',
+    '"\\ud800"',
+    '"\\u0000"',
+    '"a b"',
+    '" "',
+    "'a'",
+    '["a","b"]',
+    '["a"]',
+    '{"a":1,"a":2}',
+    '{"":""}',
+    '"BPE"',
+    '"ByteLevel"',
+    '"1.0"',
+]
 Make = Callable[[random.Random], bytes]
 
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null|[\[\]{},:]')
@@ -56,8 +91,10 @@ def valid_content(rng: random.Random) -> Any:
     if rng.random() < 0.3:
         content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
     if rng.random() < 0.2:
-        content["added_tokens"] = [{"id": token["id"], "content": token["content"], "special": True}
-                                   for token in content["added_tokens"]]
+        content["added_tokens"] = [
+            {"id": token["id"], "content": token["content"], "special": True}
+            for token in content["added_tokens"]
+        ]
     return content
 
 
@@ -160,8 +197,15 @@ def _giant_string(rng: random.Random) -> bytes:
     n = rng.choice([1 << 20, file_format.MAX_FILE_BYTES - 50_000])
     part = rng.choice(["a", " ", "a b", "ü", "\u0378", "漢", "🙂", "\U000e0001", '"'])
     giant = part * (n // len(json.dumps(part, ensure_ascii=False)[1:-1].encode())) + rng.choice(["", "🙂"])
-    place, key = rng.choice([(content, "version"), (content["model"], "type"), (content["model"], "merges"),
-                             (content["model"], "vocab"), (content, "added_tokens")])
+    place, key = rng.choice(
+        [
+            (content, "version"),
+            (content["model"], "type"),
+            (content["model"], "merges"),
+            (content["model"], "vocab"),
+            (content, "added_tokens"),
+        ]
+    )
     place[key] = rng.choice([giant, [giant], {giant: 1}, [[giant, giant[:9]]]])
     return json.dumps(content, ensure_ascii=False).encode()
 

@@ -9,11 +9,35 @@ SPACES = [" ", "  ", "\n", "\r\n", "\t", "\v", "\f", "\x85", "\u00a0", "\u1680",
 NEARLY_SPACES = ["\x1c", "\x1f", "\x00", "\u180e", "\u200b", "\u2060", "\ufeff"]
 LETTERS = ["a", "Z", "é", "ж", "ʰ", "漢", "あ", "한", "ก", "𐐷", "\U00020000", "\U0003134f", "word", "Straße"]
 NUMBERS = ["0", "42", "²", "½", "٣", "Ⅷ", "𝟙", "〇"]
-OTHERS = ["!", "...", "—", "。", "_", "<|end|>", "\u0301", "🙂", "👨\u200d👩", "\uffff", "\U00040000",
-          "\U0010ffff"]
+OTHERS = [
+    "!",
+    "...",
+    "—",
+    "。",
+    "_",
+    "<|end|>",
+    "\u0301",
+    "🙂",
+    "👨\u200d👩",
+    "\uffff",
+    "\U00040000",
+    "\U0010ffff",
+]
 PARTS = [CONTRACTIONS, SPACES, NEARLY_SPACES, LETTERS, NUMBERS, OTHERS]
-BROKEN = [b"\xff", b"\x80", b"\xbf", b"\xc2", b"\xc0\x80", b"\xe2\x80", b"\xe0\x80\x80", b"\xed\xa0\x80",
-          b"\xf0\x9f\x99", b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80"]
+BROKEN = [
+    b"\xff",
+    b"\x80",
+    b"\xbf",
+    b"\xc2",
+    b"\xc0\x80",
+    b"\xe2\x80",
+    b"\xe0\x80\x80",
+    b"\xed\xa0\x80",
+    b"\xf0\x9f\x99",
+    b"\xf0\x80\x80\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xf8\x88\x80\x80\x80",
+]
 
 
 def size(rng: random.Random, largest: int) -> int:
@@ -88,5 +112,12 @@ def _white(rng: random.Random, n: int) -> bytes:
 
 
 KINDS: list[Callable[[random.Random, int], bytes]] = [
-    _mixed, _few_letters, _run, _words, _points, _broken, _random_bytes, _white,
-]  # fmt: skip
+    _mixed,
+    _few_letters,
+    _run,
+    _words,
+    _points,
+    _broken,
+    _random_bytes,
+    _white,
+]

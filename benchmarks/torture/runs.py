@@ -25,12 +25,36 @@ IN_SAVE_CALLS = 250  # about three saves
 MOST_SESSIONS = 200  # of one run, which comes to its end long before
 LOSSES = "losses"
 PRECISIONS = ("fp32", "bf16")
-# fmt: off
-SMALL = ["--preset", "tiny", "--n-layer", "1", "--n-head", "1", "--n-embd", "8", "--seq-len", "16",
-         "--dropout", "0.1", "--smalltalk-bytes", "20000", "--merges", "0", "--batch-size", "2",
-         "--threads", "1", "--max-steps", str(STEPS),
-         "--log-every", "1", "--eval-every", "3", "--sample-every", "5"]
-# fmt: on
+SMALL = [
+    "--preset",
+    "tiny",
+    "--n-layer",
+    "1",
+    "--n-head",
+    "1",
+    "--n-embd",
+    "8",
+    "--seq-len",
+    "16",
+    "--dropout",
+    "0.1",
+    "--smalltalk-bytes",
+    "20000",
+    "--merges",
+    "0",
+    "--batch-size",
+    "2",
+    "--threads",
+    "1",
+    "--max-steps",
+    str(STEPS),
+    "--log-every",
+    "1",
+    "--eval-every",
+    "3",
+    "--sample-every",
+    "5",
+]
 LARGER = ["--n-head", "2", "--n-embd", "32", "--seq-len", "64"]  # matrices that bf16 is for
 
 
@@ -49,8 +73,13 @@ class Runs:
         self.result = result_of(straight)
         shutil.rmtree(straight)
 
-    def session(self, run: Path, evil: Evil | None = None, kill_after_s: float | None = None,
-                before: Callable[[], None] = lambda: None) -> int:  # fmt: skip
+    def session(
+        self,
+        run: Path,
+        evil: Evil | None = None,
+        kill_after_s: float | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> int:
         """Begin the run, or go on with it where it has a checkpoint; how it ended."""
 
         def work() -> int:

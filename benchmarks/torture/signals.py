@@ -23,14 +23,37 @@ BOUND_S = 2.0  # from the signal to the exit, where steps and saves take millise
 LONGEST_S = 600.0  # of any command, on any machine; then it hangs
 TWICE_SHARE, RESUMED_SHARE = 0.2, 0.2  # of the cases: a second SIGINT follows; the run goes on afterwards
 STEPS = 100
-# fmt: off
-TINY = ["--preset", "tiny", "--n-layer", "1", "--seq-len", "64", "--dropout", "0.1", "--merges", "300",
-        "--batch-size", "2", "--grad-accum", "2", "--max-steps", str(STEPS), "--log-every", "1",
-        "--eval-every", "7", "--eval-tokens", "2048", "--sample-every", "11", "--save-every", "5"]
+TINY = [
+    "--preset",
+    "tiny",
+    "--n-layer",
+    "1",
+    "--seq-len",
+    "64",
+    "--dropout",
+    "0.1",
+    "--merges",
+    "300",
+    "--batch-size",
+    "2",
+    "--grad-accum",
+    "2",
+    "--max-steps",
+    str(STEPS),
+    "--log-every",
+    "1",
+    "--eval-every",
+    "7",
+    "--eval-tokens",
+    "2048",
+    "--sample-every",
+    "11",
+    "--save-every",
+    "5",
+]
 TRAIN = ["train", *TINY, "--data", "text.txt", "--out-dir", "run"]
 PREPARE = ["prepare", "text.txt", "--merges", "300", "--out-dir", "corpus"]
 CHAT = ["chat", "talker", "--max-tokens", "30"]
-# fmt: on
 
 
 class Ended(NamedTuple):
@@ -70,14 +93,22 @@ class Workplace:
 
     def start(self, words: list[str]) -> subprocess.Popen:
         """Begin a command."""
-        paths = {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": str(self.folder / "data"),
-                 "XDG_CACHE_HOME": str(self.folder / "cache")}  # fmt: skip
+        paths = {
+            "PYTHONPATH": str(ROOT),
+            "MICROGPT_DATA_DIR": str(self.folder / "data"),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+        }
         with open(self.folder / "lines.txt") as lines:
             return subprocess.Popen(
-                [sys.executable, "-m", "microgpt", *words], cwd=self.folder, stdin=lines,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | paths,
+                [sys.executable, "-m", "microgpt", *words],
+                cwd=self.folder,
+                stdin=lines,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | paths,
                 preexec_fn=hear_signals,
-            )  # fmt: skip
+            )
 
 
 def hear_signals() -> None:

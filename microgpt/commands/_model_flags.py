@@ -82,9 +82,7 @@ def add_sampling_flags(flags: Parser) -> None:
     add_settings(flags, SamplerConfig)
     for letter, name, kind in (("-t", "temperature", float), ("-k", "top_k", int)):
         text = f"short for --{name.replace('_', '-')}"
-        flags.add_argument(
-            letter, dest=name, type=kind, metavar="N", default=argparse.SUPPRESS, help=text
-        )
+        flags.add_argument(letter, dest=name, type=kind, metavar="N", default=argparse.SUPPRESS, help=text)
     flags.add_argument(
         "--seed",
         type=whole(0),

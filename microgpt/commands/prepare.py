@@ -37,27 +37,50 @@ TITLES = dict(zip(SIDES.values(), ("training", "held out"), strict=True))
 
 def parser() -> Parser:
     """All flags."""
-    # fmt: off
     flags = Parser(prog="microgpt prepare", description=__doc__)
-    flags.add_argument("files", nargs="+", metavar="FILE",
-                       help="files or folders of text or chats; smalltalk: the embedded corpus")
-    flags.add_argument("--out-dir", type=Path, metavar="DIR",
-                       help="where the token files go [default data/prepared/<hash of the content>]")
-    flags.add_argument("--overwrite", action="store_true",
-                       help="replace another corpus that was prepared in --out-dir; runs trained on that one "
-                       "then miss it")
-    flags.add_argument("--tokenizer", metavar="FILE",
-                       help="use this tokenizer.json, or that of a run, a checkpoint or a prepared corpus: "
-                       "one that microgpt or `microgpt tokenizer` made, or another of that very form "
-                       "(byte-level BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) "
-                       "[default train a new one]")
-    flags.add_argument("--merges", type=whole(0, MAX_MERGES), metavar="MERGES",
-                       help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]")
-    flags.add_argument("--single-digits", action="store_true",
-                       help="make every digit a token of its own: numbers are then learned by their digits")
-    flags.add_argument("--seq-len", type=whole(1), default=256, metavar="TOKENS",
-                       help="window to count with; the files serve every window [default 256]")
-    # fmt: on
+    flags.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="files or folders of text or chats; smalltalk: the embedded corpus",
+    )
+    flags.add_argument(
+        "--out-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the token files go [default data/prepared/<hash of the content>]",
+    )
+    flags.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace another corpus that was prepared in --out-dir; runs trained on that one then miss it",
+    )
+    flags.add_argument(
+        "--tokenizer",
+        metavar="FILE",
+        help="use this tokenizer.json, or that of a run, a checkpoint or a prepared corpus: "
+        "one that microgpt or `microgpt tokenizer` made, or another of that very form "
+        "(byte-level BPE, GPT-2's pattern, ids in the order of bytes, merges, specials) "
+        "[default train a new one]",
+    )
+    flags.add_argument(
+        "--merges",
+        type=whole(0, MAX_MERGES),
+        metavar="MERGES",
+        help=f"pairs that a new tokenizer merges beyond the 256 bytes [default {MERGES}]",
+    )
+    flags.add_argument(
+        "--single-digits",
+        action="store_true",
+        help="make every digit a token of its own: numbers are then learned by their digits",
+    )
+    flags.add_argument(
+        "--seq-len",
+        type=whole(1),
+        default=256,
+        metavar="TOKENS",
+        help="window to count with; the files serve every window [default 256]",
+    )
     add_settings(flags, ReadOptions)
     add_held_out_flags(flags)
     add_threads_flag(flags)

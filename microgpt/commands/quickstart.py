@@ -25,24 +25,32 @@ from . import chat, eval, train
 
 PRESET, MAX_TIME = "1m", "8m15s"
 # What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do, and
-# cut names into pieces that are seen everywhere; sums by their digits; embeddings of the tokens before, for copying a name; windows
-# that begin where a conversation does; small batches, a high rate; little effort on foreseeing the user.
+# cut names into pieces that are seen everywhere; digits by themselves, so that sums follow from their digits;
+# embeddings of the tokens before, for copying a name; windows that begin where a conversation does; small
+# batches, a high rate; little effort on foreseeing the user.
 RECIPE = (
     f"--preset {PRESET} --max-time {MAX_TIME} "
-    "--merges 1000 --single-digits --packing documents --look-back 3 --init-std 0.08 --batch-size 4 --lr 6e-3 --min-lr 6e-5 "
-    "--warmup-steps 100 --beta2 0.99 --prompt-loss-weight 0.2 --precision auto"
+    "--merges 1000 --single-digits --packing documents --look-back 3 --init-std 0.08 --batch-size 4 "
+    "--lr 6e-3 --min-lr 6e-5 --warmup-steps 100 --beta2 0.99 --prompt-loss-weight 0.2 --precision auto"
 )
 
 
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt quickstart", description=__doc__)
-    flags.add_argument("--out-dir", default=Path("runs/quickstart"), type=Path, metavar="DIR",
-                       help="directory of the run [default runs/quickstart]")  # fmt: skip
-    flags.add_argument("--max-time", metavar="TIME",
-                       help=f"train for this long, preparation included [default {MAX_TIME}]")  # fmt: skip
-    flags.add_argument("--preset", metavar="NAME",
-                       help=f"size of the model, as of microgpt train [default {PRESET}]")  # fmt: skip
+    flags.add_argument(
+        "--out-dir",
+        default=Path("runs/quickstart"),
+        type=Path,
+        metavar="DIR",
+        help="directory of the run [default runs/quickstart]",
+    )
+    flags.add_argument(
+        "--max-time", metavar="TIME", help=f"train for this long, preparation included [default {MAX_TIME}]"
+    )
+    flags.add_argument(
+        "--preset", metavar="NAME", help=f"size of the model, as of microgpt train [default {PRESET}]"
+    )
     flags.add_argument("--seed", metavar="NUMBER", help="of weights and data order [default that of train]")
     return flags
 
@@ -75,8 +83,10 @@ def show_conversation(run: str, seed: int | None = None) -> None:
     model, tokenizer, _ = load_model(find_checkpoint(run, MODEL_FILES, best=True))
     session = ChatSession(model, tokenizer, GREEDY)
     questions = conversation(secrets.randbits(64) if seed is None else seed)
-    print("\nA sample conversation, for there is no terminal here; its names are drawn anew each time.  "
-          f"To talk yourself: {escaped(command_line('chat', run))}\n")  # fmt: skip
+    print(
+        "\nA sample conversation, for there is no terminal here; its names are drawn anew each time.  "
+        f"To talk yourself: {escaped(command_line('chat', run))}\n"
+    )
     right = 0
     for question in questions:
         text = question.messages[-1].content

@@ -34,8 +34,14 @@ NUMBERS = ("params", "steps", "bpb", "size")  # columns that are flush right
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt runs", description=__doc__)
-    flags.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="FOLDER",
-                       help="where the runs are [default runs/]")  # fmt: skip
+    flags.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=RUNS,
+        metavar="FOLDER",
+        help="where the runs are [default runs/]",
+    )
     flags.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     return flags
 

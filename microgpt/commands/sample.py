@@ -44,8 +44,9 @@ def parser() -> Parser:
     )
     flags.add_argument("--chat", action="store_true", help="a prompt is a user's message: answer it")
     flags.add_argument("--system", default="", metavar="TEXT", help="with --chat: a system message before it")
-    flags.add_argument("-n", "--n", type=whole(1), default=1, metavar="SAMPLES",
-                       help="how many for each prompt [default 1]")  # fmt: skip
+    flags.add_argument(
+        "-n", "--n", type=whole(1), default=1, metavar="SAMPLES", help="how many for each prompt [default 1]"
+    )
     add_sampling_flags(flags)
     return flags
 

@@ -67,26 +67,45 @@ NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 
 def parser(preset: str = DEFAULT_PRESET) -> Parser:
     """All flags, in groups; help tells the defaults of this preset."""
-    # fmt: off
     flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
-    flags.add_argument("--preset", choices=tuple(PRESETS), metavar="NAME",
-                       help="size of the model, which sets the flags of its group unless they are given: "
-                       f"{', '.join(PRESETS)} [default {DEFAULT_PRESET}]")
-    flags.add_argument("--out-dir", type=Path, metavar="DIR",
-                       help="directory of the run [default runs/<preset>-<date>-<time>]")
-    flags.add_argument("--resume", nargs="?", const="", metavar="RUN",
-                       help="go on with a run, by its path or as in runs/NAME, from its newest valid "
-                       "checkpoint; RUN@best or RUN@STEP with a new --out-dir branches off [default the "
-                       "newest run]")
-    flags.add_argument("--allow-inexact", action="store_true",
-                       help="with --resume: go on even where the result cannot equal a run that was never "
-                       "stopped, as with files that changed, another precision or instruction set")
+    flags.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        metavar="NAME",
+        help="size of the model, which sets the flags of its group unless they are given: "
+        f"{', '.join(PRESETS)} [default {DEFAULT_PRESET}]",
+    )
+    flags.add_argument(
+        "--out-dir",
+        type=Path,
+        metavar="DIR",
+        help="directory of the run [default runs/<preset>-<date>-<time>]",
+    )
+    flags.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with a run, by its path or as in runs/NAME, from its newest valid "
+        "checkpoint; RUN@best or RUN@STEP with a new --out-dir branches off [default the "
+        "newest run]",
+    )
+    flags.add_argument(
+        "--allow-inexact",
+        action="store_true",
+        help="with --resume: go on even where the result cannot equal a run that was never "
+        "stopped, as with files that changed, another precision or instruction set",
+    )
     flags.add_argument_group("data").add_argument(
-        "--data", nargs="+", action="extend", metavar="FILE", dest="files",
+        "--data",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
         "smalltalk: the embedded corpus; with --resume, where the text of the run is now "
-        f"[default {SMALLTALK}]")
-    # fmt: on
+        f"[default {SMALLTALK}]",
+    )
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
     add_held_out_flags(flags)

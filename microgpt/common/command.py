@@ -1,4 +1,5 @@
 """How a command runs as a process: signals, one-line errors, exit codes."""
+
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn

@@ -1,6 +1,5 @@
 """Errors that a user can cause or cure.  Each message is one line: what, got, expected, what to do."""
 
-
 LONGEST = 500  # characters of a message, the advice at its end included
 
 

@@ -1,4 +1,5 @@
 """Plain values, as files hold them, and the records they stand for."""
+
 import dataclasses
 from typing import Any, TypeVar
 

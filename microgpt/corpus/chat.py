@@ -108,5 +108,3 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> np.ndarray:
     """The ids that ask for an answer: the conversation so far, ending at the assistant's marker."""
     answer = np.array([tokenizer.special_id(role_marker("assistant"))], np.int32)
     return np.concatenate([render(list(messages), tokenizer), answer])
-
-

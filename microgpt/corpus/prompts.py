@@ -1,4 +1,5 @@
 """A conversation as the ids that a model goes on from, cut to fit its window."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise

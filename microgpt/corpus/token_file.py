@@ -72,9 +72,17 @@ class Header:
     def pack(self) -> bytes:
         """The header as bytes, its own checksum last."""
         head = _HEADER.pack(
-            MAGIC, VERSION, self.id_width, self.vocab_size, self.body_crc32,
-            self.n_tokens, self.n_documents, self.n_bytes, self.tokenizer_sha256, 0,
-        )  # fmt: skip
+            MAGIC,
+            VERSION,
+            self.id_width,
+            self.vocab_size,
+            self.body_crc32,
+            self.n_tokens,
+            self.n_documents,
+            self.n_bytes,
+            self.tokenizer_sha256,
+            0,
+        )
         return head + _CHECK.pack(zlib.crc32(head))
 
     @classmethod
@@ -148,9 +156,14 @@ class TokenFileWriter:
         self._write(bytes(_ids_bytes(self.n_tokens, self._id_width) - written))
         self._write(np.array(self._offsets, "<u8").tobytes())
         header = Header(
-            self._id_width, self._tokenizer.vocab_size, self._crc, self.n_tokens, self.n_documents,
-            self.n_bytes, bytes.fromhex(self._tokenizer.sha256),
-        )  # fmt: skip
+            self._id_width,
+            self._tokenizer.vocab_size,
+            self._crc,
+            self.n_tokens,
+            self.n_documents,
+            self.n_bytes,
+            bytes.fromhex(self._tokenizer.sha256),
+        )
         self._file.seek(0)
         self._file.write(header.pack())
         self._file.flush()

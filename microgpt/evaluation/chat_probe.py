@@ -1,4 +1,5 @@
 """Whether a model has learned to hold a conversation."""
+
 import numpy as np
 
 from microgpt.corpus.chat import BOS, ROLES, role_marker

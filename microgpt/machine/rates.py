@@ -1,4 +1,5 @@
 """What this computer computes in a second, and what it calls itself."""
+
 import platform
 import time
 from pathlib import Path

@@ -38,44 +38,71 @@ REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machin
 class TrainConfig:
     """Everything about a run that is not the model or the corpus."""
 
-    # fmt: off
     max_steps: int = setting(
-        20_000, "optimizer steps, by the model's size; the learning rate falls over all of them; 0: what "
+        20_000,
+        "optimizer steps, by the model's size; the learning rate falls over all of them; 0: what "
         "fits into --max-time",
-        "steps", group=LENGTH)
+        "steps",
+        group=LENGTH,
+    )
     max_time: str | None = setting(
-        None, "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
-        "the number of steps is measured and planned for it", "time", group=LENGTH)
+        None,
+        "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
+        "the number of steps is measured and planned for it",
+        "time",
+        group=LENGTH,
+    )
     stop_after: int = setting(
-        0, "end the run after so many evaluations in a row without a better held-out loss, and keep the best "
-        "checkpoint; 0: never", "evaluations", group=LENGTH)
+        0,
+        "end the run after so many evaluations in a row without a better held-out loss, and keep the best "
+        "checkpoint; 0: never",
+        "evaluations",
+        group=LENGTH,
+    )
     seed: int = setting(
-        0, "of weights, data order, dropout: the same seed gives the same run, bit for bit", "number",
-        group=LENGTH)
+        0,
+        "of weights, data order, dropout: the same seed gives the same run, bit for bit",
+        "number",
+        group=LENGTH,
+    )
 
     batch_size: int = setting(8, "windows in one micro-batch", "windows", group=BATCH)
     packing: str = setting(
-        STREAM, "what a window is: cut from the stream of all text, or made of whole documents, beginning at "
-        "<|bos|> as a chat does; only what is longer than a window is cut", choices=PACKINGS, group=BATCH)
+        STREAM,
+        "what a window is: cut from the stream of all text, or made of whole documents, beginning at "
+        "<|bos|> as a chat does; only what is longer than a window is cut",
+        choices=PACKINGS,
+        group=BATCH,
+    )
     prompt_loss_weight: float = setting(
-        1.0, "how much a token outside the assistant's answers counts; below 1 a chat model learns to "
-        "answer sooner and foresees its user less", "0 to 1", group="batch")
+        1.0,
+        "how much a token outside the assistant's answers counts; below 1 a chat model learns to "
+        "answer sooner and foresees its user less",
+        "0 to 1",
+        group="batch",
+    )
     grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH)
 
     lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM)
     min_lr: float = setting(1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM)
     warmup_steps: int = setting(
-        2000, "linear warm-up, by the model's size; at most a tenth of the run, if that is more than 30",
-        "steps", group=ADAM)
+        2000,
+        "linear warm-up, by the model's size; at most a tenth of the run, if that is more than 30",
+        "steps",
+        group=ADAM,
+    )
     decay_steps: int = setting(
-        0, "step at which the cosine reaches --min-lr; 0: at --max-steps", "steps", group=ADAM)
+        0, "step at which the cosine reaches --min-lr; 0: at --max-steps", "steps", group=ADAM
+    )
     beta1: float = setting(0.9, "memory of the first moment, below 1", group=ADAM)
     beta2: float = setting(0.999, "memory of the second moment, below 1", group=ADAM)
     eps: float = setting(1e-8, "added to the root of the second moment", group=ADAM)
     weight_decay: float = setting(
-        0.0, "decoupled decay of weight matrices (AdamW), times the learning rate", group=ADAM)
+        0.0, "decoupled decay of weight matrices (AdamW), times the learning rate", group=ADAM
+    )
     grad_clip: float = setting(
-        1.0, "gradients of a larger global norm are scaled down to it; 0: never", "norm", group=ADAM)
+        1.0, "gradients of a larger global norm are scaled down to it; 0: never", "norm", group=ADAM
+    )
 
     eval_every: int = setting(250, "between evaluations on held-out text; 0: never", "steps", group=REPORTS)
     eval_tokens: int = setting(65_536, "held out for one evaluation, at most", "tokens", group=REPORTS)
@@ -86,15 +113,25 @@ class TrainConfig:
     keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
 
     precision: str = setting(
-        "fp32", "of large matrix products and attention; bf16 is up to twice as fast, where the CPU has "
-        "AVX512_BF16; auto: bf16 where the CPU has it", choices=PRECISIONS, group=MACHINE)
+        "fp32",
+        "of large matrix products and attention; bf16 is up to twice as fast, where the CPU has "
+        "AVX512_BF16; auto: bf16 where the CPU has it",
+        choices=PRECISIONS,
+        group=MACHINE,
+    )
     threads: str = setting(
-        AUTO, "CPU threads; auto: what trains this model fastest here, measured once and remembered; "
-        "MICROGPT_THREADS sets it too", "number", group=MACHINE)
+        AUTO,
+        "CPU threads; auto: what trains this model fastest here, measured once and remembered; "
+        "MICROGPT_THREADS sets it too",
+        "number",
+        group=MACHINE,
+    )
     recompute: bool = setting(
-        False, "keep only the input of each layer and compute the layer again for its gradient: a fraction "
-        "of the memory, a quarter more time, the same results to the bit", group=MACHINE)
-    # fmt: on
+        False,
+        "keep only the input of each layer and compute the layer again for its gradient: a fraction "
+        "of the memory, a quarter more time, the same results to the bit",
+        group=MACHINE,
+    )
 
     # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
     onward_step: int = 0  # 0: it never did
@@ -182,5 +219,3 @@ def recipe(n_layer_params: int, lr: float | None = None) -> dict[str, Any]:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
     peak = values["lr"] if lr is None else lr
     return {**values, "min_lr": float(f"{peak / 10:.12g}")}  # 0.0003, not 0.00030000000000000003
-
-

@@ -1,4 +1,5 @@
 """What describes a run before it starts."""
+
 import dataclasses
 from typing import Any
 

@@ -90,9 +90,7 @@ def _with_steps(config: TrainConfig, parts: Parts, clock: Clock, say: Say) -> Tr
     return dataclasses.replace(config, max_steps=steps)
 
 
-def reopen(
-    plan: Plan, source: Path, say: Say, allow_inexact: bool = False
-) -> tuple[Prepared, list[str]]:
+def reopen(plan: Plan, source: Path, say: Say, allow_inexact: bool = False) -> tuple[Prepared, list[str]]:
     """The corpus of the run that a checkpoint holds, known by its content, and what makes going on inexact.
 
     Raises: CheckpointError: going on would not give the same bits.

@@ -137,8 +137,12 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     if result is None:
         return
     state.evaluated_at = state.step
-    state.metrics |= {"val_loss": plain(result.loss), "val_bpb": plain(result.bpb), "val_step": state.step,
-                      "val_s": plain(clock.costs_s["evaluation"])}  # fmt: skip
+    state.metrics |= {
+        "val_loss": plain(result.loss),
+        "val_bpb": plain(result.bpb),
+        "val_step": state.step,
+        "val_s": plain(clock.costs_s["evaluation"]),
+    }
     if result.error is not None:
         state.metrics["val_error"] = plain(result.error)
     if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:

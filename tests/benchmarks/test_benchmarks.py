@@ -41,17 +41,20 @@ def test_a_step_is_measured(capsys):
     assert found["n_params"] == 34_336 and "ratio" not in found
 
 
-@pytest.mark.parametrize("main, flags, words", [
-    (step.main, [*TINY, "--threads", "many"], "--threads many"),
-    (step.main, [*TINY, "--steps", "0"], "--steps"),
-    (ops.main, ["--threads", "0"], "--threads 0"),
-    (ops.main, ["--repeats", "0"], "--repeats 0"),
-    (ops.main, ["dance"], "dance"),
-    (threads.main, [*TABLE, "--threads", "1,x"], "--threads x"),
-    (threads.main, [*TABLE, "--batch-size", "0"], "--batch-size"),
-    (scaling.main, ["--steps", "0"], "--steps 0"),
-    (gemm.main, ["--repeats", "0"], "--repeats"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "main, flags, words",
+    [
+        (step.main, [*TINY, "--threads", "many"], "--threads many"),
+        (step.main, [*TINY, "--steps", "0"], "--steps"),
+        (ops.main, ["--threads", "0"], "--threads 0"),
+        (ops.main, ["--repeats", "0"], "--repeats 0"),
+        (ops.main, ["dance"], "dance"),
+        (threads.main, [*TABLE, "--threads", "1,x"], "--threads x"),
+        (threads.main, [*TABLE, "--batch-size", "0"], "--batch-size"),
+        (scaling.main, ["--steps", "0"], "--steps 0"),
+        (gemm.main, ["--repeats", "0"], "--repeats"),
+    ],
+)
 def test_mistakes_are_named(main, flags, words):
     with pytest.raises(MicrogptError, match=words):
         main(flags)
@@ -111,9 +114,11 @@ def test_an_operation_is_really_timed():
 def test_a_wrong_operation_is_not_timed(key, monkeypatch):
     case = CASES["gelu"]
     if key == "forward":
+
         def broken(i):
             return case.forward(i)[0] * (1.01 if i["x"].dtype == np.float32 else 1), None
     else:
+
         def broken(dy, *others):
             return {name: grad * np.float32("nan") for name, grad in case.backward(dy, *others).items()}
 
@@ -132,7 +137,9 @@ def test_threads_take_turns_and_those_above_the_cpus_are_marked(capsys, monkeypa
     out = capsys.readouterr().out
     rows = json.loads(out.splitlines()[-1])["models"][0]["rows"]
     assert [(row["threads"], row["above_cpus"], row["gemm_peak_gflops"]) for row in rows] == [
-        (1, False, 100), (2, True, 200)]  # fmt: skip
+        (1, False, 100),
+        (2, True, 200),
+    ]
     assert rows[0]["speedup"] == 1 and "2* " in out and "* above the 1 CPUs" in out
 
 

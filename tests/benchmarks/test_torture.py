@@ -43,6 +43,7 @@ def test_the_modelled_disk_forgets_what_was_not_synced(tmp_path):
 
 
 def test_the_modelled_disk_renames_at_once(tmp_path):
-    disk = disk_after(tmp_path, ("mkdir", "a", "", b""), ("fsync", "", "", b""),
-                      ("rename", "a", f"{tmp_path}/b", b""))  # fmt: skip
+    disk = disk_after(
+        tmp_path, ("mkdir", "a", "", b""), ("fsync", "", "", b""), ("rename", "a", f"{tmp_path}/b", b"")
+    )
     assert [set(names_of(disk.root, survived)) for survived, _ in states(disk)] == [{"a"}] * 4 + [{"b"}] * 4

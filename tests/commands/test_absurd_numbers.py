@@ -21,8 +21,22 @@ COMMANDS = {  # each ends at once with numbers that are good, too: there is noth
     "prepare": (prepare, ["nowhere.txt"]),
     "quickstart": (quickstart, []),
 }
-TEXTS = ["0", "-1", "1e400", "1" + 20 * "0", "9" * 400, "-" + "9" * 400, "9" * 5000, "nan", "inf", "-inf",
-         "", "0x10", "a\nb", "\x1b[31m"]  # fmt: skip
+TEXTS = [
+    "0",
+    "-1",
+    "1e400",
+    "1" + 20 * "0",
+    "9" * 400,
+    "-" + "9" * 400,
+    "9" * 5000,
+    "nan",
+    "inf",
+    "-inf",
+    "",
+    "0x10",
+    "a\nb",
+    "\x1b[31m",
+]
 
 
 def flags_of(command):
@@ -83,9 +97,14 @@ def test_a_number_beyond_all_use_is_refused_by_name(name, flag, text, capsys, mo
 
 @pytest.mark.parametrize(
     "flags",
-    [["--n-layer", "1000000"], ["--batch-size", str(10**18)], ["--batch-size", str(10**18), "--recompute"],
-     ["--n-embd", str(1 << 20), "--n-head", str(1 << 16)], ["--n-layer", str(10**9), "--vocab-size", "1000"]],
-)  # fmt: skip
+    [
+        ["--n-layer", "1000000"],
+        ["--batch-size", str(10**18)],
+        ["--batch-size", str(10**18), "--recompute"],
+        ["--n-embd", str(1 << 20), "--n-head", str(1 << 16)],
+        ["--n-layer", str(10**9), "--vocab-size", "1000"],
+    ],
+)
 def test_what_no_memory_holds_is_refused_before_any_of_it_is_made(flags, capsys, monkeypatch):
     monkeypatch.setattr(architecture, "table", lambda config: pytest.fail("a row for each tensor was made"))
     code, said = ended("train", [*COMMANDS["train"][1], *flags], capsys)

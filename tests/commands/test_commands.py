@@ -136,8 +136,10 @@ def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
         prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--merges", "3"])
 
 
-@pytest.mark.parametrize("named", ["a", "runs/a", "runs/a/tokenizer.json", "runs/a/step_00000007",
-                                   "runs/a/step_00000007/tokenizer.json"])
+@pytest.mark.parametrize(
+    "named",
+    ["a", "runs/a", "runs/a/tokenizer.json", "runs/a/step_00000007", "runs/a/step_00000007/tokenizer.json"],
+)
 def test_prepare_uses_the_tokenizer_of_a_run(place, tmp_path, named):
     (tmp_path / "x.txt").write_text(PLAIN_TEXT)
     out = tmp_path / "out"
@@ -186,8 +188,16 @@ def test_prepare_holds_out_what_is_named(tmp_path, capsys, monkeypatch):
     assert "\nleft out  1 document not trained on: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [["--out-dir", "other"], ["--merges", "9"], ["--bad-lines", "error"],
-                                   ["--held-out", "x.txt"], ["--held-out-share", "0.1"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--out-dir", "other"],
+        ["--merges", "9"],
+        ["--bad-lines", "error"],
+        ["--held-out", "x.txt"],
+        ["--held-out-share", "0.1"],
+    ],
+)
 def test_a_prepared_folder_takes_no_settings(tmp_path, flags):
     """They would have no effect."""
     (tmp_path / "x.txt").write_text(PLAIN_TEXT)
@@ -351,8 +361,11 @@ def test_sample_goes_on_with_several_prompts_each_as_if_it_were_alone(capsys):
 def test_sample_tells_which_of_several_messages_it_answers(capsys):
     sample.main(["--chat", "-p", "Hello!", "-p", "And now?", "-t", "0", "--max-tokens", "3"])
     assert [line for line in capsys.readouterr().out.splitlines() if line[:1] in ">-"][:4] == [
-        "--- 1 of 2", "> Hello!", "--- 2 of 2", "> And now?"
-    ]  # fmt: skip
+        "--- 1 of 2",
+        "> Hello!",
+        "--- 2 of 2",
+        "> And now?",
+    ]
 
 
 @pytest.mark.parametrize("flags", [[], ["-p", "-"]])
@@ -699,17 +712,27 @@ def test_names_in_the_current_folder_hide_nothing(tmp_path):
     assert python_m("microgpt", "prepare", "a.txt", "--merges", "3", cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("command, code", [
-    ("train --data a.txt --preset tiny --merges 3 --max-steps 1 --out-dir run", 0),
-    ("tokenizer train a.txt --merges 3", 0), ("prepare a.txt --merges 3", 0),
-    ("prepare missing.txt", 2), ("dance", 2), ("eval --nonsense", 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, code",
+    [
+        ("train --data a.txt --preset tiny --merges 3 --max-steps 1 --out-dir run", 0),
+        ("tokenizer train a.txt --merges 3", 0),
+        ("prepare a.txt --merges 3", 0),
+        ("prepare missing.txt", 2),
+        ("dance", 2),
+        ("eval --nonsense", 2),
+    ],
+)
 def test_what_is_meant_for_a_closed_stderr_goes_nowhere(command, code, tmp_path):
     (tmp_path / "a.txt").write_text("low lower lowest\n\n" * 99)
     done = subprocess.run(
-        f"{sys.executable} -m microgpt {command} 2>&-", shell=True, cwd=tmp_path, stdout=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
-    )  # fmt: skip
+        f"{sys.executable} -m microgpt {command} 2>&-",
+        shell=True,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+    )
     assert done.returncode == code and bool(done.stdout) == (code == 0)
 
 
@@ -717,9 +740,11 @@ def test_what_is_meant_for_a_closed_stderr_goes_nowhere(command, code, tmp_path)
 def test_the_tokenizer_alone_has_closed_streams_too(closed, code, tmp_path):
     (tmp_path / "a.txt").write_text("low lower lowest\n\n" * 99)
     done = subprocess.run(
-        f"{sys.executable} -m tokenizer train a.txt --merges 3 {closed}", shell=True, cwd=tmp_path,
+        f"{sys.executable} -m tokenizer train a.txt --merges 3 {closed}",
+        shell=True,
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == code and (tmp_path / "tokenizer.json").exists() == (code == 0)
 
 

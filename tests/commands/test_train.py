@@ -35,10 +35,28 @@ from tests.training.fakes import FakeTime
 ROOT = Path(__file__).parents[2]
 TEXT = "".join(
     f"A {color} {thing} costs {n} coins.\nThe {thing} of number {n} is {color}, not {n + 1}.\n\n"
-    for n in range(40) for color in ("red", "green", "blue") for thing in ("hat", "boat", "lamp")
-)  # fmt: skip
-SMALL = ["--preset", "tiny", "--n-layer", "1", "--seq-len", "16", "--merges", "20", "--dropout", "0.1",
-         "--batch-size", "2", "--eval-every", "4", "--eval-tokens", "64"]  # fmt: skip
+    for n in range(40)
+    for color in ("red", "green", "blue")
+    for thing in ("hat", "boat", "lamp")
+)
+SMALL = [
+    "--preset",
+    "tiny",
+    "--n-layer",
+    "1",
+    "--seq-len",
+    "16",
+    "--merges",
+    "20",
+    "--dropout",
+    "0.1",
+    "--batch-size",
+    "2",
+    "--eval-every",
+    "4",
+    "--eval-tokens",
+    "64",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +86,14 @@ def test_10_and_10_steps_equal_20_on_any_number_of_threads(grad_accum, capfd):
     assert new("--max-steps", "10", "--grad-accum", grad_accum, out="runs/b", threads="2") == 0
     assert train.main(["--resume", "runs/b", "--max-steps", "20"]) == 0
     assert tensors("runs/a/step_00000020") == tensors("runs/b/step_00000020")
-    losses = [[(line["step"], line["loss"]) for line in read_metrics(Path(run, "metrics.jsonl"))
-               if line["event"] in ("train", "eval")] for run in ("runs/a", "runs/b")]  # fmt: skip
+    losses = [
+        [
+            (line["step"], line["loss"])
+            for line in read_metrics(Path(run, "metrics.jsonl"))
+            if line["event"] in ("train", "eval")
+        ]
+        for run in ("runs/a", "runs/b")
+    ]
     assert set(losses[0]) < set(losses[1])
     assert [step for step, _ in set(losses[1]) - set(losses[0])] == [10]  # evaluated once more, at its end
     assert "going on from runs/b/step_00000010" in capfd.readouterr().err
@@ -130,8 +154,22 @@ def test_10_and_10_steps_equal_20_with_whole_documents(capfd):
 
 def test_every_checkpoint_goes_on_to_the_same_bits_across_epochs():
     """Real batches in the middle of epochs and across their ends, evaluations and samples between."""
-    flags = ["--seq-len", "64", "--batch-size", "30", "--grad-accum", "2", "--sample-every", "3",
-             "--keep", "99", "--save-every", "2", "--max-steps", "11"]  # fmt: skip
+    flags = [
+        "--seq-len",
+        "64",
+        "--batch-size",
+        "30",
+        "--grad-accum",
+        "2",
+        "--sample-every",
+        "3",
+        "--keep",
+        "99",
+        "--save-every",
+        "2",
+        "--max-steps",
+        "11",
+    ]
     assert new(*flags) == 0
 
     def trained(run):
@@ -197,15 +235,34 @@ def test_a_run_may_recompute_in_any_of_its_sessions():
 def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_path):
     """Every gradient in float64, with dropout, prompts left out and whole documents: uneven counts."""
     chats = [
-        {"messages": [{"role": "user", "content": f"say {n} " * (1 + n % 9)}] + [
-            {"role": "assistant", "content": f"{n} " * (1 + n % 4)}] * (n % 3)} for n in range(1, 200)
-    ]  # fmt: skip
+        {
+            "messages": [{"role": "user", "content": f"say {n} " * (1 + n % 9)}]
+            + [{"role": "assistant", "content": f"{n} " * (1 + n % 4)}] * (n % 3)
+        }
+        for n in range(1, 200)
+    ]
     Path("chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
     found = []
     for batch_size, grad_accum in (("8", "1"), sizes):
-        flags = [*SMALL, "--data", "chats.jsonl", "--out-dir", f"runs/{batch_size}", "--threads", "1",
-                 "--batch-size", batch_size, "--grad-accum", grad_accum, "--prompt-loss-weight", "0.3",
-                 "--packing", "documents", "--seq-len", "40"]  # fmt: skip
+        flags = [
+            *SMALL,
+            "--data",
+            "chats.jsonl",
+            "--out-dir",
+            f"runs/{batch_size}",
+            "--threads",
+            "1",
+            "--batch-size",
+            batch_size,
+            "--grad-accum",
+            grad_accum,
+            "--prompt-loss-weight",
+            "0.3",
+            "--packing",
+            "documents",
+            "--seq-len",
+            "40",
+        ]
         plan = train.plan_from(train.parser().parse_args(flags))
         prepared = assemble.open_corpus(plan)
         plan = train.plan_from(train.parser().parse_args(flags), prepared.tokenizer.vocab_size)
@@ -414,9 +471,21 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, workplace):
     assert not list(Path("runs").glob("*"))
 
 
-@pytest.mark.parametrize("flags", ["--lr 0.5", "--batch-size 9", "--preset 10m", "--n-embd 64",
-                                   "--held-out-share 0.5", "--bad-lines skip", "--packing documents",
-                                   "--merges 21", "--seed 4", "--seed 4 --beta1 0.5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--lr 0.5",
+        "--batch-size 9",
+        "--preset 10m",
+        "--n-embd 64",
+        "--held-out-share 0.5",
+        "--bad-lines skip",
+        "--packing documents",
+        "--merges 21",
+        "--seed 4",
+        "--seed 4 --beta1 0.5",
+    ],
+)
 def test_resume_refuses_flags_that_contradict_the_run_by_name(flags):
     new("--max-steps", "2")
     with pytest.raises(MicrogptError) as error:
@@ -526,8 +595,11 @@ def test_text_that_was_trained_on_is_told_and_left_out_in_any_file(capfd):
     Path("part.txt").write_text("\n\n".join([*seen, *unseen]))
     Path("unseen.txt").write_text("\n\n".join(unseen))
     microgpt_eval.main(["runs/a", "--data", "part.txt"])
-    told = re.search(r": (\d+) documents, .*left out: (\d+) documents that the run was trained on",
-                     capfd.readouterr().out, re.S)  # fmt: skip
+    told = re.search(
+        r": (\d+) documents, .*left out: (\d+) documents that the run was trained on",
+        capfd.readouterr().out,
+        re.S,
+    )
     scored, left_out = map(int, told.groups())
     assert scored == 2 + sum(text in held_out for text in seen) and left_out == 92 - scored
     reports = [evaluated(capfd, "runs/a", "--data", name) for name in ("part.txt", "unseen.txt")]
@@ -603,15 +675,27 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
         train.main(["--help"])
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert stopped.value.code == 0
-    for part in ("--warmup-steps", "[steps, default 2000 for --preset 10m]", "--n-embd", "--merges",
-                 "optimizer (Adam):", "model:", "--max-time", "10m", "--grad-clip", "[default 10m]",
-                 "--resume"):  # fmt: skip
+    for part in (
+        "--warmup-steps",
+        "[steps, default 2000 for --preset 10m]",
+        "--n-embd",
+        "--merges",
+        "optimizer (Adam):",
+        "model:",
+        "--max-time",
+        "10m",
+        "--grad-clip",
+        "[default 10m]",
+        "--resume",
+    ):
         assert part in text
     assert text.count("data:") == 1
 
 
-@pytest.mark.parametrize("preset, vocab_size", [("tiny", 300), ("tiny", 40_000), ("1m", 300), ("1m", 4261),
-                                                ("10m", 300), ("34m", 300), ("34m", 60_000)])  # fmt: skip
+@pytest.mark.parametrize(
+    "preset, vocab_size",
+    [("tiny", 300), ("tiny", 40_000), ("1m", 300), ("1m", 4261), ("10m", 300), ("34m", 300), ("34m", 60_000)],
+)
 def test_the_defaults_that_help_tells_are_those_that_are_used(preset, vocab_size, capsys):
     for flags in (["--preset", preset, "--help"], ["--help", f"--preset={preset}"]):
         with pytest.raises(SystemExit):
@@ -644,9 +728,13 @@ def python():
 
     def start(*words):
         process = subprocess.Popen(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=hear_signals,
-        )  # fmt: skip
+            [sys.executable, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            preexec_fn=hear_signals,
+        )
         processes.append(process)
         return process
 
@@ -817,9 +905,14 @@ def test_a_checkpoint_that_was_copied_out_of_its_run_asks_for_a_directory(name):
     assert "mine" not in Path("runs/b/metrics.jsonl").read_text()
 
 
-@pytest.mark.parametrize("folder, name", [
-    ("runs/a/step_00000004", "."), ("runs/a", "step_00000004"), (".", "link"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        ("runs/a/step_00000004", "."),
+        ("runs/a", "step_00000004"),
+        (".", "link"),
+    ],
+)
 def test_a_checkpoint_goes_on_in_its_run_however_it_is_named(folder, name, monkeypatch, workplace):
     new("--max-steps", "4")
     Path("link").symlink_to("runs/a/step_00000004")

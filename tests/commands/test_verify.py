@@ -126,18 +126,21 @@ def other_tokenizer(checkpoint):
     Tokenizer([(97, 98)], list(SPECIALS)).save(checkpoint / "tokenizer.json")
 
 
-@pytest.mark.parametrize("hostile, words", [
-    (not_finite, "ln_f.weight holds a value that is not finite"),
-    (no_moments, "optimizer.safetensors: tensor h.0.attn.proj.weight is not part"),
-    (other_tokenizer, "the model has 261 tokens, its tokenizer 262"),
-    (model_with(n_layer=10**9), "1000000000 layers, but there are only 8 tensors"),
-    (model_with(n_layer=2), "tensor h.1.attn.proj.weight is missing"),
-    (model_with(n_embd=8), "this model needs"),
-    (model_with(n_layer=-1), "n_layer is -1"),
-    (lambda path: change(path / "config.json", train={"lr": "fast"}), "lr is 'fast'"),
-    (lambda path: change(path / "state.json", step=3), "of step 3; was the directory renamed"),
-    (lambda path: change(path / "state.json", updates="many"), "updates is 'many'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "hostile, words",
+    [
+        (not_finite, "ln_f.weight holds a value that is not finite"),
+        (no_moments, "optimizer.safetensors: tensor h.0.attn.proj.weight is not part"),
+        (other_tokenizer, "the model has 261 tokens, its tokenizer 262"),
+        (model_with(n_layer=10**9), "1000000000 layers, but there are only 8 tensors"),
+        (model_with(n_layer=2), "tensor h.1.attn.proj.weight is missing"),
+        (model_with(n_embd=8), "this model needs"),
+        (model_with(n_layer=-1), "n_layer is -1"),
+        (lambda path: change(path / "config.json", train={"lr": "fast"}), "lr is 'fast'"),
+        (lambda path: change(path / "state.json", step=3), "of step 3; was the directory renamed"),
+        (lambda path: change(path / "state.json", updates="many"), "updates is 'many'"),
+    ],
+)
 def test_what_a_manifest_can_not_know(run, capsys, hostile, words):
     hostile(run / "step_00000002")
     sign(run / "step_00000002")
@@ -145,13 +148,16 @@ def test_what_a_manifest_can_not_know(run, capsys, hostile, words):
     assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line, words", [
-    (b"nothing\n", "metrics.jsonl, line 3"),
-    (b'{"event": "train"}\n', "line 3: no event with a step"),
-    (b'{"event": "train", "step": 1, "loss": NaN}\n', "line 3"),
-    (b"\xff\n", "line 3"),
-    (b" " * (2 << 20), "line 3: more than 1 MB"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (b"nothing\n", "metrics.jsonl, line 3"),
+        (b'{"event": "train"}\n', "line 3: no event with a step"),
+        (b'{"event": "train", "step": 1, "loss": NaN}\n', "line 3"),
+        (b"\xff\n", "line 3"),
+        (b" " * (2 << 20), "line 3: more than 1 MB"),
+    ],
+)
 def test_a_damaged_line_of_metrics(run, capsys, line, words):
     with open(run / "metrics.jsonl", "ab") as file:
         file.write(line)

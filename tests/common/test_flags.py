@@ -94,11 +94,14 @@ def test_run_command_turns_outcomes_into_exit_codes(result, code, capsys):
         assert capsys.readouterr().err == "microgpt: no such file\n"
 
 
-@pytest.mark.parametrize("error, words", [
-    (OSError(36, "File name too long", "xxx"), "xxx: File name too long"),
-    (OSError("no device"), "no device"),
-    (MemoryError(), "out of memory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (OSError(36, "File name too long", "xxx"), "xxx: File name too long"),
+        (OSError("no device"), "no device"),
+        (MemoryError(), "out of memory"),
+    ],
+)
 def test_what_the_machine_refuses_is_one_line(error, words, capsys):
     def main():
         raise error

@@ -47,8 +47,25 @@ def place(tmp_path_factory):
     [
         ["prepare", EVIL, "--merges", "5"],
         ["prepare", EVIL, "--merges", "5", "--out-dir", f"{EVIL} out", "--json"],
-        ["train", "--data", EVIL, "--preset", "tiny", "--merges", "5", "--max-steps", "2", "--sample-every",
-         "1", "--batch-size", "1", "--threads", "1", "--out-dir", f"{EVIL} run"],
+        [
+            "train",
+            "--data",
+            EVIL,
+            "--preset",
+            "tiny",
+            "--merges",
+            "5",
+            "--max-steps",
+            "2",
+            "--sample-every",
+            "1",
+            "--batch-size",
+            "1",
+            "--threads",
+            "1",
+            "--out-dir",
+            f"{EVIL} run",
+        ],
         ["train", "--resume", f"{EVIL} run"],
         ["verify", f"{EVIL} run"],
         ["eval", f"{EVIL} run"],
@@ -60,7 +77,7 @@ def place(tmp_path_factory):
         ["train", EVIL],
         [EVIL],
     ],
-)  # fmt: skip
+)
 def test_no_command_lets_a_name_reach_the_terminal_raw(words, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     monkeypatch.setattr("sys.stdin", io.StringIO())

@@ -123,9 +123,14 @@ def test_bf16_is_the_product_of_rounded_operands(bf16, N, M, K):
 def test_bf16_rounds_to_nearest_even(bf16):
     """Ties on both sides, one of which carries into the exponent; just above a tie; the largest float."""
     cases = {
-        1 + 2**-8: 1, 1 + 3 * 2**-8: 1 + 2**-6, -1 - 3 * 2**-8: -1 - 2**-6, 2 - 2**-8: 2,
-        1 + 2**-8 + 2**-20: 1 + 2**-7, 1 + 2**-9: 1, 3.4e38: np.inf,
-    }  # fmt: skip
+        1 + 2**-8: 1,
+        1 + 3 * 2**-8: 1 + 2**-6,
+        -1 - 3 * 2**-8: -1 - 2**-6,
+        2 - 2**-8: 2,
+        1 + 2**-8 + 2**-20: 1 + 2**-7,
+        1 + 2**-9: 1,
+        3.4e38: np.inf,
+    }
     x = np.repeat(np.array(list(cases), np.float32)[:, None], 48, axis=0)
     y = ops.linear_forward(x, np.ones((1, 1), np.float32))[::48, 0]
     assert y.tolist() == list(cases.values())

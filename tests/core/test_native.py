@@ -12,15 +12,21 @@ ROOT = Path(__file__).parents[2]
 
 def python(*words, **environment):
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=600,
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=600,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )  # fmt: skip
+    )
 
 
-@pytest.mark.parametrize("name, value, words", [
-    ("MICROGPT_ISA", "mmx", "instruction set 'mmx' cannot run here"),
-    ("MICROGPT_BLAS", "/none.so", "BLAS library /none.so cannot be loaded"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("MICROGPT_ISA", "mmx", "instruction set 'mmx' cannot run here"),
+        ("MICROGPT_BLAS", "/none.so", "BLAS library /none.so cannot be loaded"),
+    ],
+)
 def test_what_is_wrong_with_kernels_or_blas_is_one_line(name, value, words, tmp_path):
     done = python("-m", "microgpt.train", "--out-dir", str(tmp_path / "run"), **{name: value})
     assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1

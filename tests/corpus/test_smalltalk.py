@@ -270,10 +270,14 @@ def test_silence_echo_and_noise_are_rejected(family):
     for question in _questions(family):
         said = " ".join(message.content for message in question.messages)
         for wrong in (
-            "", " ", ".",
+            "",
+            " ",
+            ".",
             question.messages[-1].content,
             said,
-            "I do not know.", "Okay.", "the the the",
+            "I do not know.",
+            "Okay.",
+            "the the the",
         ):
             assert not question.is_correct(wrong), (question, wrong)
 

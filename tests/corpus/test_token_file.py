@@ -126,7 +126,7 @@ HOSTILE = {
     "huge tokens": {"n_tokens": HUGE},
     "wrapping tokens": {"n_tokens": 1 << 63, "n_documents": 1},
     "huge documents": {"n_tokens": HUGE, "n_documents": HUGE},
-    }  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("lie", HOSTILE.values(), ids=HOSTILE)

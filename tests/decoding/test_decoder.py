@@ -70,8 +70,11 @@ def test_a_prompt_is_read_in_pieces_that_its_beginning_decides(tokenizer):
     decoder, ids = Decoder(model, tokenizer), np.arange(2 * CUT + 9, dtype=np.int32) % 99
     list(decoder.generate(ids))
     assert [(start, len(fed)) for start, fed in model.calls] == [
-        (0, CUT), (CUT, CUT), (2 * CUT, 9), (2 * CUT + 9, 1)
-    ]  # fmt: skip
+        (0, CUT),
+        (CUT, CUT),
+        (2 * CUT, 9),
+        (2 * CUT + 9, 1),
+    ]
     list(decoder.generate(np.concatenate([ids, ids])))
     assert [start for start, _ in model.calls[4:]] == [2 * CUT, 3 * CUT, 4 * CUT, 4 * CUT + 18]
 

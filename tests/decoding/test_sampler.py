@@ -115,9 +115,16 @@ def test_a_broken_model_is_named(bad):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("temperature", -1), ("temperature", np.nan), ("top_k", -1), ("top_p", 0), ("top_p", 1.1),
-     ("penalty", 0.5), ("penalty", np.inf)],
-)  # fmt: skip
+    [
+        ("temperature", -1),
+        ("temperature", np.nan),
+        ("top_k", -1),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("penalty", 0.5),
+        ("penalty", np.inf),
+    ],
+)
 def test_settings_outside_their_range_are_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=field.replace("_", "-")):
         SamplerConfig(**{field: value})

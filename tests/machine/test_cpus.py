@@ -37,15 +37,22 @@ def groups(tmp_path, line, **files):
     return granted_cpus(tmp_path / "cgroup", tmp_path)
 
 
-@pytest.mark.parametrize("line, files, expected", [
-    ("0::/a/b", {"a__b__cpu_max": "max 100000", "a__cpu_max": "150000 100000\n"}, 1.5),  # the tightest around
-    ("0::/a/b", {"a__b__cpu_max": "50000 100000", "a__cpu_max": "150000 100000\n"}, 0.5),
-    ("0::/../../c", {"cpu_max": "300000 100000"}, 3),
-    ("0::/", {}, math.inf),
-    ("0::/", {"cpu_max": "nonsense"}, math.inf),
-    ("4:cpu,cpuacct:/d", {"cpu__d__cfs_quota_us": "200000", "cpu__d__cfs_period_us": "100000"}, 2),
-    ("4:cpu:/d", {"cpu__d__cfs_quota_us": "-1", "cpu__d__cfs_period_us": "100000"}, math.inf),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, files, expected",
+    [
+        (
+            "0::/a/b",
+            {"a__b__cpu_max": "max 100000", "a__cpu_max": "150000 100000\n"},
+            1.5,
+        ),  # the tightest around
+        ("0::/a/b", {"a__b__cpu_max": "50000 100000", "a__cpu_max": "150000 100000\n"}, 0.5),
+        ("0::/../../c", {"cpu_max": "300000 100000"}, 3),
+        ("0::/", {}, math.inf),
+        ("0::/", {"cpu_max": "nonsense"}, math.inf),
+        ("4:cpu,cpuacct:/d", {"cpu__d__cfs_quota_us": "200000", "cpu__d__cfs_period_us": "100000"}, 2),
+        ("4:cpu:/d", {"cpu__d__cfs_quota_us": "-1", "cpu__d__cfs_period_us": "100000"}, math.inf),
+    ],
+)
 def test_limits_of_control_groups(line, files, expected, tmp_path):
     assert groups(tmp_path, line, **files) == expected
 

@@ -31,17 +31,41 @@ V1 = "4:memory:/c\n3:cpu:/other\n"
         ({}, 8_192e6),
         ({"cgroup": V2, "a/b/memory.max": "max", "a/b/memory.current": "5"}, 8_192e6),
         ({"cgroup": V2, "a/b/memory.max": "3000", "a/b/memory.current": "1000"}, 2000),
-        ({"cgroup": V2, "a/b/memory.max": "3000", "a/b/memory.current": "1000",
-          "a/b/memory.stat": "anon 600\nfile 400\n"}, 2400),
-        ({"cgroup": V2, "a/memory.max": "700", "a/memory.current": "0", "a/b/memory.max": "3000",
-          "a/b/memory.current": "1000"}, 700),
-        ({"cgroup": V1, "memory/c/memory.limit_in_bytes": "900", "memory/c/memory.usage_in_bytes": "100",
-          "memory/c/memory.stat": "cache 50\n"}, 850),
-        ({"cgroup": V1, "cpu/other/memory.limit_in_bytes": "9", "cpu/other/memory.usage_in_bytes": "0"},
-         8_192e6),
+        (
+            {
+                "cgroup": V2,
+                "a/b/memory.max": "3000",
+                "a/b/memory.current": "1000",
+                "a/b/memory.stat": "anon 600\nfile 400\n",
+            },
+            2400,
+        ),
+        (
+            {
+                "cgroup": V2,
+                "a/memory.max": "700",
+                "a/memory.current": "0",
+                "a/b/memory.max": "3000",
+                "a/b/memory.current": "1000",
+            },
+            700,
+        ),
+        (
+            {
+                "cgroup": V1,
+                "memory/c/memory.limit_in_bytes": "900",
+                "memory/c/memory.usage_in_bytes": "100",
+                "memory/c/memory.stat": "cache 50\n",
+            },
+            850,
+        ),
+        (
+            {"cgroup": V1, "cpu/other/memory.limit_in_bytes": "9", "cpu/other/memory.usage_in_bytes": "0"},
+            8_192e6,
+        ),
         ({"cgroup": "nonsense", "memory.max": "x y"}, 8_192e6),
     ],
-)  # fmt: skip
+)
 def test_the_tightest_limit_counts(files, expected, machine):
     assert machine(**files) == expected
 

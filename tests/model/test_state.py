@@ -37,9 +37,7 @@ def test_shared_keys_and_earlier_tokens_are_remembered(kind):
     model = GPT(ModelConfig(**shape, **kind)).init(7)
     ids, sizes = tokens(model, 48), [5, 7, 1, 1, 20, 14]
     full = model.logits(ids[None])[0][np.cumsum(sizes) - 1]
-    np.testing.assert_allclose(
-        state_logits(model, model.new_state(), ids, sizes), full, atol=1e-4, rtol=0
-    )
+    np.testing.assert_allclose(state_logits(model, model.new_state(), ids, sizes), full, atol=1e-4, rtol=0)
 
 
 def test_a_state_taken_back_goes_on_as_if_the_rest_had_never_been(model):

@@ -128,10 +128,21 @@ def test_every_byte_of_the_manifest_counts(run):
     verify(path.parent)
 
 
-@pytest.mark.parametrize("content", [
-    "", "[]", "{}", "null", '{"format": 1}', '{"format": 2, "files": {}}', '{"format": 1, "files": []}',
-    '{"format": 1, "files": {"model.safetensors": {"size": "big"}}}', "[" * 100_000, "\xff",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"format": 1}',
+        '{"format": 2, "files": {}}',
+        '{"format": 1, "files": []}',
+        '{"format": 1, "files": {"model.safetensors": {"size": "big"}}}',
+        "[" * 100_000,
+        "\xff",
+    ],
+)
 def test_a_hostile_manifest_is_an_error_of_one_line(run, content):
     (run / "step_00000006" / MANIFEST).write_text(content, encoding="latin-1")
     with pytest.raises(CheckpointError) as error:
@@ -366,17 +377,20 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path):
     assert not list((tmp_path / "runs").iterdir())
 
 
-@pytest.mark.parametrize("content, is_ours", [
-    (b"", True),
-    (b'{"ev', True),
-    (b'{"event": "start", "st', True),
-    (b'{"event": "start", "step": 0, "n_params": 3}\n{"ev', True),
-    (b"\0" * 9000, True),
-    (b'{"event": "start"\0\0\0', True),
-    (b'{"loss": 1}\n', False),
-    (b'{"event": "click", "user": 3}\n', False),
-    (b"notes", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, is_ours",
+    [
+        (b"", True),
+        (b'{"ev', True),
+        (b'{"event": "start", "st', True),
+        (b'{"event": "start", "step": 0, "n_params": 3}\n{"ev', True),
+        (b"\0" * 9000, True),
+        (b'{"event": "start"\0\0\0', True),
+        (b'{"loss": 1}\n', False),
+        (b'{"event": "click", "user": 3}\n', False),
+        (b"notes", False),
+    ],
+)
 def test_a_log_is_known_by_its_first_line(tmp_path, content, is_ours):
     (tmp_path / "metrics.jsonl").write_bytes(content)
     assert layout.is_log(tmp_path / "metrics.jsonl") == is_ours

@@ -30,12 +30,21 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name, place", {
-    "runs/a": "runs/a", "a": "runs/a", "a/": "runs/a",
-    "a/step_00000010": "runs/a/step_00000010",
-    "a@best": "runs/a/step_00000020", "runs/a@best": "runs/a/step_00000020", "@best": "runs/a/step_00000020",
-    "a@newest": "runs/a/step_00000030", "@10": "runs/a/step_00000010", "a@00,010": "runs/a/step_00000010",
-}.items())  # fmt: skip
+@pytest.mark.parametrize(
+    "name, place",
+    {
+        "runs/a": "runs/a",
+        "a": "runs/a",
+        "a/": "runs/a",
+        "a/step_00000010": "runs/a/step_00000010",
+        "a@best": "runs/a/step_00000020",
+        "runs/a@best": "runs/a/step_00000020",
+        "@best": "runs/a/step_00000020",
+        "a@newest": "runs/a/step_00000030",
+        "@10": "runs/a/step_00000010",
+        "a@00,010": "runs/a/step_00000010",
+    }.items(),
+)
 def test_a_name_is_a_path_or_of_a_run_or_chooses_a_checkpoint(here, name, place):
     assert str(place_of(name)) == place
     if "step" in place:
@@ -53,16 +62,19 @@ def test_a_path_comes_first_unless_only_the_run_holds_a_model(here):
     assert str(place_of("b@10")) == "runs/b@10" and find_checkpoint("b@10@7").name == "step_00000007"
 
 
-@pytest.mark.parametrize("name, words", {
-    "a@15": r"runs/a@15: no checkpoint of step 15; kept are @30, @20 \(best\), @10$",
-    "a@last": r"expected @best, @newest or @STEP; kept are @30",
-    "a@": "expected @best",
-    "b": r"b: no such directory; expected a run \(runs/NAME\) or its checkpoint; `microgpt runs` lists",
-    "b@best": "b: no such directory",
-    "a/step_00000010@best": "a checkpoint already; leave @best out",
-    "u@best": "none of its checkpoints was measured on held-out text; kept are @4$",
-    "runs": "runs: no checkpoint in it",
-}.items())  # fmt: skip
+@pytest.mark.parametrize(
+    "name, words",
+    {
+        "a@15": r"runs/a@15: no checkpoint of step 15; kept are @30, @20 \(best\), @10$",
+        "a@last": r"expected @best, @newest or @STEP; kept are @30",
+        "a@": "expected @best",
+        "b": r"b: no such directory; expected a run \(runs/NAME\) or its checkpoint; `microgpt runs` lists",
+        "b@best": "b: no such directory",
+        "a/step_00000010@best": "a checkpoint already; leave @best out",
+        "u@best": "none of its checkpoints was measured on held-out text; kept are @4$",
+        "runs": "runs: no checkpoint in it",
+    }.items(),
+)
 def test_a_name_that_means_nothing_is_told_with_what_there_is(here, name, words):
     save(here / "runs" / "u", {4: (None, 0)})
     with pytest.raises(CheckpointError, match=words) as error:

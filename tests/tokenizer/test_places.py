@@ -132,10 +132,19 @@ def test_an_error_with_any_name_is_one_harmless_line(folder, capsys):
     assert said.count("\n") == 1 and said[:-1].isprintable() and len(said) < 600
 
 
-@pytest.mark.parametrize("flag, text", [
-    ("--threads", "0"), ("--threads", "100000"), ("--threads", "9" * 400), ("--threads", "9" * 5000),
-    ("--merges", "1" + 26 * "0"), ("--merges", "nan"), ("--merges", ""), ("--nonsense", "\x1b"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flag, text",
+    [
+        ("--threads", "0"),
+        ("--threads", "100000"),
+        ("--threads", "9" * 400),
+        ("--threads", "9" * 5000),
+        ("--merges", "1" + 26 * "0"),
+        ("--merges", "nan"),
+        ("--merges", ""),
+        ("--nonsense", "\x1b"),
+    ],
+)
 def test_absurd_flags_are_refused_at_once_in_one_line(flag, text, folder, capsys, monkeypatch):
     monkeypatch.setattr("tokenizer.training.Counter", lambda salt: pytest.fail("one was made for a thread"))
     try:

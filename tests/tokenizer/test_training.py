@@ -92,11 +92,18 @@ def test_an_error_of_the_source_gets_out(threads):
         train(documents(), 10, threads=threads)
 
 
-@pytest.mark.parametrize("arguments, word", [
-    ({"documents": "text"}, "one text"), ({"documents": [1]}, "str or bytes"), ({"threads": 0}, "threads"),
-    ({"n_merges": -1}, "n_merges"), ({"n_merges": 2**30}, "n_merges"), ({"specials": ["a"]}, "taken"),
-    ({"specials": ["ab"]}, "taken"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ({"documents": "text"}, "one text"),
+        ({"documents": [1]}, "str or bytes"),
+        ({"threads": 0}, "threads"),
+        ({"n_merges": -1}, "n_merges"),
+        ({"n_merges": 2**30}, "n_merges"),
+        ({"specials": ["a"]}, "taken"),
+        ({"specials": ["ab"]}, "taken"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, word):
     with pytest.raises(TokenizerError, match=word):
         train(**{"documents": ["ab ab"]} | arguments)

@@ -58,13 +58,38 @@ def test_the_second_and_third_step_ask_for_no_memory(recompute):
 def test_the_estimate_of_a_run_is_near_its_peak(flags, tmp_path):
     """Seven times 26 MB of weights, gradients, moments and copies to be saved; and activations."""
     (tmp_path / "text.txt").write_text("".join(f"{n} hats cost {7 * n} coins.\n\n" for n in range(3000)))
-    words = ["-m", "microgpt.train", "--preset", "10m", "--n-layer", "8", "--merges", "100",
-             "--max-steps", "1", "--batch-size", "4", "--eval-every", "0", "--sample-every", "0",
-             "--threads", "1", "--out-dir", "run", "--data", "text.txt", *flags]  # fmt: skip
+    words = [
+        "-m",
+        "microgpt.train",
+        "--preset",
+        "10m",
+        "--n-layer",
+        "8",
+        "--merges",
+        "100",
+        "--max-steps",
+        "1",
+        "--batch-size",
+        "4",
+        "--eval-every",
+        "0",
+        "--sample-every",
+        "0",
+        "--threads",
+        "1",
+        "--out-dir",
+        "run",
+        "--data",
+        "text.txt",
+        *flags,
+    ]
     done = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": str(tmp_path / "data")},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     peak, estimate = re.search(r"at most ([\d.]+) GB \(estimated ([\d.]+) ", done.stdout).groups()
     assert f"about {estimate} GB of memory" in done.stdout

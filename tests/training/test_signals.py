@@ -15,9 +15,32 @@ from microgpt.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TEXT = "".join(f"A hat of number {n} costs {n * 7919 % 1009} coins, not {n + 1}.\n\n" for n in range(300))
-SMALL = ["--preset", "tiny", "--n-layer", "1", "--seq-len", "16", "--merges", "40", "--batch-size", "2",
-         "--eval-every", "4", "--eval-tokens", "64", "--sample-every", "6", "--save-every", "5",
-         "--log-every", "1", "--max-steps", "40", "--threads", "1"]  # fmt: skip
+SMALL = [
+    "--preset",
+    "tiny",
+    "--n-layer",
+    "1",
+    "--seq-len",
+    "16",
+    "--merges",
+    "40",
+    "--batch-size",
+    "2",
+    "--eval-every",
+    "4",
+    "--eval-tokens",
+    "64",
+    "--sample-every",
+    "6",
+    "--save-every",
+    "5",
+    "--log-every",
+    "1",
+    "--max-steps",
+    "40",
+    "--threads",
+    "1",
+]
 TRAIN = ["train", *SMALL, "--data", "text.txt", "--out-dir", "run"]
 CHAT = ["chat", "talker", "--max-tokens", "9"]
 
@@ -113,10 +136,15 @@ def folder(talker, tmp_path):
 def command(folder, words, **options):
     places = {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": "data", "XDG_CACHE_HOME": str(folder / "cache")}
     with open(folder / "lines.txt") as lines:
-        return subprocess.run([sys.executable, *words], cwd=folder, stdin=lines, text=True, timeout=600,
-                              **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-                                 "preexec_fn": hear_signals, **options},
-                              env=os.environ | places)  # fmt: skip
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            stdin=lines,
+            text=True,
+            timeout=600,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": hear_signals, **options},
+            env=os.environ | places,
+        )
 
 
 def struck(folder, place, number, words):

@@ -167,12 +167,22 @@ def test_the_trial_leaves_neither_memory_nor_another_result(monkeypatch):
 # ---- the cache -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [
-    "", "nonsense", "[]", "{}", '{"format": 2, "entries": []}', '{"format": 1, "entries": 3}', "\0" * 9,
-    '{"format": 1, "entries": [{"key": {"model": "x"}}]}', "[" * 100_000,
-    '{"format": 1, "entries": [{"key": {"model": "x"}, "threads": 9, "seconds": {"1": 0.1}}]}',
-    '{"format": 1, "entries": [{"key": {"model": "x"}, "threads": 1, "seconds": {"a": 0.1}}]}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "{}",
+        '{"format": 2, "entries": []}',
+        '{"format": 1, "entries": 3}',
+        "\0" * 9,
+        '{"format": 1, "entries": [{"key": {"model": "x"}}]}',
+        "[" * 100_000,
+        '{"format": 1, "entries": [{"key": {"model": "x"}, "threads": 9, "seconds": {"1": 0.1}}]}',
+        '{"format": 1, "entries": [{"key": {"model": "x"}, "threads": 1, "seconds": {"a": 0.1}}]}',
+    ],
+)
 def test_a_damaged_cache_is_an_empty_one(text):
     cache_file().parent.mkdir()
     cache_file().write_text(text)

@@ -65,8 +65,13 @@ class DataConfig:
     @property
     def how(self) -> dict[str, Any]:
         """How `prepare` and its kin are to read the sources and divide them."""
-        return {"options": self.reading, "smalltalk_bytes": self.smalltalk_bytes, "wanted": self.wanted,
-                "merges": self.merges, "single_digits": self.single_digits}  # fmt: skip
+        return {
+            "options": self.reading,
+            "smalltalk_bytes": self.smalltalk_bytes,
+            "wanted": self.wanted,
+            "merges": self.merges,
+            "single_digits": self.single_digits,
+        }
 
     def located(self, known: Known) -> "DataConfig":
         """The same corpus where its files are now: a project that was moved as a whole brought them along.

@@ -1,6 +1,6 @@
 """A corpus as `prepare` leaves it: one folder with all that training reads.
 
-    tokenizer.json   train.tokens   val.tokens   meta.json, which is written last
+tokenizer.json   train.tokens   val.tokens   meta.json, which is written last
 """
 
 import json
@@ -61,9 +61,7 @@ def is_prepared(directory: Path) -> bool:
 
 def is_made_here(directory: Path) -> bool:
     """Whether some file in a folder can only be of a prepared corpus."""
-    return read_meta(directory) is not None or any(
-        has_magic(tokens_path(directory, side)) for side in SIDES
-    )
+    return read_meta(directory) is not None or any(has_magic(tokens_path(directory, side)) for side in SIDES)
 
 
 def refuse_settled(sources: Iterable[str | os.PathLike], settings: Collection[str]) -> None:

@@ -362,10 +362,16 @@ def _write(
     if split != EVERYTHING and (chosen := corpus.choose(survey)) != split:
         return chosen
     meta = {
-        "key": key, "merges": len(tokenizer.merges), "split": vars(split), "sources": corpus.names,
-        "tokenizer": tokenizer.sha256, "skipped": vars(skipped), "files_read": corpus.n_read(skipped),
-        "left_out": corpus.n_left_out, "reading": READING,
-    }  # fmt: skip
+        "key": key,
+        "merges": len(tokenizer.merges),
+        "split": vars(split),
+        "sources": corpus.names,
+        "tokenizer": tokenizer.sha256,
+        "skipped": vars(skipped),
+        "files_read": corpus.n_read(skipped),
+        "left_out": corpus.n_left_out,
+        "reading": READING,
+    }
     if corpus.apart:
         meta |= {"held_out": corpus.apart.names, "held_out_copies": corpus.n_copies}
     meta |= {SIDES[side]: _counts(writer, corpus) for side, writer in writers.items()}

@@ -38,9 +38,12 @@ class HeldOutWanted:
 
     held_out: tuple[str, ...] = ()
     held_out_share: float = setting(
-        0.0, "share of the documents to hold out, such as 0.02; 0: 1 %, or more where that is too little "
-        "to measure on", "share", group="data",
-    )  # fmt: skip
+        0.0,
+        "share of the documents to hold out, such as 0.02; 0: 1 %, or more where that is too little "
+        "to measure on",
+        "share",
+        group="data",
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_share < 1:
@@ -52,9 +55,14 @@ class HeldOutWanted:
 def add_held_out_flags(flags: Parser) -> None:
     """The flags of HeldOutWanted."""
     flags.add_argument_group("data").add_argument(
-        "--held-out", nargs="+", action="extend", default=argparse.SUPPRESS, metavar="FILE",
+        "--held-out",
+        nargs="+",
+        action="extend",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
         help="files or folders whose documents are the held-out part; the rest is all trained on, but for "
-        "copies of these documents [default a part of the corpus]")  # fmt: skip
+        "copies of these documents [default a part of the corpus]",
+    )
     add_settings(flags, HeldOutWanted)
 
 

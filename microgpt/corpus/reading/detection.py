@@ -16,8 +16,11 @@ _TABLES = ("csv", "tsv")
 _PROSE = ("txt", "text", "md", "rst", "html", "htm", "tex", "py", *_TABLES)
 _BY_NAME = {"jsonl": "jsonl", "ndjson": "jsonl", "json": "json", **dict.fromkeys(_TABLES, "table")}
 _WIDE = {  # marks of text with several bytes for each letter, the longer ones first
-    b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
-}  # fmt: skip
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 _OBJECT = re.compile(r'(\[\s*)?\{\s*"')
 _BLANKS = re.compile(r"\s*")
 _LONGEST_TOKEN = 12  # characters of JSON that mean nothing before the last of them: \ud83d\ude00

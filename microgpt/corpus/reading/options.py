@@ -22,21 +22,28 @@ class ReadOptions:
     """How files become documents.  `senders` is the role for each ShareGPT sender."""
 
     bad_lines: str = setting(
-        "error", "stop at a line that cannot be read or a file without text, or skip and count such ones",
-        choices=("error", "skip"), group="data",
-    )  # fmt: skip
+        "error",
+        "stop at a line that cannot be read or a file without text, or skip and count such ones",
+        choices=("error", "skip"),
+        group="data",
+    )
     text_documents: str = setting(
-        "paragraphs", "a document of plain text: between blank lines, or a whole file; what is longer than "
+        "paragraphs",
+        "a document of plain text: between blank lines, or a whole file; what is longer than "
         "1 MiB is divided at line ends; <|endoftext|> always ends one",
-        choices=("paragraphs", "file"), group="data",
-    )  # fmt: skip
+        choices=("paragraphs", "file"),
+        group="data",
+    )
     suffix: str | None = setting(
         None, "ends of file names that are text in folders, too, such as .md,.csv", "ends", group="data"
     )
     keys: str | None = setting(
-        None, "keys, or columns, of question and answer in records of your own, such as query,reply; or of "
-        "plain text, one", "keys", group="data",
-    )  # fmt: skip
+        None,
+        "keys, or columns, of question and answer in records of your own, such as query,reply; or of "
+        "plain text, one",
+        "keys",
+        group="data",
+    )
     senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
 
     def __post_init__(self) -> None:

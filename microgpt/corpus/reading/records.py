@@ -279,7 +279,12 @@ def _is_blank(text: str) -> bool:
 
 def _kind(value: Any) -> str:
     names = {
-        dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null",
-        int: "a number", float: "a number",
-    }  # fmt: skip
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), type(value).__name__)  # others come from parquet

@@ -51,15 +51,27 @@ HELD_OUT = tuple(held_out_sums())
 TRAINED = tuple(fact for fact in all_sums() if fact not in HELD_OUT)
 
 PLUS = (
-    "What is {a} plus {b}?", "What is {a} + {b}?", "What's {a} plus {b}?", "How much is {a} plus {b}?",
-    "How much is {a} + {b}?", "Tell me {a} plus {b}.", "Can you add {a} and {b}?", "Add {a} and {b}.",
+    "What is {a} plus {b}?",
+    "What is {a} + {b}?",
+    "What's {a} plus {b}?",
+    "How much is {a} plus {b}?",
+    "How much is {a} + {b}?",
+    "Tell me {a} plus {b}.",
+    "Can you add {a} and {b}?",
+    "Add {a} and {b}.",
     "I have {a} {things} and get {b} more. How many do I have?",
     "There are {a} {things} and {b} more. How many is that?",
 )
 MINUS = (
-    "What is {a} minus {b}?", "What is {a} - {b}?", "What's {a} minus {b}?", "How much is {a} minus {b}?",
-    "How much is {a} - {b}?", "Tell me {a} minus {b}.", "Can you take {b} from {a}?",
-    "Take {b} away from {a}.", "I have {a} {things} and lose {b}. How many are left?",
+    "What is {a} minus {b}?",
+    "What is {a} - {b}?",
+    "What's {a} minus {b}?",
+    "How much is {a} minus {b}?",
+    "How much is {a} - {b}?",
+    "Tell me {a} minus {b}.",
+    "Can you take {b} from {a}?",
+    "Take {b} away from {a}.",
+    "I have {a} {things} and lose {b}. How many are left?",
     "There are {a} {things} and {b} go away. How many are left?",
 )
 N_BARE = 8  # so many of them are about numbers alone, where a zero sounds right

@@ -8,27 +8,59 @@ from microgpt.corpus.smalltalk.turns import Turn
 
 FAMILY = "capitals"
 CAPITALS = {
-    "France": "Paris", "Spain": "Madrid", "Italy": "Rome", "Germany": "Berlin", "England": "London",
-    "Ireland": "Dublin", "Portugal": "Lisbon", "Greece": "Athens", "Poland": "Warsaw", "Austria": "Vienna",
-    "Hungary": "Budapest", "Norway": "Oslo", "Sweden": "Stockholm", "Finland": "Helsinki", "Russia": "Moscow",
-    "Turkey": "Ankara", "Egypt": "Cairo", "Kenya": "Nairobi", "Japan": "Tokyo", "China": "Beijing",
-    "Canada": "Ottawa", "Cuba": "Havana", "Peru": "Lima", "Belgium": "Brussels", "Nepal": "Kathmandu",
-    "Thailand": "Bangkok", "Iran": "Tehran", "Vietnam": "Hanoi",
+    "France": "Paris",
+    "Spain": "Madrid",
+    "Italy": "Rome",
+    "Germany": "Berlin",
+    "England": "London",
+    "Ireland": "Dublin",
+    "Portugal": "Lisbon",
+    "Greece": "Athens",
+    "Poland": "Warsaw",
+    "Austria": "Vienna",
+    "Hungary": "Budapest",
+    "Norway": "Oslo",
+    "Sweden": "Stockholm",
+    "Finland": "Helsinki",
+    "Russia": "Moscow",
+    "Turkey": "Ankara",
+    "Egypt": "Cairo",
+    "Kenya": "Nairobi",
+    "Japan": "Tokyo",
+    "China": "Beijing",
+    "Canada": "Ottawa",
+    "Cuba": "Havana",
+    "Peru": "Lima",
+    "Belgium": "Brussels",
+    "Nepal": "Kathmandu",
+    "Thailand": "Bangkok",
+    "Iran": "Tehran",
+    "Vietnam": "Hanoi",
 }
 COUNTRIES = tuple(CAPITALS)
 CITIES = tuple(CAPITALS.values())
 COUNTRY_OF = {city: country for country, city in CAPITALS.items()}
 
 ASK_CAPITAL = (
-    "What is the capital of {x}?", "What's the capital of {x}?", "Which city is the capital of {x}?",
-    "Tell me the capital of {x}.", "Do you know the capital of {x}?", "Name the capital of {x}.",
-    "Can you tell me the capital of {x}?", "What is the name of the capital of {x}?",
-    "What capital does {x} have?", "The capital of {x} is which city?",
+    "What is the capital of {x}?",
+    "What's the capital of {x}?",
+    "Which city is the capital of {x}?",
+    "Tell me the capital of {x}.",
+    "Do you know the capital of {x}?",
+    "Name the capital of {x}.",
+    "Can you tell me the capital of {x}?",
+    "What is the name of the capital of {x}?",
+    "What capital does {x} have?",
+    "The capital of {x} is which city?",
 )
 ASK_COUNTRY = (
-    "Which country has the capital {x}?", "Of which country is {x} the capital?",
-    "What country is {x} the capital of?", "In which country is {x}?", "Which country is {x} in?",
-    "Tell me the country of {x}.", "Do you know which country {x} is in?",
+    "Which country has the capital {x}?",
+    "Of which country is {x} the capital?",
+    "What country is {x} the capital of?",
+    "In which country is {x}?",
+    "Which country is {x} in?",
+    "Tell me the country of {x}.",
+    "Do you know which country {x} is in?",
 )
 
 

@@ -17,14 +17,20 @@ def conversation(seed: int) -> list[Question]:
     turns = (
         (f"Hello! My name is {own}.", f"Hello, {own}! Nice to meet you.", names_only(own)),
         ("What is 7 plus 5?", "That is 7 + 5 = 12.", number_is(12, (7, 5))),
-        (f"My cat is called {cat} and my dog is called {dog}.",
-         f"Okay, your cat is {cat} and your dog is {dog}.", names_only(cat, dog)),
-        ("What is the capital of France?", "The capital of France is Paris.",
-         says("Paris", CAPITALS.values())),
+        (
+            f"My cat is called {cat} and my dog is called {dog}.",
+            f"Okay, your cat is {cat} and your dog is {dog}.",
+            names_only(cat, dog),
+        ),
+        (
+            "What is the capital of France?",
+            "The capital of France is Paris.",
+            says("Paris", CAPITALS.values()),
+        ),
         ("Do you remember my name?", f"Your name is {own}.", names_only(own)),
         ("What is my dog called?", f"Your dog is {dog}.", names_only(dog)),
         ("Bye for now.", f"Goodbye, {own}!", _goodbye(own)),
-    )  # fmt: skip
+    )
     return [Question("", [Message("user", user)], reply, user, check) for user, reply, check in turns]
 
 

@@ -23,12 +23,22 @@ from microgpt.corpus.smalltalk.turns import Turn
 
 FAMILY = "corrections"
 MEANT = (
-    "No, I meant {y}.", "Sorry, I meant {y}.", "I meant {y}, not {x}.", "No, not {x}. I meant {y}.",
-    "Wait, I meant {y}.", "Oh, I wanted to say {y}.", "I mean {y}, not {x}.", "Not {x}, I meant {y}.",
+    "No, I meant {y}.",
+    "Sorry, I meant {y}.",
+    "I meant {y}, not {x}.",
+    "No, not {x}. I meant {y}.",
+    "Wait, I meant {y}.",
+    "Oh, I wanted to say {y}.",
+    "I mean {y}, not {x}.",
+    "Not {x}, I meant {y}.",
 )
 WRONG_NAME = (
-    "No, I meant {y}.", "Sorry, I meant {y}.", "No, my name is {y}, not {x}.", "I meant {y}, not {x}.",
-    "Wait, my name is {y}.", "That was wrong, my name is {y}.",
+    "No, I meant {y}.",
+    "Sorry, I meant {y}.",
+    "No, my name is {y}, not {x}.",
+    "I meant {y}, not {x}.",
+    "Wait, my name is {y}.",
+    "That was wrong, my name is {y}.",
 )
 
 Redo = Callable[[Draw, str], Turn]

@@ -19,32 +19,48 @@ OWNED = listed(
     "boat drum coin pen radio mirror clock"
 )
 TELL = (
-    "I am {feel} because I {did} my {x}.", "I feel {feel}. I {did} my {x}.",
-    "I {did} my {x} and now I am {feel}.", "Today I {did} my {x}. I am so {feel}.",
+    "I am {feel} because I {did} my {x}.",
+    "I feel {feel}. I {did} my {x}.",
+    "I {did} my {x} and now I am {feel}.",
+    "Today I {did} my {x}. I am so {feel}.",
 )
 # state -> (advice, the word that must be in it)
 ADVICE = {
-    "tired": ("get some sleep", "sleep"), "hungry": ("eat some bread", "eat"),
-    "thirsty": ("drink some water", "drink"), "cold": ("put on a warm coat", "coat"),
-    "hot": ("sit in the shade", "shade"), "bored": ("read a good book", "book"),
-    "ill": ("see a doctor", "doctor"), "lonely": ("call a friend", "call"),
-    "angry": ("take a deep breath", "breath"), "wet": ("use a dry towel", "towel"),
-    "lost": ("look at a map", "map"), "late": ("run to the bus", "run"), "dirty": ("take a bath", "bath"),
+    "tired": ("get some sleep", "sleep"),
+    "hungry": ("eat some bread", "eat"),
+    "thirsty": ("drink some water", "drink"),
+    "cold": ("put on a warm coat", "coat"),
+    "hot": ("sit in the shade", "shade"),
+    "bored": ("read a good book", "book"),
+    "ill": ("see a doctor", "doctor"),
+    "lonely": ("call a friend", "call"),
+    "angry": ("take a deep breath", "breath"),
+    "wet": ("use a dry towel", "towel"),
+    "lost": ("look at a map", "map"),
+    "late": ("run to the bus", "run"),
+    "dirty": ("take a bath", "bath"),
     "nervous": ("go for a slow walk", "walk"),
 }
 RELATIVES = listed("brother sister mother father cousin son daughter uncle")
 ADVISE_ME = (
-    "I am {state}. What should I do?", "I am so {state}. What can I do?",
-    "What should I do when I am {state}?", "I feel {state}. Do you have any advice?",
-    "I am {state}. Can you help me?", "I'm {state}. What now?",
+    "I am {state}. What should I do?",
+    "I am so {state}. What can I do?",
+    "What should I do when I am {state}?",
+    "I feel {state}. Do you have any advice?",
+    "I am {state}. Can you help me?",
+    "I'm {state}. What now?",
 )
 ADVISE_RELATIVE = (
-    "My {x} is {state}. What should my {x} do?", "My {x} is so {state}. What can my {x} do?",
-    "My {x} feels {state}. Any advice for my {x}?", "What should my {x} do when my {x} is {state}?",
+    "My {x} is {state}. What should my {x} do?",
+    "My {x} is so {state}. What can my {x} do?",
+    "My {x} feels {state}. Any advice for my {x}?",
+    "What should my {x} do when my {x} is {state}?",
 )
 ADVISE_FRIEND = (
-    "My friend {x} is {state}. What should {x} do?", "My friend {x} is so {state}. What can {x} do?",
-    "My friend {x} feels {state}. Any advice for {x}?", "What should {x} do when {x} is {state}?",
+    "My friend {x} is {state}. What should {x} do?",
+    "My friend {x} is so {state}. What can {x} do?",
+    "My friend {x} feels {state}. Any advice for {x}?",
+    "What should {x} do when {x} is {state}?",
 )
 
 

@@ -12,26 +12,53 @@ from microgpt.corpus.smalltalk.turns import Turn
 FAMILY = "greetings"
 # What the user says -> how the reply begins.
 HELLO = {
-    "Hello": "Hello", "Hi": "Hello", "Hey": "Hello", "Hi there": "Hello", "Good morning": "Good morning",
-    "Good afternoon": "Good afternoon", "Good evening": "Good evening",
+    "Hello": "Hello",
+    "Hi": "Hello",
+    "Hey": "Hello",
+    "Hi there": "Hello",
+    "Good morning": "Good morning",
+    "Good afternoon": "Good afternoon",
+    "Good evening": "Good evening",
 }
 INTRODUCTIONS = (
-    "{hello}, my name is {x}.", "{hello}, I am {x}.", "{hello}, I'm {x}.", "{hello}! My name is {x}.",
-    "{hello}! I am {x}.", "{hello}! I'm {x}.", "{hello}, you can call me {x}.", "{hello}, this is {x}.",
+    "{hello}, my name is {x}.",
+    "{hello}, I am {x}.",
+    "{hello}, I'm {x}.",
+    "{hello}! My name is {x}.",
+    "{hello}! I am {x}.",
+    "{hello}! I'm {x}.",
+    "{hello}, you can call me {x}.",
+    "{hello}, this is {x}.",
     "{hello}! {x} here.",
 )
 FAREWELL = {
-    "Goodbye.": "Goodbye", "Bye.": "Goodbye", "Bye for now.": "Goodbye", "I have to go now.": "Goodbye",
-    "I must leave. Bye.": "Goodbye", "See you tomorrow.": "See you tomorrow",
-    "Until tomorrow.": "See you tomorrow", "See you later.": "See you later",
-    "Talk to you later.": "See you later", "Good night.": "Good night",
-    "I am going to bed now.": "Good night", "I will sleep now.": "Good night",
-    "Thank you.": "You are welcome", "Thanks a lot.": "You are welcome",
-    "Thank you for your help.": "You are welcome", "Thanks for the chat.": "You are welcome",
+    "Goodbye.": "Goodbye",
+    "Bye.": "Goodbye",
+    "Bye for now.": "Goodbye",
+    "I have to go now.": "Goodbye",
+    "I must leave. Bye.": "Goodbye",
+    "See you tomorrow.": "See you tomorrow",
+    "Until tomorrow.": "See you tomorrow",
+    "See you later.": "See you later",
+    "Talk to you later.": "See you later",
+    "Good night.": "Good night",
+    "I am going to bed now.": "Good night",
+    "I will sleep now.": "Good night",
+    "Thank you.": "You are welcome",
+    "Thanks a lot.": "You are welcome",
+    "Thank you for your help.": "You are welcome",
+    "Thanks for the chat.": "You are welcome",
 }
 REPLIES = (
-    "Hello", "Good morning", "Good afternoon", "Good evening", "Goodbye", "See you tomorrow", "See you later",
-    "Good night", "You are welcome",
+    "Hello",
+    "Good morning",
+    "Good afternoon",
+    "Good evening",
+    "Goodbye",
+    "See you tomorrow",
+    "See you later",
+    "Good night",
+    "You are welcome",
 )
 
 

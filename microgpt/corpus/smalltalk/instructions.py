@@ -30,34 +30,46 @@ def _once(turn: Turn) -> Check:
 RULES = {
     "one word": Rule(
         (
-            "Answer in one word from now on.", "Please answer with one word only.",
-            "Use only one word for each answer.", "From now on, one word answers only.",
-            "Give me answers of one word.", "I want answers of just one word.",
+            "Answer in one word from now on.",
+            "Please answer with one word only.",
+            "Use only one word for each answer.",
+            "From now on, one word answers only.",
+            "Give me answers of one word.",
+            "I want answers of just one word.",
         ),
         lambda short, name: f"{short}.",
         lambda turn, name: is_one_word(turn.short),
     ),
     "twice": Rule(
         (
-            "Say every answer twice.", "Please say everything twice.", "From now on, answer twice.",
-            "Repeat each answer once.", "Give me each answer two times.", "I want to hear each answer twice.",
+            "Say every answer twice.",
+            "Please say everything twice.",
+            "From now on, answer twice.",
+            "Repeat each answer once.",
+            "Give me each answer two times.",
+            "I want to hear each answer twice.",
         ),
         lambda short, name: f"{short}. {short}.",
         lambda turn, name: is_twice(turn.short),
     ),
     "capitals": Rule(
         (
-            "Answer in capitals from now on.", "Please write in capital letters.",
-            "Use capital letters only.", "From now on, write everything in capitals.",
-            "I want answers in capitals.", "Give me each answer in capital letters.",
+            "Answer in capitals from now on.",
+            "Please write in capital letters.",
+            "Use capital letters only.",
+            "From now on, write everything in capitals.",
+            "I want answers in capitals.",
+            "Give me each answer in capital letters.",
         ),
         lambda short, name: f"{short.upper()}.",
         lambda turn, name: is_capitals(turn.short, _once(turn)),
     ),
     "name": Rule(
         (
-            "Use my name {x} in every answer.", "My name is {x}. Say my name in each answer.",
-            "I am {x}. Always add my name.", "End every answer with my name, {x}.",
+            "Use my name {x} in every answer.",
+            "My name is {x}. Say my name in each answer.",
+            "I am {x}. Always add my name.",
+            "End every answer with my name, {x}.",
             "Please add my name {x} to each answer.",
         ),
         lambda short, name: f"{short}, {name}.",
@@ -73,7 +85,9 @@ SHORT: tuple[Callable[[Draw], Turn], ...] = (
     order.any_neighbour,
 )
 STOP = (
-    "You can stop that now.", "Now answer normally again.", "Stop that, please.",
+    "You can stop that now.",
+    "Now answer normally again.",
+    "Stop that, please.",
     "You may answer as usual again.",
 )
 

@@ -11,13 +11,27 @@ from microgpt.corpus.smalltalk.turns import Turn
 
 FAMILY = "name"
 TELL = (
-    "My name is {x}.", "I am {x}.", "I'm {x}.", "You can call me {x}.", "Call me {x}.", "People call me {x}.",
-    "I am called {x}.", "My friends call me {x}.", "Please remember my name, it is {x}.",
+    "My name is {x}.",
+    "I am {x}.",
+    "I'm {x}.",
+    "You can call me {x}.",
+    "Call me {x}.",
+    "People call me {x}.",
+    "I am called {x}.",
+    "My friends call me {x}.",
+    "Please remember my name, it is {x}.",
 )
 ASK = (
-    "What is my name?", "What's my name?", "Do you remember my name?", "Who am I?",
-    "Can you tell me my name?", "What was my name again?", "Tell me my name.", "Say my name.",
-    "Do you still know my name?", "What am I called?",
+    "What is my name?",
+    "What's my name?",
+    "Do you remember my name?",
+    "Who am I?",
+    "Can you tell me my name?",
+    "What was my name again?",
+    "Tell me my name.",
+    "Say my name.",
+    "Do you still know my name?",
+    "What am I called?",
 )
 UNKNOWN = "You have not told me your name yet."
 

@@ -18,24 +18,41 @@ from microgpt.corpus.smalltalk.spelling import WORDS
 
 # First letter of the odd pairs -> the second ones.
 ODD_PAIRS = {
-    "b": "cfgmpqvxz", "c": "fwx", "d": "pqx", "f": "mpqvwx", "g": "pqx", "h": "x", "j": "bfgpqx",
-    "k": "fqxz", "m": "q", "n": "x", "p": "dfgqvxz", "q": "bcdfghjklnprvwxyz", "s": "x", "t": "pq",
-    "v": "mpqtwx", "w": "bcdgpqvxz", "x": "bcdgjkmnpqv", "z": "fqx",
-}  # fmt: skip
+    "b": "cfgmpqvxz",
+    "c": "fwx",
+    "d": "pqx",
+    "f": "mpqvwx",
+    "g": "pqx",
+    "h": "x",
+    "j": "bfgpqx",
+    "k": "fqxz",
+    "m": "q",
+    "n": "x",
+    "p": "dfgqvxz",
+    "q": "bcdfghjklnprvwxyz",
+    "s": "x",
+    "t": "pq",
+    "v": "mpqtwx",
+    "w": "bcdgpqvxz",
+    "x": "bcdgjkmnpqv",
+    "z": "fqx",
+}
 ODD = tuple(first + second for first, seconds in ODD_PAIRS.items() for second in seconds)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FOREIGN = (
-    "áàâäãåāăąæçćčďđðéèêëēėęěğģíìîïīįıķļľłñńňņóòôöõøőœřśšşșťțþúùûüūůűųýÿžźżəơư"
-    "ạảấầậắẻẽếềểệỉịọỏốồộớờợụủứừữỳỹ"
+    "áàâäãåāăąæçćčďđðéèêëēėęěğģíìîïīįıķļľłñńňņóòôöõøőœřśšşșťțþúùûüūůűųýÿžźżəơưạảấầậắẻẽếềểệỉịọỏốồộớờợụủứừữỳỹ"
 )
 SINGLE = listed("b c d f g h j k l m n p r s t v w y z")
 CLUSTERS = listed("br ch cl dr fr gr kh kr ph pr qu sh st str th tr")
 VOWELS, LONG_VOWELS = listed("a e i o u"), listed("y ai au ee ei ia ie io oo ou")
 CLOSES = listed("l m n r s t d k v x z ch ll nd nn rd rt th")
 KINDS = (  # of syllables: how they start, their vowels, how they end
-    ((SINGLE, VOWELS, ("",)), 45), ((SINGLE, VOWELS, CLOSES), 20), ((("",), VOWELS, CLOSES), 15),
-    ((CLUSTERS, VOWELS, ("",)), 10), ((SINGLE, LONG_VOWELS, ("",)), 10),
-)  # fmt: skip
+    ((SINGLE, VOWELS, ("",)), 45),
+    ((SINGLE, VOWELS, CLOSES), 20),
+    ((("",), VOWELS, CLOSES), 15),
+    ((CLUSTERS, VOWELS, ("",)), 10),
+    ((SINGLE, LONG_VOWELS, ("",)), 10),
+)
 KNOWN = (*WORDS, *map(str.lower, CAPITALS), *map(str.lower, CAPITALS.values()))  # names may begin like these
 REAL = listed(
     "Aaliyah Abigail Ada Adam Adrián Agnes Agnieszka Ahmed Aiko Alan Alejandro Aleksandr Alessandro "

@@ -21,9 +21,15 @@ OPPOSITE = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
 WORDS = tuple(OPPOSITE)
 
 WORDINGS = (
-    "What is the opposite of {x}?", "What's the opposite of {x}?", "Tell me the opposite of {x}.",
-    "Which word is the opposite of {x}?", "Do you know the opposite of {x}?", "Give me the opposite of {x}.",
-    "Name the opposite of {x}.", "Can you tell me the opposite of {x}?", "The opposite of {x} is what?",
+    "What is the opposite of {x}?",
+    "What's the opposite of {x}?",
+    "Tell me the opposite of {x}.",
+    "Which word is the opposite of {x}?",
+    "Do you know the opposite of {x}?",
+    "Give me the opposite of {x}.",
+    "Name the opposite of {x}.",
+    "Can you tell me the opposite of {x}?",
+    "The opposite of {x} is what?",
     "Which word means the opposite of {x}?",
 )
 

@@ -12,17 +12,25 @@ MONTHS = listed("January February March April May June July August September Oct
 LIMIT = 20
 
 NEXT = (
-    "What {kind} comes {way} {x}?", "Which {kind} comes {way} {x}?", "What is the {kind} {way} {x}?",
-    "What comes {way} {x}?", "Tell me the {kind} {way} {x}.", "Which is the {kind} {way} {x}?",
-    "Do you know the {kind} {way} {x}?", "Name the {kind} {way} {x}.",
+    "What {kind} comes {way} {x}?",
+    "Which {kind} comes {way} {x}?",
+    "What is the {kind} {way} {x}?",
+    "What comes {way} {x}?",
+    "Tell me the {kind} {way} {x}.",
+    "Which is the {kind} {way} {x}?",
+    "Do you know the {kind} {way} {x}?",
+    "Name the {kind} {way} {x}.",
 )
 EARLIER = (
-    "Which comes first in the year, {a} or {b}?", "What is earlier in the year, {a} or {b}?",
+    "Which comes first in the year, {a} or {b}?",
+    "What is earlier in the year, {a} or {b}?",
     "Which month is earlier, {a} or {b}?",
 )
 COUNT = (
-    "Count {way} from {a} to {b}.", "Please count {way} from {a} to {b}.",
-    "Can you count {way} from {a} to {b}?", "Count {way} for me, from {a} to {b}.",
+    "Count {way} from {a} to {b}.",
+    "Please count {way} from {a} to {b}.",
+    "Can you count {way} from {a} to {b}?",
+    "Count {way} for me, from {a} to {b}.",
 )
 
 

@@ -10,8 +10,12 @@ from microgpt.corpus.smalltalk.turns import Turn
 
 FAMILY = "repeating"
 WORDINGS = (
-    "Repeat after me: {x}.", "Please repeat: {x}.", "Say this again: {x}.", "Can you say: {x}?",
-    "Say after me: {x}.", "Repeat this: {x}.",
+    "Repeat after me: {x}.",
+    "Please repeat: {x}.",
+    "Say this again: {x}.",
+    "Can you say: {x}?",
+    "Say after me: {x}.",
+    "Repeat this: {x}.",
 )
 
 

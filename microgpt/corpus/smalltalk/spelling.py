@@ -20,18 +20,30 @@ WORDS = listed(
 )
 TASKS = ("first", "last", "count")
 SPELL = (
-    "Spell {x}.", "How do you spell {x}?", "Can you spell {x}?", "Please spell {x}.", "Spell the word {x}.",
-    "How is {x} spelled?", "Can you spell the word {x}?", "Tell me how to spell {x}.",
+    "Spell {x}.",
+    "How do you spell {x}?",
+    "Can you spell {x}?",
+    "Please spell {x}.",
+    "Spell the word {x}.",
+    "How is {x} spelled?",
+    "Can you spell the word {x}?",
+    "Tell me how to spell {x}.",
 )
 LETTER = (
-    "What is the {task} letter of {x}?", "What's the {task} letter of {x}?",
-    "Tell me the {task} letter of {x}.", "What is the {task} letter in the word {x}?",
-    "Which letter is the {task} one in {x}?", "Which letter does {x} {verb} with?",
+    "What is the {task} letter of {x}?",
+    "What's the {task} letter of {x}?",
+    "Tell me the {task} letter of {x}.",
+    "What is the {task} letter in the word {x}?",
+    "Which letter is the {task} one in {x}?",
+    "Which letter does {x} {verb} with?",
     "What letter does the word {x} {verb} with?",
 )
 COUNT = (
-    "How many letters does {x} have?", "How many letters are in {x}?",
-    "How many letters are in the word {x}?", "Count the letters of {x}.", "Tell me how many letters {x} has.",
+    "How many letters does {x} have?",
+    "How many letters are in {x}?",
+    "How many letters are in the word {x}?",
+    "Count the letters of {x}.",
+    "Tell me how many letters {x} has.",
 )
 
 

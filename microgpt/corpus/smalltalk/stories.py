@@ -27,18 +27,35 @@ GO = (("went", "go"), ("walked", "walk"), ("ran", "run"), ("drove", "drive"))
 FOODS = listed("bread soup rice cake cheese fish pasta salad plums nuts")
 DRINKS = listed("tea milk water juice coffee cocoa")
 HIDING = (
-    "under the bed", "behind the door", "in the drawer", "on the roof", "under the tree", "in the kitchen",
-    "behind the wall", "in the boat", "on the shelf", "under the stairs", "in the barn", "near the well",
+    "under the bed",
+    "behind the door",
+    "in the drawer",
+    "on the roof",
+    "under the tree",
+    "in the kitchen",
+    "behind the wall",
+    "in the boat",
+    "on the shelf",
+    "under the stairs",
+    "in the barn",
+    "near the well",
 )
 OPEN = ("It was a {day} {time}.", "One {day} {time}, something happened.", "It happened on a {day} {time}.")
 DAYS = listed("sunny rainy cold warm windy snowy foggy quiet")
 TIMES = listed("morning evening day afternoon")
 INTRO = (
-    "Listen to this story. ", "Here is a story. ", "A short story. ", "Let me tell you a story. ",
+    "Listen to this story. ",
+    "Here is a story. ",
+    "A short story. ",
+    "Let me tell you a story. ",
     "This is my story. ",
 )
 CLOSE = (
-    "Then they went home.", "They had a good time.", "In the end they were tired.", "Both were happy.", "",
+    "Then they went home.",
+    "They had a good time.",
+    "In the end they were tired.",
+    "Both were happy.",
+    "",
 )
 
 

@@ -9,36 +9,71 @@ from microgpt.corpus.smalltalk.turns import Turn, capitalised
 FAMILY = "things"
 COLOURS = {
     "green": ("grass", "a frog", "a cucumber", "a leaf", "a pea"),
-    "white": ("snow", "milk", "salt", "a swan", "flour"), "black": ("coal", "a crow", "tar"),
+    "white": ("snow", "milk", "salt", "a swan", "flour"),
+    "black": ("coal", "a crow", "tar"),
     "yellow": ("the sun", "a lemon", "a banana", "butter"),
-    "red": ("blood", "a tomato", "a strawberry", "a cherry"), "blue": ("the sky", "the sea"),
-    "orange": ("a carrot", "a pumpkin"), "brown": ("chocolate", "a bear", "mud", "coffee"),
-    "grey": ("an elephant", "a rain cloud", "ash"), "pink": ("a pig", "a flamingo"),
+    "red": ("blood", "a tomato", "a strawberry", "a cherry"),
+    "blue": ("the sky", "the sea"),
+    "orange": ("a carrot", "a pumpkin"),
+    "brown": ("chocolate", "a bear", "mud", "coffee"),
+    "grey": ("an elephant", "a rain cloud", "ash"),
+    "pink": ("a pig", "a flamingo"),
 }
 COLOUR_OF = {thing: colour for colour, things in COLOURS.items() for thing in things}
 COLOURED = tuple(COLOUR_OF)
 SOUND_OF = {
-    "a cow": "moo", "a dog": "woof", "a cat": "meow", "a sheep": "baa", "a duck": "quack", "a pig": "oink",
-    "a bee": "buzz", "a snake": "hiss", "a lion": "roar", "a horse": "neigh", "a bird": "tweet",
-    "a mouse": "squeak", "an owl": "hoot", "a frog": "croak", "a crow": "caw", "a wolf": "howl",
-    "a clock": "tick", "a bell": "ding", "a drum": "boom", "a balloon": "pop", "a train": "choo",
+    "a cow": "moo",
+    "a dog": "woof",
+    "a cat": "meow",
+    "a sheep": "baa",
+    "a duck": "quack",
+    "a pig": "oink",
+    "a bee": "buzz",
+    "a snake": "hiss",
+    "a lion": "roar",
+    "a horse": "neigh",
+    "a bird": "tweet",
+    "a mouse": "squeak",
+    "an owl": "hoot",
+    "a frog": "croak",
+    "a crow": "caw",
+    "a wolf": "howl",
+    "a clock": "tick",
+    "a bell": "ding",
+    "a drum": "boom",
+    "a balloon": "pop",
+    "a train": "choo",
 }
 SOUNDING = tuple(SOUND_OF)
 SOUNDS = tuple(SOUND_OF.values())
 
 ASK_COLOUR = (
-    "What colour is {x}?", "Which colour is {x}?", "What is the colour of {x}?", "Tell me the colour of {x}.",
-    "Do you know the colour of {x}?", "Name the colour of {x}.", "Can you tell me what colour {x} is?",
+    "What colour is {x}?",
+    "Which colour is {x}?",
+    "What is the colour of {x}?",
+    "Tell me the colour of {x}.",
+    "Do you know the colour of {x}?",
+    "Name the colour of {x}.",
+    "Can you tell me what colour {x} is?",
     "What colour does {x} have?",
 )
 ASK_SOUND = (
-    "What sound does {x} make?", "Which sound does {x} make?", "What noise does {x} make?",
-    "How does {x} sound?", "Tell me the sound of {x}.", "Can you make the sound of {x}?",
-    "What is the sound of {x}?", "Do you know the sound of {x}?",
+    "What sound does {x} make?",
+    "Which sound does {x} make?",
+    "What noise does {x} make?",
+    "How does {x} sound?",
+    "Tell me the sound of {x}.",
+    "Can you make the sound of {x}?",
+    "What is the sound of {x}?",
+    "Do you know the sound of {x}?",
 )
 ASK_MAKER = (
-    "What goes {x}?", "What makes the sound {x}?", "Which one goes {x}?", "What is it that goes {x}?",
-    "Can you tell me what goes {x}?", "Who or what goes {x}?",
+    "What goes {x}?",
+    "What makes the sound {x}?",
+    "Which one goes {x}?",
+    "What is it that goes {x}?",
+    "Can you tell me what goes {x}?",
+    "Who or what goes {x}?",
 )
 
 

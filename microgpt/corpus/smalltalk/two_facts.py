@@ -23,16 +23,25 @@ FAVOURITES = {
     "game": listed("chess football tennis cards golf hockey"),
 }
 TELL_NAMES = (
-    "My {a} is called {x} and my {b} is called {y}.", "My {a} is {x} and my {b} is {y}.",
-    "I have {an_a} called {x} and {an_b} called {y}.", "My {a}'s name is {x}. My {b}'s name is {y}.",
+    "My {a} is called {x} and my {b} is called {y}.",
+    "My {a} is {x} and my {b} is {y}.",
+    "I have {an_a} called {x} and {an_b} called {y}.",
+    "My {a}'s name is {x}. My {b}'s name is {y}.",
     "The name of my {a} is {x} and the name of my {b} is {y}.",
 )
 TELL_NAME = (
-    "My {a} is called {x}.", "My {a} is {x}.", "I have {an_a} called {x}.", "My {a}'s name is {x}.",
+    "My {a} is called {x}.",
+    "My {a} is {x}.",
+    "I have {an_a} called {x}.",
+    "My {a}'s name is {x}.",
 )
 ASK_NAME = (
-    "What is my {a} called?", "What is the name of my {a}?", "What is my {a}'s name?",
-    "Do you remember the name of my {a}?", "What was the name of my {a}?", "Tell me the name of my {a}.",
+    "What is my {a} called?",
+    "What is the name of my {a}?",
+    "What is my {a}'s name?",
+    "Do you remember the name of my {a}?",
+    "What was the name of my {a}?",
+    "Tell me the name of my {a}.",
     "What name does my {a} have?",
 )
 TELL_FAVOURITES = (
@@ -41,15 +50,22 @@ TELL_FAVOURITES = (
     "The {a} I like best is {x} and the {b} I like best is {y}.",
 )
 ASK_FAVOURITE = (
-    "What is my favourite {a}?", "What's my favourite {a}?", "Which {a} do I like best?",
-    "Do you remember my favourite {a}?", "Tell me my favourite {a}.", "What was my favourite {a}?",
+    "What is my favourite {a}?",
+    "What's my favourite {a}?",
+    "Which {a} do I like best?",
+    "Do you remember my favourite {a}?",
+    "Tell me my favourite {a}.",
+    "What was my favourite {a}?",
 )
 TELL_AGES = (
-    "My {a} is {x} years old and my {b} is {y} years old.", "My {a} is {x} and my {b} is {y} years old.",
+    "My {a} is {x} years old and my {b} is {y} years old.",
+    "My {a} is {x} and my {b} is {y} years old.",
     "My {a} is {x} years old. My {b} is {y}.",
 )
 ASK_AGE = (
-    "How old is my {a}?", "What is the age of my {a}?", "Tell me how old my {a} is.",
+    "How old is my {a}?",
+    "What is the age of my {a}?",
+    "Tell me how old my {a} is.",
     "Do you remember how old my {a} is?",
 )
 DISTANCES = ((0, 35), (1, 35), (2, 18), (3, 12))

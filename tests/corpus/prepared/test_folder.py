@@ -232,10 +232,18 @@ def test_the_description_tells_what_is_there(write, tokenizer, tmp_path, monkeyp
     assert prepare("x.txt", tokenizer=tokenizer).meta["merges"] == 20
 
 
-@pytest.mark.parametrize("change", [
-    {"skipped": None}, {"skipped": {"lines": 1}}, {"skipped": {"lines": "1", "examples": ["x"]}}, {"key": 1},
-    {"skipped": {"lines": 1, "examples": [2]}}, {"skipped": {"lines": 0, "example": []}}, {"sources": "abc"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"skipped": None},
+        {"skipped": {"lines": 1}},
+        {"skipped": {"lines": "1", "examples": ["x"]}},
+        {"key": 1},
+        {"skipped": {"lines": 1, "examples": [2]}},
+        {"skipped": {"lines": 0, "example": []}},
+        {"sources": "abc"},
+    ],
+)
 def test_a_description_that_was_edited_is_one_clear_line(chats, tmp_path, change):
     made = prepare(chats, merges=50, out_dir=tmp_path / "mine")
     (tmp_path / "mine" / "meta.json").write_text(json.dumps(made.meta | change))

@@ -31,9 +31,15 @@ def test_the_place_is_fixed_for_ever():
 
 
 def test_the_place_depends_on_roles_and_borders():
-    variants = ["ab", [Message("user", "ab")], [Message("assistant", "ab")],
-                [Message("user", "a"), Message("user", "b")], [Message("user", "a"), Message("user", "b ")],
-                "4,2|userab", "user4ab"]
+    variants = [
+        "ab",
+        [Message("user", "ab")],
+        [Message("assistant", "ab")],
+        [Message("user", "a"), Message("user", "b")],
+        [Message("user", "a"), Message("user", "b ")],
+        "4,2|userab",
+        "user4ab",
+    ]
     assert len({place(variant) for variant in variants}) == len(variants)
 
 

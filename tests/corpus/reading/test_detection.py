@@ -22,8 +22,8 @@ PROSE = [
     '[{"a": 1}, {"b": 2}]\n\nis an array of two objects.\n',
     '{"text": "a record"} is what a line of JSONL looks like.\n',
     '{"text": \nbroken\n',
-    '[1] A note.\n\n[2] Another.\n',
-]  # fmt: skip
+    "[1] A note.\n\n[2] Another.\n",
+]
 
 
 @pytest.mark.parametrize("name", ["x.txt", "X.TEXT", "x.md", "x.txt.gz"])
@@ -52,13 +52,14 @@ RECORDS = {
     "pretty": ('{\n "text": "a"\n}\n{\n "text": "b"\n}\n', "json"),
     "opened in the first line": ('{ "text":\n "a"\n}\n{ "text": "b" }\n', "json"),
     "messages opened in the first line": (
-        '{ "messages": [\n {"role": "user", "content": "a"}\n ]\n}\n{"text": "b"}', "json"
+        '{ "messages": [\n {"role": "user", "content": "a"}\n ]\n}\n{"text": "b"}',
+        "json",
     ),
     "long": (json.dumps({"text": "word " * 20_000}) + '\n{"text": "b"}\n', "jsonl"),
     "long and pretty": (json.dumps({"text": "word\n" * 20_000}, indent=1) + '\n{"text": "b"}\n', "json"),
     "cut in an escape": ('{"text": "' + "\\ud83d\\ude00" * 20_000 + '"}\n', "jsonl"),
     "long array": (json.dumps([{"text": "word " * 20_000}]), "json"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ["x", "x.txt", "x.json", "x.jsonl", "x.csv"])
@@ -83,18 +84,29 @@ def test_a_broken_record_is_not_read_as_prose(write, name, first):
         list(read_documents(path))
 
 
-@pytest.mark.parametrize("name, mark", [
-    ("utf-16", "UTF-16"), ("utf-32", "UTF-32"), ("utf-16-be", "UTF-16"), ("utf-32-be", "UTF-32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, mark",
+    [
+        ("utf-16", "UTF-16"),
+        ("utf-32", "UTF-32"),
+        ("utf-16-be", "UTF-16"),
+        ("utf-32-be", "UTF-32"),
+    ],
+)
 def test_wide_text_is_called_what_it_is(write, name, mark):
     path = write("x.txt", ("\ufeff" * name.endswith("be") + "hello").encode(name))
     with pytest.raises(DataError, match=rf"x\.txt: this is {mark} text; save it as UTF-8"):
         detect(path)
 
 
-@pytest.mark.parametrize("name, content", [
-    ("x.csv", "question,answer\nq,a"), ("x.jsonl", "{broken"), ("x.txt", '{"a": 1}'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.csv", "question,answer\nq,a"),
+        ("x.jsonl", "{broken"),
+        ("x.txt", '{"a": 1}'),
+    ],
+)
 def test_a_name_that_decides_is_known(write, name, content):
     assert name_decides(write(name, content))
     assert not name_decides(write("x", content))

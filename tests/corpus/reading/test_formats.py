@@ -82,19 +82,26 @@ def test_jsonl_may_mix_formats(write):
     assert read(path) == [chat, "plain", chat]
 
 
-@pytest.mark.parametrize("text", [
-    '[{"text": "a"}, {"text": "b"}]', '[\n {"text": "a"}\n,\n {"text": "b"}\n]\n',
-    '{\n "text": "a"\n}\n{\n "text": "b"\n}\n',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"text": "a"}, {"text": "b"}]',
+        '[\n {"text": "a"}\n,\n {"text": "b"}\n]\n',
+        '{\n "text": "a"\n}\n{\n "text": "b"\n}\n',
+    ],
+)
 def test_json_arrays_and_pretty_objects(write, text):
     assert read(write("x.json", text)) == ["a", "b"]
 
 
-@pytest.mark.parametrize("text, place", [
-    ('[{"text": "a"}, {"text": "b"}, {"texts": "c"}]', "1: record 3: keys of no known"),
-    ('[{"text": "a"},\n {"text": ""}]', "2: record 2: the text is empty"),
-    ('[{"text": "a"}, {"text": "b"} {"text": oh}]', r"1: not valid JSON .* record 3 \(Expecting value\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, place",
+    [
+        ('[{"text": "a"}, {"text": "b"}, {"texts": "c"}]', "1: record 3: keys of no known"),
+        ('[{"text": "a"},\n {"text": ""}]', "2: record 2: the text is empty"),
+        ('[{"text": "a"}, {"text": "b"} {"text": oh}]', r"1: not valid JSON .* record 3 \(Expecting value\)"),
+    ],
+)
 def test_an_error_in_an_array_names_the_record(write, text, place):
     with pytest.raises(DataError, match=rf"x\.json:{place}"):
         read(write("x.json", text))

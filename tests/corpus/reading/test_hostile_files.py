@@ -19,9 +19,23 @@ values = st.recursive(
     max_leaves=6,
 )
 keys = st.sampled_from(
-    ["messages", "conversations", "data", "dialog", "instruction", "input", "output", "prompt", "completion",
-     "text", "role", "content", "from", "value"]
-)  # fmt: skip
+    [
+        "messages",
+        "conversations",
+        "data",
+        "dialog",
+        "instruction",
+        "input",
+        "output",
+        "prompt",
+        "completion",
+        "text",
+        "role",
+        "content",
+        "from",
+        "value",
+    ]
+)
 words = st.sampled_from(
     ["__eou__", " ' ", ' " ', " . ", "\n", "\n\n", "\r\n", "{", "[", '"', "\ufeff", "don ' t", "\0"]
 )

@@ -53,11 +53,14 @@ def read(path, **how):
     return list(read_text(path, reading)), reading.skipped.parts.get(plain_text.MARKS, 0)
 
 
-@pytest.mark.parametrize("text", [
-    "One.\n\nOn it goes.\n<|endoftext|>\nTwo.\n\nThe end.\n<|endoftext|>\n",
-    "One.\n\nOn it goes.<|endoftext|>Two.\n\nThe end.",
-    "<|endoftext|>One.\r\n\r\nOn it goes.\r\n<|endoftext|>\r\n<|endoftext|>Two.\r\n\r\nThe end.",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One.\n\nOn it goes.\n<|endoftext|>\nTwo.\n\nThe end.\n<|endoftext|>\n",
+        "One.\n\nOn it goes.<|endoftext|>Two.\n\nThe end.",
+        "<|endoftext|>One.\r\n\r\nOn it goes.\r\n<|endoftext|>\r\n<|endoftext|>Two.\r\n\r\nThe end.",
+    ],
+)
 @pytest.mark.parametrize("how", ["paragraphs", "file"])
 def test_stories_end_at_their_marks_alone(write, text, how):
     stories, n_marks = read(write("x.txt", text), text_documents=how)

@@ -13,7 +13,8 @@ RECORDS = {
     "messages": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
     "parts": {"messages": [{"role": "user", "content": PARTS}, {"role": "assistant", "content": "a"}]},
     "ultrachat 200k": {
-        "prompt": "q", "prompt_id": "7",
+        "prompt": "q",
+        "prompt_id": "7",
         "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
     },
     "sharegpt": {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
@@ -35,7 +36,7 @@ RECORDS = {
     "empty columns": {"messages": [], "prompt": "q", "completion": "a"},
     "foreign columns": {"messages": 3, "data": "2020-01-01", "dialog": [1], "prompt": "q", "completion": "a"},
     "foreign system": {"prompt": "q", "completion": "a", "system": 3},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)

@@ -26,10 +26,14 @@ ROWS = [
     row("8", "7", "assistant"),
 ]
 WANTED = [
-    [Message("user", "says 1"), Message("assistant", "says 3"), Message("user", "says 4"),
-     Message("assistant", "says 5")],
+    [
+        Message("user", "says 1"),
+        Message("assistant", "says 3"),
+        Message("user", "says 4"),
+        Message("assistant", "says 5"),
+    ],
     [Message("user", "says 7"), Message("assistant", "says 8")],
-]  # fmt: skip
+]
 
 
 @pytest.fixture(params=["jsonl", "json", "parquet", "csv"])
