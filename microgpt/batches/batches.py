@@ -1,4 +1,4 @@
-"""Windows of a token file as batches: ids and, shifted by one, targets, read when they are asked for.
+"""Windows of a token file as batches, read when they are asked for.
 
 This is the only place where the shift is made.  Which tokens make a window is told by `packing`; training
 draws windows in an order that is a pure function of (seed, epoch), evaluation takes evenly spread ones.
@@ -11,11 +11,10 @@ import numpy as np
 from microgpt.common.errors import DataError
 from microgpt.core import random
 from microgpt.corpus.token_file import TokenFile
+from microgpt.model import IGNORED, Batch
 
 from .packing import DOCUMENTS, STREAM, DocumentWindows, Layout, Piece, StreamWindows
 from .prompts import PromptLoss
-
-IGNORED = -1  # a target that is not scored
 
 
 def shifted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,12 +22,11 @@ def shifted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 
-def read(
-    tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """ids and targets (B, T) int32 of windows given by their pieces.
+def read(tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int) -> Batch:
+    """Windows given by their pieces.
 
     The first token of a piece is no target, since nothing foretells it, and nothing behind the last piece is.
+    No piece sees the one before it.
     """
     rows = np.full((len(windows), seq_len + 1), IGNORED, np.int32)
     is_first = np.zeros(rows.shape, bool)
@@ -40,7 +38,16 @@ def read(
             t += length
     ids, targets = shifted(rows)
     targets[is_first[:, 1:]] = IGNORED
-    return np.maximum(ids, 0), targets  # behind the last piece any id will do: no target sees it
+    # Behind the last piece any id will do: no target sees it.
+    return Batch(np.maximum(ids, 0), targets, starts=_starts(is_first[:, :-1]))
+
+
+def _starts(is_first: np.ndarray) -> np.ndarray | None:
+    """Where in its row the piece of each token begins, (B, T); None if all begin with the row."""
+    if not is_first[:, 1:].any():
+        return None
+    places = np.where(is_first, np.arange(is_first.shape[1], dtype=np.int32), 0)
+    return np.maximum.accumulate(places, axis=1, dtype=np.int32)
 
 
 def _read(tokens: TokenFile, start: int, length: int) -> np.ndarray:
@@ -88,15 +95,15 @@ class Batches:
         self._orders: dict[int, np.ndarray] = {}
         self._prompt_loss = prompt_loss
 
-    def batch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """ids and targets of batch `index`, (B, T) int32 each; a target that is not learned is IGNORED."""
+    def batch(self, index: int) -> Batch:
+        """Batch `index`; a target that is not learned is IGNORED."""
         windows = [self._layout.pieces(number) for number in self.windows(index)]
-        ids, targets = read(self._tokens, windows, self.seq_len)
+        batch = read(self._tokens, windows, self.seq_len)
         if self._prompt_loss:
             starts = [pieces[0].start for pieces in windows]
-            kept = self._prompt_loss.targets_kept(ids, starts, first=index * self.batch_size)
-            targets[~kept] = IGNORED
-        return ids, targets
+            kept = self._prompt_loss.targets_kept(batch.ids, starts, first=index * self.batch_size)
+            batch.targets[~kept] = IGNORED
+        return batch
 
     def windows(self, index: int) -> list[int]:
         """The numbers of the windows in batch `index`, each in [0, n_windows)."""
@@ -137,20 +144,22 @@ class EvalWindows:
         self.n_tokens = self.n_bytes = 0
         self.n_all_documents = len(tokens.offsets)
         is_met = np.zeros(self.n_all_documents, bool)
-        for (_, targets), owners in zip(self.batches(batch_size=64), self.owners(batch_size=64), strict=True):
+        for batch, owners in zip(self.batches(batch_size=64), self.owners(batch_size=64), strict=True):
+            targets = batch.targets
             scored = targets[targets != IGNORED]
             self.n_tokens += scored.size
             self.n_bytes += int(byte_lengths[scored].sum(dtype=np.int64))
             is_met[owners[targets != IGNORED]] = True
         self.n_documents = int(is_met.sum())
 
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """ids and targets of all windows in order, (B, T) int32; the last batch may be smaller."""
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All windows in order; the last batch may be smaller."""
         for windows in self._windows(batch_size):
-            ids, targets = read(self._tokens, windows, self.seq_len)
+            batch = read(self._tokens, windows, self.seq_len)
             if self._is_scored is not None:
-                targets[~self._is_scored[owners(self._tokens, windows, self.seq_len)]] = IGNORED
-            yield ids, targets
+                unscored = ~self._is_scored[owners(self._tokens, windows, self.seq_len)]
+                batch.targets[unscored] = IGNORED
+            yield batch
 
     def owners(self, batch_size: int) -> Iterator[np.ndarray]:
         """The number of the document that each target of `batches` lies in, (B, T); of IGNORED ones, any."""

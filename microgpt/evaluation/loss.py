@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.batches.batches import IGNORED, EvalWindows
-from microgpt.model import GPT
+from microgpt.batches.batches import EvalWindows
+from microgpt.model import GPT, IGNORED
 
 # What a person must know to compare bits per byte with those of others.
 BPB_NOTE = (
@@ -54,14 +54,14 @@ def evaluate(
     """
     nats = 0.0
     of_documents = np.zeros((2, windows.n_all_documents))  # nats, and tokens
-    for (ids, targets), owners in zip(windows.batches(batch_size), windows.owners(batch_size), strict=True):
+    for batch, owners in zip(windows.batches(batch_size), windows.owners(batch_size), strict=True):
         if stop:
             return None
-        losses, is_scored = model.token_losses(ids, targets), targets != IGNORED
+        losses, is_scored = model.token_losses(batch), batch.targets != IGNORED
         nats += float(losses.sum(dtype=np.float64))
         np.add.at(of_documents[0], owners[is_scored], losses[is_scored])
         np.add.at(of_documents[1], owners[is_scored], 1)
-        progress(len(ids))
+        progress(len(losses))
     bpb = nats / math.log(2) / max(1, windows.n_bytes)
     error = standard_error(*of_documents)
     return Evaluation(nats / windows.n_tokens, bpb, error, windows.n_documents)

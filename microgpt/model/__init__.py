@@ -2,8 +2,18 @@
 
 from . import attention, mlp, norm  # noqa: F401  # each adds its kinds to the tables
 from .architecture import count_layer_parameters, count_parameters, flop_per_token
+from .batch import IGNORED, Batch
 from .config import ModelConfig
 from .gpt import GPT
 from .parameters import Arena
 
-__all__ = ["GPT", "Arena", "ModelConfig", "count_layer_parameters", "count_parameters", "flop_per_token"]
+__all__ = [
+    "GPT",
+    "IGNORED",
+    "Arena",
+    "Batch",
+    "ModelConfig",
+    "count_layer_parameters",
+    "count_parameters",
+    "flop_per_token",
+]

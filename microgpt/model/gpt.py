@@ -11,6 +11,7 @@ from microgpt.common.errors import ShapeError
 from microgpt.core import arrays, ops
 
 from .architecture import HEAD_ROWS, Architecture
+from .batch import IGNORED, Batch
 from .block import Block, Recomputed
 from .config import ModelConfig
 from .layer import Call, Saved
@@ -64,27 +65,26 @@ class GPT:
 
     # ---- training --------------------------------------------------------------------------------
 
-    def loss_and_grad(
-        self, ids: np.ndarray, targets: np.ndarray, keys: np.ndarray | None = None
-    ) -> tuple[float, int]:
-        """Loss in nats, summed, and the number of targets that it is the sum of; adds the gradient of the sum
-        into `grads`.  Sums and counts of any parts of a batch add up to those of the whole.
+    def loss_and_grad(self, batch: Batch, keys: np.ndarray | None = None) -> tuple[float, int]:
+        """Loss in nats, weighted and summed, and the number of targets that it is the sum of, whatever their
+        weights; adds the gradient of the sum into `grads`.  Sums and counts of any parts of a batch add up to
+        those of the whole.
 
-        Args: ids, targets: (B, T) int32; target -1 is ignored.
-              keys: of each row's dropout, (B,) uint64; None for no dropout.
+        Args: keys: of each row's dropout, (B,) uint64; None for no dropout.
         """
-        call = self._call(ids, keys)
-        x, saved = self._trunk_forward(ids, call)
-        scored = np.flatnonzero(targets != -1)
-        nats, dx = self._head_loss_and_grad(x, targets.reshape(-1), scored)
+        call = self._call(batch, keys)
+        x, saved = self._trunk_forward(batch.ids, call)
+        scored = np.flatnonzero(batch.targets != IGNORED)
+        nats, dx = self._head_loss_and_grad(x, batch, scored)
         del x
-        self._trunk_backward(dx, ids, saved, call)
+        self._trunk_backward(dx, batch.ids, saved, call)
         return nats, len(scored)
 
-    def _call(self, ids: np.ndarray, keys: np.ndarray | None = None) -> Call:
-        B, T = ids.shape
+    def _call(self, batch: Batch, keys: np.ndarray | None = None) -> Call:
+        B, T = batch.ids.shape
         self._expect_room(T)
-        return Call(B, T) if keys is None else Call(B, T, self.config.dropout, keys)
+        dropout = 0.0 if keys is None else self.config.dropout
+        return Call(B, T, dropout, keys, starts=batch.starts)
 
     def _expect_room(self, n: int) -> None:
         if not 1 <= n <= self.config.seq_len:
@@ -113,7 +113,7 @@ class GPT:
         self.embedding.backward(dx, ids, self.params, self.grads, call)
 
     def _head_loss_and_grad(
-        self, x: np.ndarray, targets: np.ndarray, scored: np.ndarray
+        self, x: np.ndarray, batch: Batch, scored: np.ndarray
     ) -> tuple[float, np.ndarray]:
         """Norm, logits and loss, a few rows at a time with their backward: (nats, dx).
 
@@ -121,19 +121,27 @@ class GPT:
         """
         normed, factors = self.norm.forward(x, self.params)
         d_normed, total = arrays.zeros_like(x), 0.0
+        targets = batch.targets.reshape(-1)
+        weights = None if batch.weights is None else batch.weights.reshape(-1).astype(x.dtype)
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
             inputs = arrays.rows_of(normed, rows)
-            nats, d_normed[rows] = self._score(inputs, targets[rows])
+            of_rows = None if weights is None else weights[rows]
+            nats, d_normed[rows] = self._score(inputs, targets[rows], of_rows)
             total += nats
         dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
         return total, dx
 
-    def _score(self, x: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+    def _score(
+        self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
         """Sum of the losses of some rows, and dx of the head."""
         logits = self.head.forward(x, self.params)
         losses, lse = ops.cross_entropy_forward(logits, targets)
         dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
+        if weights is not None:
+            losses *= weights
+            dlogits *= weights[:, None]
         return float(losses.sum(dtype=np.float64)), self.head.backward(dlogits, x, self.params, self.grads)
 
     @staticmethod
@@ -142,19 +150,21 @@ class GPT:
 
     # ---- evaluation and inference ----------------------------------------------------------------
 
-    def token_losses(self, ids: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Loss of every token in nats, (B, T); no dropout, no gradient; 0 where the target is -1."""
-        normed = self._hidden(ids, self._call(ids))
-        flat = targets.reshape(-1)
+    def token_losses(self, batch: Batch) -> np.ndarray:
+        """Loss of every token in nats, (B, T), not weighted; no dropout, no gradient; 0 where the target is
+        IGNORED."""
+        normed = self._hidden(batch.ids, self._call(batch))
+        flat = batch.targets.reshape(-1)
         losses = np.empty(len(normed), self.dtype)
         for rows in self._head_chunks(len(normed)):
             logits = self.head.forward(normed[rows], self.params)
             losses[rows] = ops.cross_entropy_forward(logits, flat[rows])[0]
-        return losses.reshape(ids.shape)
+        return losses.reshape(batch.ids.shape)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """Logits of every position: (B, T, V)."""
-        return self.head.forward(self._hidden(ids, self._call(ids)), self.params).reshape(*ids.shape, -1)
+        hidden = self._hidden(ids, self._call(Batch(ids, ids)))
+        return self.head.forward(hidden, self.params).reshape(*ids.shape, -1)
 
     def next_logits(self, rows: Sequence[tuple[ModelState, np.ndarray]]) -> np.ndarray:
         """Logits (R, V) after the last id of each of R sequences.

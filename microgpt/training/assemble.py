@@ -41,8 +41,9 @@ from .schedule import train_on
 Say = Callable[[str], None]
 
 # Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
-# each micro-batch's mean; 2: by window, one mean over all scored targets of a step.
-ARITHMETIC = 2
+# each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3: a document does not
+# see the one before it in its window, if windows are of documents.
+ARITHMETIC = 3
 
 
 class Session(NamedTuple):

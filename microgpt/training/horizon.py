@@ -40,15 +40,15 @@ class Timing:
 
 def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, clock: Clock) -> Timing:
     """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
-    ids, targets = batches.batch(0)
-    keys = np.zeros(len(ids), np.uint64)
+    batch = batches.batch(0)
+    keys = np.zeros(len(batch.ids), np.uint64)
     budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s)
-    micro_s = _mean_time(lambda: model.loss_and_grad(ids, targets, keys), clock.now, budget_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(batch, keys), clock.now, budget_s)
     model.grads.flat[:] = 0
     # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
     update_s = _mean_time(lambda: adam.apply(lr=0.0), clock.now)
-    rows, wanted = next(held_out.batches(batches.batch_size))
-    rows_s = _mean_time(lambda: model.token_losses(rows, wanted), clock.now)
+    rows = next(held_out.batches(batches.batch_size))
+    rows_s = _mean_time(lambda: model.token_losses(rows), clock.now)
     return Timing(micro_s, update_s, rows_s * held_out.n_windows / len(rows), save_estimate_s(model))
 
 

@@ -105,8 +105,8 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int] | N
         if stop:
             job.adam.discard()
             return None
-        ids, targets = job.batches.batch(index)
-        more_nats, more = job.model.loss_and_grad(ids, targets, dropout_keys(job, index))
+        batch = job.batches.batch(index)
+        more_nats, more = job.model.loss_and_grad(batch, dropout_keys(job, index))
         nats, n = nats + more_nats, n + more
     return nats, n
 

@@ -18,7 +18,7 @@ from microgpt.core import arrays, native, random
 from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.machine.kept import Finding, recall, remember
 from microgpt.machine.rates import _sgemm_flop_per_s, cpu_name
-from microgpt.model import GPT, ModelConfig, flop_per_token
+from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
 from microgpt.runs.settings import TrainConfig
 
 from .adam import Adam
@@ -46,11 +46,12 @@ class TrialStep:
         # Any numbers do, as long as they are small; drawing each one would take longer than the steps.
         self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
         self.adam = Adam(self.model, train)
-        self.ids = trial_tokens(model, batch_size)
+        ids = trial_tokens(model, batch_size)
+        self.batch = Batch(ids, ids)
         self.keys = np.zeros(batch_size, np.uint64)
 
     def __call__(self) -> None:
-        _, n = self.model.loss_and_grad(self.ids, self.ids, self.keys)
+        _, n = self.model.loss_and_grad(self.batch, self.keys)
         self.adam.update(1e-5, self.adam.grad_norm(n), n)
 
     def seconds(self) -> float:

@@ -33,7 +33,10 @@ def starts(batches, indices):
 
 def stacked(windows, batch_size=3):
     """All ids and targets of a set of evaluation windows."""
-    return [np.concatenate(arrays) for arrays in zip(*windows.batches(batch_size), strict=True)]
+    return [
+        np.concatenate(arrays)
+        for arrays in zip(*(batch[:2] for batch in windows.batches(batch_size)), strict=True)
+    ]
 
 
 def test_targets_are_the_next_ids():
@@ -43,7 +46,7 @@ def test_targets_are_the_next_ids():
 
 
 def test_batches_have_the_shape_and_type_of_the_contract(stream):
-    for array in Batches(stream(100), seq_len=7, batch_size=3, seed=0).batch(0):
+    for array in Batches(stream(100), seq_len=7, batch_size=3, seed=0).batch(0)[:2]:
         assert array.shape == (3, 7)
         assert array.dtype == np.int32
         assert array.flags.c_contiguous
@@ -54,7 +57,7 @@ def test_every_token_but_the_first_is_a_target(stream, n):
     batches = Batches(stream(n), seq_len=7, batch_size=1, seed=0)
     seen = set()
     for i in range(batches.n_windows):
-        ids, targets = batches.batch(i)
+        ids, targets, *_ = batches.batch(i)
         assert (targets == ids + 1).all()
         seen |= set(targets.ravel().tolist())
     assert seen == set(range(1, n))
@@ -141,7 +144,7 @@ def test_evaluation_holds_one_batch_of_a_corpus_however_long(tmp_path):
     tokens = TokenFile.open(tmp_path / "s.tokens")
     tracemalloc.start()
     windows = eval_windows(tokens, 50, Plain.byte_lengths)
-    sizes = [len(ids) for ids, _ in windows.batches(16)]
+    sizes = [len(batch.ids) for batch in windows.batches(16)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sizes == [16] * 1250 and windows.n_tokens == 999_999
@@ -160,13 +163,14 @@ def test_the_document_of_each_target_is_told_and_some_alone_can_be_scored(tmp_pa
     write_token_file(tmp_path / "s.tokens", documents, Plain())
     tokens = TokenFile.open(tmp_path / "s.tokens")
     whole = eval_windows(tokens, 8, Plain.byte_lengths, packing=packing)
-    for (_, targets), owners in zip(whole.batches(3), whole.owners(3), strict=True):
+    for batch, owners in zip(whole.batches(3), whole.owners(3), strict=True):
+        targets = batch.targets
         assert (owners[targets != IGNORED] == targets[targets != IGNORED]).all()
     assert whole.n_documents == whole.n_all_documents == 6
     is_scored = np.array([True, False, False, True, True, False])
     part = eval_windows(tokens, 8, Plain.byte_lengths, packing=packing, is_scored=is_scored)
-    targets = np.concatenate([targets for _, targets in part.batches(3)])
-    everything = np.concatenate([targets for _, targets in whole.batches(3)])
+    targets = np.concatenate([batch.targets for batch in part.batches(3)])
+    everything = np.concatenate([batch.targets for batch in whole.batches(3)])
     kept = np.isin(everything, [0, 3, 4])
     assert (targets[kept] == everything[kept]).all() and (targets[~kept] == IGNORED).all()
     assert (part.n_tokens, part.n_documents) == (kept.sum(), 3)

@@ -32,7 +32,7 @@ def documents_of(tokens):
 def epoch_of(batches, epoch=0):
     """(ids, targets) of each window of an epoch; the batch size is 1."""
     first = epoch * batches.n_windows
-    return [tuple(a[0] for a in batches.batch(i)) for i in range(first, first + batches.n_windows)]
+    return [tuple(a[0] for a in batches.batch(i)[:2]) for i in range(first, first + batches.n_windows)]
 
 
 def contexts(tokens, seq_len):
@@ -95,10 +95,10 @@ def test_a_short_document_lies_whole_in_one_window_and_the_rest_is_not_scored(le
 def test_a_batch_is_a_pure_function_of_seed_and_index(lengths, seq_len, batch_size, seed):
     tokens = corpus(lengths)
     straight = Batches(tokens, seq_len, batch_size, seed, packing=DOCUMENTS)
-    want = [np.stack(straight.batch(i)) for i in range(9)]
+    want = [np.stack(straight.batch(i)[:2]) for i in range(9)]
     for i in (8, 0, 5):
         again = Batches(corpus(lengths), seq_len, batch_size, seed, packing=DOCUMENTS)
-        assert (np.stack(again.batch(i)) == want[i]).all()
+        assert (np.stack(again.batch(i)[:2]) == want[i]).all()
 
 
 def test_the_packing_is_fixed_for_ever():
@@ -112,6 +112,26 @@ def test_the_packing_is_fixed_for_ever():
         [(5, 3), (39, 6)],
         [(0, 5), (29, 2)],
     ]
+
+
+@given(LENGTHS, SEQ_LEN)
+def test_each_token_is_told_where_its_document_begins(lengths, seq_len):
+    """Where a row holds one document alone, there is nothing to tell."""
+    batches = Batches(corpus(lengths), seq_len, 3, 0, packing=DOCUMENTS)
+    for index in range(3):
+        pieces = [batches._layout.pieces(number) for number in batches.windows(index)]
+        wanted = []
+        for row in pieces:
+            begins = np.cumsum([0, *(length for _, length in row[:-1])])
+            told = np.repeat(begins, [length for _, length in row])
+            wanted.append([*told, *[begins[-1]] * (seq_len + 1)][:seq_len])
+        starts = batches.batch(index).starts
+        if any(any(row) for row in wanted):
+            assert starts.tolist() == wanted and starts.dtype == np.int32
+        else:
+            assert starts is None
+    stream = Batches(corpus([40, 40]), 7, 3, 0)
+    assert all(stream.batch(index).starts is None for index in range(5))
 
 
 def naive_best_fit(lengths, room, capacity):
@@ -151,7 +171,7 @@ def test_evaluation_scores_each_target_once_too(lengths, seq_len):
         return
     byte_lengths = np.arange(5000) % 5
     windows = eval_windows(tokens, seq_len, byte_lengths, packing=DOCUMENTS)
-    targets = np.concatenate([targets for _, targets in windows.batches(3)])
+    targets = np.concatenate([batch.targets for batch in windows.batches(3)])
     scored = targets[targets != IGNORED]
     assert sorted(scored.tolist()) == sorted(contexts(tokens, seq_len))
     assert (windows.n_tokens, windows.n_bytes) == (scored.size, byte_lengths[scored].sum())

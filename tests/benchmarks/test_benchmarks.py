@@ -15,7 +15,7 @@ from microgpt.core import native
 from microgpt.core.cases import CASES
 from microgpt.core.ops import gelu_forward
 from microgpt.machine.memory import peak_memory
-from microgpt.model import ModelConfig, count_parameters, flop_per_token
+from microgpt.model import Batch, ModelConfig, count_parameters, flop_per_token
 
 TINY = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1", "--steps", "1", "--json"]
 TABLE = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1,2", "--steps", "1", "--json"]
@@ -196,12 +196,12 @@ def test_the_twin_is_the_same_model(batch_size):
 
     config = ModelConfig(3, 2, 24, 17, 61, init_std=0.3, rope_theta=500.0, look_back=2)
     trial = step.trial_step(config, batch_size)
-    params, ids = trial.model.params, trial.ids
+    params, ids = trial.model.params, trial.batch.ids
     params.flat[:] += np.float32(0.01) * np.arange(params.flat.size, dtype=np.float32) % 0.07
     targets = np.roll(ids, 1, axis=1)
     twin = Twin(config, {name: params[name] for name in params})
     loss = twin.loss(torch.from_numpy(ids).long(), torch.from_numpy(targets).long())
-    nats, n = trial.model.loss_and_grad(ids, targets)
+    nats, n = trial.model.loss_and_grad(Batch(ids, targets))
     trial.model.grads.flat[:] /= n
     assert loss.item() == pytest.approx(nats / n, abs=1e-4)
     loss.backward()

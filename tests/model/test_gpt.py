@@ -8,7 +8,7 @@ import pytest
 
 from microgpt.common.errors import ConfigError, ShapeError
 from microgpt.core import native, random
-from microgpt.model import GPT, ModelConfig, count_parameters
+from microgpt.model import GPT, Batch, ModelConfig, count_parameters
 from microgpt.model.config import PRESETS
 from microgpt.model.layer import Call
 
@@ -63,13 +63,13 @@ def test_gradient_of_the_whole_model(keys, config):
     model = small(np.float64, config)
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     targets[0, 3] = -1
-    model.loss_and_grad(ids, targets, keys)
+    model.loss_and_grad(Batch(ids, targets), keys)
 
     def loss_at(name, direction, h):
         model.params[name][:] += h * direction
         probe = GPT(config, np.float64)
         probe.params.flat[:] = model.params.flat
-        nats, n = probe.loss_and_grad(ids, targets, keys)
+        nats, n = probe.loss_and_grad(Batch(ids, targets), keys)
         model.params[name][:] -= h * direction
         assert n == 17
         return nats
@@ -89,7 +89,9 @@ def test_a_frozen_parameter_has_no_gradient_and_the_others_keep_theirs():
     ids, targets = tokens("ids", 2, 9), tokens("targets", 2, 9)
     whole, part = small(np.float32), GPT(SMALL, frozen=frozen)
     part.params.flat[:] = whole.params.flat
-    assert part.loss_and_grad(ids, targets, KEYS[:2]) == whole.loss_and_grad(ids, targets, KEYS[:2])
+    assert part.loss_and_grad(Batch(ids, targets), KEYS[:2]) == whole.loss_and_grad(
+        Batch(ids, targets), KEYS[:2]
+    )
     assert set(whole.grads) - set(part.grads) == set(frozen)
     for name, grad in part.grads.items():
         assert grad.tobytes() == whole.grads[name].tobytes(), name
@@ -99,11 +101,11 @@ def test_a_frozen_parameter_has_no_gradient_and_the_others_keep_theirs():
 def test_float32_agrees_with_float64(level):
     ids, targets = tokens("ids", 3, 9), tokens("targets", 3, 9)
     truth = small(np.float64)
-    truth_nats, n = truth.loss_and_grad(ids, targets, KEYS)
+    truth_nats, n = truth.loss_and_grad(Batch(ids, targets), KEYS)
     native.use_level(level)
     try:
         model = small(np.float32)
-        nats = model.loss_and_grad(ids, targets, KEYS)[0]
+        nats = model.loss_and_grad(Batch(ids, targets), KEYS)[0]
     finally:
         native.use_level()
     assert nats == pytest.approx(truth_nats, rel=1e-5) and n == ids.size
@@ -123,9 +125,9 @@ def test_parts_of_a_batch_add_up_to_the_whole(cuts, recompute):
     if recompute:
         parts = GPT(SMALL, np.float64, recompute=True)
         parts.params.flat[:] = whole.params.flat
-    summed = whole.loss_and_grad(ids, targets, keys)
+    summed = whole.loss_and_grad(Batch(ids, targets), keys)
     sums = [
-        parts.loss_and_grad(*(rows[start:end] for rows in (ids, targets, keys)))
+        parts.loss_and_grad(Batch(ids[start:end], targets[start:end]), keys[start:end])
         for start, end in zip((0, *cuts), (*cuts, 6), strict=True)
     ]
     assert sum(n for _, n in sums) == summed[1] == 24
@@ -134,9 +136,50 @@ def test_parts_of_a_batch_add_up_to_the_whole(cuts, recompute):
         assert np.abs(parts.grads[name] - grad).max() <= 1e-12 * np.abs(grad).max(), name
 
 
+@pytest.mark.parametrize("dtype, close", [(np.float64, 1e-12), (np.float32, 1e-4)])
+def test_documents_of_one_row_are_as_they_are_in_rows_of_their_own(dtype, close):
+    """Behind one another with their starts, or each alone with nothing behind it."""
+    config = ModelConfig(2, 2, 12, 9, 17, init_std=0.3, look_back=2)
+    ids, targets = tokens("ids", 1, 9), tokens("targets", 1, 9)
+    packed, alone = small(dtype, config), small(dtype, config)
+    nats, n = packed.loss_and_grad(
+        Batch(ids, targets, starts=np.array([[0, 0, 0, 3, 3, 3, 3, 3, 8]], np.int32))
+    )
+    parts = [slice(0, 3), slice(3, 8), slice(8, 9)]
+    sums = [alone.loss_and_grad(Batch(ids[:, part], targets[:, part])) for part in parts]
+    assert n == 9 and nats == pytest.approx(sum(nats for nats, _ in sums), rel=close)
+    for name, grad in packed.grads.items():
+        assert np.abs(alone.grads[name] - grad).max() <= close * np.abs(grad).max(), name
+    losses = packed.token_losses(Batch(ids, targets, starts=np.zeros_like(ids)))
+    assert abs(losses.sum() - nats) > 1e-3, "one document of nine is another"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_weight_is_how_often_a_target_counts(dtype):
+    """Three rows of one loss each, or one row weighted by three; a weight may be negative, or nothing."""
+    ids, targets = tokens("ids", 1, 9), tokens("targets", 1, 9)
+    weights = np.array([[3, 1, 0, 1, -2, 1, 1, 0.5, 1]])
+    weighted, summed = small(dtype), small(dtype)
+    nats, n = weighted.loss_and_grad(Batch(ids, targets, weights))
+    assert n == 9, "targets, not weights"
+    total = 0.0
+    for place, weight in enumerate(weights[0]):
+        one = small(dtype)
+        only = np.where(np.arange(9) == place, targets, -1).astype(np.int32)
+        total += weight * one.loss_and_grad(Batch(ids, only))[0]
+        summed.grads.flat[:] += dtype(weight) * one.grads.flat
+    assert nats == pytest.approx(total, rel=1e-5)
+    for name, grad in summed.grads.items():
+        assert np.abs(weighted.grads[name] - grad).max() <= 1e-4 * np.abs(grad).max(), name
+    ones = small(dtype)
+    assert ones.loss_and_grad(Batch(ids, targets, np.ones((1, 9)))) == small(dtype).loss_and_grad(
+        Batch(ids, targets)
+    )
+
+
 def test_a_batch_without_targets_has_no_loss_and_no_gradient():
     model, ids = small(np.float32), tokens("ids", 2, 9)
-    assert model.loss_and_grad(ids, np.full_like(ids, -1), KEYS[:2]) == (0.0, 0)
+    assert model.loss_and_grad(Batch(ids, np.full_like(ids, -1)), KEYS[:2]) == (0.0, 0)
     assert not model.grads.flat.any()
 
 
@@ -180,16 +223,16 @@ def test_copying_the_input_does_not_score():
     model.params["wte.weight"][:, :] = np.eye(17, 12) * 30
     model.params["ln_f.weight"][:] = 3
     ids = np.arange(9, dtype=np.int32)[None]
-    assert model.token_losses(ids, ids).mean() < 0.01
-    assert model.token_losses(ids[:, :-1], np.ascontiguousarray(ids[:, 1:])).mean() > 10
+    assert model.token_losses(Batch(ids, ids)).mean() < 0.01
+    assert model.token_losses(Batch(ids[:, :-1], np.ascontiguousarray(ids[:, 1:]))).mean() > 10
 
 
 def test_losses_agree_with_training_and_with_logits():
     model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
     targets[1, 0] = -1
-    losses = model.token_losses(ids, targets)
+    losses = model.token_losses(Batch(ids, targets))
     assert losses[1, 0] == 0
-    nats, n = model.loss_and_grad(ids, targets)
+    nats, n = model.loss_and_grad(Batch(ids, targets))
     assert nats == pytest.approx(losses.sum(), rel=1e-6) and n == 17
     logits = model.logits(ids)[0, 2].astype(np.float64)
     assert losses[0, 2] == pytest.approx(np.log(np.exp(logits).sum()) - logits[targets[0, 2]], rel=1e-5)
@@ -198,7 +241,7 @@ def test_losses_agree_with_training_and_with_logits():
 def test_initial_loss_is_that_of_a_guess():
     config = ModelConfig.from_preset("tiny", 300)
     ids, targets = tokens("ids", 4, 64, 300), tokens("targets", 4, 64, 300)
-    nats, n = GPT(config).init(0).loss_and_grad(ids, targets)
+    nats, n = GPT(config).init(0).loss_and_grad(Batch(ids, targets))
     assert nats / n == pytest.approx(np.log(300), rel=0.03)
 
 
@@ -219,7 +262,7 @@ def test_threads_do_not_change_a_bit():
         native.set_threads(threads)
         try:
             model = GPT(config).init(0)
-            model.loss_and_grad(ids, targets, KEYS)
+            model.loss_and_grad(Batch(ids, targets), KEYS)
         finally:
             native.set_threads(1)
         digests.add(hashlib.sha256(model.grads.flat.tobytes()).hexdigest())
@@ -235,14 +278,14 @@ def test_recomputing_does_not_change_a_bit(config, keys, dtype):
     results = []
     for recompute in (False, True):
         model = GPT(config, dtype, recompute).init(5)
-        losses = [model.loss_and_grad(ids, targets, keys) for _ in range(2)]
+        losses = [model.loss_and_grad(Batch(ids, targets), keys) for _ in range(2)]
         results.append([*losses, model.grads.flat.tobytes(), model.logits(ids).tobytes()])
     assert results[0] == results[1]
 
 
 def test_dropout_depends_on_its_keys_alone():
     model, ids = small(np.float32), tokens("ids", 2, 9)
-    losses = [model.loss_and_grad(ids, ids, keys)[0] for keys in (KEYS[:2], KEYS[:2], KEYS[1:], None)]
+    losses = [model.loss_and_grad(Batch(ids, ids), keys)[0] for keys in (KEYS[:2], KEYS[:2], KEYS[1:], None)]
     assert losses[0] == losses[1] and len(set(losses)) == 3
 
 
@@ -300,7 +343,7 @@ def test_same_function_as_torch():
     """Loss, logits and every gradient against PyTorch's own operations and its autograd."""
     torch = pytest.importorskip("torch")
     model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
-    nats, n = model.loss_and_grad(ids, targets)
+    nats, n = model.loss_and_grad(Batch(ids, targets))
     w = {name: torch.tensor(x.copy(), requires_grad=True) for name, x in model.params.items()}
     logits = torch_logits(torch, w, torch.tensor(ids).long(), SMALL)
     torch_loss = torch.nn.functional.cross_entropy(

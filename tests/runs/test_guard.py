@@ -146,7 +146,7 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
     job.adam = Adam(model, job.config)
     compute, before = model.loss_and_grad, []
 
-    def poisoned(ids, targets, keys=None):
+    def poisoned(batch, keys=None):
         before.append([arena.flat.copy() for arena in (model.params, job.adam.m1, job.adam.m2)])
         if where == "weight" and len(before) == 2:
             model.params["h.1.attn.qkv.weight"][3, 3] = bad
@@ -156,7 +156,7 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
         forward = block.forward
         if where == "activation" and len(before) == 2:
             block.forward = lambda x, *rest: forward(np.where(np.arange(16) == 5, np.float32(bad), x), *rest)
-        summed = compute(ids, targets, keys)
+        summed = compute(batch, keys)
         block.forward = forward
         if where == "gradient" and len(before) == 2:
             model.grads["h.0.mlp.fc.weight"][1, 2] = bad
@@ -177,8 +177,8 @@ class Poisoned(FakeModel):
         super().__init__()
         self.bad, self.batches = bad, None
 
-    def loss_and_grad(self, ids, targets, keys=None):
-        nats, n = super().loss_and_grad(ids, targets, keys)
+    def loss_and_grad(self, batch, keys=None):
+        nats, n = super().loss_and_grad(batch, keys)
         return (math.nan if self.batches.asked[-1] in self.bad else nats), n
 
 

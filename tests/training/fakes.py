@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from microgpt.core import random
+from microgpt.model import Batch
 from microgpt.runs.checkpoint import Snapshot
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
@@ -74,8 +75,9 @@ class FakeModel:
         losses = -np.log(np.take_along_axis(probs, np.maximum(targets, 0)[..., None], -1))[..., 0]
         return probs, np.where(targets >= 0, losses, 0)
 
-    def loss_and_grad(self, ids, targets, keys=None):
+    def loss_and_grad(self, batch, keys=None):
         self.keys.append(keys)
+        ids, targets = batch.ids, batch.targets
         probs, losses = self._losses(ids, targets)
         dlogits = (probs - np.eye(V)[targets]) * (targets >= 0)[..., None]
         if keys is not None:
@@ -90,8 +92,8 @@ class FakeModel:
             return self.poison[self.calls], targets.size
         return float(losses.sum()), int((targets >= 0).sum())
 
-    def token_losses(self, ids, targets):
-        return self._losses(ids, targets)[1].astype(np.float32)
+    def token_losses(self, batch):
+        return self._losses(batch.ids, batch.targets)[1].astype(np.float32)
 
 
 class FakeTokenizer:
@@ -111,7 +113,7 @@ class FakeBatches:
         self.asked.append(index)
         words = random.bits(random.key(self.seed, "rows", index), self.batch_size * (T + 1))
         ids = (words % np.uint64(V)).astype(np.int32).reshape(self.batch_size, T + 1) // 3
-        return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
+        return Batch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]))
 
 
 class FakeWindows:
@@ -124,7 +126,7 @@ class FakeWindows:
     def batches(self, batch_size):
         for first in range(0, self.n_windows, batch_size):
             rows = slice(first, first + batch_size)
-            yield self.ids[rows], self.targets[rows]
+            yield Batch(self.ids[rows], self.targets[rows])
 
     def owners(self, batch_size):
         """Every window is a document."""
@@ -152,7 +154,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
     """A job on fakes; `run` must exist."""
     model = model or FakeModel()
     model.init(config.seed)
-    ids, targets = FakeBatches(5, 99).batch(0)
+    ids, targets, *_ = FakeBatches(5, 99).batch(0)
     adam, progress = Adam(model, config), Progress(0, config.max_steps, line_every_s=1e9)
     job = Job(
         model,

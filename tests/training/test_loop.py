@@ -15,6 +15,7 @@ import pytest
 
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.evaluation.loss import Evaluation, evaluate
+from microgpt.model import Batch
 from microgpt.runs import checkpoint, saver
 from microgpt.runs.layout import METRICS, checkpoints
 from microgpt.runs.metrics import MetricsLog, read_metrics
@@ -209,7 +210,7 @@ def test_gradients_are_zero_between_steps(tmp_path, end):
         job.model.poison = {3: math.nan}
     train(job)
     if end == "stop":
-        job.model.loss_and_grad(*job.batches.batch(0))
+        job.model.loss_and_grad(job.batches.batch(0))
         assert accumulate(job, 0, stop=True) is None
     assert not job.model.grads.flat.any()
 
@@ -223,9 +224,7 @@ def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
     parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
     whole = FakeModel()
     whole.init(0)
-    summed = whole.loss_and_grad(
-        *(np.concatenate(both) for both in zip(*parts, strict=True)), np.concatenate(job.model.keys)
-    )
+    summed = whole.loss_and_grad(joined(parts), np.concatenate(job.model.keys))
     np.testing.assert_allclose(job.model.grads.flat, whole.grads.flat, rtol=0, atol=1e-6)
     assert nats == pytest.approx(summed[0]) and n == summed[1] == 6 * 6
     job = new_run(tmp_path, "b", grad_accum=3, max_steps=4)
@@ -233,13 +232,18 @@ def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
     assert job.batches.asked == list(range(12)) and len(set(np.concatenate(job.model.keys))) == 24
 
 
+def joined(parts):
+    """One batch of the windows of several."""
+    return Batch(*(np.concatenate([part[i] for part in parts]) for i in range(2)))
+
+
 class Masked(FakeBatches):
     """Of the micro-batches, some have no targets at all, the others more or fewer."""
 
     def batch(self, index):
-        ids, targets = super().batch(index)
-        targets[:, : (1, 5, 6)[index % 3]] = -1
-        return ids, targets
+        batch = super().batch(index)
+        batch.targets[:, : (1, 5, 6)[index % 3]] = -1
+        return batch
 
 
 def test_a_loss_is_the_mean_over_scored_targets_and_an_empty_step_is_none(tmp_path, capsys):
@@ -269,7 +273,7 @@ def test_a_target_counts_the_same_in_a_full_micro_batch_and_in_one_with_few(tmp_
     class Joined(Masked):
         def batch(self, index):
             parts = [super(Joined, self).batch(3 * index + i) for i in range(3)]
-            return tuple(np.concatenate(both) for both in zip(*parts, strict=True))
+            return joined(parts)
 
     jobs[1].batches = Joined(2, 0)
     for job in jobs:
@@ -449,10 +453,10 @@ def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp
     stop = StopFlag()
     token_losses = job.model.token_losses
 
-    def interrupted(ids, targets):
+    def interrupted(batch):
         if job.adam.updates == 8:
             stop.request(15)
-        return token_losses(ids, targets)
+        return token_losses(batch)
 
     job.model.token_losses = interrupted
     why, state = train(job, stop=stop)
@@ -561,9 +565,9 @@ def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monk
 def test_evaluation_is_the_mean_over_scored_targets_in_nats_and_in_bits_per_byte():
     model = FakeModel()
     model.init(1)
-    ids, targets = FakeBatches(5, seed=3).batch(0)
+    ids, targets = FakeBatches(5, seed=3).batch(0)[:2]
     targets[4, 2:] = -1
-    losses = model.token_losses(ids, targets)
+    losses = model.token_losses(Batch(ids, targets))
     told = []
     windows = FakeWindows(ids, targets, n_tokens=26, n_bytes=40)
     result = evaluate(model, windows, batch_size=2, progress=told.append)

@@ -1,0 +1,23 @@
+"""What a model learns from, or is measured on."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+IGNORED = -1  # a target that is not scored
+
+
+class Batch(NamedTuple):
+    """B sequences of T tokens, and what is to be foretold after each of them.
+
+    ids:     (B, T) int32.
+    targets: (B, T) int32, what follows each id; IGNORED where nothing is scored.
+    weights: (B, T), how much the loss at each target counts, of either sign; None: each counts once.
+    starts:  (B, T) int32, the place in its row at which the document of each token begins: no token sees one
+             before; None: every row is one document.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None = None
+    starts: np.ndarray | None = None
