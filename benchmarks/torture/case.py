@@ -46,7 +46,7 @@ def make_snapshot(step: int, seed: int) -> Snapshot:
     model = GPT(MODEL)
     adam = Adam(model, TrainConfig())
     draw = np.random.default_rng([seed, step])
-    for arena in (model.params, adam.m1, adam.m2):
+    for arena in (model.params, *adam.slots.values()):
         arena.flat[:] = draw.standard_normal(arena.flat.size, np.float32)
     config = {"model": MODEL.to_dict(), "train": TrainConfig().to_dict(), "data": {}}
     state = {"step": step, "metrics": {"val_step": step, "val_loss": 1.0 + 1 / step}}

@@ -11,7 +11,7 @@ import numpy as np
 
 from microgpt.corpus.chat import Message, prompt_ids, render
 from microgpt.corpus.prompts import Prompt, check_room, fit_window, prompt_limit
-from microgpt.decoding.decoder import Decoder, uniform_stream
+from microgpt.decoding.decoder import Answer, Decoder, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
 from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.model import GPT
@@ -85,12 +85,13 @@ class ChatSession:
         self._turns = prompt.turns
         self._tell_fit(prompt)
         uniform = uniform_stream(self.seed, self._n_answers)
+        answer = self.decoder.generate(prompt.ids, self.config, self.max_tokens, uniform)
         try:
-            yield from self.decoder.stream(prompt.ids, self.config, self.max_tokens, uniform)
+            yield from answer.text()
         finally:
-            if self.decoder.made or self.decoder.finish:
-                self._keep(text, prompt.question, self.decoder.made)
-        self._tell_finish(len(self.decoder.made))
+            if answer.ids or answer.finish:
+                self._keep(text, prompt.question, answer.ids)
+        self._tell_finish(answer)
 
     def _keep(self, text: str, question: np.ndarray, ids: list[int]) -> None:
         """Add a finished turn: as ids for the model, as text for people."""
@@ -110,8 +111,9 @@ class ChatSession:
                 f"the window holds {self.window}"
             )
 
-    def _tell_finish(self, n_tokens: int) -> None:
-        if self.decoder.finish == "length":
+    def _tell_finish(self, answer: Answer) -> None:
+        n_tokens = len(answer.ids)
+        if answer.finish == "length":
             limited = self.max_tokens is not None and n_tokens >= self.max_tokens
             why = "--max-tokens" if limited else "the window is full"
             self._say(f"the answer was cut at {n_tokens} tokens: {why}")

@@ -74,10 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if total > 1:
             show(out, f"--- {number + 1} of {total}\n")
         show(out, shown(prompts[which], args.chat, len(prompts)))
-        for piece in decoder.stream(ids[which], config, args.max_tokens, uniform_stream(seed, again)):
+        answer = decoder.generate(ids[which], config, args.max_tokens, uniform_stream(seed, again))
+        for piece in answer.text():
             show(out, piece)
         show(out, "\n")
-        tell_full(decoder, args.max_tokens)
+        if answer.finish == "length" and len(answer.ids) != args.max_tokens:
+            say(f"the text was cut at {len(answer.ids)} tokens: the window of {decoder.window} is full")
     return 0
 
 
@@ -96,13 +98,6 @@ def shown(prompt: str, chat: bool, n_prompts: int) -> str:
     if not chat:
         return prompt
     return f"> {prompt}\n" if n_prompts > 1 else ""
-
-
-def tell_full(decoder: Decoder, max_tokens: int | None) -> None:
-    """Say that a text ended because the window did."""
-    n = len(decoder.made)
-    if decoder.finish == "length" and n != max_tokens:
-        say(f"the text was cut at {n} tokens: the window of {decoder.window} is full")
 
 
 def prompt_of(text: str, args: argparse.Namespace, tokenizer: Tokenizer, window: int) -> np.ndarray:

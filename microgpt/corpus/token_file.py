@@ -35,6 +35,7 @@ from typing import BinaryIO
 import numpy as np
 
 from microgpt.common.errors import DataError
+from microgpt.files import durable
 from microgpt.tokenizer import Tokenizer
 
 from .chat import Packed
@@ -167,7 +168,7 @@ class TokenFileWriter:
         self._file.seek(0)
         self._file.write(header.pack())
         self._file.flush()
-        os.fsync(self._file.fileno())
+        durable.sync(self._file.fileno())
         self._file.close()
 
     def __enter__(self) -> "TokenFileWriter":

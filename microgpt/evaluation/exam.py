@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from microgpt.corpus.prompts import conversation_prompt, prompt_limit
 from microgpt.corpus.smalltalk import Question
-from microgpt.decoding.decoder import Decoder
+from microgpt.decoding.decoder import Request, answer_all
 from microgpt.decoding.sampler import GREEDY
 from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
 
 
-class Answer(NamedTuple):
+class Marked(NamedTuple):
     """A marked answer.  One that had not ended when its limit came is wrong."""
 
     question: Question
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 class ExamResult:
     """All answers of an exam."""
 
-    answers: Sequence[Answer]
+    answers: Sequence[Marked]
 
     @property
     def families(self) -> dict[str, tuple[int, int]]:
@@ -54,9 +54,9 @@ class ExamResult:
         total = {"correct": self.correct, "asked": len(self.answers), "share": round(self.share, 4)}
         return total | {"families": families}
 
-    def wrong(self, n_per_family: int) -> list[Answer]:
+    def wrong(self, n_per_family: int) -> list[Marked]:
         """The first few wrong answers of every family."""
-        shown: dict[str, list[Answer]] = {}
+        shown: dict[str, list[Marked]] = {}
         for answer in self.answers:
             if not answer.correct:
                 shown.setdefault(answer.question.family, []).append(answer)
@@ -68,22 +68,27 @@ def take_exam(
     tokenizer: Tokenizer,
     questions: Iterable[Question],
     progress: Callable[[int], Any] = lambda n: None,
+    n_rows: int | None = None,
 ) -> ExamResult:
-    """Ask every question in a conversation of its own; `progress` hears 1 after each."""
-    decoder = Decoder(model, tokenizer)
-    answers = []
-    for question in questions:
-        answers.append(_ask(decoder, question))
+    """Ask every question in a conversation of its own; `progress` hears 1 after each.
+
+    n_rows: how many are answered at a time; None: as `answer_all` sees fit.
+    """
+    asked = list(questions)
+    requests = (_request(question, tokenizer, model.config.seq_len) for question in asked)
+    marked: dict[int, Marked] = {}
+    for number, answer in answer_all(model, tokenizer, requests, n_rows):
+        text = tokenizer.decode(answer.ids).decode("utf-8", "replace")
+        right = answer.finish == "stop" and asked[number].is_correct(text)
+        marked[number] = Marked(asked[number], text, right)
         progress(1)
-    return ExamResult(answers)
+    return ExamResult([marked[number] for number in range(len(asked))])
 
 
-def _ask(decoder: Decoder, question: Question) -> Answer:
-    """Answer greedily, in at most twice the length of a good answer and a little."""
-    prompt = conversation_prompt(question.messages, decoder.tokenizer, prompt_limit(decoder.window)).ids
-    limit = 2 * len(decoder.tokenizer.encode(question.expected)) + 16
-    text = "".join(decoder.stream(prompt, GREEDY, limit))
-    return Answer(question, text, decoder.finish == "stop" and question.is_correct(text))
+def _request(question: Question, tokenizer: Tokenizer, window: int) -> Request:
+    """To be answered greedily, in at most twice the length of a good answer and a little."""
+    prompt = conversation_prompt(question.messages, tokenizer, prompt_limit(window)).ids
+    return Request(prompt, GREEDY, 2 * len(tokenizer.encode(question.expected)) + 16)
 
 
 def table(result: ExamResult) -> list[str]:

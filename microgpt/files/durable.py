@@ -1,4 +1,4 @@
-"""Every call that writes to disk on behalf of a run: durable, and in one place to inject faults.
+"""Every call that writes to disk, durable, and in one place to inject faults.
 
 Durable means: a file is fsynced before it gets its name, and the directory with that name is fsynced after.
 A failed fsync is never retried on the same file (the kernel may have dropped its pages): write a new file.
@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -42,8 +42,21 @@ def write_file(path: Path, parts: Iterable[bytes | memoryview]) -> Written:
                 digest.update(piece)
                 _write_all(file, piece)
                 size += len(piece)
-        _sync(file.fileno())
+        sync(file.fileno())
     return Written(size, digest.hexdigest())
+
+
+def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> Written:
+    """Write a file in the place of one that may be there: whoever looks sees the old one or the new one."""
+    temporary = path.with_name(f".tmp_{path.name}_{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)  # of a process of this number that was killed
+        written = write_file(temporary, parts)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+    return written
 
 
 def _pieces(part: memoryview) -> Iterator[memoryview]:
@@ -58,13 +71,13 @@ def _write_all(file: FileIO, piece: memoryview) -> None:
 
 def describe(path: Path) -> Written:
     """A file that somebody else wrote, forced to disk."""
-    _sync_path(path, os.O_RDONLY)
+    sync_path(path)
     return Written(path.stat().st_size, sha256_of(path))
 
 
 def sync_directory(path: Path) -> None:
     """Force the names in a directory to disk."""
-    _sync_path(path, os.O_RDONLY | os.O_DIRECTORY)
+    sync_path(path, os.O_DIRECTORY)
 
 
 def make_directory(path: Path) -> bool:
@@ -123,39 +136,49 @@ def size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
+def sha256_of(path: Path, progress: Callable[[int], object] = lambda n: None) -> str:
+    """Hex SHA-256 of a file's content; `progress` hears of each part how many bytes it had."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+            progress(len(chunk))
     return digest.hexdigest()
 
 
-def lock_directory(path: Path) -> int:
-    """Take the exclusive lock of a directory, without waiting.
+def lock_directory(path: Path, tell_waiting: Callable[[], object] | None = None) -> int:
+    """Take the exclusive lock of a directory.
 
-    Returns: a descriptor; the lock lasts until it is closed or the process ends.
+    Args:    tell_waiting: called before it waits for another process; None: it does not wait.
+    Returns: a descriptor; the lock lasts until it is closed or the process ends, however that ends.
     Raises:  BlockingIOError: another process holds it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if tell_waiting is None:
+                raise
+            tell_waiting()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _sync_path(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
+def sync_path(path: Path, flags: int = 0) -> None:
+    """Force a file's content, or a directory's names, to disk."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
-        _sync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
+    """The same for what is open."""
     os.fsync(descriptor)
     # macOS: fsync stops at the drive's cache; not every file system has more.
     if hasattr(fcntl, "F_FULLFSYNC"):

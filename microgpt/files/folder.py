@@ -1,19 +1,20 @@
 """Folders that appear complete or not at all: filled under another name beside their place, then renamed."""
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from microgpt.common.errors import DataError
 from microgpt.common.output import tell
 
+from . import durable
+
 Found = TypeVar("Found")
 
-_BUILDING, _LOCK = ".microgpt-building-", ".microgpt-lock"
+_BUILDING = ".microgpt-building-"
 
 
 def make_folder(
@@ -34,12 +35,17 @@ def make_folder(
     parent = directory.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with _alone(parent):
+        lock = durable.lock_directory(
+            parent, lambda: tell(f"waiting for another process that works in {parent}")
+        )
+        try:
             try:
                 return find()
             except DataError as reason:
                 _tell_replaced(directory, reason)
             _build(directory, fill)
+        finally:
+            os.close(lock)
     except OSError as error:
         raise DataError(
             f"{directory}: cannot write the prepared corpus ({error.strerror or error}); "
@@ -69,50 +75,9 @@ def _build(directory: Path, fill: Callable[[Path], None]) -> None:
     try:
         fill(temporary)
         for path in [*temporary.iterdir(), temporary]:
-            _sync(path)
+            durable.sync_path(path)
         if directory.exists():
             shutil.rmtree(directory)
-        os.replace(temporary, directory)
+        durable.rename(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _sync(directory.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk has a file or a folder's entries."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; it ends with its process, however that ends."""
-    path = folder / _LOCK
-    while True:
-        with open(path, "wb") as lock:
-            _wait_for(lock.fileno(), folder)
-            if not _is_still(path, lock.fileno()):
-                continue  # the holder before us has removed this file: only a file with a name can be shared
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _wait_for(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        tell(f"waiting for another process that prepares a corpus in {folder}")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -1,4 +1,4 @@
-"""The small JSON files of a run: written one way, read strictly and in bounded memory."""
+"""The small JSON files: written one way, read strictly and in bounded memory."""
 
 import json
 import math
@@ -17,21 +17,26 @@ def json_bytes(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file that holds an object."""
+def read_json(path: Path, most_bytes: int = LARGEST_JSON, most_parts: int | None = None) -> dict[str, Any]:
+    """A small JSON file that holds an object; of no more lists and objects than most_parts, if that is given.
+
+    Raises:   CheckpointError: it is missing, larger, or not JSON to the letter.
+    """
     try:
         with durable.open_regular(path) as file:
-            data = file.read(LARGEST_JSON + 1)
+            data = file.read(most_bytes + 1)
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
-    return parse_json(data, path)
+    if most_parts is not None and data.count(b"[") + data.count(b"{") > most_parts:
+        raise CheckpointError(f"{path}: more than {most_parts} lists and objects; not one of our files")
+    return parse_json(data, path, most_bytes)
 
 
-def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+def parse_json(data: bytes, path: Path, most_bytes: int = LARGEST_JSON) -> dict[str, Any]:
     """The object that a file's bytes hold.  JSON to the letter: UTF-8, no NaN, no key twice; and
     no number so large that it would be read as infinite."""
-    if len(data) > LARGEST_JSON:
-        raise CheckpointError(f"{path}: more than {LARGEST_JSON >> 20} MB of JSON; not one of our files")
+    if len(data) > most_bytes:
+        raise CheckpointError(f"{path}: more than {most_bytes >> 20} MB of JSON; not one of our files")
     try:
         document = json.loads(
             data.decode(), object_pairs_hook=_distinct, parse_constant=_no_number, parse_float=_finite

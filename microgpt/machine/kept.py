@@ -5,11 +5,13 @@ The file may vanish, be damaged or be unwritable at any time: then the probe is 
 
 import contextlib
 import dataclasses
-import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from microgpt.common.errors import CheckpointError
+from microgpt.files import durable
+from microgpt.files.records import json_bytes, read_json
 
 FORMAT = 1
 MOST_ENTRIES = 200  # the newest
@@ -53,7 +55,8 @@ def remember(key: dict[str, Any], finding: Finding) -> None:
     entries = [entry for entry in _entries() if entry["key"] != key]
     entries.append({"key": key, "threads": finding.threads, "seconds": finding.seconds})
     with contextlib.suppress(OSError):
-        _replace(file, json.dumps({"format": FORMAT, "entries": entries[-MOST_ENTRIES:]}, indent=1))
+        durable.make_directory(file.parent)
+        durable.replace_file(file, [json_bytes({"format": FORMAT, "entries": entries[-MOST_ENTRIES:]})])
 
 
 def _entries() -> list[dict[str, Any]]:
@@ -62,22 +65,9 @@ def _entries() -> list[dict[str, Any]]:
     if file is None:
         return []
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file)
         if document["format"] != FORMAT:
             return []
         return [entry for entry in document["entries"] if isinstance(entry["key"], dict)]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (CheckpointError, KeyError, TypeError):
         return []
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".threads-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+
 from .block import Block
 from .config import ModelConfig
 from .embedding import Embedding
@@ -82,6 +84,12 @@ def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = Fals
     head_rows = min(n_tokens, HEAD_ROWS)
     passing = max(cost.passing for cost, _ in costs)
     return n_tokens * (stays + passing) + head_rows * (config.vocab_size + config.n_embd)
+
+
+def state_bytes(config: ModelConfig) -> int:
+    """Of what a decoder remembers of each token."""
+    of_ids = np.dtype(np.int32).itemsize
+    return of_ids + sum(n * block.cost(config.seq_len).state_bytes for block, n in blocks_by_kind(config))
 
 
 def products(config: ModelConfig, n_tokens: int) -> list[tuple[int, int, int]]:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -109,6 +109,16 @@ class Snapshot:
 def by_slot(slots: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
     """What belongs to each weight in each slot, by the names that optimizer.safetensors uses."""
     return {f"{slot}.{name}": value for slot, values in slots.items() for name, value in values.items()}
+
+
+def shapes_of_slots(names: Iterable[str], weights: Mapping[str, Value]) -> dict[str, Value]:
+    """What the slots of these tensors must hold: each of them the same weights, those that are trained."""
+    of_slots: dict[str, set[str]] = {}
+    for name in names:
+        slot, _, weight = name.partition(".")
+        of_slots.setdefault(slot, set()).add(weight)
+    trained = set[str]().union(*of_slots.values()) & set(weights)
+    return by_slot({slot: {name: weights[name] for name in sorted(trained)} for slot in of_slots})
 
 
 def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:

@@ -78,7 +78,7 @@ def _checkpoint(path: Path) -> str:
     checkpoints.check_fit(path, plan.model)
     checkpoints.checked_tokenizer(path, plan.model)
     weights, moments = (shapes_in(path / name) for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS))
-    check_shapes(path / checkpoints.MOMENTS, moments, checkpoints.by_slot({"m1": weights, "m2": weights}))
+    check_shapes(path / checkpoints.MOMENTS, moments, checkpoints.shapes_of_slots(moments, weights))
     for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS):
         if tensor := not_finite(path / name):
             raise CheckpointError(f"{path / name}: {tensor} holds a value that is not finite")

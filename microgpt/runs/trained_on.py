@@ -6,7 +6,6 @@ The file belongs to the run and not to a checkpoint: what was trained on only gr
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +42,8 @@ def remember(run: Path, tokens: TokenFile, before: Path | None = None, is_same: 
 
 def _write(path: Path, hashes: bytes) -> None:
     """Write the record whole or not at all; a run is worth more than its record."""
-    temporary = path.with_name(f".tmp_{path.name}")
     try:
-        temporary.unlink(missing_ok=True)
-        durable.write_file(temporary, [hashlib.sha256(hashes).digest(), hashes])
-        os.replace(temporary, path)
+        durable.replace_file(path, [hashlib.sha256(hashes).digest(), hashes])
     except OSError as error:
         tell(f"warning: cannot write {path}: {error.strerror}; `microgpt eval` will not know this text again")
 

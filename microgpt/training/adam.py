@@ -1,10 +1,23 @@
 """Adam over flat arenas: one pass updates every parameter, with the clip factor folded in."""
 
 import math
+from typing import NamedTuple
 
 from microgpt.core import ops
 from microgpt.model import GPT, Arena
 from microgpt.runs.settings import TrainConfig
+
+SLOTS = ("m1", "m2")
+
+
+class Segment(NamedTuple):
+    """A stretch of parameters that one call updates: `size` of them from `start` on, which lie from `at` on
+    among those that are trained; decay: of the weights."""
+
+    start: int
+    at: int
+    size: int
+    decay: float
 
 
 class Adam:
@@ -13,16 +26,18 @@ class Adam:
     m1 = beta1*m1 + (1-beta1)*g;  m2 = beta2*m2 + (1-beta2)*g*g;
     p -= lr * (m1/(1-beta1^t) / (sqrt(m2/(1-beta2^t)) + eps) + weight_decay*p)
 
+    Parameters that are not trained have no moments.
+
+    Attributes: slots: what it keeps beside the weights, by name, each an arena like the gradients.
     Source:   Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101).
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         self.model = model
         self.config = config
-        self.m1, self.m2 = model.params.zeros_like(), model.params.zeros_like()
-        self.slots: dict[str, Arena] = {"m1": self.m1, "m2": self.m2}
+        self.slots: dict[str, Arena] = {name: model.params.trained() for name in SLOTS}
         self.updates = 0  # completed updates; skipped steps do not count
-        self._segments = decay_segments(model.params, config.weight_decay)
+        self._segments = segments(model.params, config.weight_decay)
 
     def grad_norm(self, n: int = 1) -> float:
         """Global L2 norm of the mean gradient, of gradients summed over n losses; not finite if
@@ -41,18 +56,19 @@ class Adam:
     def apply(self, lr: float, grad_scale: float = 1.0) -> None:
         """The arithmetic of `update` without counting it."""
         config, params, grads = self.config, self.model.params.flat, self.model.grads.flat
-        for start, stop, weight_decay in self._segments:
-            part = slice(start, stop)
+        m1, m2 = (self.slots[name].flat for name in SLOTS)
+        for segment in self._segments:
+            trained = slice(segment.at, segment.at + segment.size)
             ops.adam_step(
-                params[part],
-                grads[part],
-                self.m1.flat[part],
-                self.m2.flat[part],
+                params[segment.start : segment.start + segment.size],
+                grads[trained],
+                m1[trained],
+                m2[trained],
                 lr=lr,
                 beta1=config.beta1,
                 beta2=config.beta2,
                 eps=config.eps,
-                weight_decay=weight_decay,
+                weight_decay=segment.decay,
                 step=self.updates,
                 grad_scale=grad_scale,
             )
@@ -62,17 +78,17 @@ class Adam:
         return clip / grad_norm if clip and grad_norm > clip else 1.0
 
 
-def decay_segments(params: Arena, weight_decay: float) -> list[tuple[int, int, float]]:
-    """Cut the flat arena into (start, stop, decay) runs; the table of parameters says which ones decay."""
-    if weight_decay == 0:
-        return [(0, params.flat.size, 0.0)]
-    segments: list[tuple[int, int, float]] = []
-    start = 0
+def segments(params: Arena, weight_decay: float) -> list[Segment]:
+    """Cut the parameters into as few stretches as can be; the table says which are trained, which decay."""
+    found: list[Segment] = []
+    start = at = 0
     for parameter in params.parameters:
-        stop, decay = start + parameter.size, weight_decay if parameter.decay else 0.0
-        if segments and segments[-1][2] == decay:
-            segments[-1] = (segments[-1][0], stop, decay)
-        else:
-            segments.append((start, stop, decay))
-        start = stop
-    return segments
+        if parameter.trainable:
+            decay = weight_decay if parameter.decay else 0.0
+            if found and found[-1].decay == decay and found[-1].start + found[-1].size == start:
+                found[-1] = found[-1]._replace(size=found[-1].size + parameter.size)
+            else:
+                found.append(Segment(start, at, parameter.size, decay))
+            at += parameter.size
+        start += parameter.size
+    return found

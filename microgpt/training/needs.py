@@ -9,6 +9,8 @@ from microgpt.model import ModelConfig, count_parameters
 from microgpt.model.architecture import activation_floats, products
 from microgpt.runs.settings import TrainConfig
 
+from .adam import SLOTS
+
 MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
 PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
 
@@ -16,9 +18,11 @@ PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed c
 def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes that training takes at its peak.
 
-    Weights, gradients and two moments; copies of all but the gradients, to be saved; and activations.
+    Weights, gradients and the optimizer's slots; copies of all but the gradients, to be saved; and
+    activations.
     """
-    return PROCESS_BYTES + (4 + 3) * 4 * count_parameters(model) + activation_bytes(model, train)
+    arrays = 2 * (1 + len(SLOTS)) + 1
+    return PROCESS_BYTES + 4 * arrays * count_parameters(model) + activation_bytes(model, train)
 
 
 def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:

@@ -19,7 +19,7 @@ COMMANDS = {  # each ends at once with numbers that are good, too: there is noth
     "sample": (sample, ["nowhere"]),
     "chat": (chat, ["nowhere"]),
     "prepare": (prepare, ["nowhere.txt"]),
-    "quickstart": (quickstart, []),
+    "quickstart": (quickstart, ["--preset", "none"]),
 }
 TEXTS = [
     "0",

@@ -5,7 +5,7 @@ import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.core import native
-from microgpt.decoding.decoder import CUT, Decoder, uniform_stream
+from microgpt.decoding.decoder import CUT, Decoder, Request, answer_all, uniform_stream
 from microgpt.decoding.sampler import GREEDY, SamplerConfig, next_token
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import SPECIALS
@@ -29,24 +29,23 @@ def test_greedy_decoding_is_the_argmax_of_the_full_forward(model, tokenizer):
 
 
 def test_it_stops_at_the_end_token_which_it_keeps_to_itself(tokenizer):
-    decoder = Decoder(ScriptedModel(tokenizer, says(tokenizer, "fine")), tokenizer)
-    ids = list(decoder.generate(prompt(tokenizer)))
-    assert tokenizer.decode(ids) == b"fine" and decoder.finish == "stop" and decoder.made == ids
+    answer = Decoder(ScriptedModel(tokenizer, says(tokenizer, "fine")), tokenizer).generate(prompt(tokenizer))
+    ids = list(answer)
+    assert tokenizer.decode(ids) == b"fine" and answer.finish == "stop" and answer.ids == ids
 
 
 def test_it_stops_at_max_tokens(tokenizer):
-    decoder = Decoder(ScriptedModel(tokenizer, [65] * 99), tokenizer)
-    assert list(decoder.generate(prompt(tokenizer), max_tokens=5)) == [65] * 5
-    assert decoder.finish == "length"
+    answer = Decoder(ScriptedModel(tokenizer, [65] * 99), tokenizer).generate(prompt(tokenizer), max_tokens=5)
+    assert list(answer) == [65] * 5 and answer.finish == "length"
 
 
 @pytest.mark.parametrize("n_prompt", [1, 10, 15, 16])
 def test_it_uses_the_whole_window_and_no_more(tokenizer, n_prompt):
     model = ScriptedModel(tokenizer, [65] * 99, seq_len=16)
     decoder = Decoder(model, tokenizer)
-    made = list(decoder.generate(np.full(n_prompt, 66, np.int32)))
-    assert len(made) == 16 - n_prompt + 1  # the last one need not be fed
-    assert decoder.state.length == 16 and decoder.finish == "length"
+    answer = decoder.generate(np.full(n_prompt, 66, np.int32))
+    assert len(list(answer)) == 16 - n_prompt + 1  # the last one need not be fed
+    assert decoder.state.length == 16 and answer.finish == "length"
 
 
 @pytest.mark.parametrize("n_prompt", [0, 17])
@@ -101,7 +100,7 @@ def long_model(tokenizer, request):
 
 
 def opinions(decoder, ids, monkeypatch):
-    """The bits of all logits that choose the answer to a prompt."""
+    """The bits of all logits that choose the answer to a prompt, and the answer."""
     seen = []
 
     def note(logits, *rest):
@@ -109,8 +108,7 @@ def opinions(decoder, ids, monkeypatch):
         return next_token(logits, *rest)
 
     monkeypatch.setattr("microgpt.decoding.decoder.next_token", note)
-    list(decoder.generate(ids, GREEDY, 8))
-    return seen
+    return seen, list(decoder.generate(ids, GREEDY, 8))
 
 
 def test_what_the_cache_holds_changes_no_bit_of_an_answer(long_model, tokenizer, monkeypatch):
@@ -122,7 +120,7 @@ def test_what_the_cache_holds_changes_no_bit_of_an_answer(long_model, tokenizer,
     for some in [*prompts, turned[: 2 * CUT + 3], ids[: 2 * CUT + 3]]:
         fresh = opinions(Decoder(long_model, tokenizer), some, monkeypatch)
         assert opinions(used, some, monkeypatch) == fresh
-        answered = np.array([*some, *used.made, 5], np.int32)  # as in a conversation that goes on
+        answered = np.array([*some, *fresh[1], 5], np.int32)  # as in a conversation that goes on
         fresh = opinions(Decoder(long_model, tokenizer), answered, monkeypatch)
         assert opinions(used, answered, monkeypatch) == fresh
 
@@ -142,7 +140,7 @@ def test_an_answer_given_up_leaves_a_usable_cache(model, tokenizer):
     next(answer)
     next(answer)
     answer.close()
-    assert decoder.finish == "" and len(decoder.made) == 2
+    assert answer.finish == "" and len(answer.ids) == 2 and not list(answer)
     expected = list(Decoder(model, tokenizer).generate(prompt(tokenizer, "you"), GREEDY, 9))
     assert list(decoder.generate(prompt(tokenizer, "you"), GREEDY, 9)) == expected
 
@@ -162,14 +160,14 @@ def test_text_comes_in_whole_characters(tokenizer):
     """Bytes of one character are tokens of their own here; none is shown before the last has come."""
     text = "a é € 😀!"
     model = ScriptedModel(tokenizer, says(tokenizer, text))
-    pieces = list(Decoder(model, tokenizer).stream(prompt(tokenizer)))
+    pieces = list(Decoder(model, tokenizer).generate(prompt(tokenizer)).text())
     assert "".join(pieces) == text and "\ufffd" not in pieces and "😀" in pieces
     assert len(tokenizer.encode("😀")) == 4
 
 
 def test_an_unfinished_character_is_shown_as_such_at_the_end(tokenizer):
     model = ScriptedModel(tokenizer, [ord("a"), *"😀".encode()[:2]])
-    assert "".join(Decoder(model, tokenizer).stream(prompt(tokenizer))) == "a\ufffd"
+    assert "".join(Decoder(model, tokenizer).generate(prompt(tokenizer)).text()) == "a\ufffd"
 
 
 def test_the_penalty_sees_the_last_64_text_tokens_of_prompt_and_answer(tokenizer, monkeypatch):
@@ -186,3 +184,31 @@ def test_the_penalty_sees_the_last_64_text_tokens_of_prompt_and_answer(tokenizer
     marked = np.array([bos, *text, assistant], np.int32)
     list(Decoder(model, tokenizer).generate(marked))
     assert seen == [[*range(36, 100)], [*range(37, 100), 65], [*range(38, 100), 65, 66]]
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, None])
+def test_many_at_a_time_are_answered_as_each_alone(tokenizer, n_rows):
+    """In float64, where kernels for few and for many rows agree; prompts and answers of many lengths."""
+    config = ModelConfig(2, 2, 16, 3 * CUT, tokenizer.vocab_size, init_std=0.4, look_back=2)
+    model = GPT(config, np.float64).init(7)
+    lengths = (1, 7, CUT + 3, 2, 3 * CUT, 3 * CUT - 2, 30, 7)
+    settings = SamplerConfig(temperature=1.5)
+    requests = [
+        Request(np.arange(n, dtype=np.int32) * 7 % 97, settings, 3 + 5 * number, uniform_stream(number))
+        for number, n in enumerate(lengths)
+    ]
+    alone = [Decoder(model, tokenizer).generate(*request) for request in requests]
+    wanted = {number: (list(answer), answer.finish) for number, answer in enumerate(alone)}
+    got = {
+        number: (answer.ids, answer.finish)
+        for number, answer in answer_all(model, tokenizer, requests, n_rows)
+    }
+    assert got == wanted and len({len(ids) for ids, _ in got.values()}) > 4
+
+
+def test_weights_are_read_once_for_all_that_are_answered_together(model, tokenizer, monkeypatch):
+    calls, next_logits = [], model.next_logits
+    monkeypatch.setattr(model, "next_logits", lambda rows: calls.append(len(rows)) or next_logits(rows))
+    requests = [Request(prompt(tokenizer), max_tokens=5) for _ in range(6)]
+    assert len(list(answer_all(model, tokenizer, requests, 3))) == 6
+    assert calls == 2 * [1, 1, 1, 3, 3, 3, 3]

@@ -4,7 +4,7 @@ import dataclasses
 
 from microgpt.corpus.chat import Message
 from microgpt.corpus.smalltalk import exam
-from microgpt.evaluation.exam import Answer, ExamResult, table, take_exam
+from microgpt.evaluation.exam import ExamResult, Marked, table, take_exam
 from tests.decoding.fakes import ScriptedModel, says
 
 QUESTIONS = exam(1)
@@ -13,7 +13,7 @@ QUESTIONS = exam(1)
 def take(tokenizer, *answers, questions=QUESTIONS):
     model = ScriptedModel(tokenizer, says(tokenizer, *answers), seq_len=900)
     heard = []
-    return take_exam(model, tokenizer, questions, heard.append), sum(heard)
+    return take_exam(model, tokenizer, questions, heard.append, n_rows=1), sum(heard)
 
 
 def test_a_model_that_knows_everything_has_everything_right(tokenizer):
@@ -40,7 +40,7 @@ def result_of(**families):
     answers = []
     for family, (right, wrong) in families.items():
         question = QUESTIONS[0].__class__(family, [Message("user", "?")], "yes", "k", lambda text: True)
-        answers += [Answer(question, f"{family} {i}", i < right) for i in range(right + wrong)]
+        answers += [Marked(question, f"{family} {i}", i < right) for i in range(right + wrong)]
     return ExamResult(answers)
 
 

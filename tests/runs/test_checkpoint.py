@@ -14,7 +14,7 @@ from microgpt.runs import layout
 from microgpt.runs.checkpoint import load_weights
 from microgpt.runs.kept import ALL_FILES, MANIFEST, MODEL_FILES, find_checkpoint, newest_calm, verify
 from microgpt.runs.layout import RunDirectory, checkpoint_name, checkpoints, newest_run
-from tests.training.fakes import FakeModel, make_config, make_job, train
+from tests.training.fakes import FakeModel, arena, make_config, make_job, train
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_all_damaged_is_an_error(run):
 @pytest.mark.parametrize("shape", [(11, 10), (121,)])
 def test_weights_of_another_shape_are_refused_and_nothing_is_changed(run, shape):
     model = FakeModel()
-    other = type(model.params)({"table.weight": shape, "bias.weight": (11,)})
+    other = arena({"table.weight": shape, "bias.weight": (11,)})
     model.params = other
     with pytest.raises(CheckpointError, match=r"table\.weight is \(11, 11\)"):
         load_weights(find_checkpoint(run), model)
@@ -172,7 +172,7 @@ def test_weights_of_another_shape_are_refused_and_nothing_is_changed(run, shape)
 def test_missing_and_extra_tensors_are_refused(run):
     model = FakeModel()
     for wrong in ({"table.weight": (11, 11)}, {"table.weight": (11, 11), "bias.weight": (11,), "more": (1,)}):
-        model.params = type(model.grads)(wrong)
+        model.params = arena(wrong)
         with pytest.raises(CheckpointError, match=r"tensor (bias\.weight|more) is"):
             load_weights(find_checkpoint(run), model)
 
@@ -237,7 +237,7 @@ def load_weights_of(path):
 def test_values_that_are_not_finite_are_never_saved(tmp_path):
     for name in ("params", "m1", "m2"):
         job = make_job(tmp_path, make_config())
-        (job.model.params if name == "params" else getattr(job.adam, name)).flat[3] = np.inf
+        (job.model.params if name == "params" else job.adam.slots[name]).flat[3] = np.inf
         with pytest.raises(CheckpointError, match="not finite"), job.log:
             job.snapshot.fill({}, {"step": 0})
 
@@ -248,7 +248,7 @@ def test_a_snapshot_shares_no_memory_with_the_run(tmp_path):
         snap = job.snapshot.fill({}, {"step": 0})
     before = {name: tensor.copy() for name, tensor in snap.weights.items()}
     job.model.params.flat[:] = 1
-    job.adam.m1.flat[:] = 1
+    job.adam.slots["m1"].flat[:] = 1
     assert all((snap.weights[name] == before[name]).all() for name in before)
     assert not any(tensor.any() for tensor in snap.moments.values())
 

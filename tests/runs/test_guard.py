@@ -147,7 +147,7 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
     compute, before = model.loss_and_grad, []
 
     def poisoned(batch, keys=None):
-        before.append([arena.flat.copy() for arena in (model.params, job.adam.m1, job.adam.m2)])
+        before.append([arena.flat.copy() for arena in (model.params, *job.adam.slots.values())])
         if where == "weight" and len(before) == 2:
             model.params["h.1.attn.qkv.weight"][3, 3] = bad
         elif where == "weight":
@@ -329,14 +329,14 @@ def test_bad_moments_are_not_saved_but_sent_back(tmp_path):
 
     def spoil(index):
         if index == 7:
-            job.adam.m2.flat[-1] = np.inf
+            job.adam.slots["m2"].flat[-1] = np.inf
         return batch(index)
 
     job.batches.batch = spoil
     train(job)
     (back,) = run_events(job, "rollback")
     assert (back["step"], back["to"]) == (8, 4) and "m2 are not finite" in back["why"]
-    assert np.isfinite(job.adam.m2.flat).all()
+    assert np.isfinite(job.adam.slots["m2"].flat).all()
 
 
 @pytest.mark.parametrize("save_every", [0, 2])

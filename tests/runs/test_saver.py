@@ -15,7 +15,7 @@ from microgpt.runs.kept import newest_valid
 from microgpt.runs.layout import checkpoints
 from microgpt.runs.saver import Saver
 from microgpt.training.adam import Adam
-from tests.training.fakes import FakeArena, FakeModel, FakeTokenizer, make_config
+from tests.training.fakes import FakeModel, FakeTokenizer, arena, make_config
 
 
 class State:
@@ -221,12 +221,12 @@ def test_a_run_directory_that_vanished_is_told_and_not_made_anew(run, snap):
 
 def test_a_state_that_is_not_finite_is_refused_and_never_written(run, snap, state):
     fill(snap, 1)
-    state.adam.m2.flat[-1] = np.nan
+    state.adam.slots["m2"].flat[-1] = np.nan
     with pytest.raises(CheckpointError, match="some m2 are not finite"):
         fill(snap, 2)
     with pytest.raises(CheckpointError, match="no finite state"):
         new_saver(run).finish(snap)
-    state.adam.m2.flat[-1] = 1
+    state.adam.slots["m2"].flat[-1] = 1
     new_saver(run).finish(fill(snap, 3))
     assert steps(run) == [3]
 
@@ -306,8 +306,7 @@ def test_a_name_that_is_not_sure_to_be_on_the_disk_is_taken_back(run, snap, monk
 
 def test_a_model_whose_file_nobody_could_read_is_refused_before_the_first_step(state):
     names = {f"h.{number}.a.rather.long.name.of.a.weight": (1,) for number in range(6000)}
-    for arena in ("params", "grads"):
-        setattr(state.model, arena, FakeArena(names))
+    state.model.params, state.model.grads = arena(names), arena(names)
     with pytest.raises(CheckpointError, match=r"12,000 tensors make a header of .* a model of fewer layers"):
         Snapshot(state.model, Adam(state.model, make_config()), state.tokenizer)
 

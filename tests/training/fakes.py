@@ -1,14 +1,14 @@
 """A model, tokenizer and corpus of a few lines, with the interfaces of the real ones."""
 
 import json
-import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from microgpt.core import random
-from microgpt.model import Batch
+from microgpt.model import Arena, Batch
+from microgpt.model.parameters import Parameter
 from microgpt.runs.checkpoint import Snapshot
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
@@ -35,23 +35,9 @@ class FakeTime:
         return self.s
 
 
-class FakeArena(dict):
-    """Named views of one flat array."""
-
-    def __init__(self, shapes):
-        self.shapes = shapes
-        self.parameters = [
-            SimpleNamespace(size=math.prod(shape), decay=len(shape) > 1) for shape in shapes.values()
-        ]
-        self.flat = np.zeros(sum(math.prod(shape) for shape in shapes.values()), np.float32)
-        start = 0
-        for name, shape in shapes.items():
-            size = math.prod(shape)
-            self[name] = self.flat[start : start + size].reshape(shape)
-            start += size
-
-    def zeros_like(self):
-        return FakeArena(self.shapes)
+def arena(shapes):
+    """Parameters of these names and shapes; vectors do not decay."""
+    return Arena(Parameter(name, shape, 0.0, decay=len(shape) > 1) for name, shape in shapes.items())
 
 
 class FakeModel:
@@ -59,7 +45,7 @@ class FakeModel:
 
     def __init__(self, dropout=0.2):
         self.config = SimpleNamespace(seq_len=T, vocab_size=V, dropout=dropout)
-        self.params = FakeArena({"table.weight": (V, V), "bias.weight": (V,)})
+        self.params = arena({"table.weight": (V, V), "bias.weight": (V,)})
         self.grads = self.params.zeros_like()
         self.poison = {}  # call number -> loss to return instead
         self.calls, self.keys = 0, []
@@ -85,7 +71,7 @@ class FakeModel:
                 kept = random.keep_factors(int(key), V, self.config.dropout)
                 dlogits[row] *= kept[ids[row]][:, None]
         np.add.at(self.grads["table.weight"], ids, dlogits.astype(np.float32))
-        self.grads["bias.weight"] += dlogits.sum((0, 1)).astype(np.float32)
+        self.grads["bias.weight"][:] += dlogits.sum((0, 1)).astype(np.float32)
         self.calls += 1
         if self.calls in self.poison:
             self.grads.flat[:] = np.nan

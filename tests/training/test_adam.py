@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from microgpt.training.adam import Adam, decay_segments
-from tests.training.fakes import FakeArena, FakeModel, make_config
+from microgpt.model import GPT, Arena, Batch, ModelConfig
+from microgpt.model.parameters import Parameter
+from microgpt.training.adam import Adam, segments
+from tests.training.fakes import FakeModel, arena, make_config
 
 
 def expected(p, grads, config, lr, clips, decays):
@@ -50,10 +52,33 @@ def test_a_rate_of_zero_before_the_first_step_changes_nothing():
     adam = Adam(model, make_config(weight_decay=0.1))
     adam.apply(lr=0.0)
     assert model.params.flat.tobytes() == before
-    assert not adam.m1.flat.any() and not adam.m2.flat.any() and adam.updates == 0
+    assert not adam.slots["m1"].flat.any() and not adam.slots["m2"].flat.any() and adam.updates == 0
 
 
 def test_matrices_decay_and_vectors_do_not():
-    arena = FakeArena({"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)})
-    assert decay_segments(arena, 0.5) == [(0, 26, 0.5), (26, 33, 0.0), (33, 42, 0.5)]
-    assert decay_segments(arena, 0.0) == [(0, 42, 0.0)]
+    params = arena({"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)})
+    assert segments(params, 0.5) == [(0, 0, 26, 0.5), (26, 26, 7, 0.0), (33, 33, 9, 0.5)]
+    assert segments(params, 0.0) == [(0, 0, 42, 0.0)]
+
+
+def test_what_is_frozen_is_stepped_over():
+    shapes = {"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)}
+    names = [Parameter(name, shape, 0.0, trainable=name != "b") for name, shape in shapes.items()]
+    assert segments(Arena(names), 0.5) == [(0, 0, 6, 0.5), (26, 6, 16, 0.5)]
+
+
+def test_frozen_parameters_stay_and_the_others_learn_as_before():
+    frozen = ("wte.weight", "h.0.mlp.fc.weight", "h.1.ln_2.weight")
+    model_config = ModelConfig(2, 2, 16, 8, 23)
+    ids = np.arange(16, dtype=np.int32).reshape(2, 8)
+    models = [GPT(model_config).init(1), GPT(model_config, frozen=frozen).init(1)]
+    for model in models:
+        adam = Adam(model, make_config(weight_decay=0.1, grad_clip=0.0))
+        _, n = model.loss_and_grad(Batch(ids, ids))
+        adam.update(0.01, adam.grad_norm(n), n)
+    whole, part = models
+    assert set(adam.slots["m1"]) == set(whole.params) - set(frozen)
+    for name, start in GPT(model_config).init(1).params.items():
+        moved = whole.params[name].tobytes()
+        assert moved != start.tobytes(), name
+        assert part.params[name].tobytes() == (start.tobytes() if name in frozen else moved), name

@@ -34,7 +34,7 @@ TIMES = ("dt_s", "tok_per_s")
 
 def digest(job):
     """SHA-256 of all weights and moments."""
-    arenas = (job.model.params, job.adam.m1, job.adam.m2)
+    arenas = (job.model.params, *job.adam.slots.values())
     return hashlib.sha256(b"".join(arena.flat.tobytes() for arena in arenas)).hexdigest()
 
 

@@ -87,7 +87,7 @@ PREPARING = {
     "counting": ("microgpt.tokenizer.native:Counter.add", 1),
     "merging": ("microgpt.tokenizer.native:Trainer.step", 2),
     "encoding": ("microgpt.corpus.prepared.make:_encode", 1),
-    "syncing": ("microgpt.files.folder:_sync", 2),
+    "syncing": ("microgpt.files.durable:sync_path", 2),
     "first weights": ("microgpt.model.parameters:Arena.init", 1),
 }
 TRAINING = {
@@ -95,7 +95,7 @@ TRAINING = {
     "backward": ("microgpt.core.ops:rmsnorm_backward", 20),
     "update": ("microgpt.training.adam:Adam.update", 9),
     "evaluation": ("microgpt.model.gpt:GPT.token_losses", 5),
-    "sample": ("microgpt.decoding.decoder:Decoder._feed", 3),
+    "sample": ("microgpt.decoding.decoder:next_logits", 3),
     "copying": ("microgpt.runs.checkpoint:Snapshot.fill", 2),
     "saving": ("microgpt.runs.checkpoint:verify", 2),
     "last save": ("microgpt.runs.saver:Saver.finish", 1),
@@ -103,7 +103,7 @@ TRAINING = {
 CHATTING = {
     "loading": ("microgpt.runs.checkpoint:load_weights", 1),
     "a prompt": ("microgpt.chat.terminal:Terminal.write", 1),
-    "an answer": ("microgpt.decoding.decoder:Decoder._feed", 7),
+    "an answer": ("microgpt.decoding.decoder:next_logits", 7),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

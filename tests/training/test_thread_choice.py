@@ -10,7 +10,7 @@ import pytest
 
 from microgpt.core import arrays, native
 from microgpt.machine.kept import MOST_ENTRIES, Finding, cache_file, recall, remember
-from microgpt.model import GPT, ModelConfig, flop_per_token
+from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
 from microgpt.runs.settings import TrainConfig
 from microgpt.training import thread_choice
 from microgpt.training.thread_choice import Probe, TrialStep, candidates, choose_threads, fastest, most_useful
@@ -35,7 +35,7 @@ def probed(monkeypatch):
     calls = []
 
     def found(step, cpus, budget_s):
-        calls.append((len(step.ids), budget_s))
+        calls.append((len(step.batch.ids), budget_s))
         return Finding(2, {1: 0.812, 2: 0.425, 4: 0.5}, steady=True)
 
     monkeypatch.setattr(thread_choice, "_probed", found)
@@ -151,7 +151,7 @@ def test_the_trial_leaves_neither_memory_nor_another_result(monkeypatch):
     def gradients():
         model = GPT(wide).init(0)
         ids = np.arange(64, dtype=np.int32)[None]
-        model.loss_and_grad(ids, ids)
+        model.loss_and_grad(Batch(ids, ids))
         return model.grads.flat
 
     before = gradients()

@@ -17,13 +17,13 @@ from microgpt.corpus.reading.files import Progress
 from microgpt.corpus.reading.folders import each_once, find_files
 from microgpt.corpus.reading.formats import read_documents
 from microgpt.corpus.reading.options import Reading, ReadOptions, Skipped
+from microgpt.files import durable
 
 from .split import DEFAULT, EVERYTHING, NOTHING, PLACES, HeldOutWanted, Split, Survey, place
 
 SMALLTALK = "smalltalk"
 SMALLTALK_BYTES = 20_000_000
 _HELD_OUT_SHARE = 0.01
-_BLOCK_BYTES = 1 << 22
 
 Sources = str | os.PathLike | Iterable[str | os.PathLike]
 
@@ -238,13 +238,7 @@ class Corpus:
 
 
 def _file_digest(path: Path, progress: Progress | None) -> bytes:
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-                if progress:
-                    progress(len(block))
+        return bytes.fromhex(durable.sha256_of(path, progress or (lambda n: None)))
     except OSError as error:
         raise DataError(f"{path}: cannot read this corpus file ({error.strerror})") from error
-    return digest.digest()

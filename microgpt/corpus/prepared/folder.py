@@ -3,18 +3,18 @@
 tokenizer.json   train.tokens   val.tokens   meta.json, which is written last
 """
 
-import json
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from microgpt.common.errors import ConfigError, DataError
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.common.flags import flag_name
 from microgpt.corpus.reading.files import META, TOKEN_FILES
 from microgpt.corpus.reading.options import Skipped
 from microgpt.corpus.token_file import TokenFile, has_magic
+from microgpt.files.records import read_json
 from microgpt.tokenizer import Tokenizer, TokenizerError
 
 TOKENIZER = "tokenizer.json"
@@ -149,13 +149,9 @@ def made_of(meta: dict[str, Any]) -> str:
 def read_meta(directory: Path) -> dict[str, Any] | None:
     """meta.json of a finished folder, else None."""
     try:
-        with open(directory / META, "rb") as file:
-            data = file.read(MAX_META_BYTES + 1)
-        if len(data) > MAX_META_BYTES or data.count(b"[") + data.count(b"{") > MAX_META_PARTS:
-            return None
-        meta = json.loads(data)
+        meta = read_json(directory / META, MAX_META_BYTES, MAX_META_PARTS)
         return meta if _is_sound(meta) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (CheckpointError, KeyError, TypeError, AttributeError):
         return None
 
 

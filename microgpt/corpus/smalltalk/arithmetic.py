@@ -1,7 +1,5 @@
 """Sums and differences up to 20, and which of two numbers is bigger.
 
-The reply to a sum begins with its bigger number, whichever came first in the question: one fact for both.
-
 b + c = a, c + b = a, a - b = c and a - c = b belong together.  Of some of these groups one member is held
 out, everywhere and in every wording, while its sisters are trained: it must be worked out, not recalled.
 """
@@ -85,8 +83,7 @@ def sum_turn(draw: Draw, fact: Sum) -> Turn:
     wordings = PLUS if fact.op == "+" else MINUS
     wording = draw.pick(wordings if a and b else wordings[:N_BARE])
     user = wording.format(a=a, b=b, things=draw.pick(THINGS) if "{things}" in wording else "")
-    first, second = (max(a, b), min(a, b)) if fact.op == "+" else (a, b)
-    reply = f"That is {first} {fact.op} {second} = {result}."
+    reply = f"That is {a} {fact.op} {b} = {result}."
     key = f"sum|{a} {fact.op} {b}"
     return Turn(user, reply, str(result), FAMILY, key, number_is(result, (a, b)))
 

@@ -127,7 +127,6 @@ def test_what_a_killed_process_left_is_removed(chats, tmp_path):
     stale = tmp_path / "data" / "prepared" / ".microgpt-building-x"
     stale.mkdir(parents=True)
     (stale / "train.tokens").write_bytes(b"half")
-    (stale.parent / ".microgpt-lock").touch()
     done = prepare(chats, merges=50)
     assert os.listdir(stale.parent) == [done.directory.name]
 
