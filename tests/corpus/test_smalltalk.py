@@ -29,7 +29,7 @@ from microgpt.corpus.smalltalk.draw import Draw
 
 MEGABYTE = 1_000_000
 # Of the first megabyte of seed 0, in the form of `_canonical`.
-GOLDEN_SHA256 = "fa7d1e34b92c41d1620b53e9a12e0ce93be1f72f30eb82ac80f8bf14d83fbe5c"
+GOLDEN_SHA256 = "177db6c537f1d1aa5b5ec85ad6cf73a513a02b2d5108adaa42b0f1dbb213a358"
 N_DIALOGUES = 6000
 N_QUESTIONS = 40
 
@@ -166,9 +166,10 @@ def test_held_out_questions_about_facts_never_occur_in_training():
 
 def test_held_out_sums_never_occur_in_training_but_their_sisters_do():
     said = {match for turn in _training_turns() for match in re.findall(r"\d+ [-+] \d+ = \d+", turn.reply)}
+    asked = {turn.key for turn in _training_turns()}
     for a, op, b in arithmetic.HELD_OUT:
         result = a + b if op == "+" else a - b
-        assert f"{a} {op} {b} = {result}" not in said
+        assert f"{a} {op} {b} = {result}" not in said and f"sum|{a} {op} {b}" not in asked
         big, parts = (result, (a, b)) if op == "+" else (a, (b, result))
         group = {
             (parts[0], "+", parts[1]),

@@ -2,6 +2,7 @@
 
 b + c = a, c + b = a, a - b = c and a - c = b belong together.  Of some of these groups one member is held
 out, everywhere and in every wording, while its sisters are trained: it must be worked out, not recalled.
+Replies say sums with the bigger number first, so that a sum is held out with the smaller number first.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ def all_sums() -> list[Sum]:
 
 
 def held_out_sums() -> Iterator[Sum]:
-    """At most one member of each group, never one with a zero or two equal parts."""
+    """At most one member of each group, never one with a zero or two equal parts; as many sums as differences."""
     for b in range(1, LIMIT + 1):
         for c in range(b + 1, LIMIT + 1 - b):
             at = digest(f"sums {b} {c}")
             if at % 100 < HELD_OUT_PERCENT:
-                yield (Sum(b, "+", c), Sum(c, "+", b), Sum(b + c, "-", b), Sum(b + c, "-", c))[at // 100 % 4]
+                total = Sum(b, "+", c)
+                yield (total, total, Sum(b + c, "-", b), Sum(b + c, "-", c))[at // 100 % 4]
 
 
 HELD_OUT = tuple(held_out_sums())
@@ -83,7 +85,8 @@ def sum_turn(draw: Draw, fact: Sum) -> Turn:
     wordings = PLUS if fact.op == "+" else MINUS
     wording = draw.pick(wordings if a and b else wordings[:N_BARE])
     user = wording.format(a=a, b=b, things=draw.pick(THINGS) if "{things}" in wording else "")
-    reply = f"That is {a} {fact.op} {b} = {result}."
+    first, second = (max(a, b), min(a, b)) if fact.op == "+" else (a, b)
+    reply = f"That is {first} {fact.op} {second} = {result}."
     key = f"sum|{a} {fact.op} {b}"
     return Turn(user, reply, str(result), FAMILY, key, number_is(result, (a, b)))
 
