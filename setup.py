@@ -37,5 +37,6 @@ setup(
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},
+    options={"build_ext": {"parallel": os.cpu_count()}},  # the levels side by side
     zip_safe=False,
 )

@@ -38,7 +38,7 @@ def all_sums() -> list[Sum]:
 
 
 def held_out_sums() -> Iterator[Sum]:
-    """At most one member of each group, never one with a zero or two equal parts; as many sums as differences."""
+    """At most one member of each group, a sum or a difference alike, never with a zero or two equal parts."""
     for b in range(1, LIMIT + 1):
         for c in range(b + 1, LIMIT + 1 - b):
             at = digest(f"sums {b} {c}")

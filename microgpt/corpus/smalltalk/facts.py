@@ -21,7 +21,7 @@ Ask = Callable[[Draw], Turn]
 
 # What a distraction is made of: (family, weight).
 ASKS: tuple[tuple[Ask, int], ...] = (
-    (arithmetic.ask, 30),
+    (arithmetic.ask, 24),
     (order.ask, 18),
     (opposites.ask, 5),
     (things.ask, 10),
