@@ -1,4 +1,4 @@
-"""The same GPT in plain PyTorch: the peer that a step is compared with.
+"""The same GPT in plain PyTorch: the peer that a step is compared with, and tests compare results with.
 
 Eager mode and nothing unusual: what a person who knows PyTorch writes.  It runs in a process of its own
 (`_torch_peer`), a step each time a line with the number of threads comes in.
@@ -34,21 +34,36 @@ class Twin:
         angles = torch.arange(config.seq_len)[:, None] * frequencies
         self.cos, self.sin = angles.cos(), angles.sin()
 
-    def loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean nats per token."""
-        embedding = self.weights["wte.weight"]
-        x = self._dropout(self._embedded(ids, embedding))
-        for layer in range(self.config.n_layer):
-            x = x + self._dropout(self._attention(x, f"h.{layer}."))
-            x = x + self._dropout(self._mlp(x, f"h.{layer}."))
-        logits = F.linear(self._norm(x, "ln_f.weight"), embedding)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+    def loss(
+        self, ids: torch.Tensor, targets: torch.Tensor, starts: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mean nats per token, of targets that are not -1."""
+        logits = self.logits(ids, starts)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1)
 
-    def _embedded(self, ids: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        x = rows = F.embedding(ids, embedding)
+    def logits(self, ids: torch.Tensor, starts: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, T, V).  starts: (B, T), where the document of each token begins in its row."""
+        seen = None if starts is None else self._seen(starts)
+        x = self._dropout(self._embedded(ids, starts))
+        for layer in range(self.config.n_layer):
+            x = x + self._dropout(self._attention(x, f"h.{layer}.", seen))
+            x = x + self._dropout(self._mlp(x, f"h.{layer}."))
+        return F.linear(self._norm(x, "ln_f.weight"), self.weights["wte.weight"])
+
+    def _embedded(self, ids: torch.Tensor, starts: torch.Tensor | None) -> torch.Tensor:
+        x = rows = F.embedding(ids, self.weights["wte.weight"])
         for k in range(1, self.config.look_back + 1):
-            x = x + F.pad(rows[:, :-k] * self.weights["wte.back"][k - 1], (0, 0, k, 0))
+            earlier = rows[:, :-k] * self.weights["wte.back"][k - 1]
+            if starts is not None:
+                earlier = earlier * (starts[:, k:] <= torch.arange(ids.shape[1] - k))[..., None]
+            x = x + F.pad(earlier, (0, 0, k, 0))
         return x
+
+    @staticmethod
+    def _seen(starts: torch.Tensor) -> torch.Tensor:
+        """Which positions each one sees, (B, 1, T, T)."""
+        places = torch.arange(starts.shape[1])
+        return ((places <= places[:, None]) & (places >= starts[..., None]))[:, None]
 
     def step(self, ids: torch.Tensor, targets: torch.Tensor) -> None:
         """One training step."""
@@ -59,12 +74,15 @@ class Twin:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _attention(self, x: torch.Tensor, at: str) -> torch.Tensor:
+    def _attention(self, x: torch.Tensor, at: str, seen: torch.Tensor | None) -> torch.Tensor:
         B, T, C = x.shape
         qkv = F.linear(self._norm(x, at + "ln_1.weight"), self.weights[at + "attn.qkv.weight"])
-        heads = qkv.view(B, T, 3, self.config.n_head, -1).transpose(1, 3)  # (B, H, 3, T, hs)
-        q, k, v = heads.unbind(2)
-        y = F.scaled_dot_product_attention(self._rotated(q), self._rotated(k), v, is_causal=True)
+        sizes = (C, self.config.heads.C_kv, self.config.heads.C_kv)
+        parts = qkv.split(sizes, dim=-1)
+        q, k, v = (part.view(B, T, -1, self.config.head_size).transpose(1, 2) for part in parts)
+        y = F.scaled_dot_product_attention(
+            self._rotated(q), self._rotated(k), v, seen, is_causal=seen is None, enable_gqa=True
+        )
         return F.linear(y.transpose(1, 2).reshape(B, T, C), self.weights[at + "attn.proj.weight"])
 
     def _rotated(self, x: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,9 @@
 `stream` cuts a window every T tokens wherever that falls, so most begin in the middle of a document.
 `documents` begins every window at a `<|bos|>`, as a chat begins, and cuts only documents longer than a
 window: those fill windows of their own, one after the other, and what is left of them opens a window that
-shorter documents fill up.  Either way the place of everything follows from the document offsets alone.
+shorter documents fill up.  There no document sees the one before it, for a conversation does not begin behind
+another one; in a stream it does.  Either way the place of everything follows from the document offsets
+alone.
 """
 
 from typing import NamedTuple, Protocol

@@ -1,8 +1,6 @@
-"""Settings are dataclass fields; flags are made from them, so that a name, its help and its default live
-once.
+"""Flags are made from settings, the fields of config classes.
 
-A config class declares its fields with `setting(...)`; a command calls `add_settings` to offer them as flags
-and `given` or `settings_from` to read back what the user typed.
+A command calls `add_settings` to offer them, and `given` or `settings_from` to read back what the user typed.
 """
 
 import argparse
@@ -11,23 +9,13 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
+from .setting import MOST
 
 Config = TypeVar("Config")
-
-
-def setting(default: Any, help: str, unit: str = "", choices: Collection[Any] = (), group: str = "") -> Any:
-    """A dataclass field with the text its flag shows: help, unit, allowed values, group in `--help`."""
-    meta = {"help": help, "unit": unit, "choices": choices, "group": group}
-    if default is dataclasses.MISSING:
-        return dataclasses.field(metadata=meta)
-    return dataclasses.field(default=default, metadata=meta)
-
-
-REQUIRED = dataclasses.MISSING
 FLAG = re.compile(r"--[\w-]+")
 
 
@@ -133,9 +121,6 @@ def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -
     if missing:
         raise ConfigError(f"missing {', '.join(missing)}: give them or choose a --preset")
     return config(**values)
-
-
-MOST = 1 << 63  # below it a number fits into the files and the arithmetic of a run
 
 
 def whole(least: int, most: int = MOST - 1) -> Callable[[str], int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from microgpt.common.errors import ConfigError, MicrogptError
-from microgpt.common.flags import setting
+from microgpt.common.setting import NOT_NEGATIVE, Range, from_to, refused, setting
 
 PENALTY = 1.1  # where nobody names one and chance plays a part
 RECENT = 64  # text tokens back that the repetition penalty looks
@@ -21,26 +21,37 @@ class SamplerConfig:
     """
 
     temperature: float = setting(
-        0.7, "below 1 prefers likely tokens, above 1 flattens; 0: always the likeliest", group="sampling"
+        0.7,
+        "below 1 prefers likely tokens, above 1 flattens; 0: always the likeliest",
+        group="sampling",
+        within=from_to(0, 100),
     )
-    top_k: int = setting(40, "choose among this many likeliest tokens; 0: all", "tokens", group="sampling")
+    top_k: int = setting(
+        40,
+        "choose among this many likeliest tokens; 0: all",
+        "tokens",
+        group="sampling",
+        within=NOT_NEGATIVE,
+    )
     top_p: float = setting(
         0.95,
         "choose among the likeliest tokens that hold this share of the probability; 1: all",
         group="sampling",
+        within=Range(0, 1, is_open=True, most_is_open=False),
     )
     penalty: float | None = setting(
         None,
         f"repetition penalty: multiplies log-probabilities of the last {RECENT} tokens; 1: none "
         f"[default {PENALTY}, at temperature 0 none]",
         group="sampling",
+        within=from_to(1, 100),
     )
 
     def __post_init__(self) -> None:
-        self._check("temperature", 0 <= self.temperature <= 100, "0 to 100")
-        self._check("top_k", self.top_k >= 0, "0 or more")
-        self._check("top_p", 0 < self.top_p <= 1, "above 0, at most 1")
-        self._check("penalty", self.penalty is None or 1 <= self.penalty <= 100, "1 to 100")
+        if bad := refused(self):
+            name, value, expected = bad
+            got = f"{value:g}" if isinstance(value, float) else value
+            raise ConfigError(f"{name.replace('_', '-')} is {got}; expected {expected}")
 
     @property
     def penalty_used(self) -> float:
@@ -48,12 +59,6 @@ class SamplerConfig:
         if self.penalty is not None:
             return self.penalty
         return PENALTY if self.temperature else 1
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            value = getattr(self, name)
-            got = f"{value:g}" if isinstance(value, float) else value
-            raise ConfigError(f"{name.replace('_', '-')} is {got}; expected {expected}")
 
 
 GREEDY = SamplerConfig(temperature=0)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import REQUIRED, setting
-from microgpt.common.kinds import is_of_kind
+from microgpt.common.plain import record_from
+from microgpt.common.setting import NOT_NEGATIVE, REQUIRED, Range, refused, setting
 from microgpt.core.heads import Heads
 
 from .kinds import MIXERS, MLPS, NORMS
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
-MOST = 1 << 31  # of layers, heads, channels, positions, tokens
+COUNT = Range(1, 1 << 31)  # of layers, heads, channels, positions, tokens
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,40 @@ class ModelConfig:
     Raises: ConfigError: values that cannot work together, or a variant that is not built.
     """
 
-    n_layer: int = setting(REQUIRED, "layers", "count", group="model")
-    n_head: int = setting(REQUIRED, "attention heads; must divide n-embd", "count", group="model")
-    n_embd: int = setting(REQUIRED, "channels of the residual stream", "count", group="model")
-    seq_len: int = setting(REQUIRED, "window: how far the model sees back", "tokens", group="model")
-    vocab_size: int = setting(REQUIRED, "size of the vocabulary; the tokenizer's", "tokens", group="model")
-    dropout: float = setting(
-        0.0, "probability of dropping an element, on embedding and branches", group="model"
+    n_layer: int = setting(REQUIRED, "layers", "count", group="model", within=COUNT)
+    n_head: int = setting(
+        REQUIRED, "attention heads; must divide n-embd", "count", group="model", within=COUNT
     )
-    init_std: float = setting(0.02, "standard deviation of the initial weights", group="model")
-    rope_theta: float = setting(10000.0, "base of the rotary angles", group="model")
+    n_embd: int = setting(REQUIRED, "channels of the residual stream", "count", group="model", within=COUNT)
+    seq_len: int = setting(
+        REQUIRED, "window: how far the model sees back", "tokens", group="model", within=COUNT
+    )
+    vocab_size: int = setting(
+        REQUIRED, "size of the vocabulary; the tokenizer's", "tokens", group="model", within=COUNT
+    )
+    dropout: float = setting(
+        0.0,
+        "probability of dropping an element, on embedding and branches",
+        group="model",
+        within=Range(0, 1),
+    )
+    init_std: float = setting(
+        0.02, "standard deviation of the initial weights", group="model", within=Range(0, LARGEST)
+    )
+    rope_theta: float = setting(
+        10000.0, "base of the rotary angles", group="model", within=Range(0, LARGEST, is_open=True)
+    )
     look_back: int = setting(
         0,
         "earlier tokens whose embeddings are added to that of each token, weighted by channel; with 2 a "
         "small model learns to copy names sooner; 0: none",
         "tokens",
         group="model",
+        within=NOT_NEGATIVE,
     )
-    n_kv_head: int = setting(0, "key and value heads; 0: as many as n-head", "count", group="model")
+    n_kv_head: int = setting(
+        0, "key and value heads; 0: as many as n-head", "count", group="model", within=NOT_NEGATIVE
+    )
     norm: str = setting("rmsnorm", "kind of norm", choices=NORMS, group="model")
     mlp: str = setting("gelu", "kind of MLP", choices=MLPS, group="model")
     attention: str = setting("full", "which past positions attention sees", choices=("full",), group="model")
@@ -53,30 +69,23 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("n_layer", "n_head", "n_embd", "seq_len", "vocab_size"):
-            if not 1 <= getattr(self, name) < MOST:
-                bound = "at least 1" if getattr(self, name) < 1 else f"below {MOST}"
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected {bound}")
-        if not 0 <= self.look_back < self.seq_len:
+        if bad := refused(self):
+            name, value, expected = bad
+            raise ConfigError(f"{name} is {value}; expected {expected}")
+        if self.look_back >= self.seq_len:
             raise ConfigError(f"look_back is {self.look_back}; expected 0 to {self.seq_len - 1}")
         if self.n_embd % self.n_head or self.head_size % 2:
             raise ConfigError(
                 f"n_embd {self.n_embd} does not split into {self.n_head} even heads; change n_embd or n_head"
             )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; expected 0 <= dropout < 1")
         if self.seq_len * self.head_size > MAX_ROPE:
             raise ConfigError(
                 f"seq_len {self.seq_len} with heads of {self.head_size}: their product may be {MAX_ROPE}"
             )
-        if not (0 <= self.init_std < LARGEST and 0 < self.rope_theta < LARGEST):
-            raise ConfigError(f"init_std {self.init_std} and rope_theta {self.rope_theta} must be positive")
-        built = {"norm": NORMS, "mlp": MLPS, "attention": ("full",)}
-        named = [(name, getattr(self, name), kinds) for name, kinds in built.items()]
-        for name, kind, kinds in named + [("mixer", kind, MIXERS) for kind in self.mixer.split() or [""]]:
-            if kind not in kinds:
-                raise ConfigError(f"{name} {kind!r} is not built; this version has {', '.join(kinds)}")
-        if self.n_kv_head < 0 or self.n_head % (self.n_kv_head or 1):
+        for kind in self.mixer.split() or [""]:
+            if kind not in MIXERS:
+                raise ConfigError(f"mixer {kind!r} is not built; this version has {', '.join(MIXERS)}")
+        if self.n_head % (self.n_kv_head or 1):
             raise ConfigError(f"n_kv_head {self.n_kv_head} must divide n_head {self.n_head}; or 0: as many")
 
     @property
@@ -114,16 +123,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
         """The inverse of to_dict.  Raises ConfigError for unknown or missing fields and wrong types."""
-        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - set(kinds)):
-            raise ConfigError(f"unknown model settings {', '.join(unknown)}; made by a newer microgpt?")
-        for name, value in values.items():
-            if not is_of_kind(value, kinds[name]):  # type: ignore[arg-type]
-                raise ConfigError(f"model setting {name} is {value!r}; expected {kinds[name].__name__}")  # type: ignore
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"model settings are incomplete: {error}") from None
+        return record_from(cls, values, "config.json")
 
     @classmethod
     def from_preset(cls, name: str, vocab_size: int, **overrides: Any) -> "ModelConfig":

@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 from microgpt.common.errors import MicrogptError
+from microgpt.common.setting import NOT_NEGATIVE, Range, unseen
 
 MOST_BAD_STEPS = 5  # in a row, before the run goes back to its last checkpoint
 MOST_ROLLBACKS = 3  # to the same checkpoint, before the run ends
@@ -28,9 +29,9 @@ class DivergedError(MicrogptError):
 class Trend:
     """Mean and variance of a number, mostly of its last values."""
 
-    n: int = 0
+    n: int = unseen(0, NOT_NEGATIVE)
     mean: float = 0.0
-    variance: float = 0.0
+    variance: float = unseen(0.0, NOT_NEGATIVE)
 
     @property
     def limit(self) -> float:
@@ -57,7 +58,7 @@ class SpikeWatch:
 
     loss: Trend = dataclasses.field(default_factory=Trend)
     grad_norm: Trend = dataclasses.field(default_factory=Trend)
-    quiet_until: int = 0  # step before which nothing more is said
+    quiet_until: int = unseen(0, NOT_NEGATIVE)  # step before which nothing more is said
 
     def see(self, step: int, loss: float, grad_norm: float) -> str:
         """Take in the finite numbers of a step.  Returns a warning, or nothing."""
@@ -83,10 +84,10 @@ class SpikeWatch:
 class Setbacks:
     """Steps that were skipped in a row, and how often the run went back for their sake."""
 
-    bad_steps: int = 0
-    since: int = 0  # position of the first of them in the data
-    rollbacks: int = 0
-    went_to: int = -1  # step to which the run went back last; -1: it never did
+    bad_steps: int = unseen(0, NOT_NEGATIVE)
+    since: int = unseen(0, NOT_NEGATIVE)  # position of the first of them in the data
+    rollbacks: int = unseen(0, NOT_NEGATIVE)
+    went_to: int = unseen(-1, Range(-1))  # step to which the run went back last; -1: it never did
 
     def skipped(self, position: int) -> None:
         """Count a step without finite numbers, made from the data at this position."""

@@ -5,30 +5,21 @@ from typing import Any
 
 from microgpt.batches.packing import PACKINGS, STREAM
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import MOST, flag_name, setting
-from microgpt.common.plain import config_from
+from microgpt.common.flags import flag_name
+from microgpt.common.plain import record_from
+from microgpt.common.setting import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    refused,
+    session_fields,
+    setting,
+    unseen,
+)
 from microgpt.common.words import parse_duration
 from microgpt.core.native import PRECISIONS
 from microgpt.machine.cpus import AUTO, available_cpus, check_threads
-
-# May differ between the sessions of one run: they end, save or report it, but do not change any step.
-# (max_steps is among them although the learning rate follows it: going on for longer is the point of it.
-# So is precision, because the run's own may not be had here; the resume then asks for --allow-inexact.)
-SESSION_FIELDS = frozenset(
-    [
-        "max_steps",
-        "max_time",
-        "threads",
-        "recompute",
-        "precision",
-        "save_every",
-        "keep",
-        "stop_after",
-        "eval_every",
-        "sample_every",
-        "log_every",
-    ]
-)
 
 LENGTH, BATCH, ADAM = "length of the run", "batch", "optimizer (Adam)"
 REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machine"
@@ -44,6 +35,8 @@ class TrainConfig:
         "fits into --max-time",
         "steps",
         group=LENGTH,
+        within=NOT_NEGATIVE,
+        of_session=True,
     )
     max_time: str | None = setting(
         None,
@@ -51,6 +44,7 @@ class TrainConfig:
         "the number of steps is measured and planned for it",
         "time",
         group=LENGTH,
+        of_session=True,
     )
     stop_after: int = setting(
         0,
@@ -58,19 +52,23 @@ class TrainConfig:
         "checkpoint; 0: never",
         "evaluations",
         group=LENGTH,
+        within=NOT_NEGATIVE,
+        of_session=True,
     )
     seed: int = setting(
         0,
         "of weights, data order, dropout: the same seed gives the same run, bit for bit",
         "number",
         group=LENGTH,
+        within=NOT_NEGATIVE,
     )
 
-    batch_size: int = setting(8, "windows in one micro-batch", "windows", group=BATCH)
+    batch_size: int = setting(8, "windows in one micro-batch", "windows", group=BATCH, within=POSITIVE)
     packing: str = setting(
         STREAM,
-        "what a window is: cut from the stream of all text, or made of whole documents, beginning at "
-        "<|bos|> as a chat does; only what is longer than a window is cut",
+        "what a window is: cut from the stream of all text, where a document sees what stands before it; or "
+        "made of whole documents, which do not see each other and begin at <|bos|> as a chat does, only "
+        "what is longer than a window is cut",
         choices=PACKINGS,
         group=BATCH,
     )
@@ -80,37 +78,86 @@ class TrainConfig:
         "answer sooner and foresees its user less",
         "0 to 1",
         group="batch",
+        within=SHARE,
     )
-    grad_accum: int = setting(1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH)
+    grad_accum: int = setting(
+        1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH, within=POSITIVE
+    )
 
-    lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM)
-    min_lr: float = setting(1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM)
+    lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM, within=POSITIVE)
+    min_lr: float = setting(
+        1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM, within=NOT_NEGATIVE
+    )
     warmup_steps: int = setting(
         2000,
         "linear warm-up, by the model's size; at most a tenth of the run, if that is more than 30",
         "steps",
         group=ADAM,
+        within=NOT_NEGATIVE,
     )
     decay_steps: int = setting(
-        0, "step at which the cosine reaches --min-lr; 0: at --max-steps", "steps", group=ADAM
+        0,
+        "step at which the cosine reaches --min-lr; 0: at --max-steps",
+        "steps",
+        group=ADAM,
+        within=NOT_NEGATIVE,
     )
-    beta1: float = setting(0.9, "memory of the first moment, below 1", group=ADAM)
-    beta2: float = setting(0.999, "memory of the second moment, below 1", group=ADAM)
-    eps: float = setting(1e-8, "added to the root of the second moment", group=ADAM)
+    beta1: float = setting(0.9, "memory of the first moment, below 1", group=ADAM, within=Range(0, 1))
+    beta2: float = setting(0.999, "memory of the second moment, below 1", group=ADAM, within=Range(0, 1))
+    eps: float = setting(1e-8, "added to the root of the second moment", group=ADAM, within=POSITIVE)
     weight_decay: float = setting(
-        0.0, "decoupled decay of weight matrices (AdamW), times the learning rate", group=ADAM
+        0.0,
+        "decoupled decay of weight matrices (AdamW), times the learning rate",
+        group=ADAM,
+        within=NOT_NEGATIVE,
     )
     grad_clip: float = setting(
-        1.0, "gradients of a larger global norm are scaled down to it; 0: never", "norm", group=ADAM
+        1.0,
+        "gradients of a larger global norm are scaled down to it; 0: never",
+        "norm",
+        group=ADAM,
+        within=NOT_NEGATIVE,
     )
 
-    eval_every: int = setting(250, "between evaluations on held-out text; 0: never", "steps", group=REPORTS)
-    eval_tokens: int = setting(65_536, "held out for one evaluation, at most", "tokens", group=REPORTS)
-    sample_every: int = setting(1000, "between printed samples; 0: never", "steps", group=REPORTS)
-    log_every: int = setting(10, "between lines in metrics.jsonl", "steps", group=REPORTS)
+    eval_every: int = setting(
+        250,
+        "between evaluations on held-out text; 0: never",
+        "steps",
+        group=REPORTS,
+        within=NOT_NEGATIVE,
+        of_session=True,
+    )
+    eval_tokens: int = setting(
+        65_536, "held out for one evaluation, at most", "tokens", group=REPORTS, within=POSITIVE
+    )
+    sample_every: int = setting(
+        1000,
+        "between printed samples; 0: never",
+        "steps",
+        group=REPORTS,
+        within=NOT_NEGATIVE,
+        of_session=True,
+    )
+    log_every: int = setting(
+        10, "between lines in metrics.jsonl", "steps", group=REPORTS, within=POSITIVE, of_session=True
+    )
 
-    save_every: int = setting(500, "between checkpoints; 0: only at the end", "steps", group=CHECKPOINTS)
-    keep: int = setting(2, "how many checkpoints to keep, the newest", "checkpoints", group=CHECKPOINTS)
+    save_every: int = setting(
+        500,
+        "between checkpoints; 0: only at the end",
+        "steps",
+        group=CHECKPOINTS,
+        within=NOT_NEGATIVE,
+        of_session=True,
+    )
+    keep: int = setting(
+        2,
+        "how many checkpoints to keep, the newest",
+        "checkpoints",
+        group=CHECKPOINTS,
+        within=POSITIVE,
+        of_session=True,
+    )
 
     precision: str = setting(
         "fp32",
@@ -118,6 +165,7 @@ class TrainConfig:
         "AVX512_BF16; auto: bf16 where the CPU has it",
         choices=PRECISIONS,
         group=MACHINE,
+        of_session=True,
     )
     threads: str = setting(
         AUTO,
@@ -125,25 +173,24 @@ class TrainConfig:
         "MICROGPT_THREADS sets it too",
         "number",
         group=MACHINE,
+        of_session=True,
     )
     recompute: bool = setting(
         False,
         "keep only the input of each layer and compute the layer again for its gradient: a fraction "
         "of the memory, a quarter more time, the same results to the bit",
         group=MACHINE,
+        of_session=True,
     )
 
     # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
-    onward_step: int = 0  # 0: it never did
-    onward_lr: float = 0.0  # the rate it had then
-    onward_peak: float = 0.0  # the rate it rises to
+    onward_step: int = unseen(0, NOT_NEGATIVE)  # 0: it never did
+    onward_lr: float = unseen(0.0, NOT_NEGATIVE)  # the rate it had then
+    onward_peak: float = unseen(0.0, NOT_NEGATIVE)  # the rate it rises to
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"--precision {self.precision}: expected {', '.join(PRECISIONS)}")
-        if self.packing not in PACKINGS:
-            raise ConfigError(f"--packing {self.packing}: expected {' or '.join(PACKINGS)}")
+        if bad := refused(self):
+            raise ConfigError("{} {}: expected {}".format(flag_name(bad[0]), *bad[1:]))
         if self.min_lr > self.lr:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
         if self.max_steps == 0 and self.max_time is None:
@@ -169,41 +216,13 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
         """The config that `to_dict` described."""
-        return config_from(cls, values)
+        return record_from(cls, values, "config.json")
 
 
-def _check_ranges(config: TrainConfig) -> None:
-    """Refuse numbers outside what a setting can mean, naming its flag."""
-    positive = ("batch_size", "grad_accum", "lr", "eps", "eval_tokens", "log_every", "keep")
-    not_negative = (
-        "max_steps",
-        "stop_after",
-        "seed",
-        "min_lr",
-        "warmup_steps",
-        "decay_steps",
-        "weight_decay",
-        "grad_clip",
-        "eval_every",
-        "sample_every",
-        "save_every",
-        "beta1",
-        "beta2",
-        "onward_step",
-        "onward_lr",
-        "onward_peak",
-    )
-    for name in positive + not_negative:
-        value = getattr(config, name)
-        if not 0 <= value < MOST or (name in positive and value == 0):  # NaN is not within, either
-            bound = "above 0" if name in positive else "0 or more"
-            bound = f"below {MOST:.1e}" if value >= MOST else bound
-            raise ConfigError(f"{flag_name(name)} {value}: expected a number {bound}")
-    if not 0 <= config.prompt_loss_weight <= 1:
-        raise ConfigError(f"--prompt-loss-weight {config.prompt_loss_weight:g}: expected 0 to 1")
-    for name in ("beta1", "beta2"):
-        if getattr(config, name) >= 1:
-            raise ConfigError(f"{flag_name(name)} {getattr(config, name):g}: expected a number below 1")
+# What ends, saves or reports a run, but changes no step.  (So may max_steps change, although the learning
+# rate follows it: going on for longer is the point of it; and precision, because the run's own may not be had
+# here: the resume then asks for --allow-inexact.)
+SESSION_FIELDS = session_fields(TrainConfig)
 
 
 def recipe(n_layer_params: int, lr: float | None = None) -> dict[str, Any]:

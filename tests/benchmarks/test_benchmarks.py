@@ -15,7 +15,7 @@ from microgpt.core import native
 from microgpt.core.cases import CASES
 from microgpt.core.ops import gelu_forward
 from microgpt.machine.memory import peak_memory
-from microgpt.model import Batch, ModelConfig, count_parameters, flop_per_token
+from microgpt.model import ModelConfig, count_parameters, flop_per_token
 
 TINY = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1", "--steps", "1", "--json"]
 TABLE = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1,2", "--steps", "1", "--json"]
@@ -187,27 +187,6 @@ def test_without_pytorch_there_is_one_clear_line(monkeypatch):
 def test_the_ratio_is_the_median_of_the_turns():
     assert step.against([1.0, 2.0, 1.0], [2.0, 6.0, 9.0]) == {"torch_step_s": 6.0, "ratio": 3.0}
     assert step.against([1.0], []) == {}
-
-
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_the_twin_is_the_same_model(batch_size):
-    torch = pytest.importorskip("torch")
-    from benchmarks._torch_twin import Twin
-
-    config = ModelConfig(3, 2, 24, 17, 61, init_std=0.3, rope_theta=500.0, look_back=2)
-    trial = step.trial_step(config, batch_size)
-    params, ids = trial.model.params, trial.batch.ids
-    params.flat[:] += np.float32(0.01) * np.arange(params.flat.size, dtype=np.float32) % 0.07
-    targets = np.roll(ids, 1, axis=1)
-    twin = Twin(config, {name: params[name] for name in params})
-    loss = twin.loss(torch.from_numpy(ids).long(), torch.from_numpy(targets).long())
-    nats, n = trial.model.loss_and_grad(Batch(ids, targets))
-    trial.model.grads.flat[:] /= n
-    assert loss.item() == pytest.approx(nats / n, abs=1e-4)
-    loss.backward()
-    for name in params:
-        theirs, ours = twin.weights[name].grad.numpy(), trial.model.grads[name]
-        assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max(), name
 
 
 def test_the_peer_answers_from_a_process_of_its_own(capsys):

@@ -52,7 +52,7 @@ MISTAKES = {
     "an unchecked sum": ("tokens", token_file.TokenFile, "verify", lambda self: None),
     "an unchecked length": ("tokens", folder, "MAX_META_BYTES", 1 << 40),
     "unchecked parts": ("checkpoint", checkpoint, "read_config", lambda path: read_json(path / CONFIG)),
-    "an unchecked name": ("config", settings, "config_from", lambda kind, values: kind(**values)),
+    "an unchecked name": ("config", settings, "record_from", lambda kind, values, where: kind(**values)),
     "an error of Python's": ("readers", Corpus, "digest", lambda self: b"\xff".decode()),
     "an error of two lines": ("readers", Corpus, "digest", lambda self: refuse("two\u2028lines\n")),
     "memory without bound": ("readers", Corpus, "digest", lambda self: bytearray(200 << 20)),

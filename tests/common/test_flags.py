@@ -7,7 +7,8 @@ import pytest
 
 from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.common.flags import REQUIRED, Parser, add_settings, given, setting, settings_from
+from microgpt.common.flags import Parser, add_settings, given, settings_from
+from microgpt.common.setting import REQUIRED, setting
 from microgpt.common.signals import Stopped
 
 

@@ -339,42 +339,30 @@ def test_bad_tokens_are_refused():
         model.logits(np.zeros((1, 10), np.int32))
 
 
-def test_same_function_as_torch():
-    """Loss, logits and every gradient against PyTorch's own operations and its autograd."""
+@pytest.mark.parametrize("starts", [None, [[0, 0, 0, 0, 0, 5, 5, 5, 5], [0, 0, 2, 2, 4, 4, 4, 4, 8]]])
+@pytest.mark.parametrize(
+    "config",
+    [SMALL, replace(LOOKING_BACK, rope_theta=500.0), GROUPED],
+    ids=["plain", "look back", "shared keys"],
+)
+def test_same_function_as_torch(config, starts):
+    """Logits, loss and every gradient against PyTorch's own operations and its autograd."""
     torch = pytest.importorskip("torch")
-    model, ids, targets = small(np.float32), tokens("ids", 2, 9), tokens("targets", 2, 9)
-    nats, n = model.loss_and_grad(Batch(ids, targets))
-    w = {name: torch.tensor(x.copy(), requires_grad=True) for name, x in model.params.items()}
-    logits = torch_logits(torch, w, torch.tensor(ids).long(), SMALL)
-    torch_loss = torch.nn.functional.cross_entropy(
-        logits.view(-1, 17), torch.tensor(targets).long().view(-1), reduction="sum"
-    )
-    torch_loss.backward()
-    np.testing.assert_allclose(model.logits(ids), logits.detach().numpy(), atol=1e-4)
-    assert nats == pytest.approx(torch_loss.item(), rel=1e-5) and n == 18
+    from benchmarks._torch_twin import Twin
+
+    config = replace(config, dropout=0.0)
+    model, ids, targets = small(np.float32, config), tokens("ids", 2, 9), tokens("targets", 2, 9)
+    targets[0, 4] = targets[1, 0] = -1
+    begins = None if starts is None else np.array(starts, np.int32)
+    nats, n = model.loss_and_grad(Batch(ids, targets, starts=begins))
+    twin = Twin(config, {name: model.params[name] for name in model.params})
+    theirs = [torch.from_numpy(array).long() for array in (ids, targets)]
+    theirs.append(None if starts is None else torch.from_numpy(begins))
+    if starts is None:
+        assert np.abs(twin.logits(theirs[0]).detach().numpy() - model.logits(ids)).max() < 1e-5
+    loss = twin.loss(*theirs)
+    assert n == 16 and nats / n == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
     for name, grad in model.grads.items():
-        assert np.abs(grad - w[name].grad.numpy()).max() <= 1e-4 * np.abs(grad).max(), name
-
-
-def torch_logits(torch, w, ids, config):
-    F, H, hs = torch.nn.functional, config.n_head, config.head_size
-    B, T = ids.shape
-    angle = torch.outer(torch.arange(T), config.rope_theta ** (-torch.arange(0, hs, 2) / hs))
-
-    def heads(x):
-        return x.view(B, T, H, hs).transpose(1, 2)
-
-    def rotate(x):
-        a, b = x.chunk(2, -1)
-        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
-
-    x = w["wte.weight"][ids]
-    for i in range(config.n_layer):
-        normed = F.rms_norm(x, (config.n_embd,), w[f"h.{i}.ln_1.weight"], 1e-5)
-        q, k, v = (heads(part) for part in (normed @ w[f"h.{i}.attn.qkv.weight"].T).chunk(3, -1))
-        y = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
-        x = x + y.transpose(1, 2).reshape(B, T, -1) @ w[f"h.{i}.attn.proj.weight"].T
-        normed = F.rms_norm(x, (config.n_embd,), w[f"h.{i}.ln_2.weight"], 1e-5)
-        wide = F.gelu(normed @ w[f"h.{i}.mlp.fc.weight"].T, approximate="tanh")
-        x = x + wide @ w[f"h.{i}.mlp.proj.weight"].T
-    return F.rms_norm(x, (config.n_embd,), w["ln_f.weight"], 1e-5) @ w["wte.weight"].T
+        wanted = twin.weights[name].grad.numpy()
+        assert np.abs(grad / n - wanted).max() <= 1e-4 * np.abs(wanted).max(), name

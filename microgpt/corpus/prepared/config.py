@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import setting
+from microgpt.common.flags import flag_name
 from microgpt.common.output import tell
-from microgpt.common.plain import config_from
+from microgpt.common.plain import record_from
+from microgpt.common.setting import from_to, refused, setting
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.tokenizer import MAX_MERGES, MERGES, Tokenizer
 
@@ -30,12 +31,22 @@ class DataConfig:
 
     data: tuple[str, ...] = (SMALLTALK,)
     merges: int = setting(
-        MERGES, "pairs that the tokenizer merges beyond the 256 bytes", "merges", group="data"
+        MERGES,
+        "pairs that the tokenizer merges beyond the 256 bytes",
+        "merges",
+        group="data",
+        within=from_to(0, MAX_MERGES),
     )
     single_digits: bool = setting(
         False, "make every digit a token of its own: numbers are then learned by their digits", group="data"
     )
-    smalltalk_bytes: int = setting(SMALLTALK_BYTES, "length of the embedded corpus", "bytes", group="data")
+    smalltalk_bytes: int = setting(
+        SMALLTALK_BYTES,
+        "length of the embedded corpus",
+        "bytes",
+        group="data",
+        within=from_to(1, MOST_BYTES),
+    )
     bad_lines: str = ReadOptions.bad_lines
     text_documents: str = ReadOptions.text_documents
     suffix: str | None = ReadOptions.suffix
@@ -44,10 +55,8 @@ class DataConfig:
     held_out_share: float = HeldOutWanted.held_out_share
 
     def __post_init__(self) -> None:
-        if not 0 <= self.merges <= MAX_MERGES:
-            raise ConfigError(f"--merges {self.merges}: expected 0 to {MAX_MERGES}")
-        if not 0 < self.smalltalk_bytes <= MOST_BYTES:
-            raise ConfigError(f"--smalltalk-bytes {self.smalltalk_bytes}: expected 1 to {MOST_BYTES}")
+        if bad := refused(self):
+            raise ConfigError("{} {}: expected {}".format(flag_name(bad[0]), *bad[1:]))
         _ = self.reading, self.wanted
 
     @property
@@ -95,13 +104,9 @@ class DataConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataConfig":
         """The config that `to_dict` described."""
-        data = values.get("data")
-        if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
-            raise ConfigError(f"config.json: data is {data!r}, expected a list of files")
-        held_out = values.get("held_out", [])
-        if not isinstance(held_out, list) or not all(isinstance(name, str) for name in held_out):
-            raise ConfigError(f"config.json: held_out is {held_out!r}, expected a list of files")
-        return config_from(cls, values | {"data": tuple(data), "held_out": tuple(held_out)})
+        if not values.get("data"):
+            raise ConfigError(f"config.json: data is {values.get('data')!r}, expected a list of files")
+        return record_from(cls, values, "config.json")
 
 
 def source_place(name: str | os.PathLike) -> str:

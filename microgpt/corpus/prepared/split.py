@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.common.flags import Parser, add_settings, given, setting
+from microgpt.common.flags import Parser, add_settings, given
+from microgpt.common.setting import Range, refused, setting
 from microgpt.corpus.chat import Document, Message, n_characters
 
 PLACES = 1 << 64
@@ -43,10 +44,11 @@ class HeldOutWanted:
         "to measure on",
         "share",
         group="data",
+        within=Range(0, 1),
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out_share < 1:
+        if refused(self):
             raise ConfigError(f"--held-out-share {self.held_out_share:g}: expected 0 to 1, such as 0.02")
         if self.held_out and self.held_out_share:
             raise ConfigError("--held-out-share: --held-out says what is held out; give one of the two")

@@ -1,12 +1,13 @@
 """What all readers of corpus files share: how files become documents, and what was left out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.common.flags import flag_name, setting
+from microgpt.common.flags import flag_name
+from microgpt.common.setting import refused, setting
 from microgpt.common.words import counted
 from microgpt.corpus.chat import Document
 
@@ -47,10 +48,9 @@ class ReadOptions:
     senders: Mapping[str, str] = field(default_factory=lambda: dict(SENDERS))
 
     def __post_init__(self) -> None:
-        for known in fields(self):
-            value, allowed = getattr(self, known.name), known.metadata.get("choices")
-            if allowed and value not in allowed:
-                raise ConfigError(f"{flag_name(known.name)}: got {value!r}; expected {' or '.join(allowed)}")
+        if bad := refused(self):
+            name, value, expected = bad
+            raise ConfigError(f"{flag_name(name)}: got {value!r}; expected {expected}")
         if len(self.key_names) > 2:
             raise ConfigError(f"--keys: got {self.keys!r}; expected two, QUESTION,ANSWER, or one, TEXT")
 
