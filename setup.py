@@ -1,10 +1,12 @@
 """Metadata, extras and the C extensions of microgpt.  Tool settings live in pyproject.toml."""
 
+import copy
 import os
 import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # build backends do not add it
 from csrc.build import LEVELS
@@ -14,6 +16,16 @@ PARQUET = ["pyarrow"]  # reads .parquet corpora
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", *ZST, *PARQUET]
 ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
+
+
+class BuildExt(build_ext):
+    """Compiles the levels side by side, each in a folder of its own: they are made of the same files."""
+
+    def build_extension(self, ext):
+        alone = copy.copy(self)
+        alone.build_temp = os.path.join(self.build_temp, ext.name)
+        build_ext.build_extension(alone, ext)
+
 
 setup(
     name="microgpt-cpu",  # the import and the command are microgpt
@@ -37,6 +49,7 @@ setup(
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},
-    options={"build_ext": {"parallel": os.cpu_count()}},  # the levels side by side
+    cmdclass={"build_ext": BuildExt},
+    options={"build_ext": {"parallel": os.cpu_count()}},
     zip_safe=False,
 )

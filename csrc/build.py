@@ -94,5 +94,6 @@ def tokenizer_builder() -> FFI:
     return ffi
 
 
-tokenizer = tokenizer_builder()  # cffi_modules asks for builders by name
-globals().update({level: builder(level) for level in LEVELS})  # cffi_modules asks for them by name
+# cffi_modules of setup.py asks for builders by name.
+tokenizer = tokenizer_builder()
+globals().update({level: builder(level) for level in LEVELS})

@@ -1,1 +1,1 @@
-"""Hostile input for every reader and for the tokenizer: python -m fuzzing."""
+"""Hostile input for every reader and for the tokenizer: python -m benchmarks.fuzz."""

@@ -33,7 +33,6 @@ static void forward_rows(void *argument, int64_t index, int64_t worker)
     }
 }
 
-
 void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps)
 {
     struct forward_job job = {y, rstd, x, weight, N, C, mg_rows_per_task(C), eps};

@@ -1,7 +1,7 @@
 /* Byte-level BPE: count chunks, learn merges, encode.  tokenizer/reference.py says what each result must be.
  *
- *   text -> bpe_split.h cuts chunks -> bpe_count.c counts them -> bpe_train.c learns merges
- *                                   -> bpe_encode.c (bpe_long.c for long chunks) turns them into ids
+ *   text -> split.h cuts chunks -> count.c counts them -> train.c learns merges
+ *                                   -> encode.c (long.c for long chunks) turns them into ids
  *
  * A handle is used by one thread at a time, but an encoder, which is never changed, by any number.  Nothing here
  * prints, exits or keeps state outside its handles.  Salts only spread hash tables; no result depends on them. */

@@ -1,5 +1,5 @@
 /* Encoding one long chunk (a line of base64, a megabyte of one letter) without quadratic time: possible merges wait
- * in a heap, lowest rank first, then leftmost.  Tokens lie in `ids` as in bpe_train.c: on their first and on their
+ * in a heap, lowest rank first, then leftmost.  Tokens lie in `ids` as in train.c: on their first and on their
  * last byte, INNER between; an entry of the heap whose tokens have meanwhile been joined to others is skipped. */
 #include "encoder.h"
 #include "heap.h"

@@ -1,6 +1,7 @@
 /* Learning merges: the counts of all pairs are kept up to date while merges are applied in place.
  *
- * The distinct chunks lie in one array `symbols`, one element per byte, a SEPARATOR before, between and after them.
+ * The distinct chunks lie in one array `symbols`, one element per byte, a SEPARATOR before, between and after them
+ * and, where digits stay single, in place of each.
  * A token of n bytes is written on its first and on its last byte, INNER between.  So from any token its neighbours
  * are found by the lengths of tokens, without links, and a merge writes four elements.
  *

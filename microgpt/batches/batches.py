@@ -186,7 +186,7 @@ def eval_windows(
 ) -> EvalWindows:
     """Evenly spread windows of about `max_tokens` targets in all (None = every one), none scored twice.
 
-    Where only some documents are scored, the others are still there to be read before them.
+    Where only some documents are scored, the windows are the same; in a stream they follow on the others.
 
     A stream shorter than one window gives one window whose end is ignored.
     """

@@ -40,7 +40,7 @@ from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters, count_parameters
 from microgpt.model.config import PRESETS
 from microgpt.runs import checkpoint
-from microgpt.runs.checkpoint import known_corpus
+from microgpt.runs.checkpoint import COPIES, known_corpus
 from microgpt.runs.kept import is_checkpoint, is_valid, place_of
 from microgpt.runs.layout import METRICS, RUNS, RunDirectory, checkpoints, free_space_problem, is_log, run_of
 from microgpt.runs.settings import SESSION_FIELDS, TrainConfig, recipe
@@ -252,7 +252,7 @@ def refuse_foreign_log(run: Path) -> None:
 
 def refuse_full_disk(run: Path, plan: Plan) -> None:
     """A run whose checkpoints find no room is not begun."""
-    if problem := free_space_problem(run, 3 * 4 * count_parameters(plan.model)):
+    if problem := free_space_problem(run, 4 * COPIES * count_parameters(plan.model)):
         raise ConfigError(problem)
 
 

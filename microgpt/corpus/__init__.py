@@ -1,1 +1,1 @@
-"""Texts become token files and batches: readers, chat format, split, embedded corpus, packing."""
+"""Texts become token files: readers, chat format, split, embedded corpus."""

@@ -12,8 +12,6 @@ from microgpt.tokenizer import Tokenizer
 from .chat import Message, prompt_ids, render
 
 ANSWER_SHARE = 4  # one part in so many of the window is kept free for the answer
-
-
 SHORTEST_QUESTION = 8  # tokens with its markers; a window that cannot hold even this is no use for a chat
 
 
@@ -68,9 +66,8 @@ def conversation_prompt(messages: Sequence[Message], tokenizer: Tokenizer, limit
     head = render(opening, tokenizer)
     check_room(head, limit)
     starts = [i for i, message in enumerate(messages) if message.role == "user"]
-    turns = [
-        render(list(messages[i:j]), tokenizer)[1:] for i, j in pairwise(starts)
-    ]  # each without its <|bos|>
+    # Each turn without its <|bos|>.
+    turns = [render(list(messages[i:j]), tokenizer)[1:] for i, j in pairwise(starts)]
     question = prompt_ids(messages[starts[-1] :], tokenizer)[1:]
     return fit_window(head, turns, question, limit)
 

@@ -16,10 +16,8 @@ from .sampler import GREEDY, RECENT, SamplerConfig, next_token
 
 Uniform = Callable[[int], float]  # number of the token -> number in [0, 1)
 CUT = 128  # tokens of a prompt that go through the model together
-MOST_ROWS, STATES_BYTES = (
-    32,
-    1 << 28,
-)  # of sequences that are continued together, at most, and of their states
+MOST_ROWS = 32  # sequences that are continued together, at most
+STATES_BYTES = 1 << 28  # that their states take, at most
 
 
 def uniform_stream(seed: int, stream: int = 0) -> Uniform:
@@ -184,10 +182,10 @@ def answer_all(
     Args:     n_rows: how many at a time; None: as many as their states have room for in STATES_BYTES.
     Yields:   the number of a request, from 0, and its answer, whole; as they end, not in order.
     """
-    most = n_rows or min(
-        MOST_ROWS, max(1, STATES_BYTES // (state_bytes(model.config) * model.config.seq_len))
-    )
-    waiting, free = enumerate(requests), [Decoder(model, tokenizer) for _ in range(most)]
+    if n_rows is None:
+        of_row = state_bytes(model.config) * model.config.seq_len
+        n_rows = min(MOST_ROWS, max(1, STATES_BYTES // of_row))
+    waiting, free = enumerate(requests), [Decoder(model, tokenizer) for _ in range(n_rows)]
     logits: dict[int, np.ndarray] = {}  # of each request that is being answered
     rows: dict[int, tuple[Decoder, Answer]] = {}
     while True:
@@ -195,7 +193,8 @@ def answer_all(
             number, request = found
             decoder = free.pop()
             rows[number] = decoder, Answer(request, decoder)
-            logits[number] = decoder.read(request.prompt)
+            if not rows[number][1].finish:
+                logits[number] = decoder.read(request.prompt)
         if not rows:
             return
         going_on: dict[int, int] = {}
@@ -203,7 +202,8 @@ def answer_all(
             token = None if answer.finish else answer.take(logits[number])
             if token is None or answer.finish:
                 free.append(decoder)
-                del rows[number], logits[number]
+                del rows[number]
+                logits.pop(number, None)
                 yield number, answer
             else:
                 going_on[number] = token

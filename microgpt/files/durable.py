@@ -1,4 +1,4 @@
-"""Every call that writes to disk, durable, and in one place to inject faults.
+"""Writing that must outlast a crash, in one place to inject faults.
 
 Durable means: a file is fsynced before it gets its name, and the directory with that name is fsynced after.
 A failed fsync is never retried on the same file (the kernel may have dropped its pages): write a new file.
@@ -21,6 +21,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("microgpt needs a POSIX system (Linux, macOS, or WSL on Windows)") from error
 
 CHUNK_BYTES = 1 << 20
+_locked: dict[int, tuple[int, int]] = {}  # descriptors of locks that this process holds, and of what
 
 
 class Written(NamedTuple):
@@ -150,22 +151,33 @@ def lock_directory(path: Path, tell_waiting: Callable[[], object] | None = None)
     """Take the exclusive lock of a directory.
 
     Args:    tell_waiting: called before it waits for another process; None: it does not wait.
-    Returns: a descriptor; the lock lasts until it is closed or the process ends, however that ends.
-    Raises:  BlockingIOError: another process holds it.
+    Returns: a descriptor for `unlock_directory`; the lock ends with the process, too, however that ends.
+    Raises:  BlockingIOError: another process holds it.  OSError: this one does, and would wait for ever.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        status = os.fstat(descriptor)
+        which = status.st_dev, status.st_ino
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if tell_waiting is None:
                 raise
+            if which in _locked.values():
+                raise OSError(errno.EDEADLK, "it is in use by this very command", str(path)) from None
             tell_waiting()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
     except BaseException:
         os.close(descriptor)
         raise
+    _locked[descriptor] = which
     return descriptor
+
+
+def unlock_directory(descriptor: int) -> None:
+    """Give up a lock."""
+    del _locked[descriptor]
+    os.close(descriptor)
 
 
 def sync_path(path: Path, flags: int = 0) -> None:

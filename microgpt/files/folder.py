@@ -1,6 +1,5 @@
 """Folders that appear complete or not at all: filled under another name beside their place, then renamed."""
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,7 +44,7 @@ def make_folder(
                 _tell_replaced(directory, reason)
             _build(directory, fill)
         finally:
-            os.close(lock)
+            durable.unlock_directory(lock)
     except OSError as error:
         raise DataError(
             f"{directory}: cannot write the prepared corpus ({error.strerror or error}); "

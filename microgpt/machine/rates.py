@@ -9,7 +9,7 @@ import numpy as np
 from microgpt.core import native, ops
 
 
-def _sgemm_flop_per_s() -> float:
+def sgemm_flop_per_s() -> float:
     """The rate of one matrix product on one thread."""
     n, before = 512, native.threads()
     x = np.ones((n, n), np.float32)

@@ -1,4 +1,4 @@
-"""The configuration of a model, its presets and its parameter count."""
+"""The configuration of a model, and its presets."""
 
 import dataclasses
 import math

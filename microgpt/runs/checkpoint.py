@@ -47,6 +47,8 @@ from .kept import (
 )
 from .layout import checkpoint_name, checkpoints, remove_leftovers
 
+SLOTS = ("m1", "m2")  # what Adam keeps beside the weights
+COPIES = 1 + len(SLOTS)  # of all weights, in a checkpoint
 COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
 Value = TypeVar("Value")
@@ -112,13 +114,11 @@ def by_slot(slots: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
 
 
 def shapes_of_slots(names: Iterable[str], weights: Mapping[str, Value]) -> dict[str, Value]:
-    """What the slots of these tensors must hold: each of them the same weights, those that are trained."""
-    of_slots: dict[str, set[str]] = {}
-    for name in names:
-        slot, _, weight = name.partition(".")
-        of_slots.setdefault(slot, set()).add(weight)
-    trained = set[str]().union(*of_slots.values()) & set(weights)
-    return by_slot({slot: {name: weights[name] for name in sorted(trained)} for slot in of_slots})
+    """What optimizer.safetensors must hold, by the names that it has: every slot the same weights, those that
+    are trained; all of them where it has none."""
+    found = {name.partition(".")[2] for name in names} & set(weights)
+    trained = {name: weights[name] for name in sorted(found or weights)}
+    return by_slot(dict.fromkeys(SLOTS, trained))
 
 
 def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:

@@ -7,7 +7,6 @@ runs/<name>/.tmp_step_*      unfinished work of a killed session; the next save 
 
 import contextlib
 import itertools
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -20,7 +19,11 @@ RUNS = Path("runs")
 METRICS = "metrics.jsonl"
 SPARE_BYTES = 16 << 20  # beside the tensors: the other files, and what the file system needs for itself
 STEP_NAME = re.compile(r"step_(\d{8,})")
-LEFTOVER = re.compile(r"\.tmp_(removed_)?step_\d{8,}_\d+")  # what storage and a save call unfinished work
+# What `durable` and a save call unfinished work.
+LEFTOVER, LEFT_FILE = (
+    re.compile(r"\.tmp_(removed_)?step_\d{8,}_\d+"),
+    re.compile(r"\.tmp_trained_on\.hashes_\d+"),
+)
 EVENT = b'{"event": "'
 FIRST_EVENT = re.compile(EVENT + rb'\w+", "step": \d+')
 LONGEST_EVENT = 4096  # bytes; an event is shorter
@@ -63,11 +66,15 @@ def _saved_at(run: Path) -> float | None:
     return None
 
 
-def _directories(path: Path) -> list[Path]:
+def _entries(path: Path) -> list[Path]:
     try:
-        return [entry for entry in path.iterdir() if entry.is_dir()]
+        return list(path.iterdir())
     except OSError:
         return []
+
+
+def _directories(path: Path) -> list[Path]:
+    return [entry for entry in _entries(path) if entry.is_dir()]
 
 
 def run_of(checkpoint: Path) -> Path | None:
@@ -92,13 +99,18 @@ def is_log(path: Path) -> bool:
 
 def leftovers(run: Path) -> list[Path]:
     """What a session that was killed, or a save that failed, could not remove."""
-    return sorted(entry for entry in _directories(run) if LEFTOVER.fullmatch(entry.name))
+    return sorted(
+        entry for entry in _entries(run) if (LEFTOVER if entry.is_dir() else LEFT_FILE).fullmatch(entry.name)
+    )
 
 
 def remove_leftovers(run: Path) -> None:
     """Remove it; nobody may be saving there."""
     for entry in leftovers(run):
-        shutil.rmtree(entry, ignore_errors=True)
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:
@@ -165,7 +177,7 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 self.path.rmdir()  # succeeds only when the session left nothing behind
         if self._lock is not None:
-            os.close(self._lock)
+            durable.unlock_directory(self._lock)
             self._lock = None
 
 

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from microgpt.core import ops
 from microgpt.model import GPT, Arena
+from microgpt.runs.checkpoint import SLOTS
 from microgpt.runs.settings import TrainConfig
-
-SLOTS = ("m1", "m2")
 
 
 class Segment(NamedTuple):

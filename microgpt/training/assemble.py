@@ -11,6 +11,7 @@ import numpy as np
 
 import microgpt
 from microgpt.batches.batches import Batches, EvalWindows, eval_windows
+from microgpt.batches.packing import DOCUMENTS, STREAM
 from microgpt.batches.prompts import PromptLoss
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.common.output import tell
@@ -21,7 +22,7 @@ from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.model import GPT
 from microgpt.runs import checkpoint as checkpoints
-from microgpt.runs.checkpoint import known_corpus
+from microgpt.runs.checkpoint import COPIES, known_corpus
 from microgpt.runs.layout import METRICS, run_of
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
@@ -41,9 +42,9 @@ from .schedule import train_on
 Say = Callable[[str], None]
 
 # Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
-# each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3: a document does not
-# see the one before it in its window, if windows are of documents.
-ARITHMETIC = 3
+# each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3, where windows are of
+# documents: a document does not see the one before it.
+ARITHMETIC = {STREAM: 2, DOCUMENTS: 3}
 
 
 class Session(NamedTuple):
@@ -223,7 +224,7 @@ def _session(
         log=log,
         progress=progress,
         snapshot=checkpoints.Snapshot(model, adam, prepared.tokenizer),
-        saver=Saver(run, config.keep, progress.say, 3 * model.params.flat.nbytes),
+        saver=Saver(run, config.keep, progress.say, COPIES * model.params.flat.nbytes),
     )
     log.write(
         "start" if state == TrainState() else "resume",
@@ -250,7 +251,7 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     }
     return {
         "seed": config.seed,
-        "arithmetic": ARITHMETIC,
+        "arithmetic": ARITHMETIC[config.packing],
         **native.info(),
         **_corpus_identity(prepared),
         "versions": versions,

@@ -14,6 +14,7 @@ from microgpt.batches.batches import Batches, EvalWindows
 from microgpt.common.errors import ConfigError
 from microgpt.common.words import format_duration
 from microgpt.model import GPT
+from microgpt.runs.checkpoint import COPIES
 from microgpt.runs.settings import TrainConfig
 
 from .adam import Adam
@@ -49,12 +50,12 @@ def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, clo
     update_s = _mean_time(lambda: adam.apply(lr=0.0), clock.now)
     rows = next(held_out.batches(batches.batch_size))
     rows_s = _mean_time(lambda: model.token_losses(rows), clock.now)
-    return Timing(micro_s, update_s, rows_s * held_out.n_windows / len(rows), save_estimate_s(model))
+    return Timing(micro_s, update_s, rows_s * held_out.n_windows / len(rows.ids), save_estimate_s(model))
 
 
 def save_estimate_s(model: GPT) -> float:
     """Seconds that a checkpoint may take, before one was measured."""
-    return 3 * model.params.flat.nbytes / SAVE_BYTES_PER_S
+    return COPIES * model.params.flat.nbytes / SAVE_BYTES_PER_S
 
 
 def _mean_time(work: Callable[[], object], now: Now, budget_s: float = 0.0) -> float:

@@ -7,9 +7,8 @@ from microgpt.core import ops
 from microgpt.machine.memory import available_memory
 from microgpt.model import ModelConfig, count_parameters
 from microgpt.model.architecture import activation_floats, products
+from microgpt.runs.checkpoint import COPIES
 from microgpt.runs.settings import TrainConfig
-
-from .adam import SLOTS
 
 MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
 PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
@@ -21,7 +20,7 @@ def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
     Weights, gradients and the optimizer's slots; copies of all but the gradients, to be saved; and
     activations.
     """
-    arrays = 2 * (1 + len(SLOTS)) + 1
+    arrays = 2 * COPIES + 1
     return PROCESS_BYTES + 4 * arrays * count_parameters(model) + activation_bytes(model, train)
 
 

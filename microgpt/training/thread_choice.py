@@ -17,7 +17,7 @@ import microgpt
 from microgpt.core import arrays, native, random
 from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.machine.kept import Finding, recall, remember
-from microgpt.machine.rates import _sgemm_flop_per_s, cpu_name
+from microgpt.machine.rates import cpu_name, sgemm_flop_per_s
 from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
 from microgpt.runs.settings import TrainConfig
 
@@ -142,7 +142,7 @@ def _probe_if_worth_it(
     model: ModelConfig, config: TrainConfig, cpus: int, steps: float, limit_s: float
 ) -> tuple[Finding, str]:
     """What was found, and the words for how."""
-    window_s = model.seq_len * flop_per_token(model) / (SGEMM_SHARE * _sgemm_flop_per_s())
+    window_s = model.seq_len * flop_per_token(model) / (SGEMM_SHARE * sgemm_flop_per_s())
     windows = min(config.batch_size, max(1, int(LONGEST_STEP_S / window_s)))
     least_s = STEPS_AT_LEAST * windows * window_s
     run_s = min(limit_s, steps * config.grad_accum * config.batch_size * window_s / cpus)

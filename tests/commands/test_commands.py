@@ -134,6 +134,8 @@ def test_prepare_uses_the_tokenizer_of_another_corpus(tmp_path, capsys):
     assert read[0] == read[1]
     with pytest.raises(ConfigError, match="--merges"):
         prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--merges", "3"])
+    with pytest.raises(ConfigError, match="--single-digits"):
+        prepare.main([str(tmp_path / "y.txt"), "--tokenizer", main_folder, "--single-digits"])
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def test_what_was_typed_counts_for_a_run_that_goes_on_too(called):
     assert called.flags == ["--out-dir", "run", *quickstart.RECIPE.split(), "--max-time", "40s"]
     quickstart.main(["--out-dir", "run", "--max-time", "10s", "--preset", "tiny"])
     assert called.flags == ["--resume", "run", "--preset", "tiny", "--max-time", "10s"]
+    quickstart.main(["--out-dir", "another", "--seed", "7"])
+    assert called.flags[-2:] == ["--seed", "7"]
     quickstart.main(["--out-dir", "run"])
     assert called.flags == ["--resume", "run"]
 

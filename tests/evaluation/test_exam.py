@@ -35,6 +35,14 @@ def test_an_answer_that_does_not_end_is_wrong(tokenizer):
     assert len(result.answers[0].text) < len(endless)
 
 
+def test_answers_that_come_out_of_order_are_marked_by_their_own_question(model, tokenizer):
+    """Many at a time, in the order in which they end: each text is the one that its question gets alone."""
+    asked = [question for question in QUESTIONS if len(question.messages[-1].content) < 30][:6]
+    asked = [dataclasses.replace(q, messages=q.messages[-1:], expected="x" * n) for n, q in enumerate(asked)]
+    alone = [take_exam(model, tokenizer, [question], n_rows=1).answers[0] for question in asked]
+    assert take_exam(model, tokenizer, asked, n_rows=4).answers == alone and len({a.text for a in alone}) > 3
+
+
 def result_of(**families):
     """Families of so many right and wrong answers."""
     answers = []

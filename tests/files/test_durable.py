@@ -1,7 +1,8 @@
 """Writing in place of another file, and the lock of a directory."""
 
 import os
-import threading
+import subprocess
+import sys
 
 import pytest
 
@@ -22,19 +23,32 @@ def test_a_replaced_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
         assert place.read_bytes() == b"new" and os.listdir(tmp_path) == ["a"]
 
 
+HOLD = """
+import sys; from pathlib import Path; from microgpt.files.durable import lock_directory
+lock_directory(Path(sys.argv[1])); print("held", flush=True); sys.stdin.read()
+"""
+
+
 def test_a_lock_is_waited_for_only_where_somebody_hears_of_it(tmp_path):
-    held, told = durable.lock_directory(tmp_path), threading.Event()
-    with pytest.raises(BlockingIOError):
-        durable.lock_directory(tmp_path)
-    got = []
-    other = threading.Thread(target=lambda: got.append(durable.lock_directory(tmp_path, told.set)))
-    other.start()
-    assert told.wait(60) and not got
-    os.close(held)
-    other.join(60)
-    os.close(got[0])
-    os.close(durable.lock_directory(tmp_path, told.clear))
-    assert told.is_set(), "nobody was there to wait for"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError):
+            durable.lock_directory(tmp_path)
+        lock = durable.lock_directory(tmp_path, other.stdin.close)  # it is told, and the other one ends
+    durable.unlock_directory(lock)
+    durable.unlock_directory(durable.lock_directory(tmp_path, lambda: pytest.fail("nobody holds it")))
+
+
+def test_nobody_waits_for_a_lock_of_ones_own(tmp_path):
+    lock = durable.lock_directory(tmp_path)
+    with pytest.raises(OSError, match="in use by this very command"):
+        durable.lock_directory(tmp_path, lambda: pytest.fail("it would wait for ever"))
+    durable.unlock_directory(lock)
+    durable.unlock_directory(durable.lock_directory(tmp_path))
 
 
 def test_the_hash_of_a_file_tells_how_far_it_is(tmp_path):

@@ -336,8 +336,9 @@ def test_starting_removes_nothing_and_a_save_only_what_a_session_left(run):
         (run / name).mkdir()
         (run / name / "model.safetensors").write_bytes(b"half")
     (run / ".tmp_step_00000009_5").write_bytes(b"no directory, so not ours")
+    (run / ".tmp_trained_on.hashes_77").write_bytes(b"half")
     with RunDirectory(run):
-        assert len(list(run.glob(".tmp*"))) == 5
+        assert len(list(run.glob(".tmp*"))) == 6
     train(make_job(run, make_config(max_steps=2, eval_every=0, sample_every=0)))
     left = sorted(path.name for path in run.glob(".tmp*"))
     assert left == [".tmp_notes", ".tmp_step_00000009_5", ".tmp_step_8_77"]

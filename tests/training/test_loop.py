@@ -313,6 +313,7 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     timing = measure(job.model, job.adam, job.batches, job.held_out, clock)
     assert digest(job) == before and job.adam.updates == 0 and not job.model.grads.flat.any()
     assert min(vars(timing).values()) > 0
+    assert timing.evaluation_s == pytest.approx(timing.update_s * 5 / 2), "5 windows, 2 at a time"
     assert job.model.calls > 3, "as often as there is time for"
     timing = Timing(micro_s=0.5, update_s=0.25, evaluation_s=10, save_s=2)
     config = make_config(

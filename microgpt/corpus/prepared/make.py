@@ -1,6 +1,6 @@
 """From a named corpus to token files, done once: the result is kept under the hash of what went into it.
 
-    DATA/prepared/<hash>/   the files of prepared.py
+    DATA/prepared/<hash>/   the files of folder.py
 
 DATA is the folder `data`, or what MICROGPT_DATA_DIR says.  The hash covers the bytes of the corpus, the way
 it is read and the tokenizer, so an unchanged corpus starts at once and a changed one is prepared anew.
@@ -269,8 +269,8 @@ def _key(content: str, tokenizer: str) -> str:
 def _keys(content: str, merges: int, tokenizer: Tokenizer) -> list[str]:
     """Every key that a corpus of this content can have got together with this tokenizer.
 
-    It was trained on the corpus, with the merges asked for now or, of a prepared folder, those it has, or it
-    was handed in.
+    It was trained on the corpus, with the merges asked for now or, of a prepared folder, those it has, with
+    single digits or without; or it was handed in.
     """
     sizes = (merges, len(tokenizer.merges))
     ways = [*(_merges(size, single) for size in sizes for single in (False, True)), tokenizer.sha256]

@@ -1,8 +1,9 @@
 """Sums and differences up to 20, and which of two numbers is bigger.
 
-b + c = a, c + b = a, a - b = c and a - c = b belong together.  Of some of these groups one member is held
-out, everywhere and in every wording, while its sisters are trained: it must be worked out, not recalled.
-Replies say sums with the bigger number first, so that a sum is held out with the smaller number first.
+b + c = a, c + b = a, a - b = c and a - c = b belong together.  Of some of these groups one question is held
+out, in every wording, while its sisters are trained.  Replies say sums with the bigger number first, one
+fact for both orders; a sum is held out with the smaller number first, so that it must be turned round and
+recalled.  A difference that is held out must be worked out: no text ever says it.
 """
 
 from __future__ import annotations

@@ -366,3 +366,16 @@ def test_what_is_kept_is_found_by_its_key_when_the_sources_are_gone(chats):
     chats.unlink()
     assert find_kept(before.meta["key"]).meta == before.meta
     assert find_kept("0" * 64) is None
+
+
+def test_digits_stay_single_where_that_is_wanted_and_are_known_again(write):
+    path = write("sums.txt", "".join(f"{i} and {i} are {2 * i}\n\n" for i in range(999)))
+    merged, single = (prepare(path, merges=5, single_digits=wanted) for wanted in (False, True))
+    assert merged.meta["key"] != single.meta["key"] and merged.train.n_tokens < single.train.n_tokens
+    digits = {*b"0123456789"}
+    assert any(len(word) > 1 and digits & {*word} for word in merged.tokenizer.token_bytes)
+    assert not any(len(word) > 1 and digits & {*word} for word in single.tokenizer.token_bytes)
+    for made in (merged, single):
+        known = Known(made.meta["key"], made.tokenizer)
+        assert prepare(path, merges=9, known=known).meta["key"] == made.meta["key"]
+        assert is_known(path, known)
