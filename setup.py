@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -20,6 +21,11 @@ ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside impleme
 
 class BuildExt(build_ext):
     """Compiles the levels side by side, each in a folder of its own: they are made of the same files."""
+
+    def build_extensions(self):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(self.build_extension, self.extensions):
+                pass  # an error of any is raised here
 
     def build_extension(self, ext):
         alone = copy.copy(self)
@@ -50,6 +56,5 @@ setup(
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},
     cmdclass={"build_ext": BuildExt},
-    options={"build_ext": {"parallel": os.cpu_count()}},
     zip_safe=False,
 )
