@@ -35,6 +35,8 @@ TOKENIZER_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra"]
 # Never -ffast-math: it deletes NaN checks, and linked into a shared library by gcc 12 it also flushes
 # subnormals for the whole process.  Contraction to FMA is asked for by name instead.
 FLAGS = [
+    "-falign-functions=64",  # where a loop begins must not hang on the code before it: that was worth 5 %
+    "-falign-loops=64",
     "-std=gnu11",
     "-O3",
     "-fno-math-errno",
