@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,11 +65,18 @@ def _columns(path: Path, first: str, keys: Sequence[str]) -> tuple[str, list[str
     Raises:   NoTextError: they are not known, so that none of the numbers and words is taken for prose.
     """
     for separator in _SEPARATORS:
-        names = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+        names = [name.strip() for name in _fields(first, separator)]
         if is_known(dict.fromkeys(names, ""), keys):
             return separator, names
     columns = ascii(first.strip())[:80]
     raise NoTextError(f"{path}:1: columns of no known table: {columns}; {expected_keys()}")
+
+
+def _fields(row: str, separator: str) -> list[str]:
+    """The fields of one row; none if it is no row of a table."""
+    with _long_fields(), suppress(csv.Error):
+        return next(csv.reader([row], delimiter=separator), [])
+    return []
 
 
 @contextmanager

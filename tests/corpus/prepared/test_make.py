@@ -369,9 +369,7 @@ def test_what_is_kept_is_found_by_its_key_when_the_sources_are_gone(chats):
 
 
 def test_digits_stay_single_where_that_is_wanted_and_are_known_again(write):
-    path = write(
-        "sums.txt", "".join(f"1999 and {i} are {1999 + i}\n\n" for i in range(999))
-    )
+    path = write("sums.txt", "".join(f"1999 and {i} are {1999 + i}\n\n" for i in range(999)))
     merged, single = (prepare(path, merges=4, single_digits=wanted) for wanted in (False, True))
     assert merged.meta["key"] != single.meta["key"] and merged.train.n_tokens < single.train.n_tokens
     digits = {*b"0123456789"}

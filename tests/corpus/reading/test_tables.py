@@ -88,3 +88,10 @@ def test_what_csv_writes_is_read(tmp_path, texts):
     csv.writer(file).writerows([["id", "text"], *([i, text] for i, text in enumerate(["first", *texts]))])
     (tmp_path / "x.csv").write_bytes(file.getvalue().encode())
     assert read(tmp_path / "x.csv") == ["first", *texts]
+
+
+@pytest.mark.parametrize("first", ["x" * 200_000, '"' + "y" * 200_000, "a,b\0c"])
+def test_a_first_row_that_is_none_of_a_table_is_one_line(write, first):
+    with pytest.raises(DataError, match=r"x\.csv.*:1: columns of no known table") as error:
+        read(write("x.csv", f"{first}\nq,a\n"))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
