@@ -47,9 +47,9 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """`75` -> `1m15s`; below ten seconds with one decimal, below a tenth in milliseconds."""
-    if seconds < 0.1:
-        return f"{1000 * seconds:.1f}ms"
+    """`75` -> `1m15s`; below ten seconds with one decimal, below one in milliseconds."""
+    if seconds < 1:
+        return f"{1000 * seconds:.{1 if seconds < 0.1 else 0}f}ms"
     if seconds < 10:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -122,7 +122,7 @@ def test_bad_durations_are_refused(text):
 def test_durations_are_shown_for_people():
     assert [format_duration(s) for s in (0.012, 0.25, 45, 75, 3700)] == [
         "12.0ms",
-        "0.2s",
+        "250ms",
         "45s",
         "1m15s",
         "1h01m",
