@@ -56,7 +56,7 @@ MAKERS = [Path.mkdir, make_pipe, make_socket, make_loop, make_link_to_a_pipe, ma
 
 
 def as_it_is(name):
-    """All that is known of what a name stands for, but for when it was looked at: following a link does that."""
+    """All that is known of a name, but for when it was looked at last: following a link is a look."""
     status = os.lstat(name)
     return status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
