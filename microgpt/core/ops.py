@@ -131,7 +131,7 @@ def rmsnorm_backward(
 
 
 @op
-def linear_forward(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def linear_forward(x: np.ndarray, weight: np.ndarray, precision: str = "fp32") -> np.ndarray:
     """y = x W^T.   x: (N, K).  weight: (M, K).  Returns y: (N, M)."""
     (N, K), (M, _) = x.shape, weight.shape
     y = empty((N, M))
@@ -141,14 +141,16 @@ def linear_forward(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return y
 
 
-def linear_backward(dy: np.ndarray, x: np.ndarray, weight: np.ndarray, dweight: np.ndarray) -> np.ndarray:
+def linear_backward(
+    dy: np.ndarray, x: np.ndarray, weight: np.ndarray, dweight: np.ndarray, precision: str = "fp32"
+) -> np.ndarray:
     """dx = dy W, returned;  dweight += dy^T x."""
-    linear_backward_weight(dy, x, dweight)
-    return linear_backward_input(dy, weight)
+    linear_backward_weight(dy, x, dweight, precision)
+    return linear_backward_input(dy, weight, precision)
 
 
 @op
-def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def linear_backward_input(dy: np.ndarray, weight: np.ndarray, precision: str = "fp32") -> np.ndarray:
     """dx = dy W.   dy: (N, M).  weight: (M, K).  Returns dx: (N, K)."""
     (N, M), (_, K) = dy.shape, weight.shape
     dx = empty((N, K))
@@ -159,7 +161,9 @@ def linear_backward_input(dy: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 @op
-def linear_backward_weight(dy: np.ndarray, x: np.ndarray, dweight: np.ndarray) -> None:
+def linear_backward_weight(
+    dy: np.ndarray, x: np.ndarray, dweight: np.ndarray, precision: str = "fp32"
+) -> None:
     """dweight += dy^T x.   dy: (N, M).  x: (N, K).  dweight: (M, K)."""
     (N, M), (_, K) = dy.shape, x.shape
     native.lib.mg_linear_backward_weight(
@@ -202,7 +206,12 @@ def rope(qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: Heads, start:
 
 @op
 def attention_forward(
-    qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: Heads, starts: np.ndarray | None = None
+    qkv: np.ndarray,
+    cos: np.ndarray,
+    sin: np.ndarray,
+    heads: Heads,
+    starts: np.ndarray | None = None,
+    precision: str = "fp32",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Causal self-attention over packed projections, with rotary positions.
 
@@ -245,6 +254,7 @@ def attention_backward(
     lse: np.ndarray,
     heads: Heads,
     starts: np.ndarray | None = None,
+    precision: str = "fp32",
 ) -> np.ndarray:
     """Gradient of qkv: (B, T, W).  y and lse as the forward returned them."""
     B, T, _ = qkv.shape

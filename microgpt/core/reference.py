@@ -1,6 +1,7 @@
 """NumPy truth of every operation, in any float type: same names, arguments and results as `ops`.
 
-Written to be read and to be differentiated numerically, not to be fast.
+Written to be read and to be differentiated numerically, not to be fast.  Whatever precision a call asks for,
+all is computed in the type of the arrays.
 """
 
 import numpy as np
@@ -44,15 +45,15 @@ def to_bf16(x: np.ndarray) -> np.ndarray:
     return np.ldexp(np.rint(np.ldexp(mantissa, 8)), exponent - 8)
 
 
-def linear_forward(x, weight):
+def linear_forward(x, weight, precision="fp32"):
     return x @ weight.T
 
 
-def linear_backward_input(dy, weight):
+def linear_backward_input(dy, weight, precision="fp32"):
     return dy @ weight
 
 
-def linear_backward_weight(dy, x, dweight):
+def linear_backward_weight(dy, x, dweight, precision="fp32"):
     dweight += dy.T @ x
 
 
@@ -119,13 +120,13 @@ def _probs(q, k, starts=None):
     return np.exp(scores - lse), lse[..., 0]
 
 
-def attention_forward(qkv, cos, sin, heads, starts=None):
+def attention_forward(qkv, cos, sin, heads, starts=None, precision="fp32"):
     q, k, v = _parts(_rotated(qkv, cos, sin, heads), heads)
     probs, lse = _probs(q, k, starts)
     return _rows(probs @ v), lse
 
 
-def attention_backward(dy, qkv, cos, sin, y, lse, heads, starts=None):
+def attention_backward(dy, qkv, cos, sin, y, lse, heads, starts=None, precision="fp32"):
     q, k, v = _parts(_rotated(qkv, cos, sin, heads), heads)
     probs, _ = _probs(q, k, starts)
     dy, scale = _heads(dy, heads), 1 / np.sqrt(heads.hs)

@@ -38,22 +38,23 @@ class Attention:
         if call.states is not None:
             return self._continued(x, p, call), None
         saved = _, y, _ = self.rebuild(x, p, call)
-        return self.proj.forward(y.reshape(len(x), -1), p), saved
+        return self.proj.forward(y.reshape(len(x), -1), p, call), saved
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """Projections, result and log-sum-exp: all but the last product."""
-        qkv = self.qkv.forward(x, p).reshape(call.B, call.T, -1)
-        return qkv, *ops.attention_forward(qkv, *self._tables(x.dtype), self.heads, call.starts)
+        qkv = self.qkv.forward(x, p, call).reshape(call.B, call.T, -1)
+        tables = self._tables(x.dtype)
+        return qkv, *ops.attention_forward(qkv, *tables, self.heads, call.starts, call.precision)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         qkv, y, lse = saved
-        d_attention = self.proj.backward(dy, y.reshape(len(x), -1), p, g).reshape(y.shape)
-        tables = self._tables(x.dtype)
-        dqkv = ops.attention_backward(d_attention, qkv, *tables, y, lse, self.heads, call.starts)
-        return self.qkv.backward(dqkv.reshape(len(x), -1), x, p, g)
+        d_y = self.proj.backward(dy, y.reshape(len(x), -1), p, g, call).reshape(y.shape)
+        how = self.heads, call.starts, call.precision
+        dqkv = ops.attention_backward(d_y, qkv, *self._tables(x.dtype), y, lse, *how)
+        return self.qkv.backward(dqkv.reshape(len(x), -1), x, p, g, call)
 
     def new_state(self, capacity: int, dtype: Any) -> KVState:
         """No keys and values yet."""
@@ -73,7 +74,7 @@ class Attention:
     def _continued(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """The rows of one sequence after the other, each behind what its state holds."""
         C, C_kv = self.heads.C, self.heads.C_kv
-        qkv, y = self.qkv.forward(x, p), np.empty((len(x), C), x.dtype)
+        qkv, y = self.qkv.forward(x, p, call), np.empty((len(x), C), x.dtype)
         begin = 0
         for state, n in call.sequences(self.index):
             rows = slice(begin, begin + n)
@@ -81,7 +82,7 @@ class Attention:
             keys, values = state.extend(qkv[rows, C : C + C_kv], qkv[rows, C + C_kv :])
             y[rows] = ops.attention_cached(qkv[rows], keys, values, self.heads)
             begin += n
-        return self.proj.forward(y, p)
+        return self.proj.forward(y, p, call)
 
     def _tables(self, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
         return rope_tables(self.seq_len, self.heads.hs, self.theta, np.dtype(dtype))

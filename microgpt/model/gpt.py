@@ -25,6 +25,7 @@ class GPT:
     Args: dtype: float32 runs the C kernels; float64 runs the NumPy reference, for checking gradients.
           recompute: train in less memory and more time; results are the same to the bit.
           frozen: names of parameters that are not trained.
+          precision: of matrix products, large ones and those in attention: fp32 or bf16.
     Attributes: params: an arena, zero until `init` or a checkpoint fills it.  grads: an arena of the
     parameters that are trained; gradients only ever grow until the caller zeroes them.
     """
@@ -35,9 +36,11 @@ class GPT:
         dtype: Any = np.float32,
         recompute: bool = False,
         frozen: Collection[str] = (),
+        precision: str = "fp32",
     ) -> None:
         self.config = config
         self.dtype = np.dtype(dtype)
+        self.precision = precision
         layers = Architecture(config)
         self.params = Arena(
             (replace(p, trainable=p.name not in frozen) for p in layers.parameters()), self.dtype
@@ -75,7 +78,7 @@ class GPT:
         call = self._call(batch, keys)
         x, saved = self._trunk_forward(batch.ids, call)
         scored = np.flatnonzero(batch.targets != IGNORED)
-        nats, dx = self._head_loss_and_grad(x, batch, scored)
+        nats, dx = self._head_loss_and_grad(x, batch, scored, call)
         del x
         self._trunk_backward(dx, batch.ids, saved, call)
         return nats, len(scored)
@@ -84,7 +87,7 @@ class GPT:
         B, T = batch.ids.shape
         self._expect_room(T)
         dropout = 0.0 if keys is None else self.config.dropout
-        return Call(B, T, dropout, keys, starts=batch.starts)
+        return Call(B, T, dropout, keys, starts=batch.starts, precision=self.precision)
 
     def _expect_room(self, n: int) -> None:
         if not 1 <= n <= self.config.seq_len:
@@ -113,7 +116,7 @@ class GPT:
         self.embedding.backward(dx, ids, self.params, self.grads, call)
 
     def _head_loss_and_grad(
-        self, x: np.ndarray, batch: Batch, scored: np.ndarray
+        self, x: np.ndarray, batch: Batch, scored: np.ndarray, call: Call
     ) -> tuple[float, np.ndarray]:
         """Norm, logits and loss, a few rows at a time with their backward: (nats, dx).
 
@@ -127,22 +130,23 @@ class GPT:
             rows = scored[chunk]
             inputs = arrays.rows_of(normed, rows)
             of_rows = None if weights is None else weights[rows]
-            nats, d_normed[rows] = self._score(inputs, targets[rows], of_rows)
+            nats, d_normed[rows] = self._score(inputs, targets[rows], of_rows, call)
             total += nats
         dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
         return total, dx
 
     def _score(
-        self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None
+        self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, call: Call
     ) -> tuple[float, np.ndarray]:
         """Sum of the losses of some rows, and dx of the head."""
-        logits = self.head.forward(x, self.params)
+        logits = self.head.forward(x, self.params, call)
         losses, lse = ops.cross_entropy_forward(logits, targets)
         dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
         if weights is not None:
             losses *= weights
             dlogits *= weights[:, None]
-        return float(losses.sum(dtype=np.float64)), self.head.backward(dlogits, x, self.params, self.grads)
+        dx = self.head.backward(dlogits, x, self.params, self.grads, call)
+        return float(losses.sum(dtype=np.float64)), dx
 
     @staticmethod
     def _head_chunks(N: int) -> list[slice]:
@@ -153,18 +157,19 @@ class GPT:
     def token_losses(self, batch: Batch) -> np.ndarray:
         """Loss of every token in nats, (B, T), not weighted; no dropout, no gradient; 0 where the target is
         IGNORED."""
-        normed = self._hidden(batch.ids, self._call(batch))
+        call = self._call(batch)
+        normed = self._hidden(batch.ids, call)
         flat = batch.targets.reshape(-1)
         losses = np.empty(len(normed), self.dtype)
         for rows in self._head_chunks(len(normed)):
-            logits = self.head.forward(normed[rows], self.params)
+            logits = self.head.forward(normed[rows], self.params, call)
             losses[rows] = ops.cross_entropy_forward(logits, flat[rows])[0]
         return losses.reshape(batch.ids.shape)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """Logits of every position: (B, T, V)."""
-        hidden = self._hidden(ids, self._call(Batch(ids, ids)))
-        return self.head.forward(hidden, self.params).reshape(*ids.shape, -1)
+        call = self._call(Batch(ids, ids))
+        return self.head.forward(self._hidden(ids, call), self.params, call).reshape(*ids.shape, -1)
 
     def next_logits(self, rows: Sequence[tuple[ModelState, np.ndarray]]) -> np.ndarray:
         """Logits (R, V) after the last id of each of R sequences.
@@ -176,8 +181,9 @@ class GPT:
             self._expect_room(state.length + len(ids))
         lengths = [len(ids) for _, ids in rows]
         states = [(state, n) for (state, _), n in zip(rows, lengths, strict=True)]
-        hidden = self._hidden(np.concatenate([ids for _, ids in rows]), Call(1, sum(lengths), states=states))
-        return self.head.forward(hidden[np.cumsum(lengths) - 1], self.params)
+        call = Call(1, sum(lengths), states=states, precision=self.precision)
+        hidden = self._hidden(np.concatenate([ids for _, ids in rows]), call)
+        return self.head.forward(hidden[np.cumsum(lengths) - 1], self.params, call)
 
     def _hidden(self, ids: np.ndarray, call: Call) -> np.ndarray:
         """The normed last residual stream, (N, C)."""

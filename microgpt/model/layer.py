@@ -62,6 +62,7 @@ class Call:
     states:  of each sequence, while decoding, and how many of the rows are its; None in training.
     shared:  arrays that one layer makes and later ones read, by name; their gradients return the same way.
     facts:   numbers that layers tell about the call, such as an auxiliary loss, by name.
+    precision: of matrix products, large ones and those in attention: fp32 or bf16.
     """
 
     B: int
@@ -72,6 +73,7 @@ class Call:
     states: Sequence[tuple[ModelState, int]] | None = None
     shared: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
+    precision: str = "fp32"
 
     def keys_at(self, branch: str) -> np.ndarray:
         """The sequences' keys for the place where a branch drops elements.  They go by its name: no layer

@@ -4,7 +4,7 @@ import numpy as np
 
 from microgpt.core import ops
 
-from .layer import Cost
+from .layer import Call, Cost
 from .parameters import Arena, Parameter
 
 
@@ -19,23 +19,23 @@ class Linear:
         """The weight."""
         return [self.weight]
 
-    def forward(self, x: np.ndarray, p: Arena) -> np.ndarray:
+    def forward(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """x (N, n_in) -> y (N, n_out).  The backward needs x alone."""
-        return ops.linear_forward(x, p[self.name])
+        return ops.linear_forward(x, p[self.name], call.precision)
 
-    def backward(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena) -> np.ndarray:
+    def backward(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> np.ndarray:
         """dy (N, n_out), x of the forward -> dx (N, n_in)."""
-        self.backward_weight(dy, x, g)
-        return self.backward_input(dy, p)
+        self.backward_weight(dy, x, g, call)
+        return self.backward_input(dy, p, call)
 
-    def backward_input(self, dy: np.ndarray, p: Arena) -> np.ndarray:
+    def backward_input(self, dy: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """dx alone, where x is made later."""
-        return ops.linear_backward_input(dy, p[self.name])
+        return ops.linear_backward_input(dy, p[self.name], call.precision)
 
-    def backward_weight(self, dy: np.ndarray, x: np.ndarray, g: Arena) -> None:
+    def backward_weight(self, dy: np.ndarray, x: np.ndarray, g: Arena, call: Call) -> None:
         """Add to the weight's gradient, if it is trained."""
         if self.name in g:
-            ops.linear_backward_weight(dy, x, g[self.name])
+            ops.linear_backward_weight(dy, x, g[self.name], call.precision)
 
     def cost(self) -> Cost:
         """Two FLOP a weight forward, four backward."""

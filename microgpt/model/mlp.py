@@ -26,20 +26,20 @@ class GeluMLP:
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""
         wide = self.rebuild(x, p, call)
-        return self.proj.forward(ops.gelu_forward(wide), p), wide
+        return self.proj.forward(ops.gelu_forward(wide), p, call), wide
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """The wide rows before GELU."""
-        return self.fc.forward(x, p)
+        return self.fc.forward(x, p, call)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, wide: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C).  `wide` is overwritten."""
-        d_active = self.proj.backward_input(dy, p)
+        d_active = self.proj.backward_input(dy, p, call)
         d_wide, active = ops.gelu_backward(d_active, wide)
-        self.proj.backward_weight(dy, active, g)
-        return self.fc.backward(d_wide, x, p, g)
+        self.proj.backward_weight(dy, active, g, call)
+        return self.fc.backward(d_wide, x, p, g, call)
 
     def cost(self, T: int) -> Cost:
         """The wide rows stay; their gradient and the active rows pass."""
