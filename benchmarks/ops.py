@@ -8,8 +8,10 @@ same run and the same threads: an operation is done when its share of its limit 
 """
 
 import argparse
+import itertools
 import json
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from microgpt.common.command import run_command
 from microgpt.common.errors import MicrogptError
 from microgpt.common.flags import Parser
 from microgpt.core import native
-from microgpt.core.cases import CASES, Case, Inputs, normal
+from microgpt.core.cases import CASES, Case, cotangent
 from microgpt.machine.cpus import add_threads_flag
 
 from ._machine import gemm_peak_gflops, kernel_clock, set_threads, stream_gb_per_s
@@ -40,40 +42,28 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def inputs_of(case: Case, shape: tuple[int, ...], dtype: type) -> Inputs:
-    """The inputs of a case with its floats in one type."""
-    made = case.make(*shape)
-    return {name: x.astype(dtype) if x.dtype.kind == "f" else x for name, x in made.items()}
-
-
-def run(case: Case, inputs: Inputs, dy: np.ndarray) -> dict[str, np.ndarray]:
-    """Forward and backward; the output as y, and the gradients."""
-    y, saved = case.forward(inputs)
-    return {"y": y, **case.backward(dy, inputs, saved, lambda name: np.zeros_like(inputs[name]))}
-
-
 def verify(name: str, case: Case) -> None:
     """Refuse to time an operation whose output or gradients are wrong."""
     shape = case.shapes[-1]
-    inputs = inputs_of(case, shape, np.float32)
-    truth = inputs_of(case, shape, np.float64)
-    dy = normal("dy", *case.forward(truth)[0].shape)
-    expected = run(case, truth, dy)
-    for key, found in run(case, inputs, dy.astype(np.float32)).items():
-        if not np.abs(found - expected[key]).max() <= 1e-4 * np.abs(expected[key]).max():
-            raise MicrogptError(f"{name}: {'y' if key == 'y' else 'd' + key} is wrong; not timed")
+    found, truth = (case.run(case.inputs(shape, dtype)) for dtype in (np.float32, np.float64))
+    if mistakes := case.mistakes(found, truth):
+        raise MicrogptError(f"{name}: {'; '.join(mistakes)}; not timed")
+
+
+def kernel_runs(case: Case) -> Iterator[float]:
+    """Seconds inside the kernels of one forward and backward at the real size, each time anew: copies made
+    around them are not theirs."""
+    inputs = case.inputs(case.bench, np.float32)
+    dy = cotangent(case.forward(inputs)[0])
+    while True:
+        with kernel_clock() as clock:
+            case.run(inputs, dy)
+        yield clock.seconds
 
 
 def kernel_seconds(case: Case, repeats: int) -> float:
-    """Median time inside the kernels of one forward and backward: copies made around them are not theirs."""
-    inputs = inputs_of(case, case.bench, np.float32)
-    dy = normal("dy", *case.forward(inputs)[0].shape).astype(np.float32)
-    times = []
-    for _ in range(1 + repeats):
-        with kernel_clock() as clock:
-            run(case, inputs, dy)
-        times.append(clock.seconds)
-    return statistics.median(times[1:])  # the first one warms up
+    """The median of so many runs, after one that warms up."""
+    return statistics.median(itertools.islice(kernel_runs(case), 1, 1 + repeats))
 
 
 def measure(case: Case, repeats: int, gemm_peak: float) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """One row per operation: inputs, shapes and how to differentiate it.  Tests and benchmarks walk this table
-and name no operation themselves; a test fails if an operation of `ops` has no row."""
+and name no operation themselves; a test fails if no row runs an operation of `ops`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from . import ops, random
 from .heads import Heads
 
 Inputs = dict[str, Any]
+Zeros = Callable[[str], np.ndarray]
 
 
 def normal(name: str, *shape: int) -> np.ndarray:
@@ -24,34 +25,70 @@ def below(name: str, n: int, *shape: int) -> np.ndarray:
     return (draws * n).astype(np.int32).reshape(shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
-    """How to run one operation.
+    """How to run one operation, and how near it comes to the truth.
 
-    make:     shape -> inputs, float64 and int32; the caller casts.
-    forward:  inputs -> (y, whatever backward needs).
+    make:     shape -> inputs, float64 and int32; `inputs` casts them.
+    forward:  inputs -> (y, whatever backward needs).  Inputs stay as they are.
     backward: (dy, inputs, saved, zeros) -> gradient of every differentiable input; zeros(name) is a fresh
-              accumulator for a parameter gradient.
+              accumulator for a parameter gradient.  None: there is no gradient.
     shapes:   odd sizes, tails, one row.   bench: a shape of real size.
     flop, bytes: work and memory traffic of forward and backward together at a shape.
+    y_error, grad_error: how far float32 may be from the truth, as shares of the largest entry: small sums
+              carry the error of their large terms.
     """
 
     make: Callable[..., Inputs]
     forward: Callable[[Inputs], tuple[np.ndarray, Any]]
-    backward: Callable[[np.ndarray, Inputs, Any, Callable[[str], np.ndarray]], dict[str, np.ndarray]]
+    backward: Callable[[np.ndarray, Inputs, Any, Zeros], dict[str, np.ndarray]] | None = None
     shapes: Sequence[tuple[int, ...]]
     bench: tuple[int, ...]
     flop: Callable[..., float]
     bytes: Callable[..., float]
+    y_error: float = 2e-6
+    grad_error: float = 8e-6
+
+    def inputs(self, shape: tuple[int, ...], dtype: type) -> Inputs:
+        """Inputs of a shape with their floats in one type, as float32 has them: the same numbers in both."""
+        made = self.make(*shape)
+        return {
+            name: x.astype(np.float32).astype(dtype) if x.dtype.kind == "f" else x for name, x in made.items()
+        }
+
+    def run(self, inputs: Inputs, dy: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """The output as y; gradients of differentiable inputs as dNAME.  dy: `cotangent`, if not another."""
+        y, saved = self.forward(inputs)
+        found = {"y": y.copy()}
+        if self.backward is not None:
+            dy = cotangent(y) if dy is None else dy
+            grads = self.backward(dy, inputs, saved, lambda name: np.zeros_like(inputs[name]))
+            found |= {f"d{name}": grad for name, grad in grads.items()}
+        return found
+
+    def mistakes(self, found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> list[str]:
+        """What is farther from the truth than it may be, as "y is wrong by 1.2e-03 of its largest entry"."""
+        wrong = []
+        for name, true in truth.items():
+            limit = self.y_error if name == "y" else self.grad_error
+            error = np.abs(found[name].astype(np.float64) - true).max() / max(np.abs(true).max(), 1e-30)
+            if not error <= limit:  # NaN is none
+                wrong.append(f"{name} is wrong by {error:.1e} of its largest entry; expected {limit:.0e}")
+        return wrong
 
 
-def _embedding_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+def cotangent(y: np.ndarray) -> np.ndarray:
+    """A gradient of y to start a backward from: the same numbers for the same shape, in its type."""
+    return normal("dy", *y.shape).astype(np.float32).astype(y.dtype)
+
+
+def _embedding_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
     dweight = zeros("weight")
     ops.embedding_backward(dy, i["ids"], dweight)
     return {"weight": dweight}
 
 
-def _rmsnorm_backward(dy: np.ndarray, i: Inputs, rstd: Any, zeros: Callable) -> dict[str, np.ndarray]:
+def _rmsnorm_backward(dy: np.ndarray, i: Inputs, rstd: Any, zeros: Zeros) -> dict[str, np.ndarray]:
     dweight, by_pass = zeros("weight"), zeros("x")
     return {"x": ops.rmsnorm_backward(dy, i["x"], i["weight"], rstd, dweight, by_pass), "weight": dweight}
 
@@ -62,7 +99,7 @@ def _keys(x: np.ndarray) -> np.ndarray:
     return random.keys(0, "cases", range(n))
 
 
-def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
     dweight = zeros("weight")
     return {"x": ops.linear_backward(dy, i["x"], i["weight"], dweight), "weight": dweight}
 
@@ -85,7 +122,7 @@ def _attention(H: int, H_kv: int, documents: int = 1) -> dict[str, Any]:
         y, lse = ops.attention_forward(*arrays, *how)
         return y, (y, lse)
 
-    def backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+    def backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
         arrays, how = call(i)
         return {"qkv": ops.attention_backward(dy, *arrays, *saved, *how)}
 
@@ -98,15 +135,45 @@ def _starts(B: int, T: int, documents: int) -> np.ndarray:
     return np.maximum.accumulate(begins, axis=1).astype(np.int32)
 
 
-def _gelu_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Callable) -> dict[str, np.ndarray]:
+def _turned(qkv: np.ndarray, start: int, back: bool = False) -> np.ndarray:
+    """qkv (T, W) of four query and two key heads, turned as from position `start` on, or back."""
+    heads = Heads(4, 2, qkv.shape[-1] // 8)
+    cos, sin = ops.rope_tables(start + len(qkv), heads.hs, dtype=qkv.dtype)
+    turned = qkv.copy()
+    ops.rope(turned, cos, -sin if back else sin, heads, start)
+    return turned
+
+
+def _attention_cached(i: Inputs) -> tuple[np.ndarray, None]:
+    hs = i["keys"].shape[-1] // 2
+    return ops.attention_cached(i["qkv"], i["keys"], i["values"], Heads(4, 2, hs)), None
+
+
+def _adam_step(i: Inputs) -> tuple[np.ndarray, None]:
+    """Weights, gradient and moments after a step, (4, n)."""
+    after = np.stack([i["p"], i["grad"], i["m1"], i["m2"]])
+    rates = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1}
+    ops.adam_step(*after, **rates, step=3, grad_scale=0.5)
+    return after, None
+
+
+def _gelu_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
     return {"x": ops.gelu_backward(dy.copy(), i["x"].copy())[0]}
 
 
-def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Callable) -> dict[str, np.ndarray]:
+def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Zeros) -> dict[str, np.ndarray]:
     # The kernel scales all rows alike; a cotangent with a row of its own is applied outside.
     dlogits = ops.cross_entropy_backward(i["logits"].copy(), lse, i["targets"], 0.5)
     return {"logits": dlogits * (dy / 0.5)[:, None]}
 
+
+_LINEAR: dict[str, Any] = {
+    "make": lambda N, M, K: {"x": normal("x", N, K), "weight": normal("weight", M, K)},
+    "forward": lambda i: (ops.linear_forward(i["x"], i["weight"]), None),
+    "backward": _linear_backward,
+    "flop": lambda N, M, K: 6 * N * M * K,
+    "bytes": lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K),
+}
 
 ROWS = [(1, 1), (3, 7), (8, 64), (5, 769), (67, 33)]
 CASES: dict[str, Case] = {
@@ -128,14 +195,39 @@ CASES: dict[str, Case] = {
         flop=lambda N, C: 14 * N * C,
         bytes=lambda N, C: 4 * 6 * N * C,
     ),
+    "rmsnorm_again": Case(
+        make=lambda N, C: {
+            "x": normal("x", N, C),
+            "weight": normal("weight", C),
+            "rstd": np.abs(normal("rstd", N)),
+        },
+        forward=lambda i: (ops.rmsnorm_again(i["x"], i["weight"], i["rstd"]), None),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: 2 * N * C,
+        bytes=lambda N, C: 4 * 2 * N * C,
+    ),
     "linear": Case(
-        make=lambda N, M, K: {"x": normal("x", N, K), "weight": normal("weight", M, K)},
-        forward=lambda i: (ops.linear_forward(i["x"], i["weight"]), None),
-        backward=_linear_backward,
-        shapes=[(1, 1, 1), (3, 5, 7), (1, 769, 33), (257, 31, 65), (300, 800, 17)],
+        shapes=[  # edges on all sides of a block, several rounds of terms
+            *((48, 1, 1), (61, 67, 5), (121, 131, 33), (53, 3300, 49), (3203, 51, 50)),
+            *((257, 31, 65), (300, 800, 17)),
+        ],
+        **_LINEAR,
         bench=(2048, 1536, 384),
-        flop=lambda N, M, K: 6 * N * M * K,
-        bytes=lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K),
+    ),
+    "linear_of_few_rows": Case(  # as in chat, through BLAS
+        shapes=[(1, 1, 1), (3, 5, 7), (1, 769, 33), (2, 300, 800), (47, 65, 130)],
+        **_LINEAR,
+        bench=(1, 1536, 384),
+    ),
+    "rope": Case(
+        make=lambda T, hs, start: {"qkv": normal("qkv", T, 8 * hs), "start": np.array(start, np.int32)},
+        forward=lambda i: (_turned(i["qkv"], int(i["start"])), None),
+        backward=lambda dy, i, saved, zeros: {"qkv": _turned(dy, int(i["start"]), back=True)},
+        shapes=[(1, 2, 0), (3, 6, 1), (5, 64, 7), (9, 34, 0), (130, 10, 3)],
+        bench=(512, 64, 0),
+        flop=lambda T, hs, start: 36 * T * hs,
+        bytes=lambda T, hs, start: 4 * 24 * T * hs,
     ),
     "attention": Case(
         **_attention(2, 2),
@@ -148,6 +240,8 @@ CASES: dict[str, Case] = {
             (3, 16, 34),
             (1, 401, 10),
             (1, 257, 32),
+            (2, 47, 66),
+            (1, 511, 24),
         ],
         bench=(8, 512, 32),
         flop=lambda B, T, hs: 14 * B * T * T * hs,
@@ -159,6 +253,18 @@ CASES: dict[str, Case] = {
         bench=(8, 512, 32),
         flop=lambda B, T, hs: 28 * B * T * T * hs / 3,
         bytes=lambda B, T, hs: 4 * 46 * B * T * hs,
+    ),
+    "attention_cached": Case(
+        make=lambda T, S, hs: {
+            "qkv": normal("qkv", T, 8 * hs),
+            "keys": normal("keys", S, 2 * hs),
+            "values": normal("values", S, 2 * hs),
+        },
+        forward=_attention_cached,
+        shapes=[(1, 1, 2), (1, 67, 16), (3, 3, 6), (5, 130, 10), (2, 401, 64), (17, 33, 34)],
+        bench=(1, 2048, 64),
+        flop=lambda T, S, hs: 16 * T * S * hs,
+        bytes=lambda T, S, hs: 4 * 4 * S * hs,
     ),
     "gelu": Case(
         make=lambda N, F: {"x": 3 * normal("x", N, F)},
@@ -190,6 +296,18 @@ CASES: dict[str, Case] = {
         flop=lambda N, C: 3 * N * C,
         bytes=lambda N, C: 4 * 5 * N * C,
     ),
+    "residual_without_dropout": Case(
+        make=lambda N, C: {"x": normal("x", N, C), "branch": normal("branch", N, C)},
+        forward=lambda i: (ops.residual_forward(i["x"], i["branch"], 0.0, _keys(i["x"])), None),
+        backward=lambda dy, i, saved, zeros: {
+            "x": dy,
+            "branch": ops.residual_backward(dy, 0.0, _keys(i["x"])),
+        },
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: N * C,
+        bytes=lambda N, C: 4 * 3 * N * C,
+    ),
     "cross_entropy": Case(
         make=lambda N, V: {"logits": 4 * normal("logits", N, V), "targets": below("targets", V + 1, N) - 1},
         forward=lambda i: ops.cross_entropy_forward(i["logits"], i["targets"]),
@@ -198,5 +316,28 @@ CASES: dict[str, Case] = {
         bench=(512, 4261),
         flop=lambda N, V: 40 * N * V,
         bytes=lambda N, V: 4 * 3 * N * V,
+    ),
+    "sum_squares": Case(
+        make=lambda n: {"x": normal("x", n)},
+        forward=lambda i: (np.array([ops.sum_squares(i["x"])]), None),
+        shapes=[(0,), (1,), (7,), (65_536,), (200_003,)],
+        bench=(10_000_000,),
+        flop=lambda n: 2 * n,
+        bytes=lambda n: 4 * n,
+        y_error=1e-12,  # of sums in double
+    ),
+    "adam_step": Case(
+        make=lambda n: {
+            "p": normal("p", n),
+            "grad": normal("grad", n),
+            "m1": normal("m1", n),
+            "m2": np.abs(normal("m2", n)),
+        },
+        forward=_adam_step,
+        shapes=[(1,), (7,), (64,), (70_001,)],
+        bench=(10_000_000,),
+        flop=lambda n: 16 * n,
+        bytes=lambda n: 4 * 8 * n,
+        y_error=5e-7,
     ),
 }

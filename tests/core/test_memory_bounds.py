@@ -1,88 +1,62 @@
 """Kernels stay inside their arrays and let nothing into a result that was in memory before.
 
-Every array lies against a page that cannot be touched; outputs and scratch are filled with something.
+While a kernel runs, every array that it was given lies against a page that cannot be touched; what operations
+make for outputs and scratch is filled with something.
 """
 
 import ctypes
+import functools
 import mmap
 import sys
 
 import numpy as np
 import pytest
 
-from microgpt.core import native, ops
+from microgpt.core import arrays, native, ops
+from microgpt.core.cases import CASES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect through ctypes")
 
 PAGE = mmap.PAGESIZE
-# B, T, H, hs: odd lengths, heads of less than a vector, of no whole word vectors, of several chunks.
-ATTENTIONS = [(1, 1, 1, 2), (2, 131, 2, 10), (1, 33, 2, 40), (1, 401, 1, 16), (2, 47, 1, 66), (1, 511, 1, 24)]
-# N, M, K: at least 48 rows, so that our own kernel is used; edges on all sides; several rounds of terms.
-LAYERS = [(48, 1, 1), (61, 67, 5), (121, 131, 33), (53, 3300, 49), (3203, 51, 50)]
 
 
 class Guarded:
-    """Arrays that end, or begin, at a page that cannot be touched; what is not given is full of `fill`."""
+    """Stands in for the kernels: their arrays end, or begin, at a page that cannot be touched."""
 
-    def __init__(self, fill, at_end):
-        self.fill, self.at_end, self.maps = fill, at_end, []
-        self.generator = np.random.default_rng(0)
+    def __init__(self, kernels, at_end):
+        self._kernels, self._at_end, self.n_arrays = kernels, at_end, 0
 
-    def array(self, content):
-        pages = -(-content.nbytes // PAGE)
+    def __getattr__(self, name):
+        value = getattr(self._kernels, name)
+        return functools.partial(self._call, value) if callable(value) else value
+
+    def _call(self, kernel, *args):
+        moved = {}  # by address, for an array may be two arguments
+        result = kernel(*(self._guarded(arg, moved) for arg in args))
+        for (array, n_bytes), (_, address) in moved.items():
+            ctypes.memmove(array, address, n_bytes)
+        return result
+
+    def _guarded(self, arg, moved):
+        is_array = isinstance(arg, native.ffi.CData) and native.ffi.typeof(arg).kind == "array"
+        if not is_array:
+            return arg
+        self.n_arrays += 1
+        key = int(native.ffi.cast("intptr_t", arg)), native.ffi.sizeof(arg)
+        if key not in moved:
+            moved[key] = self._room(*key)
+        return native.ffi.cast(f"{native.ffi.typeof(arg).item.cname} *", moved[key][1])
+
+    def _room(self, array, n_bytes):
+        """A copy of an array between two guards: what keeps its memory, and its address."""
+        pages = -(-n_bytes // PAGE)
         area = mmap.mmap(-1, (pages + 2) * PAGE)
-        self.maps.append(area)
         start = ctypes.addressof(ctypes.c_char.from_buffer(area))
         for guard in (start, start + (pages + 1) * PAGE):
             assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), PAGE, 0) == 0
-        offset = PAGE + (pages * PAGE - content.nbytes) * self.at_end
-        array = np.frombuffer(area, np.float32, content.size, offset).reshape(content.shape)
-        array[...] = content
-        return array
-
-    def random(self, *shape):
-        return self.array(self.generator.standard_normal(shape, np.float32))
-
-    def empty(self, *shape):
-        return self.array(np.full(shape, self.fill, np.float32))
-
-
-def pointers(*arrays):
-    return [native.ffi.cast("float *", array.ctypes.data) for array in arrays]
-
-
-def attention(room, B, T, H, hs, shared=1, starts=None):
-    heads, lib = (shared * H, H, hs), native.lib
-    C, width = shared * H * hs, (shared + 2) * H * hs
-    qkv, dy = room.random(B, T, width), room.random(B, T, C)
-    tables = [room.array(table) for table in ops.rope_tables(T, hs, dtype=np.float32)]
-    y, lse, dqkv = room.empty(B, T, C), room.empty(B, shared * H, T), room.empty(B, T, width)
-    starts = native.ffi.NULL if starts is None else starts
-    scratch = [room.empty(lib.mg_attention_scratch(B, T, *heads)) for _ in range(2)]
-    lib.mg_attention_forward(*pointers(y, lse, scratch[0], qkv, *tables), starts, B, T, *heads)
-    lib.mg_attention_backward(*pointers(dqkv, scratch[1], dy, qkv, *tables, y, lse), starts, B, T, *heads)
-    return y, lse, dqkv
-
-
-def attention_of_documents(room, B, T, H, hs):
-    """Two query heads share keys; documents begin at a third of each row and five positions later."""
-    begins = np.zeros((B, T), np.float32)
-    begins[:, T // 3 :], begins[:, T // 3 + 5 :] = T // 3, T // 3 + 5
-    starts = room.array(begins)  # floats and int32 are as wide
-    starts.view(np.int32)[...] = begins
-    return attention(room, B, T, H, hs, 2, native.ffi.cast("int32_t *", starts.ctypes.data))
-
-
-def linear(room, N, M, K):
-    def scratch(*product):
-        return room.empty(max(1, native.lib.mg_gemm_scratch(*product)))
-
-    x, weight, dy, dweight = room.random(N, K), room.random(M, K), room.random(N, M), room.random(M, K)
-    y, dx, lib = room.empty(N, M), room.empty(N, K), native.lib
-    lib.mg_linear_forward(*pointers(y, scratch(N, M, K), x, weight), N, M, K)
-    lib.mg_linear_backward_input(*pointers(dx, scratch(N, K, M), dy, weight), N, M, K)
-    lib.mg_linear_backward_weight(*pointers(dweight, scratch(M, K, N), dy, x), N, M, K)
-    return y, dx, dweight
+        address = start + PAGE + (pages * PAGE - n_bytes) * self._at_end
+        ctypes.memmove(address, array, n_bytes)
+        return area, address
 
 
 @pytest.fixture(params=native.supported_levels())
@@ -93,19 +67,37 @@ def level(request):
     native.set_threads(threads)
 
 
-@pytest.mark.parametrize(
-    "kernel, shapes", [(attention, ATTENTIONS), (attention_of_documents, ATTENTIONS), (linear, LAYERS)]
-)
+def fill_memory(monkeypatch, fill):
+    """What operations make for outputs and scratch is full of this."""
+
+    def filled(make):
+        def made(*args):
+            array = make(*args)
+            array[...] = fill
+            return array
+
+        return made
+
+    for make in (arrays.empty, arrays.empty_like, arrays.workspace):
+        monkeypatch.setattr(ops, make.__name__, filled(make))
+
+
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nothing_outside_is_read_or_written(kernel, shapes, precision, level):
+def test_nothing_outside_is_read_or_written(name, precision, level, monkeypatch):
+    case = CASES[name]
     native.use_precision(precision)
     native.use_level(level)
     native.use_gemm("native")
-    for shape in shapes:
-        found = set()
+    for shape in case.shapes:
+        inputs, found = case.inputs(shape, np.float32), set()
         for threads, fill, at_end in ((1, 0.0, True), (3, np.nan, False), (2, 1e30, True)):
             native.set_threads(threads)
-            results = kernel(Guarded(fill, at_end), *shape)
-            assert all(np.isfinite(array).all() for array in results)
-            found.add(b"".join(array.tobytes() for array in results))
+            with monkeypatch.context() as patch:
+                fill_memory(patch, fill)
+                guarded = Guarded(native.lib, at_end)
+                patch.setattr(native, "lib", guarded)
+                results = case.run(inputs)
+            assert guarded.n_arrays and all(np.isfinite(array).all() for array in results.values())
+            found.add(b"".join(array.tobytes() for array in results.values()))
         assert len(found) == 1, shape
