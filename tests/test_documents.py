@@ -48,3 +48,22 @@ def test_the_tensors_of_the_model_are_those_of_its_document(config):
         shape, std, decays = told[re.sub(r"^h\.\d+\.", "h.i.", parameter.name)]
         assert (parameter.shape, parameter.decay) == (shape, decays), parameter.name
         assert parameter.init_std == pytest.approx(std_of(std, config)), parameter.name
+
+
+def anchor(title):
+    """Where a link to a title leads, as GitHub makes it."""
+    return "#" + re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_the_index_of_the_log_is_that_of_its_titles():
+    text = (ROOT / "benchmarks" / "LOG.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*)$", text, re.M)
+    expected = ["| date | what | verdict | |", "|---|---|---|---|"]
+    for title in titles:
+        parts = re.fullmatch(r"(\d{4}-\d\d-\d\d) ([^:|]+): ([^|]+)", title)
+        assert parts, f"## {title}: expected DATE WHAT: VERDICT"
+        expected.append(f"| {' | '.join(parts.groups())} | [entry]({anchor(title)}) |")
+    index = re.search(r"^\| date \|.*?\n\n", text, re.M | re.S)
+    assert index and index[0].splitlines()[:-1] == expected
+    assert titles == sorted(titles, key=lambda title: title[:10]), "newest last"
+    assert len({anchor(title) for title in titles}) == len(titles) > 20
