@@ -15,8 +15,17 @@ from csrc.build import LEVELS
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
-DEVELOPMENT = ["pytest", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", *ZST, *PARQUET]
-ORACLES = ["torch", "transformers", "tokenizers", "tiktoken"]  # outside implementations to test against
+DEVELOPMENT = [
+    *("pytest", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
+    *(*ZST, *PARQUET),
+]
+ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTorch built for CPUs alone
+    "torch==2.13.0",
+    "transformers==5.24.0",
+    "tokenizers==0.23.3",
+    "tiktoken==0.14.0",
+    "rustbpe==0.1.0",
+]
 
 
 class BuildExt(build_ext):

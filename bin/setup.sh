@@ -68,3 +68,21 @@ install() {
     kernels >"$KERNELS"
     fingerprint "$1" >"$VENV/installed-${1:-run}"
 }
+
+# Into a venv that `install` has made: the outside implementations to test against, as setup.py pins them.
+# PyTorch without CUDA, which is ten times as large: from where pip looks, else from its makers.
+install_oracles() {
+    local log=$VENV/oracles.log stamp=$VENV/installed-oracles pip torch wanted
+    pip=("$VENV/bin/python" -m pip install --disable-pip-version-check)
+    wanted=$("$VENV/bin/python" -c 'from importlib.metadata import requires as r
+print(*(line.split(";")[0] for line in r("microgpt-cpu") if "oracles" in line))') || die "microgpt is not installed"
+    if [ "$wanted" = "$(cat "$stamp" 2>/dev/null)" ]; then return; fi
+    torch=${wanted%% *}
+    echo "installing ${wanted// /, } (log: $log) ..."
+    # shellcheck disable=SC2086  # wanted is several words
+    if ! { "${pip[@]}" "$torch+cpu" || "${pip[@]}" --index-url https://download.pytorch.org/whl/cpu "$torch"; } \
+        >"$log" 2>&1 || ! "${pip[@]}" $wanted >>"$log" 2>&1; then
+        die "outside implementations cannot be installed; the log is in $log"
+    fi
+    echo "$wanted" >"$stamp"
+}

@@ -1,5 +1,7 @@
 """For all tests."""
 
+import importlib.util
+import os
 import signal
 import sys
 
@@ -10,6 +12,9 @@ from microgpt.common.signals import HANDLED
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import train
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # outside implementations are built by the tests, never fetched
+WANTING = "no outside implementation"
+
 # No example has to be quick, for a machine may be slow or busy; those of one test may share its folder.
 settings.register_profile(
     "any machine",
@@ -17,6 +22,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test against outside implementations, `oracle(PACKAGE, ...)`, runs where they are installed."""
+    for marker in item.iter_markers("oracle"):
+        if missing := [name for name in marker.args if importlib.util.find_spec(name) is None]:
+            pytest.skip(f"{WANTING}: {', '.join(missing)}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line for all that were skipped for want of them."""
+    skipped = [report for report in terminalreporter.getreports("skipped") if WANTING in str(report.longrepr)]
+    if skipped:
+        how = "bin/test --oracles installs and runs them"
+        terminalreporter.write_line(f"{len(skipped)} tests against outside implementations skipped; {how}")
 
 
 @pytest.fixture(autouse=True)

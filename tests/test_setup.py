@@ -15,6 +15,8 @@ POOL = "csrc/kernels/pool.h"
 
 PYTHON = """#!/bin/sh
 if [ "$1" = --version ]; then echo Python 3.99; exit; fi
+if [ "$1" = -c ]; then echo torch==9.1 other==8; exit; fi
+case "$*" in *${REFUSED:-nothing}*) exit 1 ;; esac
 echo "${CC:-} $0 $*" >>installs
 touch microgpt/core/_kernels_new.so
 """
@@ -81,15 +83,52 @@ def test_a_compiler_that_is_not_there_is_named_before_anything_is_removed(tree):
     assert done.stderr == "microgpt: CC=icc-99: there is no such compiler; install it or leave CC out\n"
 
 
-def test_only_microgpt_is_installed_and_an_editable_install_is_a_path():
-    """A finder, which setuptools makes without package_dir, comes after a folder that is named microgpt."""
-    pytest.importorskip("setuptools")
+def asked_of_pip(tree, **environment):
+    """Return code, what was said last, and what was installed, words from the first that is not pip's own."""
+    done = bash(tree, "install_oracles", **environment)
+    log = tree / "installs"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    said = (done.stdout + done.stderr).splitlines()
+    return done.returncode, said[-1] if said else "", [line.split("-version-check ")[1] for line in lines]
+
+
+def test_outside_implementations_are_installed_once_with_pytorch_for_cpus(tree):
+    expected = ["torch==9.1+cpu", "torch==9.1 other==8"]
+    said = "installing torch==9.1, other==8 (log: .venv/oracles.log) ..."
+    assert asked_of_pip(tree) == (0, said, expected) and asked_of_pip(tree) == (0, "", [])
+
+
+def test_pytorch_with_cuda_is_never_what_is_taken_instead(tree):
+    from_its_makers = "--index-url https://download.pytorch.org/whl/cpu torch==9.1"
+    assert asked_of_pip(tree, REFUSED="+cpu")[2] == [from_its_makers, "torch==9.1 other==8"]
+    (tree / ".venv/installed-oracles").unlink()
+    refused = "microgpt: outside implementations cannot be installed; the log is in .venv/oracles.log"
+    assert asked_of_pip(tree, REFUSED="torch") == (1, refused, [])
+    assert asked_of_pip(tree, REFUSED="other") == (1, refused, ["torch==9.1+cpu"])
+    assert not (tree / ".venv/installed-oracles").exists()
+
+
+def test_outside_implementations_are_pinned():
+    found = distribution("extras_require")["oracles"]
+    assert {name.split("==")[0] for name in found} >= {"torch", "transformers", "tokenizers", "tiktoken"}
+    assert all(name.count("==") == 1 for name in found)
+
+
+def distribution(*names):
+    """Attributes of what setup.py describes."""
     code = (
         "import json, setuptools, distutils.core as core\n"
         "d = core.run_setup('setup.py', stop_after='init')\n"
-        "print(json.dumps([d.get_name(), d.package_dir, d.packages]))"
+        f"print(json.dumps([getattr(d, name) for name in {names}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    name, package_dir, packages = json.loads(done.stdout)
-    assert name == "microgpt-cpu" and package_dir == {"": "."}
+    values = json.loads(done.stdout)
+    return values if len(names) > 1 else values[0]
+
+
+def test_only_microgpt_is_installed_and_an_editable_install_is_a_path():
+    """A finder, which setuptools makes without package_dir, comes after a folder that is named microgpt."""
+    package_dir, packages = distribution("package_dir", "packages")
+    assert package_dir == {"": "."}
     assert "microgpt.tokenizer" in packages and {name.split(".")[0] for name in packages} == {"microgpt"}

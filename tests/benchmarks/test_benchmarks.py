@@ -189,8 +189,8 @@ def test_the_ratio_is_the_median_of_the_turns():
     assert step.against([1.0], []) == {}
 
 
+@pytest.mark.oracle("torch")
 def test_the_peer_answers_from_a_process_of_its_own(capsys):
-    pytest.importorskip("torch")
     step.main([*TINY, "--vs-torch"])
     found = last_json(capsys)
     rounding = 1e-5 * (1 + found["ratio"]) + 1e-3 * found["step_s"]

@@ -22,24 +22,43 @@ def file(tmp_path):
     return tmp_path / "text"
 
 
-def test_every_peer_that_is_installed_is_timed(file, capsys):
+@pytest.mark.parametrize(
+    "trainers, encoders",
+    [
+        pytest.param([], [], id="none"),
+        pytest.param(
+            ["rustbpe", "tokenizers"],
+            ["tiktoken", "tokenizers"],
+            marks=pytest.mark.oracle("rustbpe", "tiktoken", "tokenizers"),
+            id="all",
+        ),
+    ],
+)
+def test_every_peer_that_is_installed_is_timed(trainers, encoders, file, capsys, monkeypatch):
+    if not trainers:
+        monkeypatch.setattr(peers, "_has", lambda package: False)
     benchmark.main([str(file), "--merges", "50", "--repeats", "1", "--threads", "1", "--peers", "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["merges"] == 50 and found["encode_mb_per_s"] > 0 < found["train_s"]
-    assert set(found["peers_train_s"]) == {name for name in ("rustbpe", "tokenizers") if peers._has(name)}
-    assert set(found["peers_encode_mb_per_s"]) == {n for n in ("tiktoken", "tokenizers") if peers._has(n)}
+    assert sorted(found["peers_train_s"]) == trainers
+    assert sorted(found["peers_encode_mb_per_s"]) == encoders
 
 
+@pytest.mark.oracle("rustbpe")
 def test_a_trainer_with_another_pattern_is_not_timed(file, monkeypatch):
-    pytest.importorskip("rustbpe")
     monkeypatch.setattr(peers, "PATTERN", OTHER)
     with pytest.raises(MicrogptError, match="rustbpe does not answer as we do"):
         peers.trainers(file, 50)
 
 
-@pytest.mark.parametrize("package, function", [("tiktoken", "_tiktoken"), ("tokenizers", "_hugging_face")])
+@pytest.mark.parametrize(
+    "package, function",
+    [
+        pytest.param("tiktoken", "_tiktoken", marks=pytest.mark.oracle("tiktoken")),
+        pytest.param("tokenizers", "_hugging_face", marks=pytest.mark.oracle("tokenizers")),
+    ],
+)
 def test_an_encoder_with_other_merges_is_not_timed(package, function, monkeypatch):
-    pytest.importorskip(package)
     made, other = getattr(peers, function), train(LINES, 40)
     monkeypatch.setattr(peers, function, lambda tokenizer: made(other))
     with pytest.raises(MicrogptError, match=f"{package} does not answer as we do"):

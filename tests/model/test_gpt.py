@@ -339,6 +339,7 @@ def test_bad_tokens_are_refused():
         model.logits(np.zeros((1, 10), np.int32))
 
 
+@pytest.mark.oracle("torch")
 @pytest.mark.parametrize("starts", [None, [[0, 0, 0, 0, 0, 5, 5, 5, 5], [0, 0, 2, 2, 4, 4, 4, 4, 8]]])
 @pytest.mark.parametrize(
     "config",
@@ -347,7 +348,8 @@ def test_bad_tokens_are_refused():
 )
 def test_same_function_as_torch(config, starts):
     """Logits, loss and every gradient against PyTorch's own operations and its autograd."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     from benchmarks._torch_twin import Twin
 
     config = replace(config, dropout=0.0)

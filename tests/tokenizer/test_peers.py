@@ -1,4 +1,4 @@
-"""Against implementations that nobody here wrote: `tokenizers` and `tiktoken`, where they are installed.
+"""Against implementations that nobody here wrote: `tokenizers` and `tiktoken`.
 
 TOKENIZER_STRINGS=1000000 makes the comparison of ids as long as you like.
 """
@@ -16,6 +16,8 @@ from microgpt.tokenizer import SPECIALS, Tokenizer, train
 from microgpt.tokenizer.alphabet import to_bytes
 from tests.tokenizer import texts as bpe_texts
 
+pytestmark = pytest.mark.oracle("tokenizers", "tiktoken")
+
 N_STRINGS = int(os.environ.get("TOKENIZER_STRINGS", "10000"))
 GPT2 = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
@@ -30,7 +32,9 @@ CORPORA = {
 
 @pytest.fixture(scope="module")
 def hf():
-    return pytest.importorskip("tokenizers")
+    import tokenizers
+
+    return tokenizers
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,8 @@ def test_a_file_that_tokenizers_wrote_is_read(tok, hf, tmp_path):
 
 
 def test_same_ids_as_tiktoken(tok, strings, tmp_path):
-    tiktoken = pytest.importorskip("tiktoken")
+    import tiktoken
+
     tok.save_tiktoken(tmp_path / "ranks")
     lines = [line.split() for line in (tmp_path / "ranks").read_bytes().splitlines()]
     ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
