@@ -20,13 +20,14 @@ def seconds(call: Callable[..., object], *args: object) -> float:
     return time.perf_counter() - start
 
 
-def gemm_peak_gflops(n_embd: int, repeats: int = 5) -> float:
-    """The best rate of our product, in the precision now set, over shapes of a model of this width."""
+def gemm_peak_gflops(n_embd: int, repeats: int = 5, precision: str = "fp32") -> float:
+    """The best rate of our product in a precision, over shapes of a model of this width."""
     best = 0.0
     for N, M, K in [(2048, 4 * n_embd, n_embd), (2048, n_embd, 4 * n_embd), (1024, 1024, 1024)]:
         x, weight = np.ones((N, K), np.float32), np.ones((M, K), np.float32)
         for _ in range(repeats):
-            best = max(best, 2 * N * M * K / seconds(ops.linear_forward, x, weight) / 1e9)
+            dt = seconds(ops.linear_forward, x, weight, precision)
+            best = max(best, 2 * N * M * K / dt / 1e9)
     return best
 
 
@@ -46,17 +47,10 @@ def stream_gb_per_s(n_bytes: float, repeats: int = 5) -> float:
 
 
 def add_precision_flag(flags: Parser) -> None:
-    """--precision of a benchmark; `set_precision` reads it."""
+    """--precision of a benchmark; `native.choose_precision` reads it."""
     flags.add_argument(
         "--precision", choices=native.PRECISIONS, default="fp32", help="of matrix products [default fp32]"
     )
-
-
-def set_precision(text: str) -> str:
-    """Compute in this precision from now on; returns which that is."""
-    precision = native.choose_precision(text)
-    native.use_precision(precision)
-    return precision
 
 
 def set_threads(text: str | None) -> int:
@@ -66,21 +60,27 @@ def set_threads(text: str | None) -> int:
 
 
 class KernelClock:
-    """Stands in for the kernels and adds up the time inside them."""
+    """Adds up the time inside kernels."""
 
-    def __init__(self, kernels: Any) -> None:
-        self._kernels = kernels
+    def __init__(self) -> None:
         self.seconds = 0.0
 
+
+class Timed:
+    """Stands in for the kernels of one level; a clock hears of the time inside them."""
+
+    def __init__(self, kernels: Any, clock: KernelClock) -> None:
+        self._kernels, self._clock = kernels, clock
+
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._kernels, name)
+        value, clock = getattr(self._kernels, name), self._clock
         if not callable(value):
             return value
 
         def timed(*args: Any) -> Any:
             start = time.perf_counter()
             result = value(*args)
-            self.seconds += time.perf_counter() - start
+            clock.seconds += time.perf_counter() - start
             return result
 
         setattr(self, name, timed)  # found without this detour from now on
@@ -90,9 +90,12 @@ class KernelClock:
 @contextmanager
 def kernel_clock() -> Iterator[KernelClock]:
     """Time every call into C while this lasts; `seconds` is their sum."""
-    kernels = native.lib
-    native.lib = KernelClock(kernels)
+    kernels, products, clock = native.lib, native.products, KernelClock()
+    native.lib = Timed(kernels, clock)
+    native.products = {
+        precision: found._replace(lib=Timed(found.lib, clock)) for precision, found in products.items()
+    }
     try:
-        yield native.lib
+        yield clock
     finally:
-        native.lib = kernels
+        native.lib, native.products = kernels, products

@@ -30,16 +30,11 @@ CHECKED = 64  # rows of a product that are compared
 
 
 class Kernel(NamedTuple):
-    """One way to multiply: --precision, and MICROGPT_GEMM."""
+    """One way to multiply: --precision, and MICROGPT_GEMM of fp32."""
 
     name: str
     precision: str
     gemm: str
-
-    def use(self) -> None:
-        """Multiply so from now on."""
-        native.use_precision(self.precision)
-        native.use_gemm(self.gemm)
 
     def rounded(self, operand: np.ndarray, rows: int) -> np.ndarray:
         """An operand as this kernel multiplies it, in a product of so many rows."""
@@ -68,16 +63,20 @@ class Layer:
         shapes = (N, K), (M, K), (N, M)
         self.x, self.weight, self.dy = (generator.standard_normal(shape, np.float32) for shape in shapes)
         self.dweight = np.zeros((M, K), np.float32)
-        self.products: dict[str, Callable[[], np.ndarray]] = {"y": self.y, "dx": self.dx, "dweight": self.add}
+        self.products: dict[str, Callable[[str], np.ndarray]] = {
+            "y": self.y,
+            "dx": self.dx,
+            "dweight": self.add,
+        }
 
-    def y(self) -> np.ndarray:
-        return ops.linear_forward(self.x, self.weight)
+    def y(self, precision: str) -> np.ndarray:
+        return ops.linear_forward(self.x, self.weight, precision)
 
-    def dx(self) -> np.ndarray:
-        return ops.linear_backward_input(self.dy, self.weight)
+    def dx(self, precision: str) -> np.ndarray:
+        return ops.linear_backward_input(self.dy, self.weight, precision)
 
-    def add(self) -> np.ndarray:
-        ops.linear_backward_weight(self.dy, self.x, self.dweight)
+    def add(self, precision: str) -> np.ndarray:
+        ops.linear_backward_weight(self.dy, self.x, self.dweight, precision)
         return self.dweight
 
     def verify(self, kernel: Kernel) -> None:
@@ -87,7 +86,7 @@ class Layer:
         for name, call in self.products.items():
             a, b = (kernel.rounded(array.astype(float), len(pairs[name][0])) for array in pairs[name])
             true = a[:CHECKED] @ b
-            if not np.abs(call()[:CHECKED] - true).max() <= 1e-5 * np.abs(true).max():
+            if not np.abs(call(kernel.precision)[:CHECKED] - true).max() <= 1e-5 * np.abs(true).max():
                 raise MicrogptError(f"{kernel.name}: {name} of {self.x.shape} is wrong; not timed")
 
 
@@ -97,11 +96,11 @@ def measure(N: int, M: int, K: int, repeats: int) -> dict[str, dict[str, float]]
     times: dict[tuple[str, str], list[float]] = {}
     for turn in range(1 + repeats):
         for kernel in found:
-            kernel.use()
+            native.use_gemm(kernel.gemm)
             if turn == 0:
                 layer.verify(kernel)
             for name, call in layer.products.items():
-                times.setdefault((name, kernel.name), []).append(seconds(call))
+                times.setdefault((name, kernel.name), []).append(seconds(call, kernel.precision))
     return {
         name: {kernel.name: statistics.median(times[name, kernel.name][1:]) for kernel in found}
         for name in layer.products

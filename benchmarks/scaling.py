@@ -20,7 +20,7 @@ from microgpt.core import native
 from microgpt.machine.cpus import add_threads_flag
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 
-from ._machine import add_precision_flag, set_precision, set_threads
+from ._machine import add_precision_flag, set_threads
 from .step import trial_step
 
 BAR = 40  # characters of the longest
@@ -66,9 +66,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def measure(rows: list[Row], steps: int) -> list[float]:
+def measure(rows: list[Row], steps: int, precision: str) -> list[float]:
     """Median seconds of a step of each row, the rows taking turns."""
-    trials = [trial_step(row.config, row.batch_size) for row in rows]
+    trials = [trial_step(row.config, row.batch_size, precision=precision) for row in rows]
     times = [[trial.seconds() for trial in trials] for _ in range(1 + steps)][1:]  # the first turn warms up
     return [statistics.median(turn[i] for turn in times) for i in range(len(rows))]
 
@@ -118,14 +118,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.steps < 1:
         raise ConfigError(f"--steps {args.steps}: expected at least 1")
-    precision, threads = set_precision(args.precision), set_threads(args.threads)
-    print(f"{threads} threads, {precision}, {native.info()['isa']}, BLAS {native.info()['blas_core']}")
+    precision, threads = native.choose_precision(args.precision), set_threads(args.threads)
+    machine = native.info(precision)
+    print(f"{threads} threads, {precision}, {machine['isa']}, BLAS {machine['blas_core']}")
     sweeps = {}
     for name in args.sweep:
-        sweeps[name] = costs(SWEEPS[name], measure(SWEEPS[name], args.steps))
+        sweeps[name] = costs(SWEEPS[name], measure(SWEEPS[name], args.steps, precision))
         show(name, sweeps[name])
     if args.json:
-        print(json.dumps({"threads": threads, "isa": native.info()["isa"], "sweeps": sweeps}))
+        print(json.dumps({"threads": threads, "isa": machine["isa"], "sweeps": sweeps}))
 
 
 if __name__ == "__main__":

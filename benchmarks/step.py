@@ -26,7 +26,7 @@ from microgpt.model.config import PRESETS
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.thread_choice import TrialStep
 
-from ._machine import add_precision_flag, gemm_peak_gflops, kernel_clock, set_precision, set_threads
+from ._machine import add_precision_flag, gemm_peak_gflops, kernel_clock, set_threads
 from ._torch_peer import TorchPeer
 
 WARM_UP = 2
@@ -55,9 +55,11 @@ def model_config(args: argparse.Namespace) -> ModelConfig:
     return settings_from(args, ModelConfig, **base)
 
 
-def trial_step(config: ModelConfig, batch_size: int, recompute: bool = False) -> TrialStep:
+def trial_step(
+    config: ModelConfig, batch_size: int, recompute: bool = False, precision: str = "fp32"
+) -> TrialStep:
     """A step of a model with initial weights."""
-    train = TrainConfig(threads="1", recompute=recompute)
+    train = TrainConfig(threads="1", recompute=recompute, precision=precision)
     step = TrialStep(config, train, batch_size)
     step.model.init(0)
     return step
@@ -71,7 +73,7 @@ def measure(step: TrialStep, steps: int, peer: TorchPeer | None) -> dict[str, fl
         if peer:
             theirs.append(peer.seconds(threads))
         if i >= WARM_UP:
-            peak = max(peak, gemm_peak_gflops(step.model.config.n_embd, repeats=2))
+            peak = max(peak, gemm_peak_gflops(step.model.config.n_embd, 2, step.model.precision))
     ours, theirs = ours[WARM_UP:], theirs[WARM_UP:]
     found = {"step_s": statistics.median(ours), "gemm_peak_gflops": peak}
     return found | against(ours, theirs)
@@ -99,12 +101,13 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that the JSON line says."""
     if args.steps < 1 or args.batch_size < 1:
         raise ConfigError("--steps and --batch-size: expected at least 1")
-    precision, threads, config = set_precision(args.precision), set_threads(args.threads), model_config(args)
+    precision, threads = native.choose_precision(args.precision), set_threads(args.threads)
+    config, machine = model_config(args), native.info(precision)
     with contextlib.ExitStack() as stack:
         peer = None
         if args.vs_torch:
             peer = stack.enter_context(TorchPeer(config, args.batch_size, precision))
-        step = trial_step(config, args.batch_size, args.recompute)
+        step = trial_step(config, args.batch_size, args.recompute, precision)
         found = measure(step, args.steps, peer)
     step_s, peak = found["step_s"], found["gemm_peak_gflops"]
     n_tokens = args.batch_size * config.seq_len
@@ -117,8 +120,8 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size": args.batch_size,
         "precision": precision,
         "threads": threads,
-        "isa": native.info()["isa"],
-        "blas_core": native.info()["blas_core"],
+        "isa": machine["isa"],
+        "blas_core": machine["blas_core"],
         "dropout": config.dropout,
         "recompute": args.recompute,
         **found,
@@ -135,9 +138,9 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     args = parse(argv)
-    if warning := native.warning():
-        print(warning, file=sys.stderr)
     found = result(args)
+    if warning := native.warning(found["precision"]):
+        print(warning, file=sys.stderr)
     print(
         f"{found['n_params']:,} parameters, B={found['batch_size']}, T={found['seq_len']}, "
         f"{found['threads']} threads, {found['precision']}, {found['isa']}, BLAS {found['blas_core']}\n"

@@ -21,7 +21,7 @@ from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.config import PRESETS
 
-from ._machine import add_precision_flag, gemm_peak_gflops, set_precision
+from ._machine import add_precision_flag, gemm_peak_gflops
 from ._torch_peer import TorchPeer
 from .step import VOCAB_SIZE, against, trial_step
 
@@ -67,12 +67,13 @@ def measure(config: ModelConfig, args: argparse.Namespace, counts: list[int]) ->
         peer = None
         if args.vs_torch:
             peer = stack.enter_context(TorchPeer(config, args.batch_size, args.precision))
-        step = trial_step(config, args.batch_size)
+        step = trial_step(config, args.batch_size, precision=args.precision)
         for _ in range(1 + args.steps):  # the first turn warms up
             for count in counts:
                 native.set_threads(count)
                 ours[count].append(step.seconds())
-                peaks[count] = max(peaks[count], gemm_peak_gflops(config.n_embd, repeats=1))
+                peak = gemm_peak_gflops(config.n_embd, 1, args.precision)
+                peaks[count] = max(peaks[count], peak)
                 if peer:
                     theirs[count].append(peer.seconds(count))
     n_tokens = args.batch_size * config.seq_len
@@ -120,9 +121,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.steps < 1 or args.batch_size < 1:
         raise ConfigError("--steps and --batch-size: expected at least 1")
-    args.precision = set_precision(args.precision)
-    counts, machine = counts_of(args.threads), native.info()
-    if warning := native.warning():
+    args.precision = native.choose_precision(args.precision)
+    counts, machine = counts_of(args.threads), native.info(args.precision)
+    if warning := native.warning(args.precision):
         print(warning, file=sys.stderr)
     tables = []
     for preset in args.preset or ["10m", "25m"]:

@@ -198,16 +198,17 @@ static void backward_bf16(void *job, int64_t index, int64_t worker) { backward_t
 
 int64_t mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
     const float *sin, const float *y, const float *lse, const int32_t *starts, int64_t B, int64_t T, int64_t H,
-    int64_t H_kv, int64_t hs)
+    int64_t H_kv, int64_t hs, int how)
 {
     const int64_t bad = bad_start(starts, B, T);
     if (bad >= 0) return bad;
-    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H_kv);
+    const mg_precision of = mg_precision_of(how);
+    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H_kv, of);
     job.dqkv = dqkv;
     job.dy = dy;
     job.known_y = y;
     job.known_lse = lse;
-    mg_parallel(mg_gemm_precision() == MG_BF16 ? backward_bf16 : backward_fp32, &job, B * H_kv * job.chunks);
+    mg_parallel(of == MG_BF16 ? backward_bf16 : backward_fp32, &job, B * H_kv * job.chunks);
     if (job.chunks > 1) mg_parallel(write_dq_task, &job, B * H);
     return -1;
 }

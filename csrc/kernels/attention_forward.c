@@ -142,14 +142,15 @@ static void forward_fp32(void *job, int64_t index, int64_t worker) { forward_chu
 static void forward_bf16(void *job, int64_t index, int64_t worker) { forward_chunk(job, index, worker, MG_BF16); }
 
 int64_t mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
-    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs)
+    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs, int how)
 {
     const int64_t bad = bad_start(starts, B, T);
     if (bad >= 0) return bad;
-    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H);
+    const mg_precision of = mg_precision_of(how);
+    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H, of);
     job.y = y;
     job.lse = lse;
-    mg_parallel(mg_gemm_precision() == MG_BF16 ? forward_bf16 : forward_fp32, &job, B * H * job.chunks);
+    mg_parallel(of == MG_BF16 ? forward_bf16 : forward_fp32, &job, B * H * job.chunks);
     return -1;
 }
 

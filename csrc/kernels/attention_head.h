@@ -184,9 +184,9 @@ static void make_panels(const struct job *job, float *panels, const float *words
 
 /* heads: those that tasks go by. */
 static struct job make_job(const float *qkv, const float *cos, const float *sin, const int32_t *starts, float *scratch,
-    int64_t T, int64_t H, int64_t H_kv, int64_t hs, int64_t heads)
+    int64_t T, int64_t H, int64_t H_kv, int64_t hs, int64_t heads, mg_precision of)
 {
-    const int64_t words = mg_blocks(hs, mg_gemm_precision());
+    const int64_t words = mg_blocks(hs, of);
     return (struct job){.qkv = qkv, .starts = starts, .tables = {cos, sin, hs / 2}, .scratch = scratch, .T = T, .H = H,
         .H_kv = H_kv, .hs = hs, .width = (H + 2 * H_kv) * hs,
         .dq_parts = scratch + mg_threads() * worker_scratch(T, hs), .chunks = chunks_of(heads, T),

@@ -5,8 +5,10 @@
 #ifndef MICROGPT_BF16_H
 #define MICROGPT_BF16_H
 
+#include "kernels.h"
 #include "simd.h"
 
+typedef uint16_t vh __attribute__((vector_size(2 * MG_LANES)));
 typedef enum { MG_FP32 = 1, MG_BF16 = 2 } mg_precision; /* and the terms of a sum in a 32-bit word */
 
 #if defined(__AVX512BF16__)
@@ -61,6 +63,31 @@ static inline vf mg_bf16_dot(vf sum, vi a, vi b)
 }
 
 #endif
+
+/* The first m of MG_LANES stored bfloat16 as floats, zeros behind. */
+static inline vf mg_load_bf16_n(const uint16_t *p, int64_t m)
+{
+    vh halves = {0};
+    if (m >= MG_LANES) memcpy(&halves, p, sizeof halves);
+    else memcpy(&halves, p, (size_t)m * sizeof *p);
+    return (vf)(__builtin_convertvector(halves, vu) << 16);
+}
+
+/* x (n) = stored bfloat16 (n). */
+static inline void mg_bf16_floats(float *x, const uint16_t *stored, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += MG_LANES) mg_store_n(x + i, mg_load_bf16_n(stored + i, n - i), n - i);
+}
+
+/* Number i of a matrix of this type; and vectors of them, as mg_load_n. */
+MG_INLINE const void *mg_number(const void *x, int64_t i, int type)
+{
+    return (const char *)x + i * (type == MG_TYPE_BF16 ? 2 : 4);
+}
+MG_INLINE vf mg_load_numbers(const void *x, int64_t m, int type)
+{
+    return type == MG_TYPE_BF16 ? mg_load_bf16_n(x, m) : mg_load_n(x, m);
+}
 
 /* sum += a b, words of this precision. */
 MG_INLINE vf mg_add_product(vf sum, vf a, vf b, mg_precision of)

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+#include "bf16.h"
 #include "kernels.h"
 #include "pool.h"
 
 #include <string.h>
 
-int64_t mg_embedding_forward(float *y, const float *weight, const int32_t *ids, int64_t N, int64_t C, int64_t V)
+int64_t mg_embedding_forward(float *y, const void *weight, const int32_t *ids, int64_t N, int64_t C, int64_t V,
+    int type)
 {
     for (int64_t n = 0; n < N; n++) {
         if (ids[n] < 0 || ids[n] >= V) return n;
-        memcpy(y + n * C, weight + ids[n] * C, (size_t)C * sizeof *y);
+        const void *row = mg_number(weight, ids[n] * C, type);
+        if (type == MG_TYPE_BF16) mg_bf16_floats(y + n * C, row, C);
+        else memcpy(y + n * C, row, (size_t)C * sizeof *y);
     }
     return -1;
 }

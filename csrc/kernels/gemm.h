@@ -8,18 +8,16 @@
 #include "kernels.h"
 
 typedef struct {
-    const float *data;
-    int64_t stride;     /* floats from one stored row to the next */
+    const void *data;
+    int64_t stride;     /* numbers from one stored row to the next */
     int transposed;     /* the product uses the transpose of what is stored */
+    int type;           /* MG_TYPE_ of the numbers; of a left operand always MG_TYPE_FP32 */
 } mg_matrix;
 
-/* c (M,N) = alpha * a (M,K) b (K,N) + beta * c, on the calling thread.  c has rows of c_stride floats. */
-void mg_gemm(float *c, int64_t c_stride, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, float alpha,
-    float beta);
-
-/* c (M,N) = a b, or += for accumulate, on the pool, c dense: through BLAS or by our own kernel, as mg_gemm_use says.
- * scratch: mg_gemm_scratch(M,N,K) floats.  The bits do not depend on the number of threads. */
-void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
+/* c (M,N) = a (M,K) b (K,N), or += for accumulate, on the pool, c dense: through BLAS or by our own kernel, as `how` says.
+ * scratch: mg_gemm_scratch(M,N,K,b.type,how) floats.  The bits do not depend on the number of threads, and those of a
+ * bfloat16 b are those of the same floats. */
+void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int how,
     float *scratch);
 
 /* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first.
@@ -28,7 +26,7 @@ void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, in
     mg_precision of, float *scratch);
 int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of);
 
-/* The precision of large products, and of those inside attention, as mg_gemm_use says. */
-mg_precision mg_gemm_precision(void);
+/* The precision of large products, and of those inside attention. */
+static inline mg_precision mg_precision_of(int how) { return how == MG_GEMM_BF16 ? MG_BF16 : MG_FP32; }
 
 #endif

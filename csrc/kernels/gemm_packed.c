@@ -50,33 +50,38 @@ int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of)
 }
 
 /* The next MG_LANES words of a row of which `n` more terms exist; zeros behind them. */
-MG_INLINE vf load_words(const float *x, int64_t n, mg_precision of)
+MG_INLINE vf load_words(const void *x, int64_t n, mg_precision of, int type)
 {
-    if (of == MG_FP32) return mg_load_n(x, n);
-    return (vf)mg_bf16_words(mg_load_n(x, n), n > MG_LANES ? mg_load_n(x + MG_LANES, n - MG_LANES) : mg_set(0.0f));
+    const vf first = mg_load_numbers(x, n, type);
+    if (of == MG_FP32) return first;
+    const void *rest = mg_number(x, MG_LANES, type);
+    return (vf)mg_bf16_words(first, n > MG_LANES ? mg_load_numbers(rest, n - MG_LANES, type) : mg_set(0.0f));
 }
 
-/* Have n floats of some rows of x on their way into the second-level cache. */
-MG_INLINE void ask_for(const float *x, int64_t stride, int64_t rows, int64_t n)
+/* Have n numbers of some rows of x on their way into the second-level cache. */
+MG_INLINE void ask_for(const void *x, int64_t stride, int64_t rows, int64_t n, int type)
 {
+    const int64_t line = type == MG_TYPE_BF16 ? 2 * LINE : LINE;
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < n; j += LINE) __builtin_prefetch(x + i * stride + j, 0, 2);
+        for (int64_t j = 0; j < n; j += line) __builtin_prefetch(mg_number(x, i * stride + j, type), 0, 2);
 }
 
 /* panel (words, width) = rows [0,n) of x (terms), stored `stride` apart, as columns; zeros where the rows end.
  * Whole vectors are written, so each row of the panel spills into the next one, which comes after, and the last one
  * into MG_LANES floats behind the panel.  next: rows after these that will be packed next. */
-MG_INLINE void pack_turned(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
-    int64_t next, mg_precision of)
+MG_INLINE void pack_turned(float *panel, const void *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
+    int64_t next, mg_precision of, int type)
 {
     const int64_t words = mg_blocks(terms, of);
     for (int64_t k = 0; k < words; k += MG_LANES) {
         const int64_t n_terms = at_most(of * MG_LANES, terms - of * k);
-        if (next) ask_for(x + n * stride + of * k, stride, next, n_terms);
+        if (next) ask_for(mg_number(x, n * stride + of * k, type), stride, next, n_terms, type);
         for (int64_t j = 0; j < width; j += MG_LANES) {
             vf v[MG_LANES];
-            for (int64_t i = 0; i < MG_LANES; i++)
-                v[i] = j + i < n ? load_words(x + (j + i) * stride + of * k, terms - of * k, of) : mg_set(0.0f);
+            for (int64_t i = 0; i < MG_LANES; i++) {
+                const void *row = mg_number(x, (j + i) * stride + of * k, type);
+                v[i] = j + i < n ? load_words(row, terms - of * k, of, type) : mg_set(0.0f);
+            }
             mg_transpose(v);
             for (int64_t i = 0; i < at_most(MG_LANES, words - k); i++) mg_store(panel + (k + i) * width + j, v[i]);
         }
@@ -84,12 +89,14 @@ MG_INLINE void pack_turned(float *panel, const float *x, int64_t stride, int64_t
 }
 
 /* One row of words of a panel: n columns of one row of x, or of two that lie `stride` apart (0: there is no second). */
-MG_INLINE void pack_row(float *panel, const float *x, int64_t stride, int64_t n, mg_precision of)
+MG_INLINE void pack_row(float *panel, const void *x, int64_t stride, int64_t n, mg_precision of, int type)
 {
-    if (of == MG_FP32) memcpy(panel, x, (size_t)n * sizeof *x);
+    if (of == MG_FP32 && type == MG_TYPE_FP32) memcpy(panel, x, (size_t)n * sizeof *panel);
+    else if (of == MG_FP32) mg_bf16_floats(panel, x, n);
     else
         for (int64_t j = 0; j < n; j += MG_LANES) {
-            const vf even = mg_load_n(x + j, n - j), odd = stride ? mg_load_n(x + stride + j, n - j) : mg_set(0.0f);
+            const vf even = mg_load_numbers(mg_number(x, j, type), n - j, type);
+            const vf odd = stride ? mg_load_numbers(mg_number(x, stride + j, type), n - j, type) : mg_set(0.0f);
             mg_store_n(panel + j, (vf)mg_bf16_pairs(even, odd), n - j);
         }
 }
@@ -97,28 +104,28 @@ MG_INLINE void pack_row(float *panel, const float *x, int64_t stride, int64_t n,
 /* panel (words, width) = columns [0,n) of x (terms), whose rows lie `stride` apart; zeros where the columns end.
  * A copy of a width that the compiler knows takes one or two instructions, hence the branch.  rows: of x, from its first,
  * that will be packed in all. */
-MG_INLINE void pack_straight(float *panel, const float *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
-    int64_t rows, mg_precision of)
+MG_INLINE void pack_straight(float *panel, const void *x, int64_t stride, int64_t terms, int64_t width, int64_t n,
+    int64_t rows, mg_precision of, int type)
 {
     if (n < width) memset(panel, 0, (size_t)(mg_blocks(terms, of) * width) * sizeof *panel);
     for (int64_t k = 0; k < terms; k += of, panel += width) {
         const int64_t second = k + 1 < terms ? stride : 0;
-        if (k + AHEAD + of <= rows) ask_for(x + (k + AHEAD) * stride, stride, of, n);
-        if (n == width) pack_row(panel, x + k * stride, second, width, of);
-        else pack_row(panel, x + k * stride, second, n, of);
+        const void *row = mg_number(x, k * stride, type);
+        if (k + AHEAD + of <= rows) ask_for(mg_number(x, (k + AHEAD) * stride, type), stride, of, n, type);
+        if (n == width) pack_row(panel, row, second, width, of, type);
+        else pack_row(panel, row, second, n, of, type);
     }
 }
 
-MG_INLINE void pack_b(const struct job *job, int64_t index, mg_precision of)
+MG_INLINE void pack_b(const struct job *job, int64_t index, mg_precision of, int type)
 {
     const int64_t stride = job->b.stride, end = mg_block_end(job->N, job->run * BLOCK_COLUMNS, index);
     for (int64_t j = index * job->run * BLOCK_COLUMNS; j < end; j += BLOCK_COLUMNS) {
         const int64_t n = at_most(BLOCK_COLUMNS, end - j), next = at_most(BLOCK_COLUMNS, end - j - n);
         float *panel = job->packed_b + j * job->depth;
-        if (job->b.transposed)
-            pack_turned(panel, job->b.data + j * stride + job->k, stride, job->terms, BLOCK_COLUMNS, n, next, of);
-        else
-            pack_straight(panel, job->b.data + job->k * stride + j, stride, job->terms, BLOCK_COLUMNS, n, job->terms, of);
+        const void *first = mg_number(job->b.data, job->b.transposed ? j * stride + job->k : job->k * stride + j, type);
+        if (job->b.transposed) pack_turned(panel, first, stride, job->terms, BLOCK_COLUMNS, n, next, of, type);
+        else pack_straight(panel, first, stride, job->terms, BLOCK_COLUMNS, n, job->terms, of, type);
     }
 }
 
@@ -173,9 +180,10 @@ MG_INLINE void pack_a(const struct job *job, float *packed_a, int64_t first, int
             const int64_t n = at_most(BLOCK_ROWS, rows - i), next = at_most(BLOCK_ROWS, rows - i - n), row = first + i;
             const int64_t left = job->terms - k, terms = at_most(step, left);
             float *panel = packed_a + i * job->depth + k / of * BLOCK_ROWS;
+            const float *a = job->a.data;
             if (job->a.transposed)
-                pack_straight(panel, job->a.data + (job->k + k) * stride + row, stride, terms, BLOCK_ROWS, n, left, of);
-            else pack_turned(panel, job->a.data + row * stride + job->k, stride, terms, BLOCK_ROWS, n, next, of);
+                pack_straight(panel, a + (job->k + k) * stride + row, stride, terms, BLOCK_ROWS, n, left, of, MG_TYPE_FP32);
+            else pack_turned(panel, a + row * stride + job->k, stride, terms, BLOCK_ROWS, n, next, of, MG_TYPE_FP32);
         }
 }
 
@@ -196,8 +204,13 @@ MG_INLINE void multiply_rows(const struct job *job, int64_t index, int64_t worke
         }
 }
 
-static void pack_b_fp32(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, MG_FP32); }
-static void pack_b_bf16(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, MG_BF16); }
+#define PACK_B(name, of, type) \
+    static void name(void *job, int64_t index, int64_t worker) { (void)worker, pack_b(job, index, of, type); }
+PACK_B(pack_b_fp32, MG_FP32, MG_TYPE_FP32)
+PACK_B(pack_b_bf16, MG_BF16, MG_TYPE_FP32)
+PACK_B(pack_stored_b_fp32, MG_FP32, MG_TYPE_BF16)
+PACK_B(pack_stored_b_bf16, MG_BF16, MG_TYPE_BF16)
+static const mg_task pack_b_tasks[2][2] = {{pack_b_fp32, pack_b_bf16}, {pack_stored_b_fp32, pack_stored_b_bf16}};
 static void rows_fp32(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, MG_FP32); }
 static void rows_bf16(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, MG_BF16); }
 
@@ -210,7 +223,7 @@ void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, in
     for (job.k = 0; job.k < K; job.k += of * DEPTH, job.accumulate = 1) {
         job.terms = at_most(of * DEPTH, K - job.k);
         job.depth = mg_blocks(job.terms, of);
-        mg_parallel(of == MG_BF16 ? pack_b_bf16 : pack_b_fp32, &job, mg_blocks(N, job.run * BLOCK_COLUMNS));
+        mg_parallel(pack_b_tasks[b.type][of == MG_BF16], &job, mg_blocks(N, job.run * BLOCK_COLUMNS));
         mg_parallel(of == MG_BF16 ? rows_bf16 : rows_fp32, &job, mg_blocks(M, job.task_rows));
     }
 }

@@ -26,15 +26,19 @@ int mg_cpu_supports(const char *level);
 /* Hand in BLAS: the address of a cblas_sgemm with 32-bit integers.  Called once, before any matrix product. */
 void mg_blas_bind(void *cblas_sgemm);
 
-/* Large matrix products from now on: through BLAS, by our own kernel, or by our own on operands rounded to bfloat16, as
- * those inside attention then are too (small ones go through BLAS).  And the floats of scratch that a product of (M,K)
- * and (K,N) takes. */
+/* `how` of a kernel that multiplies matrices: large ones through BLAS, by our own kernel, or by our own on operands
+ * rounded to bfloat16, as those inside attention then are too.  Small ones go through BLAS. */
 #define MG_GEMM_BLAS 0
 #define MG_GEMM_FP32 1
 #define MG_GEMM_BF16 2
 #define MG_PACKED_ROWS 48 /* of the result, from which on a product is large */
-void mg_gemm_use(int kind);
-int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K);
+
+/* `type` of a weight: floats, or bfloat16, the upper halves of floats, which is multiplied as the floats that it is. */
+#define MG_TYPE_FP32 0
+#define MG_TYPE_BF16 1
+
+/* Floats of scratch that a product of (M,K) and (K,N) takes, (K,N) being of this type, on so many threads as run now. */
+int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K, int type, int how);
 
 /* Run kernels on n threads (the caller is one of them).  Returns 0, or an errno value when threads cannot be made; then
  * their number stays.  Not to be called while a kernel runs. */
@@ -47,9 +51,10 @@ void mg_pool_share(void *other);
 
 /* ---- layers ----------------------------------------------------------------------------------------------- */
 
-/* y[n] = weight[ids[n]].   y (N,C)  weight (V,C)  ids (N).
+/* y[n] = weight[ids[n]].   y (N,C)  weight (V,C) of this type  ids (N).
  * Returns -1, or the first position whose id is outside [0,V); then y is undefined. */
-int64_t mg_embedding_forward(float *y, const float *weight, const int32_t *ids, int64_t N, int64_t C, int64_t V);
+int64_t mg_embedding_forward(float *y, const void *weight, const int32_t *ids, int64_t N, int64_t C, int64_t V,
+    int type);
 /* dweight[ids[n]] += dy[n], rows in order.  The ids have passed the forward. */
 void mg_embedding_backward(float *dweight, const float *dy, const int32_t *ids, int64_t N, int64_t C);
 
@@ -63,14 +68,15 @@ void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float
 void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
     const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C);
 
-/* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K).  scratch of each product: mg_gemm_scratch(its rows, columns, terms). */
-void mg_linear_forward(float *y, float *scratch, const float *x, const float *weight,
-    int64_t N, int64_t M, int64_t K);
+/* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K) of this type.  scratch of each product: mg_gemm_scratch(its rows, columns,
+ * terms, type, how). */
+void mg_linear_forward(float *y, float *scratch, const float *x, const void *weight,
+    int64_t N, int64_t M, int64_t K, int type, int how);
 /* dX = dY W;  dW += dY^T X.   dx (N,K)  dweight (M,K)  dy (N,M). */
-void mg_linear_backward_input(float *dx, float *scratch, const float *dy, const float *weight,
-    int64_t N, int64_t M, int64_t K);
+void mg_linear_backward_input(float *dx, float *scratch, const float *dy, const void *weight,
+    int64_t N, int64_t M, int64_t K, int type, int how);
 void mg_linear_backward_weight(float *dweight, float *scratch, const float *dy, const float *x,
-    int64_t N, int64_t M, int64_t K);
+    int64_t N, int64_t M, int64_t K, int how);
 
 /* Rows of packed projections, W = (H + 2 H_kv) hs floats: H query heads, H_kv key heads, H_kv value heads of hs channels.
  * Query head h goes with key and value head h / (H / H_kv); H_kv divides H (Ainslie et al. 2023, arXiv 2305.13245). */
@@ -88,11 +94,11 @@ void mg_rope(float *qkv, const float *cos, const float *sin, int64_t T, int64_t 
  * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(B,T,H,H_kv,hs)
  * floats, on so many threads as run now.  Scores are never stored whole, and those that no row sees never made. */
 int64_t mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
-    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs);
+    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs, int how);
 /* dqkv (B,T,W).  y, lse as the forward left them. */
 int64_t mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
     const float *sin, const float *y, const float *lse, const int32_t *starts, int64_t B, int64_t T, int64_t H,
-    int64_t H_kv, int64_t hs);
+    int64_t H_kv, int64_t hs, int how);
 int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs);
 
 /* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.

@@ -113,10 +113,10 @@ def open_model(args: argparse.Namespace) -> Loaded:
 
 
 def open_checkpoint(args: argparse.Namespace, name: str | None, best: bool = False) -> Loaded:
-    """Load a checkpoint (`find_checkpoint`), and set precision and threads."""
-    native.use_precision(native.choose_precision(args.precision))
+    """Load a checkpoint (`find_checkpoint`) in the precision that was typed, and set the threads."""
+    precision = native.choose_precision(args.precision)
     native.set_threads(thread_count(args.threads))
-    if warning := native.warning():
+    if warning := native.warning(precision):
         tell(f"warning: {warning}")
     path = find_checkpoint(name, MODEL_FILES, best=best)
-    return Loaded(*load_model(path), path)
+    return Loaded(*load_model(path, precision=precision), path)

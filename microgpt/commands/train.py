@@ -390,10 +390,9 @@ def train(work: Session, clock: Clock) -> int:
 
 
 def set_up_machine(config: TrainConfig) -> None:
-    """Precision, threads, and a warning if BLAS is held back."""
-    native.use_precision(native.choose_precision(config.precision))
+    """Threads, and a warning if BLAS is held back."""
     native.set_threads(config.n_threads)
-    if warning := native.warning():
+    if warning := native.warning(config.precision):
         say(f"warning: {warning}")
 
 

@@ -99,19 +99,44 @@ def _keys(x: np.ndarray) -> np.ndarray:
     return random.keys(0, "cases", range(n))
 
 
-def _linear_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
-    dweight = zeros("weight")
-    return {"x": ops.linear_backward(dy, i["x"], i["weight"], dweight), "weight": dweight}
+def _linear(precision: str = "fp32", is_stored: bool = False) -> dict[str, Any]:
+    """Of a case at (N, M, K); is_stored: the weight is bfloat16, and not trained."""
+
+    def make(N: int, M: int, K: int) -> Inputs:
+        weight = normal("weight", M, K)
+        return {"x": normal("x", N, K), "weight": ops.bf16_bits(weight) if is_stored else weight}
+
+    def backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
+        if is_stored:
+            return {"x": ops.linear_backward_input(dy, i["weight"], precision)}
+        dweight = zeros("weight")
+        return {"x": ops.linear_backward(dy, i["x"], i["weight"], dweight, precision), "weight": dweight}
+
+    return {
+        "make": make,
+        "forward": lambda i: (ops.linear_forward(i["x"], i["weight"], precision), None),
+        "backward": backward,
+        "flop": lambda N, M, K: (4 if is_stored else 6) * N * M * K,
+        "bytes": lambda N, M, K: (
+            2 * (4 * N * M + 4 * N * K + 2 * M * K) if is_stored else 4 * (3 * N * M + 3 * N * K + 4 * M * K)
+        ),
+        **_errors(precision),
+    }
 
 
-def _attention(H: int, H_kv: int, documents: int = 1) -> dict[str, Any]:
+def _errors(precision: str) -> dict[str, float]:
+    """How far from the truth a product may be whose operands have 8 bits."""
+    return {"y_error": 1e-2, "grad_error": 1e-2} if precision == "bf16" else {}
+
+
+def _attention(H: int, H_kv: int, documents: int = 1, precision: str = "fp32") -> dict[str, Any]:
     """Of a case at (B, T, hs): inputs and both directions, on windows that hold several documents."""
 
     def call(i: Inputs) -> tuple[list[np.ndarray], list[Any]]:
         qkv, starts = i["qkv"], i.get("starts")
         heads = Heads(H, H_kv, qkv.shape[-1] // (H + 2 * H_kv))
         tables = ops.rope_tables(qkv.shape[1] + 1, heads.hs, dtype=qkv.dtype)
-        return [qkv, *tables], [heads, starts]
+        return [qkv, *tables], [heads, starts, precision]
 
     def make(B: int, T: int, hs: int) -> Inputs:
         inputs = {"qkv": normal("qkv", B, T, (H + 2 * H_kv) * hs)}
@@ -126,7 +151,7 @@ def _attention(H: int, H_kv: int, documents: int = 1) -> dict[str, Any]:
         arrays, how = call(i)
         return {"qkv": ops.attention_backward(dy, *arrays, *saved, *how)}
 
-    return {"make": make, "forward": forward, "backward": backward}
+    return {"make": make, "forward": forward, "backward": backward, **_errors(precision)}
 
 
 def _starts(B: int, T: int, documents: int) -> np.ndarray:
@@ -167,15 +192,16 @@ def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Zeros) -
     return {"logits": dlogits * (dy / 0.5)[:, None]}
 
 
-_LINEAR: dict[str, Any] = {
-    "make": lambda N, M, K: {"x": normal("x", N, K), "weight": normal("weight", M, K)},
-    "forward": lambda i: (ops.linear_forward(i["x"], i["weight"]), None),
-    "backward": _linear_backward,
-    "flop": lambda N, M, K: 6 * N * M * K,
-    "bytes": lambda N, M, K: 4 * (3 * N * M + 3 * N * K + 4 * M * K),
-}
-
 ROWS = [(1, 1), (3, 7), (8, 64), (5, 769), (67, 33)]
+FEW_ROWS = [(1, 1, 1), (3, 5, 7), (1, 769, 33), (2, 300, 800), (47, 65, 130)]
+MANY_ROWS = [  # edges on all sides of a block, several rounds of terms
+    *((48, 1, 1), (61, 67, 5), (121, 131, 33), (53, 3300, 49), (3203, 51, 50)),
+    *((257, 31, 65), (300, 800, 17)),
+]
+HEADS = [
+    *((1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 10), (1, 33, 40), (3, 16, 34), (1, 401, 10), (1, 257, 32)),
+    *((2, 47, 66), (1, 511, 24)),
+]
 CASES: dict[str, Case] = {
     "embedding": Case(
         make=lambda N, C: {"weight": normal("weight", 5, C), "ids": below("ids", 5, N)},
@@ -185,6 +211,14 @@ CASES: dict[str, Case] = {
         bench=(2048, 384),
         flop=lambda N, C: N * C,
         bytes=lambda N, C: 4 * 5 * N * C,
+    ),
+    "embedding_of_stored_bf16": Case(
+        make=lambda N, C: {"weight": ops.bf16_bits(normal("weight", 5, C)), "ids": below("ids", 5, N)},
+        forward=lambda i: (ops.embedding_forward(i["weight"], i["ids"]), None),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: N * C,
+        bytes=lambda N, C: 6 * N * C,
     ),
     "rmsnorm": Case(
         make=lambda N, C: {"x": 3 * normal("x", N, C) + 1, "weight": normal("weight", C)},
@@ -208,16 +242,17 @@ CASES: dict[str, Case] = {
         bytes=lambda N, C: 4 * 2 * N * C,
     ),
     "linear": Case(
-        shapes=[  # edges on all sides of a block, several rounds of terms
-            *((48, 1, 1), (61, 67, 5), (121, 131, 33), (53, 3300, 49), (3203, 51, 50)),
-            *((257, 31, 65), (300, 800, 17)),
-        ],
-        **_LINEAR,
+        shapes=MANY_ROWS,
+        **_linear(),
         bench=(2048, 1536, 384),
     ),
+    "linear_in_bf16": Case(shapes=MANY_ROWS, **_linear("bf16"), bench=(2048, 1536, 384)),
+    "linear_of_stored_bf16": Case(
+        shapes=[*FEW_ROWS, *MANY_ROWS], **_linear(is_stored=True), bench=(2048, 1536, 384)
+    ),
     "linear_of_few_rows": Case(  # as in chat, through BLAS
-        shapes=[(1, 1, 1), (3, 5, 7), (1, 769, 33), (2, 300, 800), (47, 65, 130)],
-        **_LINEAR,
+        shapes=FEW_ROWS,
+        **_linear(),
         bench=(1, 1536, 384),
     ),
     "rope": Case(
@@ -231,18 +266,14 @@ CASES: dict[str, Case] = {
     ),
     "attention": Case(
         **_attention(2, 2),
-        shapes=[
-            (1, 1, 2),
-            (2, 3, 6),
-            (1, 67, 16),
-            (2, 130, 10),
-            (1, 33, 40),
-            (3, 16, 34),
-            (1, 401, 10),
-            (1, 257, 32),
-            (2, 47, 66),
-            (1, 511, 24),
-        ],
+        shapes=HEADS,
+        bench=(8, 512, 32),
+        flop=lambda B, T, hs: 14 * B * T * T * hs,
+        bytes=lambda B, T, hs: 4 * 28 * B * T * hs,
+    ),
+    "attention_in_bf16": Case(
+        **_attention(2, 2, precision="bf16"),
+        shapes=HEADS,
         bench=(8, 512, 32),
         flop=lambda B, T, hs: 14 * B * T * T * hs,
         bytes=lambda B, T, hs: 4 * 28 * B * T * hs,
@@ -250,6 +281,13 @@ CASES: dict[str, Case] = {
     "attention_of_documents": Case(
         **_attention(4, 2, documents=3),
         shapes=[(1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 10), (3, 33, 40), (1, 401, 10), (1, 257, 32)],
+        bench=(8, 512, 32),
+        flop=lambda B, T, hs: 28 * B * T * T * hs / 3,
+        bytes=lambda B, T, hs: 4 * 46 * B * T * hs,
+    ),
+    "attention_of_documents_in_bf16": Case(
+        **_attention(4, 2, documents=3, precision="bf16"),
+        shapes=HEADS,
         bench=(8, 512, 32),
         flop=lambda B, T, hs: 28 * B * T * T * hs / 3,
         bytes=lambda B, T, hs: 4 * 46 * B * T * hs,

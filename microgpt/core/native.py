@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,10 +22,23 @@ PRECISIONS = ("fp32", "bf16", "auto")
 GEMMS = ("auto", "blas", "native")
 NARROW_CORES = ("Haswell", "Zen", "SkylakeX256")  # OpenBLAS kernels that leave half of an AVX-512 core idle
 
-lib: Any = None  # the kernels of the chosen level
+
+class Products(NamedTuple):
+    """Who multiplies large matrices, and those inside attention, in one precision.
+
+    lib: the kernels.  isa: their level.  gemm: blas, or native, our own.  how: what they are told, MG_GEMM_.
+    """
+
+    lib: Any
+    isa: str
+    gemm: str
+    how: int
+
+
+lib: Any = None  # the kernels of the chosen level, for all but products
 ffi: Any = None
 blas: Any = None
-_state = {"isa": "", "gemm": "", "precision": "fp32"}
+products: dict[str, Products] = {}  # by precision
 
 
 # ---- BLAS ----------------------------------------------------------------------------------------
@@ -99,40 +112,56 @@ def _forced_level() -> str:
 
 
 def use_level(level: str | None = None) -> None:
-    """Run the kernels of `level` from now on; by default MICROGPT_ISA or the best for the precision."""
+    """Run the kernels of `level` from now on; by default MICROGPT_ISA, or the best for each precision."""
     global lib, ffi
     levels = supported_levels()
-    useful = [name for name in levels if name != BF16_LEVEL or _state["precision"] == "bf16"]
-    level = level or _forced_level() or useful[-1]
-    if level not in levels:
+    level = level or _forced_level()
+    if level and level not in levels:
         raise ConfigError(
             f"instruction set {level!r} cannot run here: this CPU and build have {', '.join(levels)}"
         )
-    module = _load(level)
-    lib, ffi = module.lib, module.ffi
-    lib.mg_blas_bind(ffi.cast("void *", blas.sgemm))
-    lib.mg_pool_share(ffi.cast("void *", _pool_address()))
-    _state["isa"] = level
+    best = {"fp32": [name for name in levels if name != BF16_LEVEL][-1], "bf16": levels[-1]}
+    for precision, isa in best.items():
+        products[precision] = Products(_bound(level or isa).lib, level or isa, "", 0)
+    lib, ffi = products["fp32"].lib, _load(products["fp32"].isa).ffi
     use_gemm()
 
 
+def _bound(level: str) -> Any:
+    """The module of a level, its kernels told of BLAS and the pool."""
+    module = _load(level)
+    module.lib.mg_blas_bind(module.ffi.cast("void *", blas.sgemm))
+    module.lib.mg_pool_share(module.ffi.cast("void *", _pool_address()))
+    return module
+
+
 def use_gemm(gemm: str | None = None) -> None:
-    """Multiply large matrices through BLAS or by our own kernel from now on; by default MICROGPT_GEMM.
+    """Multiply large fp32 matrices through BLAS or by our own kernel from now on; by default MICROGPT_GEMM.
 
     auto is our own where the kernels have FMA: there it is no slower than OpenBLAS (benchmarks/LOG.md).
-    Products of few rows, as in chat, always go through BLAS.
+    Products of few rows, as in chat, always go through BLAS; large ones in bf16 never do, for it has none.
     """
     gemm = gemm or os.environ.get("MICROGPT_GEMM") or "auto"
     if gemm not in GEMMS:
         raise ConfigError(f"MICROGPT_GEMM={gemm}: expected {', '.join(GEMMS)}")
+    fp32, bf16 = products["fp32"], products["bf16"]
     if gemm == "auto":
-        gemm = "blas" if _state["isa"] == "baseline" else "native"
-    if _state["precision"] == "bf16":
-        gemm = "native"  # BLAS has no such product
-        lib.mg_gemm_use(lib.MG_GEMM_BF16)
-    else:
-        lib.mg_gemm_use(lib.MG_GEMM_BLAS if gemm == "blas" else lib.MG_GEMM_FP32)
-    _state["gemm"] = gemm
+        gemm = "blas" if fp32.isa == "baseline" else "native"
+    how = fp32.lib.MG_GEMM_BLAS if gemm == "blas" else fp32.lib.MG_GEMM_FP32
+    products["fp32"] = fp32._replace(gemm=gemm, how=how)
+    products["bf16"] = bf16._replace(gemm="native", how=bf16.lib.MG_GEMM_BF16)
+
+
+def products_in(precision: str) -> Products:
+    """Who multiplies in fp32, or in bf16: operands rounded to bfloat16 (to nearest even), sums in float.
+
+    Linear layers of few rows stay fp32.
+
+    Raises: ConfigError: it is another precision.
+    """
+    if precision not in products:
+        raise ConfigError(f"precision {precision!r}: expected {', '.join(products)}")
+    return products[precision]
 
 
 def choose_precision(wanted: str) -> str:
@@ -148,15 +177,6 @@ def choose_precision(wanted: str) -> str:
     if wanted == "bf16" and not has_bf16 and not forced:
         raise ConfigError("--precision bf16: this CPU has no AVX512_BF16; use fp32 or auto")
     return wanted
-
-
-def use_precision(precision: str) -> None:
-    """Multiply large matrices, and in attention, in fp32 or bf16 from now on, by the kernels best for it.
-
-    bf16: operands rounded to bfloat16 (to nearest even), sums in float.  Linear layers of few rows stay fp32.
-    """
-    _state["precision"] = precision
-    use_level()
 
 
 def _pool_address() -> int:
@@ -180,15 +200,19 @@ def threads() -> int:
     return lib.mg_threads()
 
 
-def info() -> dict[str, Any]:
-    """What computes: isa, gemm, precision, blas_core, blas (file name), threads; of a run's identity."""
-    return {**_state, "blas_core": blas.core, "blas": blas.path.name, "threads": threads()}
+def info(precision: str = "fp32") -> dict[str, Any]:
+    """What computes a model of this precision: isa, gemm, precision, blas_core, blas (file name), threads; of
+    a run's identity."""
+    found = products_in(precision)
+    machine = {"blas_core": blas.core, "blas": blas.path.name, "threads": threads()}
+    return {"isa": found.isa, "gemm": found.gemm, "precision": precision, **machine}
 
 
-def warning() -> str:
-    """One line when matrix products go through a BLAS that uses half of this CPU, else an empty string."""
+def warning(precision: str = "fp32") -> str:
+    """One line when large products of this precision go through a BLAS that uses half of this CPU, else an
+    empty string."""
     is_narrow = blas.core in NARROW_CORES and "avx512" in supported_levels()
-    if _state["gemm"] == "blas" and is_narrow and os.environ.get("OPENBLAS_CORETYPE"):
+    if products_in(precision).gemm == "blas" and is_narrow and os.environ.get("OPENBLAS_CORETYPE"):
         return (
             f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} selects AVX2 kernels on an AVX-512 CPU: "
             "matrix products may run at half speed; unset it to let OpenBLAS choose"
@@ -199,6 +223,7 @@ def warning() -> str:
 # ---- pointers ------------------------------------------------------------------------------------
 
 C_TYPES = {
+    np.dtype(np.uint16): "uint16_t[]",
     np.dtype(np.float32): "float[]",
     np.dtype(np.float64): "double[]",
     np.dtype(np.int32): "int32_t[]",
@@ -244,3 +269,4 @@ try:
     use_level()
 except MicrogptError as error:
     lib = ffi = blas = _Missing(error)
+    products = dict.fromkeys(("fp32", "bf16"), Products(lib, "", "", 0))

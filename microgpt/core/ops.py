@@ -24,9 +24,10 @@ NORM_EPS = reference.NORM_EPS
 
 
 def op(native_function: Callable) -> Callable:
-    """Send a call to C or to the reference by the type of its first argument."""
+    """Send a call to C or to the reference by the type of its first argument; stored bfloat16 goes to C."""
     name = native_function.__name__
     backends = {np.dtype(np.float32): native_function, np.dtype(np.float64): getattr(reference, name)}
+    backends[np.dtype(np.uint16)] = native_function
 
     @functools.wraps(native_function)
     def dispatch(x: np.ndarray, *args: Any, **kwargs: Any) -> Any:
@@ -45,14 +46,20 @@ def op(native_function: Callable) -> Callable:
 def embedding_forward(weight: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Look up rows.
 
-    Args:    weight: (V, C).  ids: (N,) int32 in [0, V).
+    Args:    weight: (V, C), float32 or stored bfloat16 (`bf16_bits`).  ids: (N,) int32 in [0, V).
     Returns: y: (N, C).
     Raises:  ShapeError: an id outside the table.
     """
     (V, C), (N,) = weight.shape, ids.shape
     y = empty((N, C))
     bad = native.lib.mg_embedding_forward(
-        out(y), arg("weight", weight, (V, C)), arg("ids", ids, (N,), np.int32), N, C, V
+        out(y),
+        arg("weight", weight, (V, C), _stored(weight)),
+        arg("ids", ids, (N,), np.int32),
+        N,
+        C,
+        V,
+        _type(weight),
     )
     if bad >= 0:
         raise ShapeError(f"embedding_forward: id {ids[bad]} at position {bad}; expected 0 to {V - 1}")
@@ -132,11 +139,24 @@ def rmsnorm_backward(
 
 @op
 def linear_forward(x: np.ndarray, weight: np.ndarray, precision: str = "fp32") -> np.ndarray:
-    """y = x W^T.   x: (N, K).  weight: (M, K).  Returns y: (N, M)."""
+    """y = x W^T.
+
+    Args:    x: (N, K).  weight: (M, K), float32, or stored bfloat16 (`bf16_bits`), which gives the bits that
+             its floats give.  precision: fp32, or bf16 in large products: `native.products_in`.
+    Returns: y: (N, M).
+    """
     (N, K), (M, _) = x.shape, weight.shape
-    y = empty((N, M))
-    native.lib.mg_linear_forward(
-        out(y), _gemm_scratch(N, M, K), arg("x", x, (N, K)), arg("weight", weight, (M, K)), N, M, K
+    y, by, of = empty((N, M)), native.products_in(precision), _type(weight)
+    by.lib.mg_linear_forward(
+        out(y),
+        _gemm_scratch(N, M, K, of, by),
+        arg("x", x, (N, K)),
+        arg("weight", weight, (M, K), _stored(weight)),
+        N,
+        M,
+        K,
+        of,
+        by.how,
     )
     return y
 
@@ -144,18 +164,26 @@ def linear_forward(x: np.ndarray, weight: np.ndarray, precision: str = "fp32") -
 def linear_backward(
     dy: np.ndarray, x: np.ndarray, weight: np.ndarray, dweight: np.ndarray, precision: str = "fp32"
 ) -> np.ndarray:
-    """dx = dy W, returned;  dweight += dy^T x."""
+    """dx = dy W, returned;  dweight += dy^T x.  precision: as of the forward."""
     linear_backward_weight(dy, x, dweight, precision)
     return linear_backward_input(dy, weight, precision)
 
 
 @op
 def linear_backward_input(dy: np.ndarray, weight: np.ndarray, precision: str = "fp32") -> np.ndarray:
-    """dx = dy W.   dy: (N, M).  weight: (M, K).  Returns dx: (N, K)."""
+    """dx = dy W.   dy: (N, M).  weight: (M, K), as of the forward.  Returns dx: (N, K)."""
     (N, M), (_, K) = dy.shape, weight.shape
-    dx = empty((N, K))
-    native.lib.mg_linear_backward_input(
-        out(dx), _gemm_scratch(N, K, M), arg("dy", dy, (N, M)), arg("weight", weight, (M, K)), N, M, K
+    dx, by, of = empty((N, K)), native.products_in(precision), _type(weight)
+    by.lib.mg_linear_backward_input(
+        out(dx),
+        _gemm_scratch(N, K, M, of, by),
+        arg("dy", dy, (N, M)),
+        arg("weight", weight, (M, K), _stored(weight)),
+        N,
+        M,
+        K,
+        of,
+        by.how,
     )
     return dx
 
@@ -166,28 +194,43 @@ def linear_backward_weight(
 ) -> None:
     """dweight += dy^T x.   dy: (N, M).  x: (N, K).  dweight: (M, K)."""
     (N, M), (_, K) = dy.shape, x.shape
-    native.lib.mg_linear_backward_weight(
+    by = native.products_in(precision)
+    by.lib.mg_linear_backward_weight(
         arg("dweight", dweight, (M, K)),
-        _gemm_scratch(M, K, N),
+        _gemm_scratch(M, K, N, by.lib.MG_TYPE_FP32, by),
         arg("dy", dy, (N, M)),
         arg("x", x, (N, K)),
         N,
         M,
         K,
+        by.how,
     )
 
 
-def _gemm_scratch(M: int, N: int, K: int) -> Any:
-    """Pointer to what the product of (M, K) and (K, N) works in."""
-    return out(workspace(native.lib.mg_gemm_scratch(M, N, K)))
+def _stored(weight: np.ndarray) -> Any:
+    """What a weight is expected to be: bfloat16 if its numbers have two bytes."""
+    return np.uint16 if weight.dtype == np.uint16 else np.float32
 
 
-def linear_scratch(N: int, M: int, K: int) -> int:
+def _type(weight: np.ndarray) -> int:
+    """The same for the kernels."""
+    return native.lib.MG_TYPE_BF16 if weight.dtype == np.uint16 else native.lib.MG_TYPE_FP32
+
+
+def _gemm_scratch(M: int, N: int, K: int, of: int, by: native.Products) -> Any:
+    """Pointer to what the product of (M, K) and (K, N), which is of this type, works in."""
+    return out(workspace(by.lib.mg_gemm_scratch(M, N, K, of, by.how)))
+
+
+def linear_scratch(N: int, M: int, K: int, precision: str = "fp32") -> int:
     """Floats that the products of a linear layer, (N, K) to (N, M), work in."""
-    return max(native.lib.mg_gemm_scratch(*product) for product in ((N, M, K), (N, K, M), (M, K, N)))
+    by = native.products_in(precision)
+    shapes = (N, M, K), (N, K, M), (M, K, N)
+    return max(by.lib.mg_gemm_scratch(*shape, by.lib.MG_TYPE_FP32, by.how) for shape in shapes)
 
 
 rope_tables = reference.rope_tables
+bf16_bits, bf16_floats = reference.bf16_bits, reference.bf16_floats
 
 
 @op
@@ -220,6 +263,7 @@ def attention_forward(
     Args:    qkv: (B, T, W), packed as `heads` says, not rotated.
              cos, sin: of `rope_tables`, at least T rows.
              starts: (B, T) int32, where the document of each row begins; None: all at 0.
+             precision: of all products inside, fp32 or bf16: `native.products_in`.
     Returns: y: (B, T, C).  lse: (B, H, T), natural log, kept for backward.
     Raises:  ShapeError: wrong shapes; a start behind its row, or before the start of the row before.
     Cost:    4*hs FLOP for each query head and each pair of positions that is seen, so 2*B*T*T*C where
@@ -227,9 +271,9 @@ def attention_forward(
     Source:  Vaswani 2017 (arXiv 1706.03762) eq. 1; recomputation as in Dao 2022 (arXiv 2205.14135).
     """
     B, T, _ = qkv.shape
-    tables = _tables("attention_forward", cos, sin, T, heads.hs)
-    y, lse, scratch = empty((B, T, heads.C)), empty((B, heads.H, T)), _attention_scratch(B, T, heads)
-    bad = native.lib.mg_attention_forward(
+    tables, by = _tables("attention_forward", cos, sin, T, heads.hs), native.products_in(precision)
+    y, lse, scratch = empty((B, T, heads.C)), empty((B, heads.H, T)), _attention_scratch(B, T, heads, by)
+    bad = by.lib.mg_attention_forward(
         out(y),
         out(lse),
         out(scratch),
@@ -239,6 +283,7 @@ def attention_forward(
         B,
         T,
         *_sizes(heads),
+        by.how,
     )
     _refuse_start("attention_forward", starts, bad)
     return y, lse
@@ -256,12 +301,12 @@ def attention_backward(
     starts: np.ndarray | None = None,
     precision: str = "fp32",
 ) -> np.ndarray:
-    """Gradient of qkv: (B, T, W).  y and lse as the forward returned them."""
+    """Gradient of qkv: (B, T, W).  y and lse as the forward returned them, precision as it was told."""
     B, T, _ = qkv.shape
-    dqkv = empty_like(qkv)
-    bad = native.lib.mg_attention_backward(
+    dqkv, by = empty_like(qkv), native.products_in(precision)
+    bad = by.lib.mg_attention_backward(
         out(dqkv),
-        out(_attention_scratch(B, T, heads)),
+        out(_attention_scratch(B, T, heads, by)),
         arg("dy", dy, (B, T, heads.C)),
         arg("qkv", qkv, (B, T, heads.width)),
         *_tables("attention_backward", cos, sin, T, heads.hs),
@@ -271,6 +316,7 @@ def attention_backward(
         B,
         T,
         *_sizes(heads),
+        by.how,
     )
     _refuse_start("attention_backward", starts, bad)
     return dqkv
@@ -300,8 +346,8 @@ def _tables(name: str, cos: np.ndarray, sin: np.ndarray, rows: int, hs: int) -> 
     return arg("cos", cos, shape), arg("sin", sin, shape)
 
 
-def _attention_scratch(B: int, T: int, heads: Heads) -> np.ndarray:
-    return empty((native.lib.mg_attention_scratch(B, T, *_sizes(heads)),))
+def _attention_scratch(B: int, T: int, heads: Heads, by: native.Products) -> np.ndarray:
+    return empty((by.lib.mg_attention_scratch(B, T, *_sizes(heads)),))
 
 
 @op

@@ -12,7 +12,7 @@ NORM_EPS = 1e-5
 
 
 def embedding_forward(weight, ids):
-    return weight[ids]
+    return _numbers(weight[ids], np.float32)
 
 
 def embedding_backward(dy, ids, dweight):
@@ -45,12 +45,30 @@ def to_bf16(x: np.ndarray) -> np.ndarray:
     return np.ldexp(np.rint(np.ldexp(mantissa, 8)), exponent - 8)
 
 
+def bf16_bits(x: np.ndarray) -> np.ndarray:
+    """float32 -> bfloat16 as it is stored: the upper half of the bits, rounded to nearest even, in uint16."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    upper = bits >> 16
+    rounded = ((bits & 0x7FFFFFFF) + (0x7FFF + (upper & 1)) >> 16) | (upper & 0x8000)
+    return np.where(np.isnan(x), upper | 0x40, rounded).astype(np.uint16)
+
+
+def bf16_floats(bits: np.ndarray) -> np.ndarray:
+    """The float32 of stored bfloat16."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _numbers(weight, dtype):
+    """A weight in the type of what it is multiplied with."""
+    return bf16_floats(weight).astype(dtype) if weight.dtype == np.uint16 else weight
+
+
 def linear_forward(x, weight, precision="fp32"):
-    return x @ weight.T
+    return x @ _numbers(weight, x.dtype).T
 
 
 def linear_backward_input(dy, weight, precision="fp32"):
-    return dy @ weight
+    return dy @ _numbers(weight, dy.dtype)
 
 
 def linear_backward_weight(dy, x, dweight, precision="fp32"):

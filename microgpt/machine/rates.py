@@ -9,15 +9,15 @@ import numpy as np
 from microgpt.core import native, ops
 
 
-def sgemm_flop_per_s() -> float:
-    """The rate of one matrix product on one thread."""
+def product_flop_per_s(precision: str) -> float:
+    """The rate of one matrix product, fp32 or bf16, on one thread."""
     n, before = 512, native.threads()
     x = np.ones((n, n), np.float32)
     native.set_threads(1)
     taken = []
     for _ in range(4):
         start = time.perf_counter()
-        ops.linear_forward(x, x)
+        ops.linear_forward(x, x, precision)
         taken.append(time.perf_counter() - start)
     native.set_threads(before)
     return 2 * n**3 / min(taken)

@@ -206,16 +206,19 @@ def _prune(run: Path, step: int, keep: int, say: Say) -> None:
 # -------------------------------------------------------------------------------- load
 
 
-def load_model(path: str | Path | None, say: Say = tell) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+def load_model(
+    path: str | Path | None, say: Say = tell, precision: str = "fp32"
+) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """Load a model for use from a run or checkpoint directory (`find_checkpoint`).
 
+    Args:     precision: of its matrix products, fp32 or bf16.
     Returns:  the model with its weights, its tokenizer, and state.json's content.
     """
     checkpoint = find_checkpoint(path, MODEL_FILES, say)
     config = ModelConfig.from_dict(read_config(checkpoint)["model"])
     tokenizer = checked_tokenizer(checkpoint, config)
     check_fit(checkpoint, config)
-    model = GPT(config)
+    model = GPT(config, precision=precision)
     load_weights(checkpoint, model)
     return model, tokenizer, read_json(checkpoint / STATE)
 

@@ -196,7 +196,7 @@ def _parts(plan: Plan, prepared: Prepared) -> Parts:
     batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
     byte_lengths = prepared.tokenizer.byte_lengths
     held_out = eval_windows(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
-    model = GPT(plan.model, recompute=config.recompute)
+    model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
     return Parts(model, Adam(model, config), batches, held_out)
 
 
@@ -231,7 +231,7 @@ def _session(
         state.step,
         n_params=model.params.flat.size,
         max_steps=config.max_steps,
-        **native.info(),
+        **native.info(config.precision),
         **facts,
     )
     return Session(job, state, prepared)
@@ -252,7 +252,7 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
     return {
         "seed": config.seed,
         "arithmetic": ARITHMETIC[config.packing],
-        **native.info(),
+        **native.info(config.precision),
         **_corpus_identity(prepared),
         "versions": versions,
     }

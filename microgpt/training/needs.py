@@ -28,7 +28,7 @@ def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
     n_tokens = train.batch_size * model.seq_len
     shapes = products(model, min(n_tokens, MOST_ROWS))
-    scratch = max(ops.linear_scratch(*product) for product in shapes)
+    scratch = max(ops.linear_scratch(*product, train.precision) for product in shapes)
     return 4 * (activation_floats(model, n_tokens, train.recompute) + scratch)
 
 

@@ -27,7 +27,7 @@ def header(session: Session) -> list[str]:
     job, state = session.job, session.state
     config, model = job.config, job.model.config
     train, val = session.prepared.train, session.prepared.val
-    machine = native.info()
+    machine = native.info(config.precision)
     windows_per_step = config.batch_size * config.grad_accum
     epochs = (config.max_steps - state.step) * windows_per_step / job.batches.n_windows
     passes = epochs + state.position * config.batch_size / job.batches.n_windows

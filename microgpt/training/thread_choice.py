@@ -17,7 +17,7 @@ import microgpt
 from microgpt.core import arrays, native, random
 from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.machine.kept import Finding, recall, remember
-from microgpt.machine.rates import cpu_name, sgemm_flop_per_s
+from microgpt.machine.rates import cpu_name, product_flop_per_s
 from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
 from microgpt.runs.settings import TrainConfig
 
@@ -31,7 +31,7 @@ LONGEST_STEP_S = 1.0  # on one thread; of a batch that takes longer, some of the
 LONGEST_PROBE_S = 15.0  # where even one window takes so long, all CPUs have enough to do
 RUN_SHARE = 0.03  # of the run, at most
 STEPS_AT_LEAST = 3.5  # what a probe costs at least, in steps on one thread: 1 + 1/2 + ..., and the warm-up
-SGEMM_SHARE = 0.6  # of the rate of one matrix product, expected of a step
+PRODUCT_SHARE = 0.6  # of the rate of one matrix product, expected of a step
 SAME = 1.05  # times this close are equal, and the smaller number is taken
 HOPELESS = 1.5  # so far behind, a number is not worth trying further
 STEADY = 0.8  # share of its threads' time that a step gets on CPUs that no other work wants
@@ -42,7 +42,7 @@ class TrialStep:
     """One training step (forward, backward, norm, Adam) of a model of its own, on tokens of no meaning."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, batch_size: int) -> None:
-        self.model = GPT(model, recompute=train.recompute)
+        self.model = GPT(model, recompute=train.recompute, precision=train.precision)
         # Any numbers do, as long as they are small; drawing each one would take longer than the steps.
         self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
         self.adam = Adam(self.model, train)
@@ -142,7 +142,7 @@ def _probe_if_worth_it(
     model: ModelConfig, config: TrainConfig, cpus: int, steps: float, limit_s: float
 ) -> tuple[Finding, str]:
     """What was found, and the words for how."""
-    window_s = model.seq_len * flop_per_token(model) / (SGEMM_SHARE * sgemm_flop_per_s())
+    window_s = model.seq_len * flop_per_token(model) / (PRODUCT_SHARE * product_flop_per_s(config.precision))
     windows = min(config.batch_size, max(1, int(LONGEST_STEP_S / window_s)))
     least_s = STEPS_AT_LEAST * windows * window_s
     run_s = min(limit_s, steps * config.grad_accum * config.batch_size * window_s / cpus)
@@ -182,7 +182,8 @@ def most_useful(seconds: dict[int, float]) -> int:
 def _key(model: ModelConfig, config: TrainConfig, cpus: int) -> dict[str, Any]:
     """All that the answer depends on."""
     shape = {name: value for name, value in model.to_dict().items() if name not in ("init_std", "rope_theta")}
-    machine = {name: value for name, value in native.info().items() if name != "threads"}
+    machine = native.info(config.precision)
+    del machine["threads"]
     return {
         **shape,
         "dropout": model.dropout > 0,

@@ -13,7 +13,7 @@ from benchmarks import _machine, _torch_peer, gemm, names, ops, scaling, step, t
 from microgpt.common.errors import MicrogptError
 from microgpt.core import native
 from microgpt.core.cases import CASES
-from microgpt.core.ops import gelu_forward
+from microgpt.core.ops import gelu_forward, linear_forward
 from microgpt.machine.memory import peak_memory
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 
@@ -24,7 +24,6 @@ TABLE = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1,2", "--steps
 @pytest.fixture(autouse=True)
 def one_thread():
     yield
-    native.use_precision("fp32")
     native.set_threads(1)
 
 
@@ -75,18 +74,21 @@ def test_products_are_verified_and_timed(capsys, monkeypatch):
 def test_the_kernel_clock_counts_c_and_nothing_else(monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr(_machine, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    kernels, x = native.lib, np.ones(100_000, np.float32)
+    kernels, products, x = native.lib, native.products, np.ones((64, 64), np.float32)
     with _machine.kernel_clock() as clock:
-        assert clock.seconds == 0 and clock.MG_PARTIALS == kernels.MG_PARTIALS
+        assert clock.seconds == 0 and native.lib.MG_PARTIALS == kernels.MG_PARTIALS
         gelu_forward(x)
         first = clock.seconds
         next(ticks)  # time that passes outside
         gelu_forward(x)
         assert first > 0 and clock.seconds == 2 * first
-    assert native.lib is kernels
+        for precision in ("fp32", "bf16"):
+            linear_forward(x, x, precision)
+        assert clock.seconds > 3 * first
+    assert native.lib is kernels and native.products is products
     with pytest.raises(ZeroDivisionError), _machine.kernel_clock():
         raise ZeroDivisionError
-    assert native.lib is kernels
+    assert native.lib is kernels and native.products is products
 
 
 # ---- operations ----------------------------------------------------------------------------------

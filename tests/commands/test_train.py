@@ -106,7 +106,6 @@ def any_bf16(monkeypatch):
         monkeypatch.setenv("MICROGPT_ISA", native.supported_levels()[-1])
     yield
     monkeypatch.undo()
-    native.use_precision("fp32")
 
 
 def test_bf16_belongs_to_the_run_and_5_and_5_steps_equal_10(any_bf16, capfd):
@@ -802,7 +801,7 @@ def test_a_resume_that_may_differ_in_the_last_bit_says_why_and_is_refused_unless
     new("--max-steps", "2")
     real = native.info()
     other = {"isa": "other", "gemm": "g", "blas_core": "Other", "blas": "b", "precision": "fp8", "threads": 7}
-    monkeypatch.setattr(native, "info", lambda: real | other)
+    monkeypatch.setattr(native, "info", lambda precision: real | other)
     monkeypatch.setattr(microgpt, "__version__", "9")
     with pytest.raises(MicrogptError) as error:
         train.main(["--resume", "runs/a", "--max-steps", "4"])

@@ -13,20 +13,20 @@ SHAPES = [(1, 1, 2, 2), (2, 131, 2, 10), (1, 33, 2, 40), (3, 16, 2, 34), (1, 401
 @pytest.fixture(autouse=True, params=native.supported_levels())
 def bf16(request):
     threads = native.threads()
-    native.use_precision("bf16")
     native.use_level(request.param)
     yield
-    native.use_precision("fp32")
+    native.use_level()
     native.set_threads(threads)
 
 
-def attention(B, T, H, hs, dtype=np.float32, shared=1, starts=None):
+def attention(B, T, H, hs, dtype=np.float32, shared=1, starts=None, precision="bf16"):
     """y, lse and dqkv of one draw."""
     generator, heads = np.random.default_rng(0), Heads(shared * H, H, hs)
     qkv, dy = (generator.standard_normal((B, T, n)).astype(dtype) for n in (heads.width, heads.C))
     cos, sin = ops.rope_tables(T, hs, dtype=dtype)
-    y, lse = ops.attention_forward(qkv, cos, sin, heads, starts)
-    return y, lse, ops.attention_backward(dy, qkv, cos, sin, y, lse, heads, starts)
+    how = heads, starts, precision
+    y, lse = ops.attention_forward(qkv, cos, sin, *how)
+    return y, lse, ops.attention_backward(dy, qkv, cos, sin, y, lse, *how)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -54,7 +54,5 @@ def test_bits_do_not_depend_on_threads(shape):
 
 
 def test_it_is_not_fp32():
-    rounded, level = attention(1, 64, 2, 32), native.info()["isa"]
-    native.use_precision("fp32")
-    native.use_level(level)
-    assert not np.array_equal(rounded[0], attention(1, 64, 2, 32)[0])
+    exact = attention(1, 64, 2, 32, precision="fp32")
+    assert not np.array_equal(attention(1, 64, 2, 32)[0], exact[0])

@@ -15,7 +15,7 @@ SIZES = st.one_of(st.integers(1, 130), st.sampled_from([240, 257, 1024, 1025]))
 def everything_back():
     threads = native.threads()
     yield
-    native.use_precision("fp32")
+    native.use_level()
     native.set_threads(threads)
 
 
@@ -29,7 +29,6 @@ def own(request):
 @pytest.fixture(params=native.supported_levels())
 def bf16(request):
     """bf16 on every level, whatever level is best for it."""
-    native.use_precision("bf16")
     native.use_level(request.param)
 
 
@@ -37,12 +36,12 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def products(N, M, K, rounded=lambda x: x):
-    """The three products of a linear layer in float32, and what they should be for operands so rounded."""
+def products(N, M, K, precision="fp32", rounded=lambda x: x):
+    """The three products of a linear layer, and what they should be for operands that are so rounded."""
     x, weight, dy, dweight = normal(1, N, K), normal(2, M, K), normal(3, N, M), normal(4, M, K)
     wanted = true_products(*(rounded(array.astype(float)) for array in (x, weight, dy)), dweight)
-    got = [ops.linear_forward(x, weight), ops.linear_backward_input(dy, weight)]
-    ops.linear_backward_weight(dy, x, dweight)
+    got = [ops.linear_forward(x, weight, precision), ops.linear_backward_input(dy, weight, precision)]
+    ops.linear_backward_weight(dy, x, dweight, precision)
     return [*got, dweight], wanted, (K, M, N)
 
 
@@ -78,9 +77,10 @@ def test_nothing_beside_the_result_is_touched(own):
     room = np.full((N + 2, M), 7, np.float32)
     x, weight, y = normal(1, N, K), normal(2, M, K), room[1:-1]
     pointer = native.ffi.cast("float *", y.ctypes.data)
-    scratch = native.out(np.empty(native.lib.mg_gemm_scratch(N, M, K), np.float32))
+    how = native.lib.MG_TYPE_FP32, native.lib.MG_GEMM_FP32
+    scratch = native.out(np.empty(native.lib.mg_gemm_scratch(N, M, K, *how), np.float32))
     inputs = native.arg("x", x, (N, K)), native.arg("weight", weight, (M, K))
-    native.lib.mg_linear_forward(pointer, scratch, *inputs, N, M, K)
+    native.lib.mg_linear_forward(pointer, scratch, *inputs, N, M, K, *how)
     assert (room[[0, -1]] == 7).all()
     np.testing.assert_allclose(y, x @ weight.T, atol=1e-5)
 
@@ -105,7 +105,8 @@ def test_the_choice_is_checked(monkeypatch):
     monkeypatch.setenv("MICROGPT_GEMM", "blas")
     native.use_gemm()
     assert native.info()["gemm"] == "blas"
-    assert native.lib.mg_gemm_scratch(512, 512, 512) == 0
+    assert native.info("bf16")["gemm"] == "native"
+    assert ops.linear_scratch(512, 512, 512) == 0 < ops.linear_scratch(512, 512, 512, "bf16")
 
 
 # ---- bf16
@@ -114,7 +115,7 @@ def test_the_choice_is_checked(monkeypatch):
 @given(N=SIZES, M=SIZES, K=SIZES)
 @settings(max_examples=40)
 def test_bf16_is_the_product_of_rounded_operands(bf16, N, M, K):
-    got, wanted, _ = products(N, M, K, reference.to_bf16)
+    got, wanted, _ = products(N, M, K, "bf16", reference.to_bf16)
     for found, true, rows in zip(got, wanted, (N, N, M), strict=True):
         if rows >= native.lib.MG_PACKED_ROWS:  # fewer stay in fp32
             np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
@@ -132,30 +133,30 @@ def test_bf16_rounds_to_nearest_even(bf16):
         3.4e38: np.inf,
     }
     x = np.repeat(np.array(list(cases), np.float32)[:, None], 48, axis=0)
-    y = ops.linear_forward(x, np.ones((1, 1), np.float32))[::48, 0]
+    y = ops.linear_forward(x, np.ones((1, 1), np.float32), "bf16")[::48, 0]
     assert y.tolist() == list(cases.values())
 
 
 def test_bf16_has_the_same_bits_on_every_level_and_number_of_threads():
-    native.use_precision("bf16")
     found = set()
     for level in native.supported_levels():
         native.use_level(level)
         for threads in (1, 3):
             native.set_threads(threads)
-            found.add(b"".join(array.tobytes() for array in products(130, 261, 3201)[0]))
+            found.add(b"".join(array.tobytes() for array in products(130, 261, 3201, "bf16")[0]))
     assert len(found) == 1
 
 
 def test_bf16_leaves_few_rows_in_fp32(bf16):
     x, weight = normal(1, 47, 200), normal(2, 64, 200)
-    np.testing.assert_allclose(ops.linear_forward(x, weight), x.astype(float) @ weight.T, atol=3e-4)
+    y = ops.linear_forward(x, weight, "bf16")
+    np.testing.assert_allclose(y, x.astype(float) @ weight.T, atol=3e-4)
 
 
 def test_bf16_passes_on_what_is_not_finite(bf16):
     x, weight = normal(1, 64, 41), normal(2, 50, 41)
     x[3, 7], x[5, 40] = np.inf, np.nan
-    y = ops.linear_forward(x, weight)
+    y = ops.linear_forward(x, weight, "bf16")
     assert np.isinf(y[3]).all() and np.isnan(y[5]).all()
     assert np.isfinite(np.delete(y, [3, 5], axis=0)).all()
 

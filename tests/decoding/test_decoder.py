@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import ConfigError
-from microgpt.core import native
 from microgpt.decoding.decoder import CUT, Decoder, Request, answer_all, uniform_stream
 from microgpt.decoding.sampler import GREEDY, SamplerConfig, next_token
 from microgpt.model import GPT, ModelConfig
@@ -91,12 +90,10 @@ def test_the_same_prompt_again_reads_its_last_piece(tokenizer, n):
 @pytest.fixture(params=["fp32", "bf16"])
 def long_model(tokenizer, request):
     """A window of several pieces, wide enough that kernels for few and for many rows differ in fp32, too."""
-    native.use_precision(request.param)
     config = ModelConfig(
         n_layer=2, n_head=2, n_embd=96, seq_len=4 * CUT, vocab_size=tokenizer.vocab_size, init_std=0.4
     )
-    yield GPT(config).init(7)
-    native.use_precision("fp32")
+    return GPT(config, precision=request.param).init(7)
 
 
 def opinions(decoder, ids, monkeypatch):
@@ -131,7 +128,7 @@ def test_pieces_do_matter(long_model):
     whole, pieces = long_model.new_state(), long_model.new_state()
     long_model.next_logits([(pieces, ids[:99])])
     differ = long_model.next_logits([(whole, ids)]) != long_model.next_logits([(pieces, ids[99:])])
-    assert differ.any() or native.info()["precision"] == "fp32"
+    assert differ.any() or long_model.precision == "fp32"
 
 
 def test_an_answer_given_up_leaves_a_usable_cache(model, tokenizer):

@@ -23,7 +23,7 @@ KEY = {"model": "x"}
 def machine(tmp_path, monkeypatch):
     """Four CPUs of a known rate, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(thread_choice, "sgemm_flop_per_s", lambda: 1e11)
+    monkeypatch.setattr(thread_choice, "product_flop_per_s", lambda precision: 1e11)
     monkeypatch.setattr(thread_choice, "available_cpus", lambda: 4)
     yield
     native.set_threads(1)
@@ -91,13 +91,15 @@ def test_short_runs_and_endless_steps_are_not_probed(probed, monkeypatch):
     assert choose_threads(TINY, TrainConfig(), said.append, steps=20) == 4
     assert choose_threads(TINY, TrainConfig(), said.append, limit_s=0.01) == 4
     assert all("all CPUs; the run is too short to probe" in line for line in said)
-    monkeypatch.setattr(thread_choice, "sgemm_flop_per_s", lambda: 1e6)
+    monkeypatch.setattr(thread_choice, "product_flop_per_s", lambda precision: 1e6)
     assert choose_threads(TINY, TrainConfig(), said.append) == 4 and "step is too long" in said[-1]
     assert not probed and not cache_file().exists()
 
 
 def test_a_probe_is_cut_to_a_few_windows_and_a_share_of_the_run(probed, monkeypatch):
-    monkeypatch.setattr(thread_choice, "sgemm_flop_per_s", lambda: 3 * TINY.seq_len * flop_per_token(TINY))
+    monkeypatch.setattr(
+        thread_choice, "product_flop_per_s", lambda precision: 3 * TINY.seq_len * flop_per_token(TINY)
+    )
     said = []
     choose_threads(TINY, TrainConfig(batch_size=8), said.append, limit_s=1000)
     choose_threads(TINY, TrainConfig(batch_size=7), said.append, limit_s=70)
