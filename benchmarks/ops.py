@@ -1,6 +1,7 @@
 """Time every operation, forward and backward together, after checking it against the reference.
 
     python -m benchmarks.ops [--threads 2] [--repeats 20] [--json] [NAME ...]
+    pytest benchmarks --benchmark-only    # the same in the tables and files of pytest-benchmark, on all CPUs
 
 Only the time inside the kernels counts.  An operation of many FLOP a byte is measured in GFLOP/s, against
 the sgemm rate; any other in GB/s, against a sum of two arrays of the same traffic.  Both limits are of the
@@ -8,10 +9,8 @@ same run and the same threads: an operation is done when its share of its limit 
 """
 
 import argparse
-import itertools
 import json
 import statistics
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from microgpt.common.command import run_command
 from microgpt.common.errors import MicrogptError
 from microgpt.common.flags import Parser
 from microgpt.core import native
-from microgpt.core.cases import CASES, Case, cotangent
+from microgpt.core.cases import CASES, Case, Inputs, cotangent
 from microgpt.machine.cpus import add_threads_flag
 
 from ._machine import gemm_peak_gflops, kernel_clock, set_threads, stream_gb_per_s
@@ -50,25 +49,25 @@ def verify(name: str, case: Case) -> None:
         raise MicrogptError(f"{name}: {'; '.join(mistakes)}; not timed")
 
 
-def kernel_runs(case: Case) -> Iterator[float]:
-    """Seconds inside the kernels of one forward and backward at the real size, each time anew: copies made
-    around them are not theirs."""
+def at_real_size(case: Case) -> tuple[Inputs, np.ndarray]:
+    """What one forward and backward of the size to be timed take."""
     inputs = case.inputs(case.bench, np.float32)
-    dy = cotangent(case.forward(inputs)[0])
-    while True:
-        with kernel_clock() as clock:
-            case.run(inputs, dy)
-        yield clock.seconds
+    return inputs, cotangent(case.forward(inputs)[0])
 
 
 def kernel_seconds(case: Case, repeats: int) -> float:
-    """The median of so many runs, after one that warms up."""
-    return statistics.median(itertools.islice(kernel_runs(case), 1, 1 + repeats))
+    """Median time inside the kernels of one forward and backward: copies made around them are not theirs."""
+    inputs, dy = at_real_size(case)
+    times = []
+    for _ in range(1 + repeats):
+        with kernel_clock() as clock:
+            case.run(inputs, dy)
+        times.append(clock.seconds)
+    return statistics.median(times[1:])  # the first one warms up
 
 
-def measure(case: Case, repeats: int, gemm_peak: float) -> dict[str, Any]:
-    """Time, rate and limit of one operation at its real size."""
-    dt = kernel_seconds(case, repeats)
+def figures(case: Case, dt: float, gemm_peak: float) -> dict[str, Any]:
+    """Time, rate and limit of one operation that takes dt seconds at its real size."""
     flop, n_bytes = case.flop(*case.bench), case.bytes(*case.bench)
     if flop > MATRIX * n_bytes:
         unit, rate, limit = "GFLOP/s", flop / dt / 1e9, gemm_peak
@@ -98,7 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     found = {}
     for name in args.names or CASES:
         verify(name, CASES[name])
-        row = found[name] = measure(CASES[name], args.repeats, gemm_peak)
+        dt = kernel_seconds(CASES[name], args.repeats)
+        row = found[name] = figures(CASES[name], dt, gemm_peak)
         shape = " x ".join(map(str, row["shape"]))
         print(
             f"{name:<16} {shape:<18} {row['kernel_s'] * 1e3:>8.3f} {row['rate']:>8.1f} {row['limit']:>8.1f} "

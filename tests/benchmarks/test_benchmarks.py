@@ -4,6 +4,9 @@ import dataclasses
 import importlib.util
 import itertools
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +20,7 @@ from microgpt.core.ops import gelu_forward, linear_forward
 from microgpt.machine.memory import peak_memory
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 
+ROOT = Path(__file__).parents[2]
 TINY = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1", "--steps", "1", "--json"]
 TABLE = ["--preset", "tiny", "--vocab-size", "300", "--threads", "1,2", "--steps", "1", "--json"]
 
@@ -110,6 +114,19 @@ def test_operations_are_measured_against_the_limit_of_their_kind(capsys, monkeyp
 
 def test_an_operation_is_really_timed():
     assert ops.kernel_seconds(CASES["residual"], 1) > 0 and _machine.stream_gb_per_s(1e6, 1) > 0
+
+
+def test_pytest_benchmark_walks_the_same_table_and_the_default_run_does_not(tmp_path, pytestconfig):
+    flags = ["-q", "-p", "no:cacheprovider", "-k", "without_dropout", f"--benchmark-json={tmp_path}/found"]
+    command = [sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    chosen = [name for name in CASES if "without_dropout" in name]
+    counts = f"{len(chosen)} passed, {len(CASES) - len(chosen)} deselected"
+    assert done.returncode == 0 and counts in done.stdout, done.stdout
+    found, *_ = json.loads((tmp_path / "found").read_text())["benchmarks"]
+    assert found["stats"]["rounds"] == 20 and found["stats"]["min"] > 0
+    assert pytestconfig.getini("testpaths") == ["tests"]
+    assert found["extra_info"]["kernel_s"] == pytest.approx(found["stats"]["median"])
 
 
 @pytest.mark.parametrize("key", ["forward", "backward"])
