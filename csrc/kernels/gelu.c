@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The sigmoid form needs one exp and one division and keeps its relative accuracy for negative x, where 1 + tanh
  * would cancel. */
+#include "gelu.h"
 #include "kernels.h"
 #include "pool.h"
 #include "simd.h"
-
-#define TWO_SQRT_2_OVER_PI 1.5957691216057308f
-#define CUBIC 0.044715f
 
 struct forward_job {
     float *y;
@@ -20,8 +18,6 @@ struct backward_job {
     int64_t n;
 };
 
-static inline vf gate(vf x) { return 1.0f / (1.0f + mg_exp(-TWO_SQRT_2_OVER_PI * (x + CUBIC * x * x * x))); }
-
 static void forward_task(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
@@ -29,7 +25,7 @@ static void forward_task(void *argument, int64_t index, int64_t worker)
     int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
     for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += MG_LANES) {
         vf x = mg_load_n(job->x + i, end - i);
-        mg_store_n(job->y + i, x * gate(x), end - i);
+        mg_store_n(job->y + i, x * mg_gelu_gate(x), end - i);
     }
 }
 
@@ -40,8 +36,8 @@ static void backward_task(void *argument, int64_t index, int64_t worker)
     int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
     for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i += MG_LANES) {
         vf x = mg_load_n(job->x + i, end - i), dy = mg_load_n(job->dy + i, end - i);
-        vf s = gate(x);
-        vf du = TWO_SQRT_2_OVER_PI * (1.0f + 3.0f * CUBIC * x * x);
+        vf s = mg_gelu_gate(x);
+        vf du = mg_gelu_gate_slope(x);
         mg_store_n(job->y + i, x * s, end - i);
         mg_store_n(job->dx + i, dy * (s + x * s * (1.0f - s) * du), end - i);
     }

@@ -68,6 +68,18 @@ void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float
 void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
     const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C);
 
+/* y = (x - mean) * rstd * weight + bias, rstd = 1/sqrt(mean((x - mean)^2) + eps), per row (Ba et al. 2016,
+ * arXiv 1607.06450).  x, y (N,C)  weight, bias (C)  stats (N,2): mean and rstd of each row, kept for backward. */
+void mg_layernorm_forward(float *y, float *stats, const float *x, const float *weight, const float *bias, int64_t N,
+    int64_t C, float eps);
+/* y alone, from the stats of the forward: the same bits. */
+void mg_layernorm_again(float *y, const float *x, const float *weight, const float *bias, const float *stats, int64_t N,
+    int64_t C);
+/* dx = dresidual + rstd * (dy*weight - mean(dy*weight) - xhat * mean(dy*weight*xhat)), xhat = (x - mean) * rstd;
+ * dweight += sum_n dy*xhat, dbias += sum_n dy.  dresidual may be dx itself.  scratch (MG_PARTIALS,2,C). */
+void mg_layernorm_backward(float *dx, float *dweight, float *dbias, float *scratch, const float *dy, const float *x,
+    const float *weight, const float *stats, const float *dresidual, int64_t N, int64_t C);
+
 /* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K) of this type.  scratch of each product: mg_gemm_scratch(its rows, columns,
  * terms, type, how). */
 void mg_linear_forward(float *y, float *scratch, const float *x, const void *weight,
@@ -77,6 +89,11 @@ void mg_linear_backward_input(float *dx, float *scratch, const float *dy, const 
     int64_t N, int64_t M, int64_t K, int type, int how);
 void mg_linear_backward_weight(float *dweight, float *scratch, const float *dy, const float *x,
     int64_t N, int64_t M, int64_t K, int how);
+
+/* y[n] += bias, in place.   y (N,M)  bias (M). */
+void mg_bias_forward(float *y, const float *bias, int64_t N, int64_t M);
+/* dbias += sum_n dy[n].   dy (N,M)  scratch (MG_PARTIALS,M). */
+void mg_bias_backward(float *dbias, float *scratch, const float *dy, int64_t N, int64_t M);
 
 /* Rows of packed projections, W = (H + 2 H_kv) hs floats: H query heads, H_kv key heads, H_kv value heads of hs channels.
  * Query head h goes with key and value head h / (H / H_kv); H_kv divides H (Ainslie et al. 2023, arXiv 2305.13245). */
@@ -111,6 +128,27 @@ void mg_attention_cached(float *y, float *scratch, const float *qkv, const float
 void mg_gelu_forward(float *y, const float *x, int64_t n);
 /* dx, and y again with the bits of the forward, so that y need not be kept.  dx may be dy, and y may be x. */
 void mg_gelu_backward(float *dx, float *y, const float *dy, const float *x, int64_t n);
+
+/* y = x * Phi(x), Phi the part of the standard normal distribution below x: GELU as it is defined.  As mg_gelu. */
+void mg_gelu_exact_forward(float *y, const float *x, int64_t n);
+void mg_gelu_exact_backward(float *dx, float *y, const float *dy, const float *x, int64_t n);
+
+/* y = max(x, 0)^2 (So et al. 2021, arXiv 2109.08668).  As mg_gelu. */
+void mg_relu2_forward(float *y, const float *x, int64_t n);
+void mg_relu2_backward(float *dx, float *y, const float *dy, const float *x, int64_t n);
+
+/* y = act(gate) * value, each row of x (N,2F) being F gates and F values; act is x sigmoid(x) in SwiGLU and the GELU of
+ * mg_gelu in GEGLU (Shazeer 2020, arXiv 2002.05202).   y (N,F); not x. */
+void mg_swiglu_forward(float *y, const float *x, int64_t N, int64_t F);
+void mg_geglu_forward(float *y, const float *x, int64_t N, int64_t F);
+/* dx (N,2F), and y again with the bits of the forward.   dy (N,F).  dx may be x, and y may be dy. */
+void mg_swiglu_backward(float *dx, float *y, const float *dy, const float *x, int64_t N, int64_t F);
+void mg_geglu_backward(float *dx, float *y, const float *dy, const float *x, int64_t N, int64_t F);
+
+/* y = cap tanh(x / cap): between -cap and cap (Gemma Team 2024, arXiv 2408.00118).   n elements; y may be x. */
+void mg_soft_cap_forward(float *y, const float *x, int64_t n, float cap);
+/* dx = dy (1 - tanh(x / cap)^2).   dx may be dy or x. */
+void mg_soft_cap_backward(float *dx, const float *dy, const float *x, int64_t n, float cap);
 
 /* y = x with each element zeroed with probability p, else divided by 1-p.  Which ones is a pure function of
  * (key, index), see random.h: x (B,n) are B windows with a key of their own, keys (B), so that no window's mask

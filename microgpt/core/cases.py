@@ -93,6 +93,18 @@ def _rmsnorm_backward(dy: np.ndarray, i: Inputs, rstd: Any, zeros: Zeros) -> dic
     return {"x": ops.rmsnorm_backward(dy, i["x"], i["weight"], rstd, dweight, by_pass), "weight": dweight}
 
 
+def _layernorm_backward(dy: np.ndarray, i: Inputs, stats: Any, zeros: Zeros) -> dict[str, np.ndarray]:
+    dweight, dbias, by_pass = zeros("weight"), zeros("bias"), zeros("x")
+    dx = ops.layernorm_backward(dy, i["x"], i["weight"], stats, dweight, dbias, by_pass)
+    return {"x": dx, "weight": dweight, "bias": dbias}
+
+
+def _bias_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
+    dbias = zeros("bias")
+    ops.bias_backward(dy, dbias)
+    return {"x": dy, "bias": dbias}
+
+
 def _keys(x: np.ndarray) -> np.ndarray:
     """Keys of the windows that rows of x make up: three where that is possible."""
     n = 3 if len(x) % 3 == 0 else 1
@@ -182,8 +194,18 @@ def _adam_step(i: Inputs) -> tuple[np.ndarray, None]:
     return after, None
 
 
-def _gelu_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
-    return {"x": ops.gelu_backward(dy.copy(), i["x"].copy())[0]}
+def _activation(name: str, flop: int, inputs: int = 1) -> Case:
+    """The case of an activation to (N, F), of so many inputs an element; backward overwrites what it gets."""
+    forward, backward = getattr(ops, f"{name}_forward"), getattr(ops, f"{name}_backward")
+    return Case(
+        make=lambda N, F: {"x": 3 * normal("x", N, inputs * F)},
+        forward=lambda i: (forward(i["x"]), None),
+        backward=lambda dy, i, saved, zeros: {"x": backward(dy.copy(), i["x"].copy())[0]},
+        shapes=ROWS,
+        bench=(2048, 1536),
+        flop=lambda N, F: flop * N * F,
+        bytes=lambda N, F: 4 * (3 * inputs + 3) * N * F,
+    )
 
 
 def _cross_entropy_backward(dy: np.ndarray, i: Inputs, lse: Any, zeros: Zeros) -> dict[str, np.ndarray]:
@@ -240,6 +262,41 @@ CASES: dict[str, Case] = {
         bench=(2048, 384),
         flop=lambda N, C: 2 * N * C,
         bytes=lambda N, C: 4 * 2 * N * C,
+    ),
+    "layernorm": Case(
+        make=lambda N, C: {
+            "x": 3 * normal("x", N, C) + 1,
+            "weight": normal("weight", C),
+            "bias": normal("bias", C),
+        },
+        forward=lambda i: ops.layernorm_forward(i["x"], i["weight"], i["bias"]),
+        backward=_layernorm_backward,
+        shapes=[(1, 5), *ROWS[1:]],  # in a row of one, y does not depend on x
+        bench=(2048, 384),
+        flop=lambda N, C: 25 * N * C,
+        bytes=lambda N, C: 4 * 6 * N * C,
+    ),
+    "layernorm_again": Case(
+        make=lambda N, C: {
+            "x": normal("x", N, C),
+            "weight": normal("weight", C),
+            "bias": normal("bias", C),
+            "stats": np.abs(normal("stats", N, 2)),
+        },
+        forward=lambda i: (ops.layernorm_again(i["x"], i["weight"], i["bias"], i["stats"]), None),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: 4 * N * C,
+        bytes=lambda N, C: 4 * 2 * N * C,
+    ),
+    "bias": Case(
+        make=lambda N, M: {"x": normal("x", N, M), "bias": normal("bias", M)},
+        forward=lambda i: (ops.bias_forward(i["x"].copy(), i["bias"]), None),
+        backward=_bias_backward,
+        shapes=ROWS,
+        bench=(2048, 1536),
+        flop=lambda N, M: 2 * N * M,
+        bytes=lambda N, M: 4 * 3 * N * M,
     ),
     "linear": Case(
         shapes=MANY_ROWS,
@@ -304,14 +361,19 @@ CASES: dict[str, Case] = {
         flop=lambda T, S, hs: 16 * T * S * hs,
         bytes=lambda T, S, hs: 4 * 4 * S * hs,
     ),
-    "gelu": Case(
-        make=lambda N, F: {"x": 3 * normal("x", N, F)},
-        forward=lambda i: (ops.gelu_forward(i["x"]), None),
-        backward=_gelu_backward,
+    "gelu": _activation("gelu", 61),
+    "gelu_exact": _activation("gelu_exact", 98),
+    "relu2": _activation("relu2", 6),
+    "swiglu": _activation("swiglu", 55, inputs=2),
+    "geglu": _activation("geglu", 65, inputs=2),
+    "soft_cap": Case(
+        make=lambda N, V: {"x": 9 * normal("x", N, V)},
+        forward=lambda i: (ops.soft_cap_forward(i["x"], 5.0), None),
+        backward=lambda dy, i, saved, zeros: {"x": ops.soft_cap_backward(dy.copy(), i["x"], 5.0)},
         shapes=ROWS,
-        bench=(2048, 1536),
-        flop=lambda N, F: 61 * N * F,
-        bytes=lambda N, F: 4 * 6 * N * F,
+        bench=(512, 4261),
+        flop=lambda N, V: 84 * N * V,
+        bytes=lambda N, V: 4 * 5 * N * V,
     ),
     "dropout": Case(
         make=lambda N, C: {"x": normal("x", N, C)},

@@ -138,6 +138,63 @@ def rmsnorm_backward(
 
 
 @op
+def layernorm_forward(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = NORM_EPS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centre each row, divide it by its deviation, scale and shift.
+
+    y = (x - mean) * rstd * weight + bias,  rstd = 1 / sqrt(mean((x - mean)^2) + eps)
+
+    Args:    x: (N, C).  weight, bias: (C,).
+    Returns: y: (N, C).  stats: (N, 2), mean and rstd, kept for backward.
+    Source:  Ba et al. 2016 (arXiv 1607.06450).
+    """
+    N, C = x.shape
+    y, stats = empty_like(x), empty((N, 2))
+    weights = arg("weight", weight, (C,)), arg("bias", bias, (C,))
+    native.lib.mg_layernorm_forward(out(y), out(stats), arg("x", x, (N, C)), *weights, N, C, eps)
+    return y, stats
+
+
+@op
+def layernorm_again(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stats: np.ndarray) -> np.ndarray:
+    """y of the forward once more, to the bit, from its stats."""
+    N, C = x.shape
+    y, weights = empty_like(x), (arg("weight", weight, (C,)), arg("bias", bias, (C,)))
+    native.lib.mg_layernorm_again(out(y), arg("x", x, (N, C)), *weights, arg("stats", stats, (N, 2)), N, C)
+    return y
+
+
+@op
+def layernorm_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stats: np.ndarray,
+    dweight: np.ndarray,
+    dbias: np.ndarray,
+    dresidual: np.ndarray,
+) -> np.ndarray:
+    """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
+    N, C = x.shape
+    dx, scratch = empty_like(x), empty((native.lib.MG_PARTIALS, 2, C))
+    native.lib.mg_layernorm_backward(
+        out(dx),
+        arg("dweight", dweight, (C,)),
+        arg("dbias", dbias, (C,)),
+        out(scratch),
+        arg("dy", dy, (N, C)),
+        arg("x", x, (N, C)),
+        arg("weight", weight, (C,)),
+        arg("stats", stats, (N, 2)),
+        arg("dresidual", dresidual, (N, C)),
+        N,
+        C,
+    )
+    return dx
+
+
+@op
 def linear_forward(x: np.ndarray, weight: np.ndarray, precision: str = "fp32") -> np.ndarray:
     """y = x W^T.
 
@@ -227,6 +284,22 @@ def linear_scratch(N: int, M: int, K: int, precision: str = "fp32") -> int:
     by = native.products_in(precision)
     shapes = (N, M, K), (N, K, M), (M, K, N)
     return max(by.lib.mg_gemm_scratch(*shape, by.lib.MG_TYPE_FP32, by.how) for shape in shapes)
+
+
+@op
+def bias_forward(y: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Add bias (M,) to each row of y (N, M), in place; returns y."""
+    N, M = y.shape
+    native.lib.mg_bias_forward(arg("y", y, (N, M)), arg("bias", bias, (M,)), N, M)
+    return y
+
+
+@op
+def bias_backward(dy: np.ndarray, dbias: np.ndarray) -> None:
+    """dbias += the sum of the rows of dy (N, M)."""
+    N, M = dy.shape
+    scratch = empty((native.lib.MG_PARTIALS, M))
+    native.lib.mg_bias_backward(arg("dbias", dbias, (M,)), out(scratch), arg("dy", dy, (N, M)), N, M)
 
 
 rope_tables = reference.rope_tables
@@ -391,6 +464,105 @@ def gelu_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     dy_dx, x_y = arg("dy", dy, x.shape), arg("x", x, x.shape)
     native.lib.mg_gelu_backward(dy_dx, x_y, dy_dx, x_y, x.size)
     return dy, x
+
+
+@op
+def gelu_exact_forward(x: np.ndarray) -> np.ndarray:
+    """y = x Phi(x), Phi the part of the standard normal distribution below x (Hendrycks & Gimpel 2016)."""
+    y = empty_like(x)
+    native.lib.mg_gelu_exact_forward(out(y), arg("x", x, x.shape), x.size)
+    return y
+
+
+@op
+def gelu_exact_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dx, and y of the forward once more, to the bit; as `gelu_backward`."""
+    dy_dx, x_y = arg("dy", dy, x.shape), arg("x", x, x.shape)
+    native.lib.mg_gelu_exact_backward(dy_dx, x_y, dy_dx, x_y, x.size)
+    return dy, x
+
+
+@op
+def relu2_forward(x: np.ndarray) -> np.ndarray:
+    """y = max(x, 0)^2 (So et al. 2021, arXiv 2109.08668)."""
+    y = empty_like(x)
+    native.lib.mg_relu2_forward(out(y), arg("x", x, x.shape), x.size)
+    return y
+
+
+@op
+def relu2_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dx, and y of the forward once more, to the bit; as `gelu_backward`."""
+    dy_dx, x_y = arg("dy", dy, x.shape), arg("x", x, x.shape)
+    native.lib.mg_relu2_backward(dy_dx, x_y, dy_dx, x_y, x.size)
+    return dy, x
+
+
+@op
+def swiglu_forward(x: np.ndarray) -> np.ndarray:
+    """y = gate sigmoid(gate) value, for x (N, 2F), of which each row is F gates and F values.
+
+    Returns: y: (N, F).
+    Source:  Shazeer 2020 (arXiv 2002.05202).
+    """
+    N, F = _gated("swiglu_forward", x)
+    y = empty((N, F))
+    native.lib.mg_swiglu_forward(out(y), arg("x", x, (N, 2 * F)), N, F)
+    return y
+
+
+@op
+def swiglu_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dx (N, 2F), and y (N, F) of the forward once more, to the bit.
+
+    Overwrites x with dx and dy with y, and returns both.
+    """
+    N, F = _gated("swiglu_backward", x)
+    dy_y, x_dx = arg("dy", dy, (N, F)), arg("x", x, (N, 2 * F))
+    native.lib.mg_swiglu_backward(x_dx, dy_y, dy_y, x_dx, N, F)
+    return x, dy
+
+
+@op
+def geglu_forward(x: np.ndarray) -> np.ndarray:
+    """y = gelu(gate) value, as `swiglu_forward` otherwise, with the tanh form of GELU."""
+    N, F = _gated("geglu_forward", x)
+    y = empty((N, F))
+    native.lib.mg_geglu_forward(out(y), arg("x", x, (N, 2 * F)), N, F)
+    return y
+
+
+@op
+def geglu_backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dx (N, 2F) and y (N, F), as of `swiglu_backward`."""
+    N, F = _gated("geglu_backward", x)
+    dy_y, x_dx = arg("dy", dy, (N, F)), arg("x", x, (N, 2 * F))
+    native.lib.mg_geglu_backward(x_dx, dy_y, dy_y, x_dx, N, F)
+    return x, dy
+
+
+def _gated(name: str, x: np.ndarray) -> tuple[int, int]:
+    """Rows of gates and values, and how many of each a row has."""
+    N, width = x.shape
+    if width % 2:
+        raise ShapeError(f"{name}: rows of {width}; expected as many gates as values")
+    return N, width // 2
+
+
+@op
+def soft_cap_forward(x: np.ndarray, cap: float) -> np.ndarray:
+    """y = cap tanh(x / cap), so that no logit is beyond +-cap (Gemma Team 2024, arXiv 2408.00118)."""
+    y = empty_like(x)
+    native.lib.mg_soft_cap_forward(out(y), arg("x", x, x.shape), x.size, cap)
+    return y
+
+
+@op
+def soft_cap_backward(dy: np.ndarray, x: np.ndarray, cap: float) -> np.ndarray:
+    """dx = dy (1 - tanh(x / cap)^2).  Overwrites and returns dy."""
+    pointer = arg("dy", dy, x.shape)
+    native.lib.mg_soft_cap_backward(pointer, pointer, arg("x", x, x.shape), x.size, cap)
+    return dy
 
 
 @op

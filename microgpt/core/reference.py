@@ -4,6 +4,8 @@ Written to be read and to be differentiated numerically, not to be fast.  Whatev
 all is computed in the type of the arrays.
 """
 
+import math
+
 import numpy as np
 
 from . import random
@@ -34,6 +36,26 @@ def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual):
     dxhat = dy * weight
     along = (dxhat * xhat).mean(-1, keepdims=True)
     return dresidual + rstd[:, None] * (dxhat - xhat * along)
+
+
+def layernorm_forward(x, weight, bias, eps=NORM_EPS):
+    mean, rstd = x.mean(-1), 1 / np.sqrt(x.var(-1) + eps)
+    stats = np.stack([mean, rstd], -1)  # (N, 2)
+    return layernorm_again(x, weight, bias, stats), stats
+
+
+def layernorm_again(x, weight, bias, stats):
+    return (x - stats[:, :1]) * stats[:, 1:] * weight + bias
+
+
+def layernorm_backward(dy, x, weight, stats, dweight, dbias, dresidual):
+    rstd = stats[:, 1:]
+    xhat = (x - stats[:, :1]) * rstd  # (N, C)
+    dweight += (dy * xhat).sum(0)
+    dbias += dy.sum(0)
+    dxhat = dy * weight
+    along = (dxhat * xhat).mean(-1, keepdims=True)
+    return dresidual + rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)
 
 
 def to_bf16(x: np.ndarray) -> np.ndarray:
@@ -73,6 +95,15 @@ def linear_backward_input(dy, weight, precision="fp32"):
 
 def linear_backward_weight(dy, x, dweight, precision="fp32"):
     dweight += dy.T @ x
+
+
+def bias_forward(y, bias):
+    y += bias
+    return y
+
+
+def bias_backward(dy, dbias):
+    dbias += dy.sum(0)
 
 
 def rope_tables(T, hs, theta=10000.0, dtype=np.float64):
@@ -174,6 +205,64 @@ def gelu_backward(dy, x):
     tanh = np.tanh(GELU_SLOPE * (x + GELU_CUBIC * x**3))
     slope = GELU_SLOPE * (1 + 3 * GELU_CUBIC * x**2)
     return dy * (0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * slope), gelu_forward(x)
+
+
+def gelu_exact_forward(x):
+    return x * _share(x)
+
+
+def gelu_exact_backward(dy, x):
+    density = np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+    return dy * (_share(x) + x * density), gelu_exact_forward(x)
+
+
+def _share(x):
+    """The part of the standard normal distribution below x."""
+    return np.vectorize(lambda a: 0.5 * math.erfc(-a / math.sqrt(2)), otypes=[x.dtype])(x)
+
+
+def relu2_forward(x):
+    return np.maximum(x, 0) ** 2
+
+
+def relu2_backward(dy, x):
+    return 2 * dy * np.maximum(x, 0), relu2_forward(x)
+
+
+def _silu_gate(x):
+    """sigmoid(x), and its derivative."""
+    s = 1 / (1 + np.exp(-x))
+    return s, s * (1 - s)
+
+
+def swiglu_forward(x):
+    gate, value = np.split(x, 2, -1)
+    return gate * _silu_gate(gate)[0] * value
+
+
+def swiglu_backward(dy, x):
+    gate, value = np.split(x, 2, -1)
+    s, slope = _silu_gate(gate)
+    return np.concatenate([dy * value * (s + gate * slope), dy * gate * s], -1), swiglu_forward(x)
+
+
+def geglu_forward(x):
+    gate, value = np.split(x, 2, -1)
+    return gelu_forward(gate) * value
+
+
+def geglu_backward(dy, x):
+    gate, value = np.split(x, 2, -1)
+    dgate, active = gelu_backward(dy * value, gate)
+    return np.concatenate([dgate, dy * active], -1), active * value
+
+
+def soft_cap_forward(x, cap):
+    return cap * np.tanh(x / cap)
+
+
+def soft_cap_backward(dy, x, cap):
+    return dy * (1 - np.tanh(x / cap) ** 2)
 
 
 def dropout_forward(x, p, keys):

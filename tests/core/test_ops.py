@@ -124,8 +124,29 @@ def test_what_a_backward_makes_again_has_the_bits_of_the_forward(level, dtype):
         x, weight = 3 * normal("x", N, C).astype(dtype), normal("weight", C).astype(dtype)
         y, rstd = ops.rmsnorm_forward(x, weight)
         assert ops.rmsnorm_again(x, weight, rstd).tobytes() == y.tobytes()
-        y, dy = ops.gelu_forward(x), normal("dy", N, C).astype(dtype)
-        assert ops.gelu_backward(dy, x.copy())[1].tobytes() == y.tobytes()
+        y, stats = ops.layernorm_forward(x, weight, x[0])
+        assert ops.layernorm_again(x, weight, x[0], stats).tobytes() == y.tobytes()
+        for name in ("gelu", "gelu_exact", "relu2"):
+            y, dy = getattr(ops, f"{name}_forward")(x), normal("dy", N, C).astype(dtype)
+            assert getattr(ops, f"{name}_backward")(dy, x.copy())[1].tobytes() == y.tobytes(), name
+        for name in ("swiglu", "geglu"):
+            both, dy = 3 * normal("x", N, 2 * C).astype(dtype), normal("dy", N, C).astype(dtype)
+            y = getattr(ops, f"{name}_forward")(both)
+            assert getattr(ops, f"{name}_backward")(dy, both.copy())[1].tobytes() == y.tobytes(), name
+
+
+@pytest.mark.parametrize("x", [1e-30, 1e-4, 0.3, 0.54, 0.55, 3.0, 40.0, 1e30, np.inf])
+def test_a_soft_cap_keeps_the_digits_of_small_logits_and_bounds_large_ones(level, x):
+    logits = np.array([x, -x], np.float32)
+    y = ops.soft_cap_forward(logits, 2.0)
+    assert y == pytest.approx(2 * np.tanh(logits.astype(np.float64) / 2), rel=3e-7)
+
+
+def test_a_layer_norm_of_a_large_mean_keeps_its_digits(level):
+    """sum(x^2) - mean^2 would be 0 here."""
+    x = (1000 + 0.01 * normal("x", 3, 512)).astype(np.float32)
+    y, _ = ops.layernorm_forward(x, np.ones(512, np.float32), np.zeros(512, np.float32), 0.0)
+    assert np.abs(y - reference.layernorm_forward(x.astype(np.float64), 1.0, 0.0, 0.0)[0]).max() < 0.03
 
 
 def tables(T, hs, dtype):
@@ -303,6 +324,16 @@ def test_non_finite_numbers_come_through():
         lambda x: ops.linear_backward_weight(x, x, np.ones((8, 7), np.float32)),
         lambda x: ops.rmsnorm_again(x, np.ones(8, np.float32), np.ones(3, np.float32)),
         lambda x: ops.gelu_backward(x[:, :7], x),
+        lambda x: ops.gelu_exact_backward(x[:, :7], x),
+        lambda x: ops.relu2_backward(x[:, :7], x),
+        lambda x: ops.swiglu_forward(x[:, :7].copy()),
+        lambda x: ops.swiglu_backward(x, x),
+        lambda x: ops.geglu_backward(x, x),
+        lambda x: ops.soft_cap_backward(x[:, :7], x, 1.0),
+        lambda x: ops.bias_forward(x, np.ones(7, np.float32)),
+        lambda x: ops.bias_backward(x, np.ones(7, np.float32)),
+        lambda x: ops.layernorm_forward(x, np.ones(8, np.float32), np.ones(7, np.float32)),
+        lambda x: ops.layernorm_again(x, x[0], x[0], np.ones((4, 1), np.float32)),
         lambda x: ops.embedding_forward(x, np.array([4], np.int32)),
         lambda x: ops.embedding_forward(x, np.array([-1], np.int32)),
         lambda x: ops.embedding_forward(x, np.array([1], np.int64)),
