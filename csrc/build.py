@@ -34,6 +34,13 @@ SOURCES = [
     "soft_cap",
     "dropout",
     "cross_entropy",
+    "shift_mix",
+    "conv_silu",
+    "ssd",
+    "gated_rmsnorm",
+    "wkv7",
+    "rwkv7_inputs",
+    "rwkv_output",
     "adam",
 ]
 TOKENIZER_SOURCES = ["split", "hash", "count", "train", "encode", "long"]

@@ -166,6 +166,80 @@ int64_t mg_cross_entropy_forward(float *loss, float *lse, const float *logits, c
 void mg_cross_entropy_backward(float *dlogits, const float *logits, const float *lse, const int32_t *targets,
     int64_t N, int64_t V, float scale);
 
+/* ---- recurrent layers ---------------------------------------------------------------------------------------
+ * Rows of B sequences of T positions that remember.  starts (B,T), or NULL: where the document of each row begins;
+ * nothing is remembered across the begin of one at a position > 0.  What is remembered at position 0 comes in (NULL:
+ * nothing), and its gradient is not asked for. */
+
+/* y_j = x + (before - x) * (mix_j + more_j) for J mixes, `before` being the row before (Peng et al. 2023, arXiv
+ * 2305.13048).   y, more (J,B,T,C)  x (B,T,C)  mix (J,C)  last (B,C), the row before position 0.  more may be NULL. */
+void mg_shift_mix_forward(float *y, const float *x, const float *mix, const float *more, const int32_t *starts,
+    const float *last, int64_t B, int64_t T, int64_t C, int64_t J);
+/* dmix is added to.  scratch (MG_PARTIALS,J,C). */
+void mg_shift_mix_backward(float *dx, float *dmix, float *dmore, float *scratch, const float *dy, const float *x,
+    const float *mix, const float *more, const int32_t *starts, const float *last, int64_t B, int64_t T, int64_t C,
+    int64_t J);
+
+/* y = silu(bias + sum over k < K of weight_k * x of k positions before), each channel for itself.
+ * y, x (B,T,C)  weight (K,C)  bias (C)  before (B,K-1,C), the rows before position 0. */
+void mg_conv_silu_forward(float *y, const float *x, const float *weight, const float *bias, const int32_t *starts,
+    const float *before, int64_t B, int64_t T, int64_t C, int64_t K);
+/* dweight, dbias are added to.  scratch: (MG_PARTIALS (K+1) + B T) C floats. */
+void mg_conv_silu_backward(float *dx, float *dweight, float *dbias, float *scratch, const float *dy, const float *x,
+    const float *weight, const float *bias, const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t C,
+    int64_t K);
+
+/* Of each of H heads (Dao & Gu 2024, arXiv 2405.21060), S (N,P), s = softplus(dt + dt_bias), A = -exp(A_log):
+ *   S = exp(s A) S + B (s x)^T;   y = S^T C + D x
+ * xbc (B,T,H P + 2 N): x of all heads, B, C.  dt (B,T,H)  dt_bias, A_log, D (H)  y (B,T,H P)  before, after (B,H,N,P).
+ * scratch of both: mg_ssd_scratch floats, on so many threads as run now. */
+void mg_ssd_forward(float *y, float *after, float *scratch, const float *xbc, const float *dt, const float *dt_bias,
+    const float *A_log, const float *D, const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t H,
+    int64_t P, int64_t N);
+/* ddt_bias, dA_log, dD are added to. */
+void mg_ssd_backward(float *dxbc, float *ddt, float *ddt_bias, float *dA_log, float *dD, float *scratch,
+    const float *dy, const float *xbc, const float *dt, const float *dt_bias, const float *A_log, const float *D,
+    const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t H, int64_t P, int64_t N);
+int64_t mg_ssd_scratch(int64_t B, int64_t T, int64_t H, int64_t P, int64_t N);
+
+/* y = u rstd weight with u = x silu(gate) and rstd = 1/sqrt(mean(u^2) + eps), per row.   All (N,C), weight (C). */
+void mg_gated_rmsnorm_forward(float *y, const float *x, const float *gate, const float *weight, int64_t N, int64_t C,
+    float eps);
+/* dweight is added to.  scratch (MG_PARTIALS,C). */
+void mg_gated_rmsnorm_backward(float *dx, float *dgate, float *dweight, float *scratch, const float *dy, const float *x,
+    const float *gate, const float *weight, int64_t N, int64_t C, float eps);
+
+/* Of each of H heads of N channels (Peng et al. 2025, arXiv 2503.14456), S (N,N) with a row for each channel of a key:
+ *   S = diag(w) S - b (S^T kk)^T + k v^T;   y = S^T r
+ * y, r, w, k, v, kk, b (B,T,H N)  before, after (B,H,N,N).  scratch of both: mg_wkv7_scratch floats, on so many threads
+ * as run now. */
+void mg_wkv7_forward(float *y, float *after, float *scratch, const float *r, const float *w, const float *k,
+    const float *v, const float *kk, const float *b, const int32_t *starts, const float *before, int64_t B, int64_t T,
+    int64_t H, int64_t N);
+void mg_wkv7_backward(float *dr, float *dw, float *dk, float *dv, float *dkk, float *db, float *scratch, const float *dy,
+    const float *r, const float *w, const float *k, const float *v, const float *kk, const float *b,
+    const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t H, int64_t N);
+int64_t mg_wkv7_scratch(int64_t T, int64_t N);
+
+/* What RWKV-7's recurrence takes, with a = sigmoid(rate):  w = exp(-exp(-1/2) sigmoid(decay));  kk = k k_k of a head
+ * divided by its length, of 1e-12 at least;  b = kk a;  k2 = k (1 + (a - 1) k_a).   All (N,H hs), k_k and k_a (H hs). */
+void mg_rwkv7_inputs_forward(float *w, float *k2, float *kk, float *b, const float *k, const float *decay,
+    const float *rate, const float *k_k, const float *k_a, int64_t N, int64_t H, int64_t hs);
+/* dk_k, dk_a are added to.  scratch (MG_PARTIALS,2,H hs). */
+void mg_rwkv7_inputs_backward(float *dk, float *d_decay, float *d_rate, float *dk_k, float *dk_a, float *scratch,
+    const float *dw, const float *dk2, const float *dkk, const float *db, const float *k, const float *decay,
+    const float *rate, const float *k_k, const float *k_a, int64_t N, int64_t H, int64_t hs);
+
+/* y = gate * (xhat weight + bias + v * sum(r k r_k)), xhat being x of a head less its mean, divided by its deviation, and
+ * the sum that of a head.   All (N,H hs), weight, bias, r_k (H hs); without r_k (NULL) nor is there a sum, nor r, k, v. */
+void mg_rwkv_output_forward(float *y, const float *x, const float *gate, const float *weight, const float *bias,
+    const float *r, const float *k, const float *v, const float *r_k, int64_t N, int64_t H, int64_t hs, float eps);
+/* dweight, dbias, dr_k are added to.  scratch (MG_PARTIALS,3,H hs). */
+void mg_rwkv_output_backward(float *dx, float *dgate, float *dr, float *dk, float *dv, float *dweight, float *dbias,
+    float *dr_k, float *scratch, const float *dy, const float *x, const float *gate, const float *weight,
+    const float *bias, const float *r, const float *k, const float *v, const float *r_k, int64_t N, int64_t H, int64_t hs,
+    float eps);
+
 /* ---- optimizer -------------------------------------------------------------------------------------------- */
 
 /* The sum of squares of n floats in double; partial sums per block of 65,536, added in order.  scratch: one double

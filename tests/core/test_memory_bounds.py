@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from microgpt.core import arrays, native, ops
+from microgpt.core import arrays, native, ops, recurrent
 from microgpt.core.cases import CASES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect through ctypes")
@@ -79,7 +79,8 @@ def fill_memory(monkeypatch, fill):
         return made
 
     for make in (arrays.empty, arrays.empty_like, arrays.workspace):
-        monkeypatch.setattr(ops, make.__name__, filled(make))
+        for module in (ops, recurrent):
+            monkeypatch.setattr(module, make.__name__, filled(make))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from microgpt.common.errors import ShapeError
-from microgpt.core import native, ops, random, reference
+from microgpt.core import native, ops, random, recurrent, reference, reference_recurrent
 from microgpt.core.cases import CASES, cotangent, normal
 from microgpt.core.heads import Heads
 
@@ -98,8 +98,12 @@ def test_parameter_gradients_are_added(case, dtype):
 
 
 def test_every_op_is_run_by_a_case_and_has_a_reference(monkeypatch):
-    tree, called = ast.parse(Path(ops.__file__).read_text()), set()
-    names = {f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f.decorator_list}
+    called, homes = set(), {}
+    for module in (ops, recurrent):
+        tree = ast.parse(Path(module.__file__).read_text())
+        functions = [f for f in tree.body if isinstance(f, ast.FunctionDef)]
+        homes |= {f.name: module for f in functions if f.decorator_list}
+    names = set(homes)
 
     def recorded(name, op):
         def call(*args, **others):
@@ -109,13 +113,15 @@ def test_every_op_is_run_by_a_case_and_has_a_reference(monkeypatch):
         return call
 
     for name in names:
-        monkeypatch.setattr(ops, name, recorded(name, getattr(ops, name)))
+        monkeypatch.setattr(homes[name], name, recorded(name, getattr(homes[name], name)))
     for case in CASES.values():
         case.run(case.inputs(case.shapes[0], np.float32))
     assert called == names and len(names) > 20
-    assert all(hasattr(reference, name) for name in names)
+    assert all(hasattr(reference, name) or hasattr(reference_recurrent, name) for name in names)
     pairs = {name.removesuffix("_forward") for name in names if name.endswith("_forward")}
-    assert all(CASES[name].backward and hasattr(ops, f"{name}_backward") for name in pairs)
+    assert all(
+        CASES[name].backward and hasattr(homes[f"{name}_forward"], f"{name}_backward") for name in pairs
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
