@@ -25,12 +25,40 @@ MG_INLINE void store_pairs(float *to, int64_t stride, mg_block sum, int vectors)
             mg_store(to + m / 2 * stride + v * MG_LANES, (vf)mg_bf16_pairs(sum[m][v], sum[m + 1][v]));
 }
 
-/* probs = 0 for the queries of [t, end) that do not see back to the key, because their document begins behind it. */
-static void hide_later_documents(const struct job *job, const struct head *head, int64_t s, int64_t t, int64_t end)
+static inline int is_far(const struct job *job, int64_t s) { return s >= job->T_pad; }
+
+/* Behind the last key of the kind of key s. */
+static inline int64_t keys_end(const struct job *job, const struct head *head, int64_t s)
+{
+    return is_far(job, s) ? job->T_pad + head->n_far : job->T;
+}
+
+static inline int64_t position(const struct job *job, const struct head *head, int64_t s)
+{
+    return is_far(job, s) ? head->far[s - job->T_pad] : s;
+}
+
+/* The queries that see key s begin and end here. */
+static inline int64_t queries_begin(const struct job *job, const struct head *head, int64_t s)
+{
+    return is_far(job, s) ? position(job, head, s) + job->window : s;
+}
+static inline int64_t queries_end(const struct job *job, const struct head *head, int64_t s)
+{
+    return is_far(job, s) ? document_end(head, position(job, head, s)) : query_end(head, s);
+}
+
+/* probs = 0 for the queries of [t, end) that do not see back to the key, because their document or their window begins
+ * behind it; and for those to which a far key is near. */
+static void hide_blind(const struct job *job, const struct head *head, int64_t s, int64_t t, int64_t end)
 {
     for (int64_t r = 0; r < ROWS; r++) {
-        const int64_t blind = s + r < job->T ? query_end(head, s + r) : t, from = blind > t ? blind : t;
-        if (from < end) memset(head->probs + r * job->T_stride + from, 0, (size_t)(end - from) * sizeof *head->probs);
+        float *probs = head->probs + r * job->T_stride;
+        const int is_key = s + r < keys_end(job, head, s);
+        const int64_t blind = is_key ? queries_end(job, head, s + r) : t, from = blind > t ? blind : t;
+        if (from < end) memset(probs + from, 0, (size_t)(end - from) * sizeof *probs);
+        if (!is_key || !is_far(job, s)) continue;
+        for (int64_t i = t; i < end && i < queries_begin(job, head, s + r); i++) probs[i] = 0.0f;
     }
 }
 
@@ -46,9 +74,10 @@ MG_INLINE void dscore_block(const struct job *job, const struct head *head, floa
     panel_product(job, sum, head->k_words + s * row, head->q_panels + t * row, vectors, of);
     MG_EACH_ROW for (int v = 0; v < vectors; v++) sum[m][v] = mg_exp2(sum[m][v] - mg_load(lse + v * MG_LANES));
     mg_block_store(probs, T_stride, sum, vectors);
-    for (int64_t r = t < s ? 0 : t - s + 1; r < ROWS; r++) /* queries before the key */
-        memset(probs + r * T_stride, 0, (size_t)(s + r - t) * sizeof *probs);
-    if (head->starts) hide_later_documents(job, head, s, t, t + vectors * MG_LANES);
+    if (!is_far(job, s))
+        for (int64_t r = t < s ? 0 : t - s + 1; r < ROWS; r++) /* queries before the key */
+            memset(probs + r * T_stride, 0, (size_t)(s + r - t) * sizeof *probs);
+    if (job->is_cut) hide_blind(job, head, s, t, t + vectors * MG_LANES);
     if (of == MG_BF16) {
         mg_block_load(sum, probs, T_stride, vectors);
         store_words(head->prob_words + t / 2, T_stride, sum, vectors);
@@ -88,50 +117,65 @@ static void put_row(float *to, const float *from, int64_t n, int add)
     else for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
+/* The first of the queries of keys from s on, near ones or, in whole vectors, far ones. */
+static inline int64_t first_query(const struct job *job, const struct head *head, int64_t s)
+{
+    return is_far(job, s) ? queries_begin(job, head, s) / MG_LANES * MG_LANES : s;
+}
+
 /* dk and dv of ROWS keys from s on, and their dscores with the queries before `end`.  dk, dv: (T, width apart). */
 MG_INLINE void backward_keys(const struct job *job, const struct head *head, float *dk, float *dv, float *dscores,
     int64_t s, int64_t end, int add, mg_precision of)
 {
-    const int64_t hs_pad = job->hs_pad, n = job->T - s < ROWS ? job->T - s : ROWS;
-    const int64_t seen = query_end(head, s + n - 1); /* queries before it see some of these keys */
-    const int64_t first = s / of, K = mg_blocks(seen - s, of); /* words of queries */
+    const int64_t hs_pad = job->hs_pad, left = keys_end(job, head, s) - s, n = left < ROWS ? left : ROWS;
+    const int64_t seen = queries_end(job, head, s + n - 1); /* queries before it see some of these keys */
+    const int64_t begin = first_query(job, head, s), first = begin / of, K = mg_blocks(seen - begin, of); /* words */
     const float *by_query = of == MG_BF16 ? head->dscore_words : dscores;
-    int64_t t = s / MG_LANES * MG_LANES;
+    int64_t t = begin / MG_LANES * MG_LANES;
     for (; t + PAIR <= time_padded(seen); t += PAIR) dscore_block(job, head, dscores, s, t, 2, of);
     if (t < time_padded(seen)) dscore_block(job, head, dscores, s, t, 1, of);
     for (int64_t r = 0; time_padded(seen) < time_padded(end) && r < ROWS / (int64_t)of; r++)
         memset(dscores + r * job->T_stride + time_padded(seen), 0,
             (size_t)(time_padded(end) - time_padded(seen)) * sizeof *dscores);
     sum_rows(job, head->block, head->prob_words + first, job->T_stride, 1, head->dy_pairs + first * hs_pad, K, 0, of);
-    for (int64_t r = 0; r < n; r++) put_row(dv + (s + r) * job->width, head->block + r * hs_pad, job->hs, add);
+    for (int64_t r = 0; r < n; r++)
+        put_row(dv + position(job, head, s + r) * job->width, head->block + r * hs_pad, job->hs, add);
     sum_rows(job, head->block, by_query + first, job->T_stride, 1, head->q_pairs + first * hs_pad, K, 0, of);
     for (int64_t r = 0; r < n; r++) {
-        float *row = head->block + r * hs_pad, *to = dk + (s + r) * job->width;
-        mg_rotate(add ? row : to, row, job->tables, s + r, -1.0f, LN_2);
+        const int64_t at = position(job, head, s + r);
+        float *row = head->block + r * hs_pad, *to = dk + at * job->width;
+        mg_rotate(add ? row : to, row, job->tables, at, -1.0f, LN_2);
         if (add) put_row(to, row, job->hs, add);
     }
 }
 
-/* dk, dv of the keys [begin, end), and what they add to dq, or what dq becomes if they are the first; query rows see
- * keys up to their own block. */
+/* How many of the keys [begin, end) queries from t on are multiplied with: near ones up to their own block. */
+static inline int64_t keys_of(const struct job *job, const struct head *head, int64_t begin, int64_t end, int64_t t)
+{
+    int64_t n = t + ROWS - begin;
+    if (is_far(job, begin)) n = mg_padded(job->T_pad + far_before(head, t + ROWS - job->window) - begin, ROWS);
+    return n < end - begin ? n : end - begin;
+}
+
+/* dk, dv of the keys [begin, end), and what they add to dq, or what dq becomes if they are the first. */
 MG_INLINE void backward_group(const struct job *job, const struct head *head, float *dk, float *dv, int64_t begin,
     int64_t end, int add_keys, int add_queries, mg_precision of)
 {
-    const int64_t seen = query_end(head, (end < job->T ? end : job->T) - 1);
+    const int64_t keys = keys_end(job, head, begin), seen = queries_end(job, head, (end < keys ? end : keys) - 1);
     for (int64_t s = begin; s < end; s += ROWS)
         backward_keys(job, head, dk, dv, head->dscores + (s - begin) / of * job->T_stride, s, seen, add_keys, of);
-    for (int64_t t = begin; t < seen; t += ROWS) {
-        const int64_t n = t + ROWS < end ? t + ROWS - begin : end - begin;
+    for (int64_t t = first_query(job, head, begin); t < seen; t += ROWS)
         sum_rows(job, head->dq + t * job->hs_pad, head->dscores + t, 1, job->T_stride,
-            head->k_pairs + begin / of * job->hs_pad, n / of, add_queries, of);
-    }
+            head->k_pairs + begin / of * job->hs_pad, keys_of(job, head, begin, end, t) / of, add_queries, of);
 }
 
-/* Keys [first, end), and the queries that see them. */
+/* Keys [first, end), the far ones among them, and the queries that see them. */
 MG_INLINE void pack_backward(const struct job *job, const struct head *head, int64_t b, int64_t h, int64_t first,
     int64_t end, mg_precision of)
 {
-    const int64_t T = job->T, C = job->H * job->hs, seen = query_end(head, end - 1);
+    const int64_t T = job->T, C = job->H * job->hs, near = query_end(head, end - 1);
+    const int64_t beyond = head->n_far ? queries_end(job, head, job->T_pad + head->n_far - 1) : 0;
+    const int64_t seen = near > beyond ? near : beyond, far = job->T_pad;
     const float *y = job->known_y + b * T * C + h * job->hs, *dy = job->dy + b * T * C + h * job->hs;
     const float *lse = job->known_lse + (b * job->H + h) * T;
     pack_turned(job, head->q, query_rows(job, b, h), first, seen, job->scale * LOG2_E);
@@ -145,6 +189,10 @@ MG_INLINE void pack_backward(const struct job *job, const struct head *head, int
     pairs_of(job, head->q_pairs, head->q, first, seen, of);
     pairs_of(job, head->dy_pairs, head->dy, first, seen, of);
     pairs_of(job, head->k_pairs, head->k, first, end, of);
+    const int64_t far_end = pack_far(job, head, key_rows(job, b, h), value_rows(job, b, h));
+    words_of(job, head->k_words, head->k, far, far_end, of);
+    words_of(job, head->v_words, head->v, far, far_end, of);
+    pairs_of(job, head->k_pairs, head->k, far, far_end, of);
     for (int64_t t = first; t < time_padded(seen); t++) {
         head->lse[t] = t < seen ? lse[t] * LOG2_E : 0.0f;
         head->delta[t] = t < seen ? mg_dot(dy + t * C, y + t * C, job->hs) : 0.0f;
@@ -177,11 +225,15 @@ MG_INLINE void backward_chunk(const struct job *job, struct head head, int64_t b
     const int64_t i = b * job->H + h, first = key_begin(job, c), end = key_begin(job, c + 1);
     float *dk = job->dqkv + (key_rows(job, b, h) - job->qkv), *dv = job->dqkv + (value_rows(job, b, h) - job->qkv);
     if (job->chunks > 1) head.dq = job->dq_parts + (i * job->chunks + c) * job->T_pad * job->hs_pad;
-    if (job->starts) memset(head.dq, 0, (size_t)(job->T_pad * job->hs_pad) * sizeof *head.dq);
+    list_far(job, &head, first, end);
+    if (job->is_cut) memset(head.dq, 0, (size_t)(job->T_pad * job->hs_pad) * sizeof *head.dq);
     pack_backward(job, &head, b, h, first, end, of);
     for (int64_t begin = first; begin < end; begin += KEYS)
         backward_group(job, &head, dk, dv, begin, begin + KEYS < end ? begin + KEYS : mg_padded(end, ROWS), add,
-            begin > first || job->starts, of);
+            begin > first || job->is_cut, of);
+    const int64_t far_end = job->T_pad + mg_padded(head.n_far, ROWS);
+    for (int64_t begin = job->T_pad; begin < far_end; begin += KEYS)
+        backward_group(job, &head, dk, dv, begin, begin + KEYS < far_end ? begin + KEYS : far_end, 1, 1, of);
     if (job->chunks == 1) write_dq(job, i, head.dq);
 }
 
@@ -198,12 +250,12 @@ static void backward_bf16(void *job, int64_t index, int64_t worker) { backward_t
 
 int64_t mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
     const float *sin, const float *y, const float *lse, const int32_t *starts, int64_t B, int64_t T, int64_t H,
-    int64_t H_kv, int64_t hs, int how)
+    int64_t H_kv, int64_t hs, int64_t window, int64_t stride, int how)
 {
     const int64_t bad = bad_start(starts, B, T);
     if (bad >= 0) return bad;
     const mg_precision of = mg_precision_of(how);
-    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, B * H_kv, of);
+    struct job job = make_job(qkv, cos, sin, starts, scratch, T, H, H_kv, hs, window, stride, B * H_kv, of);
     job.dqkv = dqkv;
     job.dy = dy;
     job.known_y = y;

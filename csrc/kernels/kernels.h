@@ -103,25 +103,28 @@ void mg_bias_backward(float *dbias, float *scratch, const float *dy, int64_t N, 
 void mg_rope(float *qkv, const float *cos, const float *sin, int64_t T, int64_t H, int64_t H_kv, int64_t hs,
     int64_t start);
 
-/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over keys starts[t] <= s <= t;  y = probs v;  q and k turned by
- * their position as mg_rope turns them.
+/* Causal self-attention: probs = softmax(q k^T / sqrt(hs)) over the keys s that query t sees;  y = probs v;  q and k
+ * turned by their position as mg_rope turns them.
+ * Seen: starts[t] <= s <= t; and either t - s < window, or stride divides s - starts[t].  window 0: no bound;
+ * stride 0: nothing beyond the window (Beltagy et al. 2020, arXiv 2004.05150; Child et al. 2019, arXiv 1904.10509).
  * qkv (B,T,W): packed projections, not turned.  cos, sin (rows >= T, hs/2).  y (B,T,H hs).
  * starts (B,T): where the document of each row begins, 0 <= starts[t] <= t and never falling; NULL: always 0.  Returns
  * -1, or the first position whose start is none: then nothing is done.
- * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(B,T,H,H_kv,hs)
+ * lse (B,H,T): log-sum-exp of the scaled scores, kept for backward.  scratch: mg_attention_scratch(B,T,..,stride)
  * floats, on so many threads as run now.  Scores are never stored whole, and those that no row sees never made. */
 int64_t mg_attention_forward(float *y, float *lse, float *scratch, const float *qkv, const float *cos, const float *sin,
-    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs, int how);
+    const int32_t *starts, int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs, int64_t window, int64_t stride,
+    int how);
 /* dqkv (B,T,W).  y, lse as the forward left them. */
 int64_t mg_attention_backward(float *dqkv, float *scratch, const float *dy, const float *qkv, const float *cos,
     const float *sin, const float *y, const float *lse, const int32_t *starts, int64_t B, int64_t T, int64_t H,
-    int64_t H_kv, int64_t hs, int how);
-int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs);
+    int64_t H_kv, int64_t hs, int64_t window, int64_t stride, int how);
+int64_t mg_attention_scratch(int64_t B, int64_t T, int64_t H, int64_t H_kv, int64_t hs, int64_t window, int64_t stride);
 
 /* The same attention for T new rows of one sequence against S >= T cached rows, of which the last T are the new ones.
  * y (T,H hs)  qkv (T,W)  keys, values (S,H_kv hs)  scratch (T,H,S). */
 void mg_attention_cached(float *y, float *scratch, const float *qkv, const float *keys, const float *values,
-    int64_t T, int64_t S, int64_t H, int64_t H_kv, int64_t hs);
+    int64_t T, int64_t S, int64_t H, int64_t H_kv, int64_t hs, int64_t window, int64_t stride);
 
 /* y = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU (Hendrycks & Gimpel 2016,
  * arXiv 1606.08415), for 0.5 (1 + tanh u) = sigmoid(2u).   n elements; y may be x. */

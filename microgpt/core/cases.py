@@ -141,12 +141,14 @@ def _errors(precision: str) -> dict[str, float]:
     return {"y_error": 1e-2, "grad_error": 1e-2} if precision == "bf16" else {}
 
 
-def _attention(H: int, H_kv: int, documents: int = 1, precision: str = "fp32") -> dict[str, Any]:
-    """Of a case at (B, T, hs): inputs and both directions, on windows that hold several documents."""
+def _attention(
+    H: int, H_kv: int, documents: int = 1, window: int = 0, stride: int = 0, precision: str = "fp32"
+) -> dict[str, Any]:
+    """Of a case at (B, T, hs): inputs and both directions, on rows that hold several documents."""
 
     def call(i: Inputs) -> tuple[list[np.ndarray], list[Any]]:
         qkv, starts = i["qkv"], i.get("starts")
-        heads = Heads(H, H_kv, qkv.shape[-1] // (H + 2 * H_kv))
+        heads = Heads(H, H_kv, qkv.shape[-1] // (H + 2 * H_kv), window, stride)
         tables = ops.rope_tables(qkv.shape[1] + 1, heads.hs, dtype=qkv.dtype)
         return [qkv, *tables], [heads, starts, precision]
 
@@ -504,6 +506,20 @@ CASES: dict[str, Case] = {
         bench=(1, 2048, 64),
         flop=lambda T, S, hs: 16 * T * S * hs,
         bytes=lambda T, S, hs: 4 * 4 * S * hs,
+    ),
+    "attention_of_windows": Case(
+        **_attention(4, 2, window=5),
+        shapes=[(1, 1, 2), (2, 3, 6), (2, 67, 16), (1, 401, 10), (1, 257, 32)],
+        bench=(1, 4096, 32),
+        flop=lambda B, T, hs: 56 * B * Heads(4, 2, hs, 5).pairs(T) * hs,
+        bytes=lambda B, T, hs: 4 * 46 * B * T * hs,
+    ),
+    "attention_of_windows_and_strides": Case(
+        **_attention(2, 1, documents=3, window=37, stride=5),
+        shapes=[(1, 1, 2), (2, 3, 6), (3, 67, 16), (2, 130, 10), (1, 401, 10), (2, 257, 32)],
+        bench=(1, 4096, 32),
+        flop=lambda B, T, hs: 28 * B * Heads(2, 1, hs, 37, 5).pairs(T) * hs / 3,
+        bytes=lambda B, T, hs: 4 * 26 * B * T * hs,
     ),
     "gelu": _activation("gelu", 61),
     "gelu_exact": _activation("gelu_exact", 98),

@@ -332,7 +332,8 @@ def attention_forward(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Causal self-attention over packed projections, with rotary positions.
 
-    probs = softmax(q k^T / sqrt(hs)) over keys starts[t] <= s <= t;  y = probs v;  q, k turned as by `rope`
+    probs = softmax(q k^T / sqrt(hs)) over the keys s that t sees;  y = probs v;  q, k turned as by `rope`
+    Seen: starts[t] <= s <= t; with a window s > t - window, or else the stride divides s - starts[t].
 
     Args:    qkv: (B, T, W), packed as `heads` says, not rotated.
              cos, sin: of `rope_tables`, at least T rows.
@@ -341,7 +342,7 @@ def attention_forward(
     Returns: y: (B, T, C).  lse: (B, H, T), natural log, kept for backward.
     Raises:  ShapeError: wrong shapes; a start behind its row, or before the start of the row before.
     Cost:    4*hs FLOP for each query head and each pair of positions that is seen, so 2*B*T*T*C where
-             every row is one document; memory O(B*T*C), scores are never stored.
+             every row is one document without a window; memory O(B*T*C), scores are never stored.
     Source:  Vaswani 2017 (arXiv 1706.03762) eq. 1; recomputation as in Dao 2022 (arXiv 2205.14135).
     """
     B, T, _ = qkv.shape
@@ -357,6 +358,8 @@ def attention_forward(
         B,
         T,
         *_sizes(heads),
+        heads.window,
+        heads.stride,
         by.how,
     )
     _refuse_start("attention_forward", starts, bad)
@@ -390,6 +393,8 @@ def attention_backward(
         B,
         T,
         *_sizes(heads),
+        heads.window,
+        heads.stride,
         by.how,
     )
     _refuse_start("attention_backward", starts, bad)
@@ -421,14 +426,15 @@ def _tables(name: str, cos: np.ndarray, sin: np.ndarray, rows: int, hs: int) -> 
 
 
 def _attention_scratch(B: int, T: int, heads: Heads, by: native.Products) -> np.ndarray:
-    return empty((by.lib.mg_attention_scratch(B, T, *_sizes(heads)),))
+    n = by.lib.mg_attention_scratch(B, T, *_sizes(heads), heads.window, heads.stride)
+    return empty((n,))
 
 
 @op
 def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, heads: Heads) -> np.ndarray:
     """The attention of T new rows of one sequence against S cached rows, the last T of which are their own.
 
-    Args:    qkv: (T, W), packed as `heads` says, rotated.  keys, values: (S, C_kv), S >= T.
+    Args:    qkv: (T, W), packed as `heads` says, rotated.  keys, values: (S, C_kv), S >= T, of one document.
     Returns: y: (T, C).
     """
     T, S = len(qkv), len(keys)
@@ -444,6 +450,8 @@ def attention_cached(qkv: np.ndarray, keys: np.ndarray, values: np.ndarray, head
         T,
         S,
         *_sizes(heads),
+        heads.window,
+        heads.stride,
     )
     return y
 

@@ -156,14 +156,20 @@ def _summed_rows(x, heads):
     return _rows(x.reshape(B, heads.H_kv, -1, T, hs).sum(2))
 
 
-def _probs(q, k, starts=None):
+def _is_seen(T, S, heads, starts):
+    """Which of S keys each of the last T positions sees: (B, 1, T, S), or with 1 for B where all rows are one
+    document."""
+    key, query = np.arange(S), np.arange(S - T, S)[:, None]
+    begin = np.zeros((1, 1, 1, 1), int) if starts is None else starts[:, None, :, None]
+    is_near = key > query - (heads.window or S)
+    is_far = (key - begin) % heads.stride == 0 if heads.stride else False
+    return (begin <= key) & (key <= query) & (is_near | is_far)
+
+
+def _probs(q, k, heads, starts=None):
     """Softmax over the keys that each query sees, and its log-sum-exp; the last rows of k are those of q."""
-    T, S = q.shape[2], k.shape[2]
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
-    is_seen = np.arange(S) <= np.arange(S - T, S)[:, None]
-    if starts is not None:
-        is_seen = is_seen & (np.arange(S) >= starts[:, None, :, None])
-    scores = np.where(is_seen, scores, -np.inf)
+    scores = np.where(_is_seen(q.shape[2], k.shape[2], heads, starts), scores, -np.inf)
     most = scores.max(-1, keepdims=True)
     lse = most + np.log(np.exp(scores - most).sum(-1, keepdims=True))
     return np.exp(scores - lse), lse[..., 0]
@@ -171,13 +177,13 @@ def _probs(q, k, starts=None):
 
 def attention_forward(qkv, cos, sin, heads, starts=None, precision="fp32"):
     q, k, v = _parts(_rotated(qkv, cos, sin, heads), heads)
-    probs, lse = _probs(q, k, starts)
+    probs, lse = _probs(q, k, heads, starts)
     return _rows(probs @ v), lse
 
 
 def attention_backward(dy, qkv, cos, sin, y, lse, heads, starts=None, precision="fp32"):
     q, k, v = _parts(_rotated(qkv, cos, sin, heads), heads)
-    probs, _ = _probs(q, k, starts)
+    probs, _ = _probs(q, k, heads, starts)
     dy, scale = _heads(dy, heads), 1 / np.sqrt(heads.hs)
     dv = probs.swapaxes(-1, -2) @ dy
     dprobs = dy @ v.swapaxes(-1, -2)
@@ -189,7 +195,7 @@ def attention_backward(dy, qkv, cos, sin, y, lse, heads, starts=None, precision=
 
 def attention_cached(qkv, keys, values, heads):
     q, _, _ = _parts(qkv[None], heads)
-    probs, _ = _probs(q, _shared(keys[None], heads))
+    probs, _ = _probs(q, _shared(keys[None], heads), heads)
     return _rows(probs @ _shared(values[None], heads))[0]
 
 
