@@ -183,9 +183,18 @@ def _turned(qkv: np.ndarray, start: int, back: bool = False) -> np.ndarray:
     return turned
 
 
-def _attention_cached(i: Inputs) -> tuple[np.ndarray, None]:
-    hs = i["keys"].shape[-1] // 2
-    return ops.attention_cached(i["qkv"], i["keys"], i["values"], Heads(4, 2, hs)), None
+def _attention_cached(window: int = 0, stride: int = 0) -> dict[str, Any]:
+    """Of a case at (T, S, hs)."""
+
+    def make(T: int, S: int, hs: int) -> Inputs:
+        cached = {name: normal(name, S, 2 * hs) for name in ("keys", "values")}
+        return {"qkv": normal("qkv", T, 8 * hs), **cached}
+
+    def forward(i: Inputs) -> tuple[np.ndarray, None]:
+        heads = Heads(4, 2, i["keys"].shape[-1] // 2, window, stride)
+        return ops.attention_cached(i["qkv"], i["keys"], i["values"], heads), None
+
+    return {"make": make, "forward": forward}
 
 
 def _adam_step(i: Inputs) -> tuple[np.ndarray, None]:
@@ -496,12 +505,7 @@ CASES: dict[str, Case] = {
         bytes=lambda B, T, hs: 4 * 46 * B * T * hs,
     ),
     "attention_cached": Case(
-        make=lambda T, S, hs: {
-            "qkv": normal("qkv", T, 8 * hs),
-            "keys": normal("keys", S, 2 * hs),
-            "values": normal("values", S, 2 * hs),
-        },
-        forward=_attention_cached,
+        **_attention_cached(),
         shapes=[(1, 1, 2), (1, 67, 16), (3, 3, 6), (5, 130, 10), (2, 401, 64), (17, 33, 34)],
         bench=(1, 2048, 64),
         flop=lambda T, S, hs: 16 * T * S * hs,
@@ -520,6 +524,13 @@ CASES: dict[str, Case] = {
         bench=(1, 4096, 32),
         flop=lambda B, T, hs: 28 * B * Heads(2, 1, hs, 37, 5).pairs(T) * hs / 3,
         bytes=lambda B, T, hs: 4 * 26 * B * T * hs,
+    ),
+    "attention_cached_of_windows_and_strides": Case(
+        **_attention_cached(window=13, stride=5),
+        shapes=[(1, 1, 2), (1, 67, 16), (5, 130, 10), (2, 401, 64), (17, 33, 34)],
+        bench=(1, 2048, 64),
+        flop=lambda T, S, hs: 16 * T * (13 + (S - 13) / 5) * hs,
+        bytes=lambda T, S, hs: 4 * 4 * (13 + (S - 13) / 5) * hs,
     ),
     "gelu": _activation("gelu", 61),
     "gelu_exact": _activation("gelu_exact", 98),

@@ -27,9 +27,9 @@ class Heads:
     stride: int = 0
 
     def __post_init__(self) -> None:
-        if self.window < 0 or self.stride < 0 or self.stride and not self.window:
+        if min(self.window, self.stride) < 0 or (self.stride and not self.window):
             raise ShapeError(
-                f"window {self.window} and stride {self.stride}; expected 0 or more, and a window with a stride"
+                f"window {self.window}, stride {self.stride}; expected 0 or more, and a window with a stride"
             )
         if self.H < 1 or self.H_kv < 1 or self.H % self.H_kv or self.hs < 2 or self.hs % 2:
             raise ShapeError(

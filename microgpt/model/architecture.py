@@ -43,7 +43,7 @@ class Architecture:
 
 def blocks_by_kind(config: ModelConfig) -> list[tuple[Block, int]]:
     """One block of each kind that the model has, and how often: costs follow at once for any depth."""
-    return [(Block(0, mixer, config), n) for mixer, n in config.mixer_counts.items() if n]
+    return [(Block(layer, config.mixer_of(layer), config), n) for layer, n in config.layer_counts.items()]
 
 
 def table(config: ModelConfig) -> list[Parameter]:
@@ -69,7 +69,8 @@ def count_layer_parameters(config: ModelConfig) -> int:
 
 @lru_cache(maxsize=64)
 def flop_per_token(config: ModelConfig, T: int | None = None) -> float:
-    """FLOP of forward and backward for a token: 6 a parameter, and 6 C T a layer of causal attention."""
+    """FLOP of forward and backward for a token: 6 a parameter, and 12 C a layer of attention for each
+    position that it sees, (T + 1) / 2 where it sees all that came before."""
     blocks = sum(n * block.cost(T or config.seq_len).flop for block, n in blocks_by_kind(config))
     return Architecture(replace(config, n_layer=1)).head_cost().flop + blocks
 

@@ -18,13 +18,14 @@ from .state import KVState
 class Attention:
     """y = proj(attention(rope(qkv(x)))), with heads that may share keys and values.
 
-    A document does not see the one before it in its window where the call tells the `starts`.
+    A document does not see the one before it in its row where the call tells the `starts`.  The layer's place
+    in the pattern `attention` says how far it sees back.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762); rotary positions: Su et al. 2021 (arXiv 2104.09864).
     """
 
     def __init__(self, at: str, index: int, config: ModelConfig) -> None:
-        self.index, self.heads, C = index, config.heads, config.n_embd
+        self.index, self.heads, C = index, config.heads_of(index - 1), config.n_embd
         self.seq_len, self.theta = config.seq_len, config.rope_theta
         self.qkv = Linear(f"{at}.attn.qkv", self.heads.width, C, config.init_std)
         self.proj = Linear(f"{at}.attn.proj", C, self.heads.C, config.std_into_residual)
@@ -61,10 +62,10 @@ class Attention:
         return KVState(capacity, self.heads.C_kv, dtype)
 
     def cost(self, T: int) -> Cost:
-        """Half of all pairs of positions are seen: T/2 for each query, 12 FLOP a channel both ways."""
+        """Twelve FLOP both ways for each channel and each pair of positions that is seen."""
         heads = self.heads
         seen = Cost(
-            flop=6 * heads.C * T,
+            flop=12 * heads.C * heads.pairs(T) / T,
             kept=heads.width + heads.C + heads.H,
             passing=2 * heads.width + heads.C,
             state_bytes=4 * 2 * heads.C_kv,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from microgpt.common.errors import ConfigError
@@ -14,6 +14,8 @@ from .kinds import MIXERS, MLPS, NORMS
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
+ATTENTIONS = ("full", "local", "local_global")
+LONG = 2048  # tokens, from which on the window of local attention is 4 and not 6 sqrt(seq_len)
 COUNT = Range(1, 1 << 31)  # of layers, heads, channels, positions, tokens
 
 
@@ -60,7 +62,28 @@ class ModelConfig:
     )
     norm: str = setting("rmsnorm", "kind of norm", choices=NORMS, group="model")
     mlp: str = setting("gelu", "kind of MLP", choices=MLPS, group="model")
-    attention: str = setting("full", "which past positions attention sees", choices=("full",), group="model")
+    attention: str = setting(
+        "full",
+        "which past positions the layers' attention sees, the first layer's first, and over again: full, "
+        "all; local, a window; local_global, a window and every stride-th position before it",
+        "names",
+        group="model",
+    )
+    window: int = setting(
+        0,
+        "positions that local attention sees, its own among them; 0: 6 sqrt(seq-len), 4 sqrt from 2048 on",
+        "tokens",
+        group="model",
+        within=NOT_NEGATIVE,
+    )
+    global_stride: int = setting(
+        0,
+        "steps between the positions of a document that local_global attention sees from afar; "
+        "0: sqrt(seq-len)",
+        "tokens",
+        group="model",
+        within=NOT_NEGATIVE,
+    )
     mixer: str = setting(
         "attention",
         "kinds of the layers through which positions see each other, the first layer's first, and over again",
@@ -82,9 +105,10 @@ class ModelConfig:
             raise ConfigError(
                 f"seq_len {self.seq_len} with heads of {self.head_size}: their product may be {MAX_ROPE}"
             )
-        for kind in self.mixer.split() or [""]:
-            if kind not in MIXERS:
-                raise ConfigError(f"mixer {kind!r} is not built; this version has {', '.join(MIXERS)}")
+        for name, known in (("mixer", MIXERS), ("attention", ATTENTIONS)):
+            for kind in getattr(self, name).split() or [""]:
+                if kind not in known:
+                    raise ConfigError(f"{name} {kind!r} is not built; this version has {', '.join(known)}")
         if self.n_head % (self.n_kv_head or 1):
             raise ConfigError(f"n_kv_head {self.n_kv_head} must divide n_head {self.n_head}; or 0: as many")
 
@@ -98,17 +122,32 @@ class ModelConfig:
         """How attention's channels split."""
         return Heads(self.n_head, self.n_kv_head or self.n_head, self.head_size)
 
+    def heads_of(self, layer: int) -> Heads:
+        """The same, and which positions attention of this layer sees."""
+        kind = _tiled(self.attention, layer)
+        window = self.window or round((6 if self.seq_len < LONG else 4) * math.sqrt(self.seq_len))
+        stride = self.global_stride or round(math.sqrt(self.seq_len))
+        return replace(
+            self.heads,
+            window=0 if kind == "full" else window,
+            stride=stride if kind == "local_global" else 0,
+        )
+
     def mixer_of(self, layer: int) -> str:
         """The kind of a layer's mixer: the pattern, over and over."""
-        kinds = self.mixer.split()
-        return kinds[layer % len(kinds)]
+        return _tiled(self.mixer, layer)
 
     @property
-    def mixer_counts(self) -> dict[str, int]:
-        """How many layers have each kind of mixer."""
-        kinds = self.mixer.split()
-        rounds, rest = divmod(self.n_layer, len(kinds))
-        return {kind: rounds * kinds.count(kind) + kinds[:rest].count(kind) for kind in dict.fromkeys(kinds)}
+    def layer_counts(self) -> dict[int, int]:
+        """The first layer of each kind, and how many layers are like it."""
+        period = min(self.n_layer, math.lcm(len(self.mixer.split()), len(self.attention.split())))
+        rounds, rest = divmod(self.n_layer, period)
+        first: dict[tuple[str, Heads], int] = {}
+        counts: dict[int, int] = {}
+        for layer in range(period):
+            alike = first.setdefault((self.mixer_of(layer), self.heads_of(layer)), layer)
+            counts[alike] = counts.get(alike, 0) + rounds + (layer < rest)
+        return counts
 
     @property
     def std_into_residual(self) -> float:
@@ -131,6 +170,11 @@ class ModelConfig:
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
         return cls(**{**PRESETS[name], "vocab_size": vocab_size, **overrides})
+
+
+def _tiled(pattern: str, layer: int) -> str:
+    kinds = pattern.split()
+    return kinds[layer % len(kinds)]
 
 
 def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any) -> dict[str, Any]:
