@@ -43,11 +43,15 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> durable.Writ
 def header(tensors: Mapping[str, np.ndarray]) -> bytes:
     """The length and the header, filled up so that the tensors start at a multiple of 8 bytes.
 
-    Raises: CheckpointError: so many tensors that no reader would take it.
+    Raises: CheckpointError: so many tensors that no reader would take it; or one of another type.
     """
     entries: dict[str, Any] = {}
     start = 0
     for name, tensor in tensors.items():
+        if tensor.dtype != np.dtype("<f4"):
+            raise CheckpointError(
+                f"tensor {name:.80} is {tensor.dtype}; a file of tensors holds float32, so save it as that"
+            )
         stop = start + tensor.nbytes
         entries[name] = {"dtype": FLOAT, "shape": list(tensor.shape), "data_offsets": [start, stop]}
         start = stop

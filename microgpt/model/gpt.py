@@ -1,8 +1,9 @@
 """GPT: embedding, residual branches, norm, tied head and loss.  Forward and backward, no autograd."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class GPT:
     Args: dtype: float32 runs the C kernels; float64 runs the NumPy reference, for checking gradients.
           recompute: train in less memory and more time; results are the same to the bit.
           frozen: names of parameters that are not trained.
+          types: how frozen matrices are stored that do not stay fp32, by name: bf16.
           precision: of matrix products, large ones and those in attention: fp32 or bf16.
     Attributes: params: an arena, zero until `init` or a checkpoint fills it.  grads: an arena of the
     parameters that are trained; gradients only ever grow until the caller zeroes them.
@@ -37,14 +39,17 @@ class GPT:
         recompute: bool = False,
         frozen: Collection[str] = (),
         precision: str = "fp32",
+        types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.dtype = np.dtype(dtype)
         self.precision = precision
         layers = Architecture(config)
-        self.params = Arena(
-            (replace(p, trainable=p.name not in frozen) for p in layers.parameters()), self.dtype
-        )
+        parameters = [
+            replace(p, trainable=p.name not in frozen, type=types.get(p.name, p.type))
+            for p in layers.parameters()
+        ]
+        self.params = Arena(parameters, self.dtype)
         self.embedding, self.norm, self.head = layers.embedding, layers.norm, layers.head
         self.blocks: Sequence[Block | Recomputed] = (
             [Recomputed(block) for block in layers.blocks] if recompute else layers.blocks

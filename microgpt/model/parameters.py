@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.core import random
+from microgpt.common.errors import ConfigError
+from microgpt.core import ops, random
+
+TYPES = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}  # and what a number is stored in
+PRODUCTS_READ = ("matrix", "embedding")  # kinds that may be stored in fewer bits
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,9 @@ class Parameter:
 
     init_std: 0 means: all ones (norm weights).  decay: weight decay applies.
     kind: matrix, embedding or gain.  trainable: it has a gradient and a place in the optimizer.
+    type: how its numbers are stored, fp32 or bf16, which takes half the memory.
+
+    Raises: ConfigError: another type; or fewer bits for what is trained, or is no matrix.
     """
 
     name: str
@@ -24,6 +31,16 @@ class Parameter:
     decay: bool = True
     kind: str = "matrix"
     trainable: bool = True
+    type: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise ConfigError(f"{self.name}: type {self.type!r}; expected {', '.join(TYPES)}")
+        if self.type != "fp32" and (self.trainable or self.kind not in PRODUCTS_READ):
+            what = "is trained" if self.trainable else f"is a {self.kind}"
+            raise ConfigError(
+                f"{self.name} is to be stored as {self.type}, but {what}; only frozen matrices may be"
+            )
 
     @property
     def size(self) -> int:
@@ -36,16 +53,28 @@ class Arena(Mapping[str, np.ndarray]):
 
     Parameters, gradients and the slots of an optimizer are arenas, so that an optimizer step, a norm and a
     snapshot are each one call over one array.
+
+    A parameter of another type than fp32 lies outside of `flat`, in an array of its own: bf16 in uint16 (made
+    by `ops.bf16_bits`, read by `ops.bf16_floats`).  An arena of float64 has all in `flat`: the reference has
+    one type.
+
+    Attributes: parameters: all, in order.  in_flat: those that lie in `flat`, in order.
     """
 
     def __init__(self, parameters: Iterable[Parameter], dtype: Any = np.float32) -> None:
         self.parameters = list(parameters)
-        self.flat = np.zeros(sum(p.size for p in self.parameters), dtype)
-        self._views: dict[str, np.ndarray] = {}
+        is_reference = np.dtype(dtype) == np.float64
+        self.in_flat = [p for p in self.parameters if is_reference or p.type == "fp32"]
+        self.flat = np.zeros(sum(p.size for p in self.in_flat), dtype)
+        views: dict[str, np.ndarray] = {}
         offset = 0
-        for p in self.parameters:
-            self._views[p.name] = self.flat[offset : offset + p.size].reshape(p.shape)
+        for p in self.in_flat:
+            views[p.name] = self.flat[offset : offset + p.size].reshape(p.shape)
             offset += p.size
+        self._views = {
+            p.name: views[p.name] if p.name in views else np.zeros(p.shape, TYPES[p.type])
+            for p in self.parameters
+        }
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name]
@@ -64,8 +93,14 @@ class Arena(Mapping[str, np.ndarray]):
         """An arena of the trainable parameters alone, all zeros."""
         return Arena((p for p in self.parameters if p.trainable), self.flat.dtype)
 
+    def put(self, name: str, values: np.ndarray) -> None:
+        """Fill a parameter with floats, rounded to its type."""
+        target = self[name]
+        target[...] = ops.bf16_bits(values) if target.dtype == TYPES["bf16"] else values
+
     def init(self, seed: int) -> None:
         """Fill with initial values: normal, of each tensor's deviation; a pure function of (seed, name)."""
         for p in self.parameters:
             key = random.key(seed, "init/" + p.name)
-            self[p.name][:] = random.normal(key, p.size).reshape(p.shape) * p.init_std if p.init_std else 1
+            draws = random.normal(key, p.size).reshape(p.shape)
+            self.put(p.name, draws * p.init_std if p.init_std else np.ones(p.shape))

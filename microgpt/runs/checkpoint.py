@@ -245,8 +245,12 @@ def check_fit(checkpoint: Path, config: ModelConfig) -> None:
 
 
 def load_weights(checkpoint: Path, model: GPT) -> None:
-    """Copy a verified checkpoint's weights into a model of the same shape."""
-    read_into(checkpoint / WEIGHTS, model.params)
+    """Copy a verified checkpoint's weights into a model of the same shape, rounded to its types."""
+    params = model.params
+    rounded = {name: np.empty(x.shape, np.float32) for name, x in params.items() if x.dtype == np.uint16}
+    read_into(checkpoint / WEIGHTS, {**params, **rounded})
+    for name, values in rounded.items():
+        params.put(name, values)
 
 
 def load_moments(checkpoint: Path, optimizer: Optimizer) -> None:

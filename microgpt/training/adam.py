@@ -81,7 +81,7 @@ def segments(params: Arena, weight_decay: float) -> list[Segment]:
     """Cut the parameters into as few stretches as can be; the table says which are trained, which decay."""
     found: list[Segment] = []
     start = at = 0
-    for parameter in params.parameters:
+    for parameter in params.in_flat:
         if parameter.trainable:
             decay = weight_decay if parameter.decay else 0.0
             if found and found[-1].decay == decay and found[-1].start + found[-1].size == start:
