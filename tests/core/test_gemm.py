@@ -115,10 +115,11 @@ def test_the_choice_is_checked(monkeypatch):
 @given(N=SIZES, M=SIZES, K=SIZES)
 @settings(max_examples=40)
 def test_bf16_is_the_product_of_rounded_operands(bf16, N, M, K):
-    got, wanted, _ = products(N, M, K, "bf16", reference.to_bf16)
-    for found, true, rows in zip(got, wanted, (N, N, M), strict=True):
-        if rows >= native.lib.MG_PACKED_ROWS:  # fewer stay in fp32
-            np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
+    got, rounded, _ = products(N, M, K, "bf16", reference.to_bf16)
+    _, exact, _ = products(N, M, K)
+    for found, *wanted, rows in zip(got, rounded, exact, (N, N, M), strict=True):
+        true = wanted[rows < native.lib.MG_PACKED_ROWS]  # few rows stay in fp32
+        np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * np.abs(true).max())
 
 
 def test_bf16_rounds_to_nearest_even(bf16):

@@ -313,7 +313,7 @@ def test_non_finite_numbers_come_through():
         x = np.ones(1000, np.float32)
         x[777] = bad
         assert not np.isfinite(ops.sum_squares(x))
-        assert not np.isfinite(ops.gelu_forward(x)).all() or bad == np.inf
+        assert not np.isfinite(ops.gelu_forward(x)).all()
         assert not np.isfinite(ops.rmsnorm_forward(x.reshape(1, -1), np.ones(1000, np.float32))[0]).all()
         loss, _ = ops.cross_entropy_forward(x.reshape(1, -1), np.zeros(1, np.int32))
         assert not np.isfinite(loss).all()

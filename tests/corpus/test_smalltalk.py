@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -49,7 +50,9 @@ def _exam():
 
 
 def _questions(family):
-    return [question for question in _exam() if question.family == family]
+    asked = [question for question in _exam() if question.family == family]
+    assert asked, family
+    return asked
 
 
 def test_first_megabyte_is_golden():
@@ -223,16 +226,21 @@ def test_every_reply_passes_its_own_check(held_out):
 
 
 def test_sums_counts_and_spellings_are_true():
+    seen = Counter()
     for turn in _training_turns():
         for a, op, b, result in re.findall(r"(\d+) ([-+]) (\d+) = (\d+)", turn.reply):
             assert int(result) == (int(a) + int(b) if op == "+" else int(a) - int(b))
             assert max(int(a), int(b), int(result)) <= 20
+            seen["sum"] += 1
         if match := re.search(r"[Cc]ount .*from (\d+) to (\d+)", turn.user):
             said = [int(number) for number in re.findall(r"\d+", turn.reply)]
             assert (said[0], said[-1]) == tuple(map(int, match.groups()))
             assert {abs(b - a) for a, b in pairwise(said)} == {1}
+            seen["count"] += 1
         if match := re.search(r"\b(?:S|s)pell (?:the word )?(\w+)[.?]", turn.user):
             assert match[1].upper() == re.sub(r"[^A-Z]|^You", "", turn.reply)
+            seen["spelling"] += 1
+    assert all(seen[what] > 100 for what in ("sum", "count", "spelling")), seen
 
 
 def test_order_of_days_and_months_is_true():

@@ -202,7 +202,9 @@ def test_a_run_that_went_back_and_was_killed_repeats_itself(tmp_path):
     """Every checkpoint tells enough to come to the same end."""
     straight = poisoned_run(tmp_path, range(13, 18), save_every=5, keep=9)
     train(straight)
-    for step, source in checkpoints(straight.run):
+    saved = checkpoints(straight.run)
+    assert len(saved) > 2
+    for step, source in saved:
         job = poisoned_run(tmp_path, range(13, 18), save_every=5, keep=9)
         state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
         checkpoint.load_weights(source, job.model)

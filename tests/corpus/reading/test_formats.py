@@ -3,9 +3,12 @@ import json
 import os
 import tracemalloc
 
+import pyarrow
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import Table, parquet
 
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.corpus.chat import ROLES, Message, texts
@@ -128,7 +131,6 @@ def test_compressed_files_read_the_same(write):
 
 
 def test_zstandard_files_read_the_same(write):
-    zstandard = pytest.importorskip("zstandard")
     plain = chat_line("hi", "hello") * 3
     frames = zstandard.compress(plain.encode()) + zstandard.compress(chat_line("one", "more").encode())
     assert read(write("a", frames)) == read(write("b", plain + chat_line("one", "more")))
@@ -136,7 +138,7 @@ def test_zstandard_files_read_the_same(write):
 
 @pytest.mark.parametrize("kind", ["gzip", "zstandard"])
 def test_a_compressed_file_that_is_cut_off_is_no_shorter_corpus(write, kind):
-    pack = pytest.importorskip(kind).compress
+    pack = {"gzip": gzip, "zstandard": zstandard}[kind].compress
     lines = b"".join(b'{"text": "%d"}\n' % (i * 7919 % 100_003) for i in range(50_000))
     packed = pack(lines) + pack(lines)
     for cut in (len(packed) // 4, len(packed) * 3 // 4, len(packed) - 1):
@@ -170,8 +172,6 @@ def test_progress_adds_up_to_the_stored_bytes(write):
 @pytest.fixture
 def write_rows(tmp_path):
     """Write records as a parquet file of several row groups; its path."""
-    parquet = pytest.importorskip("pyarrow.parquet")
-    from pyarrow import Table
 
     def write(name, rows):
         parquet.write_table(Table.from_pylist(rows), tmp_path / name, row_group_size=300)
@@ -212,9 +212,6 @@ def test_a_message_with_an_image_is_no_text_in_any_format(write_rows, write):
 
 
 def test_a_parquet_row_that_is_not_utf8_is_one_bad_row(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    import pyarrow
-
     column = pyarrow.array([b"a", b"caf\xe9", b"c"]).view(pyarrow.string())
     parquet.write_table(pyarrow.table({"text": column}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x\.parquet:2: not UTF-8 \(byte 0xe9\)"):
@@ -348,7 +345,7 @@ def test_a_name_says_jsonl_where_the_first_line_is_broken(write, name, first):
     if name.endswith("gz"):
         data = gzip.compress(data)
     if name.endswith("zst"):
-        data = pytest.importorskip("zstandard").compress(data)
+        data = zstandard.compress(data)
     path, skipped = write(name, data), Skipped()
     with pytest.raises(DataError, match=f"{name}:1: not"):
         read(path)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pyarrow import Table, parquet
 
 from microgpt.common.errors import DataError
 from microgpt.corpus.chat import Message
@@ -43,8 +44,7 @@ def written(request, tmp_path):
     def write(rows):
         path = tmp_path / f"rows.{request.param}"
         if request.param == "parquet":
-            parquet = pytest.importorskip("pyarrow.parquet")
-            parquet.write_table(pytest.importorskip("pyarrow").Table.from_pylist(rows), path)
+            parquet.write_table(Table.from_pylist(rows), path)
         elif request.param == "csv":
             lines = [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
             path.write_text("\n".join(map(",".join, [list(rows[0]), *lines])))
