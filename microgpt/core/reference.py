@@ -106,9 +106,14 @@ def bias_backward(dy, dbias):
     dbias += dy.sum(0)
 
 
-def rope_tables(T, hs, theta=10000.0, dtype=np.float64):
-    """cos and sin (T, hs/2) of the angle t * theta^(-2i/hs)."""
-    angle = np.outer(np.arange(T), theta ** (-2 * np.arange(hs // 2) / hs))
+def rope_tables(T, hs, theta=10000.0, dtype=np.float64, n_pairs=None, stretch=1.0):
+    """cos and sin (T, hs/2) of the angle t / stretch * theta^(-i/n_pairs), 0 from pair n_pairs on; None: all
+    pairs turn."""
+    n_pairs = hs // 2 if n_pairs is None else n_pairs
+    angle = np.zeros((T, hs // 2))
+    if n_pairs:
+        speeds = theta ** (-2 * np.arange(n_pairs) / (2 * n_pairs))
+        angle[:, :n_pairs] = np.outer(np.arange(T) / stretch, speeds)
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from .block import Block
 from .config import ModelConfig
 from .embedding import Embedding
-from .kinds import NORMS
 from .layer import Cost
 from .linear import Linear
+from .norm import new_norm
 from .parameters import Parameter
 
 # Rows of logits that exist at once: (512, V) floats stay in the last-level cache, and (B*T, V) never exist.
@@ -18,26 +18,34 @@ HEAD_ROWS = 512
 
 
 class Architecture:
-    """The layers of a model: embedding, blocks, last norm, and the head, which is the embedding turned."""
+    """The layers of a model: embedding, blocks, last norm, and the head, by default the embedding turned."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.head = Linear("wte", config.vocab_size, config.n_embd, config.init_std)  # the embedding's weight
+        head_std, shape = config.init_head_std or config.init_std, (config.vocab_size, config.n_embd)
+        self.head = (
+            Linear("wte", *shape, head_std)  # the embedding's weight
+            if config.tied
+            else Linear("head", *shape, head_std, config.has_bias("head"), config.init, kind="head")
+        )
         self.embedding = Embedding(config)
         self.blocks = [Block(i, config.mixer_of(i), config) for i in range(config.n_layer)]
-        self.norm = NORMS[config.norm]("ln_f", config.n_embd)
+        self.norm = new_norm("ln_f", config.n_embd, config)
 
     def parameters(self) -> list[Parameter]:
         """All parameters in the order in which they lie in memory."""
         of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
-        return [*self.embedding.parameters(), *of_blocks, *self.norm.parameters()]
+        return [*self.embedding.parameters(), *of_blocks, *self.norm.parameters(), *self._of_head()]
 
     def outside(self) -> list[Parameter]:
         """Those that belong to no block."""
-        return self.embedding.parameters() + self.norm.parameters()
+        return self.embedding.parameters() + self.norm.parameters() + self._of_head()
+
+    def _of_head(self) -> list[Parameter]:
+        return [] if self.config.tied else self.head.parameters()
 
     def head_cost(self) -> Cost:
-        """Of the last norm and the product that makes logits, which is where the embedding is counted."""
+        """Of the last norm and the product that makes logits, which is where a tied embedding is counted."""
         return self.norm.cost() + self.head.cost()
 
 
@@ -63,8 +71,19 @@ def _size(parameters: list[Parameter]) -> int:
 
 
 def count_layer_parameters(config: ModelConfig) -> int:
-    """The same without the embedding, so that it does not depend on the vocabulary."""
-    return count_parameters(config) - Embedding(config).weight.size
+    """The same without embeddings and head, so that it does not depend on the vocabulary."""
+    outside = _size(_of_layers(Architecture(replace(config, n_layer=1)).outside()))
+    return outside + sum(n * _size(_of_layers(block.parameters())) for block, n in blocks_by_kind(config))
+
+
+def _of_layers(parameters: list[Parameter]) -> list[Parameter]:
+    return [parameter for parameter in parameters if parameter.kind not in ("embedding", "head")]
+
+
+def count_active_parameters(config: ModelConfig) -> int:
+    """Parameters that one token has to do with: all but those of experts that it does not go to."""
+    idle = sum(n * block.cost(config.seq_len).idle for block, n in blocks_by_kind(config))
+    return count_parameters(config) - idle
 
 
 @lru_cache(maxsize=64)
@@ -72,7 +91,8 @@ def flop_per_token(config: ModelConfig, T: int | None = None) -> float:
     """FLOP of forward and backward for a token: 6 a parameter, and 12 C a layer of attention for each
     position that it sees, (T + 1) / 2 where it sees all that came before."""
     blocks = sum(n * block.cost(T or config.seq_len).flop for block, n in blocks_by_kind(config))
-    return Architecture(replace(config, n_layer=1)).head_cost().flop + blocks
+    outside = Architecture(replace(config, n_layer=1))
+    return outside.embedding.cost().flop + outside.head_cost().flop + blocks
 
 
 def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = False) -> float:
@@ -82,9 +102,12 @@ def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = Fals
         stays = max(cost.kept for cost, _ in costs) + config.n_layer * config.n_embd
     else:
         stays = sum(n * cost.kept for cost, n in costs)
+    if config.embedding_mix:
+        stays += 2 * config.n_embd  # the embedding, and its gradient
     head_rows = min(n_tokens, HEAD_ROWS)
     passing = max(cost.passing for cost, _ in costs)
-    return n_tokens * (stays + passing) + head_rows * (config.vocab_size + config.n_embd)
+    logits = config.vocab_size * (2 if config.logit_cap else 1)
+    return n_tokens * (stays + passing) + head_rows * (logits + config.n_embd)
 
 
 def state_bytes(config: ModelConfig) -> int:

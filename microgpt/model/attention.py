@@ -1,4 +1,4 @@
-"""Causal self-attention with rotary positions."""
+"""Causal self-attention, by default with rotary positions."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,16 +7,19 @@ import numpy as np
 
 from microgpt.core import ops
 
-from .config import ModelConfig
+from .config import ModelConfig, Rotation
 from .kinds import MIXERS
 from .layer import Call, Cost, Saved
 from .linear import Linear
 from .parameters import Arena, Parameter
+from .qk_norm import QKNorm
 from .state import KVState
+from .value_embedding import ValueEmbedding
 
 
 class Attention:
-    """y = proj(attention(rope(qkv(x)))), with heads that may share keys and values.
+    """y = proj(attention(rope(qkv(x)))), with heads that may share keys and values; queries and keys may go
+    through a norm before they are turned or after, and values may get a share of the token's own.
 
     A document does not see the one before it in its row where the call tells the `starts`.  The layer's place
     in the pattern `attention` says how far it sees back.
@@ -26,36 +29,54 @@ class Attention:
 
     def __init__(self, at: str, index: int, config: ModelConfig) -> None:
         self.index, self.heads, C = index, config.heads_of(index - 1), config.n_embd
-        self.seq_len, self.theta = config.seq_len, config.rope_theta
-        self.qkv = Linear(f"{at}.attn.qkv", self.heads.width, C, config.init_std)
-        self.proj = Linear(f"{at}.attn.proj", C, self.heads.C, config.std_into_residual)
+        self.rotation, self.is_turned_first = config.rotation_of(index - 1), config.qk_norm_after_rope
+        out_std, init = config.std_into_residual, config.init
+        self.qkv = Linear(
+            f"{at}.attn.qkv", self.heads.width, C, config.init_std, config.has_bias("qkv"), init
+        )
+        self.proj = Linear(f"{at}.attn.proj", C, self.heads.C, out_std, config.has_bias("proj"), init)
+        self.qk_norm = QKNorm(at, self.heads, config) if config.qk_norm != "none" else None
+        has_values = config.has_value_embedding(index - 1)
+        self.values = ValueEmbedding(at, self.heads, config) if has_values else None
 
     def parameters(self) -> list[Parameter]:
-        """Of both projections."""
-        return self.qkv.parameters() + self.proj.parameters()
+        """Of both projections, and of what is between them."""
+        between = [part.parameters() for part in (self.qk_norm, self.values) if part]
+        return sum(between, self.qkv.parameters() + self.proj.parameters())
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""
         if call.states is not None:
             return self._continued(x, p, call), None
-        saved = _, y, _ = self.rebuild(x, p, call)
-        return self.proj.forward(y.reshape(len(x), -1), p, call), saved
+        saved = self.rebuild(x, p, call)
+        return self.proj.forward(saved[-2].reshape(len(x), -1), p, call), saved
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
-        """Projections, result and log-sum-exp: all but the last product."""
-        qkv = self.qkv.forward(x, p, call).reshape(call.B, call.T, -1)
-        tables = self._tables(x.dtype)
-        return qkv, *ops.attention_forward(qkv, *tables, self.heads, call.starts, call.precision)
+        """Projections, factors of norms, result and log-sum-exp: all but the last product."""
+        qkv = self._projected(x, p, call)
+        if self.is_turned_first:
+            self._turn(qkv, call)
+        inputs, factors = self._normed(qkv, p)
+        tables, how = self._tables(x.dtype, not self.is_turned_first), self._how(call)
+        return qkv, factors, *ops.attention_forward(inputs.reshape(call.B, call.T, -1), *tables, *how)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C)."""
-        qkv, y, lse = saved
+        qkv, factors, y, lse = saved
         d_y = self.proj.backward(dy, y.reshape(len(x), -1), p, g, call).reshape(y.shape)
-        how = self.heads, call.starts, call.precision
-        dqkv = ops.attention_backward(d_y, qkv, *self._tables(x.dtype), y, lse, *how)
-        return self.qkv.backward(dqkv.reshape(len(x), -1), x, p, g, call)
+        inputs = self._normed(qkv, p)[0].reshape(call.B, call.T, -1)
+        tables, how = self._tables(x.dtype, not self.is_turned_first), self._how(call)
+        dqkv = ops.attention_backward(d_y, inputs, *tables, y, lse, *how).reshape(len(x), -1)
+        if self.qk_norm:
+            dqkv = self.qk_norm.backward(dqkv, qkv, factors, p, g)
+        if self.is_turned_first:
+            self._turn(dqkv, call, back=True)
+        dx = self.qkv.backward(dqkv, x, p, g, call)
+        if self.values:
+            self.values.backward(dqkv, dx, x, p, g, call)
+        return dx
 
     def new_state(self, capacity: int, dtype: Any) -> KVState:
         """No keys and values yet."""
@@ -70,29 +91,57 @@ class Attention:
             passing=2 * heads.width + heads.C,
             state_bytes=4 * 2 * heads.C_kv,
         )
-        return self.qkv.cost() + seen + self.proj.cost()
+        cost = self.qkv.cost() + seen + self.proj.cost()
+        for part in (self.qk_norm, self.values):
+            cost = cost + part.cost() if part else cost
+        return cost
+
+    def _projected(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
+        """Queries, keys and values (N, W), as they are before norms and positions."""
+        qkv = self.qkv.forward(x, p, call)
+        if self.values:
+            self.values.forward(qkv, x, p, call)
+        return qkv
+
+    def _normed(self, qkv: np.ndarray, p: Arena) -> tuple[np.ndarray, list[np.ndarray]]:
+        return self.qk_norm.forward(qkv, p) if self.qk_norm else (qkv, [])
+
+    def _how(self, call: Call) -> tuple[Any, ...]:
+        return self.heads, call.starts, call.precision
+
+    def _turn(self, qkv: np.ndarray, call: Call, back: bool = False) -> None:
+        """Turn queries and keys (N, W) of whole windows by their positions, in place."""
+        cos, sin = self._tables(qkv.dtype)
+        for rows in qkv.reshape(call.B, call.T, -1):
+            ops.rope(rows, cos, -sin if back else sin, self.heads)
 
     def _continued(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """The rows of one sequence after the other, each behind what its state holds."""
         C, C_kv = self.heads.C, self.heads.C_kv
-        qkv, y = self.qkv.forward(x, p, call), np.empty((len(x), C), x.dtype)
+        qkv, y = self._projected(x, p, call), np.empty((len(x), C), x.dtype)
+        if not self.is_turned_first:
+            qkv, _ = self._normed(qkv, p)
         begin = 0
         for state, n in call.sequences(self.index):
             rows = slice(begin, begin + n)
             ops.rope(qkv[rows], *self._tables(x.dtype), self.heads, state.length)
-            keys, values = state.extend(qkv[rows, C : C + C_kv], qkv[rows, C + C_kv :])
-            y[rows] = ops.attention_cached(qkv[rows], keys, values, self.heads)
+            new = self._normed(qkv[rows], p)[0] if self.is_turned_first else qkv[rows]
+            keys, values = state.extend(new[:, C : C + C_kv], new[:, C + C_kv :])
+            y[rows] = ops.attention_cached(new, keys, values, self.heads)
             begin += n
         return self.proj.forward(y, p, call)
 
-    def _tables(self, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        return rope_tables(self.seq_len, self.heads.hs, self.theta, np.dtype(dtype))
+    def _tables(self, dtype: Any, is_turning: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Those of this layer's rotation, or of none where heads are turned already."""
+        rotation = self.rotation if is_turning else self.rotation._replace(n_pairs=0)
+        return rope_tables(rotation, np.dtype(dtype))
 
 
 @lru_cache(maxsize=16)
-def rope_tables(seq_len: int, hs: int, theta: float, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def rope_tables(rotation: Rotation, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """The tables of `ops.rope_tables`; layers and models of one shape share them."""
-    return ops.rope_tables(seq_len, hs, theta, dtype)
+    T, hs, theta, n_pairs, stretch = rotation
+    return ops.rope_tables(T, hs, theta, dtype, n_pairs, stretch)
 
 
 MIXERS["attention"] = Attention

@@ -2,51 +2,90 @@
 
 import numpy as np
 
-from microgpt.core import ops
+from microgpt.core import arrays, ops
 
 from .config import ModelConfig
-from .kinds import MIXERS, MLPS, NORMS
-from .layer import Call, Cost, Layer, Saved
+from .embedding_mix import EmbeddingMix
+from .kinds import MIXERS, MLPS
+from .layer import NO_KEYS, Call, Cost, Layer, Saved
+from .norm import new_norm
 from .parameters import Arena, Parameter
 
 
 class Branch:
-    """A residual branch: x + dropout(inner(norm(x)))."""
+    """A residual branch: x + dropout(inner(norm(x))); a norm may also stand behind, or on both sides."""
 
     def __init__(self, name: str, norm: str, inner: Layer, config: ModelConfig) -> None:
         self.name, self.inner, self.C = name, inner, config.n_embd
-        self.norm = NORMS[config.norm](norm, config.n_embd)
+        is_before, is_after = (config.norm_place in (place, "both") for place in ("before", "after"))
+        self.norm = new_norm(norm, config.n_embd, config) if is_before else None
+        self.last_norm = new_norm(f"{norm}_post", config.n_embd, config) if is_after else None
 
     def parameters(self) -> list[Parameter]:
-        """Of the norm, then of what is inside."""
-        return self.norm.parameters() + self.inner.parameters()
+        """Of the norm, then of what is inside, then of the norm behind it."""
+        before, after = (norm.parameters() if norm else [] for norm in (self.norm, self.last_norm))
+        return before + self.inner.parameters() + after
 
-    def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
-        """x (N, C) -> y (N, C)."""
-        normed, factors = self.norm.forward(x, p)
-        branch, inner = self.inner.forward(normed, p, call)
-        return ops.residual_forward(x, branch, call.dropout, call.keys_at(self.name)), (x, factors, inner)
+    def forward(
+        self, x: np.ndarray, p: Arena, call: Call, onto: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Saved]:
+        """x (N, C) -> y (N, C).  onto: what the branch is added to, if not x."""
+        branch, saved = self._branch(x, p, call)
+        onto = x if onto is None else onto
+        return ops.residual_forward(onto, branch, call.dropout, call.keys_at(self.name)), saved
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """What the backward needs, without the branch's result."""
-        normed, factors = self.norm.forward(x, p)
-        return x, factors, self.inner.rebuild(normed, p, call)
+        if self.last_norm:  # its backward needs what is inside
+            return self._branch(x, p, call)[1]
+        normed, factors = self._normed(x, p)
+        return x, factors, self.inner.rebuild(normed, p, call), None
 
-    def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call) -> np.ndarray:
-        """dy (N, C) -> dx (N, C)."""
-        x, factors, inner = saved
+    def backward(
+        self,
+        dy: np.ndarray,
+        saved: Saved,
+        p: Arena,
+        g: Arena,
+        call: Call,
+        by_pass: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """dy (N, C) -> dx (N, C).  by_pass: the gradient that goes around the branch, if not dy."""
+        x, factors, inner, last = saved
+        by_pass = dy if by_pass is None else by_pass
         d_branch = ops.residual_backward(dy, call.dropout, call.keys_at(self.name))
-        normed = self.norm.rebuild(x, factors, p)
+        if self.last_norm:
+            made, of_made = last
+            d_branch = self.last_norm.backward(d_branch, made, of_made, p, g, arrays.zeros_like(made))
+        normed = self.norm.rebuild(x, factors, p) if self.norm else x
         d_normed = self.inner.backward(d_branch, normed, inner, p, g, call)
-        return self.norm.backward(d_normed, x, factors, p, g, dy)
+        if self.norm:
+            return self.norm.backward(d_normed, x, factors, p, g, by_pass)
+        return ops.residual_forward(by_pass, d_normed, 0.0, NO_KEYS)
 
     def cost(self, T: int) -> Cost:
-        """The branch keeps its input."""
-        return Cost(kept=self.C) + self.norm.cost() + self.inner.cost(T)
+        """The branch keeps its input, and what a norm behind it gets."""
+        cost = Cost(kept=self.C) + self.inner.cost(T)
+        cost = cost + self.norm.cost() if self.norm else cost
+        return cost + self.last_norm.cost() + Cost(kept=self.C) if self.last_norm else cost
+
+    def _branch(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
+        normed, factors = self._normed(x, p)
+        made, inner = self.inner.forward(normed, p, call)
+        if not self.last_norm:
+            return made, (x, factors, inner, None)
+        branch, of_made = self.last_norm.forward(made, p)
+        return branch, (x, factors, inner, (made, of_made))
+
+    def _normed(self, x: np.ndarray, p: Arena) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.norm.forward(x, p) if self.norm else (x, None)
 
 
 class Block:
-    """One layer of the model: a branch with a mixer, then one with an MLP.
+    """One layer of the model: a branch with a mixer, then one with an MLP; or both beside each other.
+
+    Beside each other: x + mixer(norm(x)) + mlp(norm'(x)), as in GPT-NeoX (Black et al. 2022,
+    arXiv 2204.06745).
 
     Args: mixer: its kind.  index: of the block in the model.
     """
@@ -56,30 +95,45 @@ class Block:
         self.mixer = MIXERS[mixer](at, 1 + index, config)  # the embedding's state is the first
         self.first = Branch(f"{at}.mixer", f"{at}.ln_1", self.mixer, config)
         self.second = Branch(f"{at}.mlp", f"{at}.ln_2", MLPS[config.mlp](at, config), config)
+        self.mix = EmbeddingMix(at, config.n_embd) if config.embedding_mix else None
+        self.is_parallel = config.parallel
 
     def parameters(self) -> list[Parameter]:
-        """Of both branches."""
-        return self.first.parameters() + self.second.parameters()
+        """Of the mix with the embedding, if there is one, and of both branches."""
+        mix = self.mix.parameters() if self.mix else []
+        return mix + self.first.parameters() + self.second.parameters()
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""
-        x, first = self.first.forward(x, p, call)
-        y, second = self.second.forward(x, p, call)
-        return y, [first, second]
+        before, x = x, self._mixed(x, p, call)
+        y, first = self.first.forward(x, p, call)
+        y, second = self.second.forward(x if self.is_parallel else y, p, call, onto=y)
+        return y, [before, first, second]
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """What the backward needs."""
-        x, first = self.first.forward(x, p, call)
-        return [first, self.second.rebuild(x, p, call)]
+        before, x = x, self._mixed(x, p, call)
+        if self.is_parallel:
+            return [before, self.first.rebuild(x, p, call), self.second.rebuild(x, p, call)]
+        y, first = self.first.forward(x, p, call)
+        return [before, first, self.second.rebuild(y, p, call)]
 
     def backward(self, dy: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call) -> np.ndarray:
         """dy (N, C) -> dx (N, C)."""
-        dy = self.second.backward(dy, saved.pop(), p, g, call)  # pop: memory comes back as we go
-        return self.first.backward(dy, saved.pop(), p, g, call)
+        dx = self.second.backward(dy, saved.pop(), p, g, call)  # pop: memory comes back as we go
+        if self.is_parallel:
+            dx = self.first.backward(dy, saved.pop(), p, g, call, by_pass=dx)
+        else:
+            dx = self.first.backward(dx, saved.pop(), p, g, call)
+        return self.mix.backward(dx, saved.pop(), p, g, call) if self.mix else dx
 
     def cost(self, T: int) -> Cost:
-        """Of both branches."""
-        return self.first.cost(T) + self.second.cost(T)
+        """Of both branches, and of the mix."""
+        cost = self.first.cost(T) + self.second.cost(T)
+        return cost + self.mix.cost() if self.mix else cost
+
+    def _mixed(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
+        return self.mix.forward(x, p, call) if self.mix else x
 
 
 class Recomputed:

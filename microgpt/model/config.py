@@ -3,11 +3,11 @@
 import dataclasses
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.plain import record_from
-from microgpt.common.setting import NOT_NEGATIVE, REQUIRED, Range, refused, setting
+from microgpt.common.setting import NOT_NEGATIVE, REQUIRED, Range, from_to, refused, setting
 from microgpt.core.heads import Heads
 
 from .kinds import MIXERS, MLPS, NORMS
@@ -16,7 +16,22 @@ MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take mo
 LARGEST = 1e300  # of a number that is computed with
 ATTENTIONS = ("full", "local", "local_global")
 LONG = 2048  # tokens, from which on the window of local attention is 4 and not 6 sqrt(seq_len)
+BIASES = ("qkv", "proj", "mlp", "norm", "head")  # what may add a bias
+POSITIONS = ("rope", "none", "learned")
 COUNT = Range(1, 1 << 31)  # of layers, heads, channels, positions, tokens
+
+
+class Rotation(NamedTuple):
+    """How the channels of a head turn by position: of its pairs the first n_pairs, the others not.
+
+    Pair i turns by t / stretch * theta^(-i / n_pairs) at position t, of which there are seq_len.
+    """
+
+    seq_len: int
+    head_size: int
+    theta: float
+    n_pairs: int
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,29 @@ class ModelConfig:
         0, "key and value heads; 0: as many as n-head", "count", group="model", within=NOT_NEGATIVE
     )
     norm: str = setting("rmsnorm", "kind of norm", choices=NORMS, group="model")
+    norm_eps: float = setting(
+        1e-5, "what norms add to the mean square", group="model", within=Range(0, 1, is_open=True)
+    )
+    norm_gain: bool = setting(True, "norms scale each channel", group="model")
+    norm_place: str = setting(
+        "before", "where the norm of a branch stands", choices=("before", "after", "both"), group="model"
+    )
+    embedding_norm: bool = setting(False, "a norm behind the embedding", group="model")
+    qk_norm: str = setting(
+        "none",
+        "norm of queries and keys: of each head, or of the whole row",
+        choices=("none", "head", "whole"),
+        group="model",
+    )
+    qk_norm_after_rope: bool = setting(
+        False, "that norm comes after queries and keys were turned by their positions", group="model"
+    )
+    bias: str = setting(
+        "none",
+        f"what adds a bias, names of {', '.join(BIASES)} with spaces between; none: nothing",
+        "names",
+        group="model",
+    )
     mlp: str = setting("gelu", "kind of MLP", choices=MLPS, group="model")
     attention: str = setting(
         "full",
@@ -83,6 +121,61 @@ class ModelConfig:
         "tokens",
         group="model",
         within=NOT_NEGATIVE,
+    )
+    n_inner: int = setting(
+        0,
+        "channels inside an MLP; 0: 4 n-embd, in gated kinds 8/3 n-embd rounded up to a multiple of 64",
+        "count",
+        group="model",
+        within=NOT_NEGATIVE,
+    )
+    parallel: bool = setting(False, "mixer and MLP of a layer beside, not behind each other", group="model")
+    positions: str = setting(
+        "rope",
+        "how layers know positions: learned, a table added to the embedding; or rope and none, the first "
+        "layer's first, and over again",
+        "names",
+        group="model",
+    )
+    rope_share: float = setting(
+        1.0, "part of a head's channels that turn by position", group="model", within=Range(0, 1, True, False)
+    )
+    rope_scaling: str = setting(
+        "none",
+        "to see farther than a model was trained to: linear, all turn slower; ntk, slow channels more",
+        choices=("none", "linear", "ntk"),
+        group="model",
+    )
+    rope_factor: float = setting(1.0, "how many times as far", group="model", within=Range(1, LARGEST))
+    tied: bool = setting(True, "the head that makes logits is the embedding's matrix", group="model")
+    logit_cap: float = setting(
+        0.0, "soft bound of logits: cap tanh(logits / cap); 0: none", group="model", within=Range(0, LARGEST)
+    )
+    value_embedding: int = setting(
+        0,
+        "1: the attention of each layer adds an embedding of its own to its values; 2: of each second layer, "
+        "counted from the last; 0: none",
+        "layers",
+        group="model",
+        within=from_to(0, 64),
+    )
+    embedding_mix: bool = setting(
+        False, "each layer mixes the embedding into its input, in learned shares", group="model"
+    )
+    init: str = setting(
+        "normal", "how initial weights are drawn", choices=("normal", "uniform"), group="model"
+    )
+    init_out: str = setting(
+        "scaled",
+        "initial weights into the residual stream: smaller by 1/sqrt(2 n-layer), as the others, or zero",
+        choices=("scaled", "plain", "zero"),
+        group="model",
+    )
+    init_embedding_std: float = setting(
+        0.0, "init-std of embeddings; 0: init-std", group="model", within=Range(0, LARGEST)
+    )
+    init_head_std: float = setting(
+        0.0, "init-std of an untied head; 0: init-std", group="model", within=Range(0, LARGEST)
     )
     mixer: str = setting(
         "attention",
@@ -109,8 +202,39 @@ class ModelConfig:
             for kind in getattr(self, name).split() or [""]:
                 if kind not in known:
                     raise ConfigError(f"{name} {kind!r} is not built; this version has {', '.join(known)}")
+        self._check_names()
+        self._check_together()
         if self.n_head % (self.n_kv_head or 1):
             raise ConfigError(f"n_kv_head {self.n_kv_head} must divide n_head {self.n_head}; or 0: as many")
+
+    def _check_names(self) -> None:
+        for name, known in (("bias", (*BIASES, "none")), ("positions", POSITIONS)):
+            for word in getattr(self, name).split() or [""]:
+                if word not in known:
+                    raise ConfigError(f"{name} {word!r} is not known; expected {', '.join(known)}")
+        for name, alone in (("bias", "none"), ("positions", "learned")):
+            if alone in getattr(self, name).split() and getattr(self, name).split() != [alone]:
+                raise ConfigError(f"{name} {getattr(self, name)!r}: {alone} stands alone")
+
+    def _check_together(self) -> None:
+        """Raises: ConfigError: a setting that another one leaves without use."""
+        turned = self.rotation_of(0).n_pairs or "rope" not in self.positions.split()
+        for is_idle, line in (
+            (
+                self.has_bias("norm") and self.norm == "rmsnorm",
+                "bias norm: an rmsnorm has none; take layernorm",
+            ),
+            (self.has_bias("head") and self.tied, "bias head: a tied head has none; take --no-tied"),
+            (self.init_head_std and self.tied, "init_head_std: a tied head has init_embedding_std"),
+            (self.qk_norm_after_rope and self.qk_norm == "none", "qk_norm_after_rope: there is no qk_norm"),
+            (self.rope_factor != 1 and self.rope_scaling == "none", "rope_factor: choose a rope_scaling"),
+            (
+                not turned,
+                f"rope_share {self.rope_share:g} of heads of {self.head_size} turns no pair of channels",
+            ),
+        ):
+            if is_idle:
+                raise ConfigError(line)
 
     @property
     def head_size(self) -> int:
@@ -137,23 +261,53 @@ class ModelConfig:
         """The kind of a layer's mixer: the pattern, over and over."""
         return _tiled(self.mixer, layer)
 
+    def rotation_of(self, layer: int) -> Rotation:
+        """How a layer turns queries and keys."""
+        kind = _tiled(self.positions, layer)
+        n_pairs = int(self.head_size * self.rope_share) // 2 if kind == "rope" else 0
+        theta, stretch = self.rope_theta, 1.0
+        if self.rope_scaling == "linear":
+            stretch = self.rope_factor
+        elif self.rope_scaling == "ntk" and n_pairs > 1:  # the slowest pair turns slower by the factor
+            theta *= self.rope_factor ** (n_pairs / (n_pairs - 1))
+        return Rotation(self.seq_len, self.head_size, theta, n_pairs, stretch)
+
+    def has_value_embedding(self, layer: int) -> bool:
+        """Whether a layer's attention has one: the last layer, and each so manieth before it."""
+        return bool(self.value_embedding) and (self.n_layer - 1 - layer) % self.value_embedding == 0
+
+    def has_bias(self, part: str) -> bool:
+        """Whether a part, one of BIASES, adds a bias."""
+        return part in self.bias.split()
+
     @property
     def layer_counts(self) -> dict[int, int]:
         """The first layer of each kind, and how many layers are like it."""
-        period = min(self.n_layer, math.lcm(len(self.mixer.split()), len(self.attention.split())))
+        patterns = [getattr(self, name).split() for name in ("mixer", "attention", "positions")]
+        lengths = *map(len, patterns), self.value_embedding or 1
+        period = min(self.n_layer, math.lcm(*lengths))
         rounds, rest = divmod(self.n_layer, period)
-        first: dict[tuple[str, Heads], int] = {}
+        first: dict[Any, int] = {}
         counts: dict[int, int] = {}
         for layer in range(period):
-            alike = first.setdefault((self.mixer_of(layer), self.heads_of(layer)), layer)
+            kinds = self.mixer_of(layer), self.heads_of(layer)
+            kind = *kinds, self.rotation_of(layer), self.has_value_embedding(layer)
+            alike = first.setdefault(kind, layer)
             counts[alike] = counts.get(alike, 0) + rounds + (layer < rest)
         return counts
 
     @property
     def std_into_residual(self) -> float:
-        """Initial deviation of projections into the residual stream, smaller by 1/sqrt(2L), for 2L of them
-        add up (Radford et al. 2019, section 2.3)."""
-        return self.init_std / math.sqrt(2 * self.n_layer)
+        """Initial deviation of projections into the residual stream: by default smaller by 1/sqrt(2L), for 2L
+        of them add up (Radford et al. 2019, section 2.3)."""
+        if self.init_out == "scaled":
+            return self.init_std / math.sqrt(2 * self.n_layer)
+        return self.init_std if self.init_out == "plain" else 0.0
+
+    @property
+    def embedding_std(self) -> float:
+        """Initial deviation of embeddings."""
+        return self.init_embedding_std or self.init_std
 
     def to_dict(self) -> dict[str, Any]:
         """Field names and values, for config.json."""
@@ -166,15 +320,33 @@ class ModelConfig:
 
     @classmethod
     def from_preset(cls, name: str, vocab_size: int, **overrides: Any) -> "ModelConfig":
-        """A preset by name, with some fields changed."""
+        """A preset by name, with some fields changed.
+
+        Heads keep their size: at another width there are as many as fit; and key and value heads keep their
+        share of them, or one below it that divides, if they are not among those fields.
+        """
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[name], "vocab_size": vocab_size, **overrides})
+        return cls(
+            **{**PRESETS[name], **_heads(PRESETS[name], overrides), "vocab_size": vocab_size, **overrides}
+        )
+
+
+def _heads(preset: dict[str, Any], overrides: dict[str, Any]) -> dict[str, int]:
+    """Numbers of heads of a preset whose width, or number of heads, is changed."""
+    n_head, n_kv_head = preset["n_head"], preset.get("n_kv_head", 0)
+    width, hs = overrides.get("n_embd", preset["n_embd"]), preset["n_embd"] // n_head
+    wanted = overrides.get("n_head", width // hs if width % hs == 0 else n_head)
+    shared = max(
+        (n for n in range(1, wanted * n_kv_head // n_head + 1) if wanted % n == 0), default=n_kv_head
+    )
+    return {"n_head": wanted, "n_kv_head": shared}
 
 
 def _tiled(pattern: str, layer: int) -> str:
-    kinds = pattern.split()
-    return kinds[layer % len(kinds)]
+    """The word of a pattern that a layer has, the pattern being repeated."""
+    words = pattern.split()
+    return words[layer % len(words)]
 
 
 def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any) -> dict[str, Any]:
@@ -182,7 +354,7 @@ def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any)
 
 
 # Named by what they count to, within 5 %, with a vocabulary of 4261 (10m: 2188, where it is 10,003,712;
-# 1m: 1361; the quickstart has 1261).
+# 1m: 1361; 125m-llama: 49,152; the quickstart has 1261).
 _ROAD = {"dropout": 0.1}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": _preset(32, 2, 2, 64),
@@ -193,6 +365,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "25m": _preset(384, 13, 12, 512, **_ROAD),
     "30m": _preset(384, 16, 12, 512, **_ROAD),
     "34m": _preset(384, 18, 12, 512, **_ROAD),
+    "34m-llama": _preset(384, 21, 12, 512, n_kv_head=4, mlp="swiglu", **_ROAD),
     "125m": _preset(768, 17, 12, 1024, dropout=0.1),
+    "125m-llama": _preset(768, 14, 12, 1024, n_kv_head=4, mlp="swiglu", dropout=0.1),
     "350m": _preset(1024, 28, 16, 1024, dropout=0.1),
+    "1b": _preset(2048, 22, 32, 2048, n_kv_head=4, mlp="swiglu"),
 }

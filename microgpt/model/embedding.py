@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from microgpt.core import ops
+from microgpt.core import arrays, ops
 
 from .config import ModelConfig
-from .layer import Call
+from .layer import Call, Cost
+from .norm import new_norm
 from .parameters import Arena, Parameter
 from .state import TokensState
 
@@ -22,17 +23,26 @@ class Embedding:
     To copy a word is to find the place where the last tokens stood before, and to say what followed.
     Attention alone needs two layers for that, which learn it late; here each position knows what came before.
     A depthwise causal convolution, as So et al. 2021 (arXiv 2109.08668) put behind queries, keys and values.
+
+    With learned positions wpe[t] is added, t counted from the beginning of the document (Radford et al.
+    2019); with a norm of its own, x goes through that.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         shape = (config.vocab_size, config.n_embd)
         self.look_back = config.look_back
-        self.weight = Parameter("wte.weight", shape, config.init_std, kind="embedding")
+        std, init = config.embedding_std, config.init
+        self.weight = Parameter("wte.weight", shape, std, kind="embedding", init=init)
+        places = (config.seq_len, config.n_embd)
+        self.places = Parameter("wpe.weight", places, std, kind="embedding", init=init)
+        self.has_places = config.positions == "learned"
+        self.norm = new_norm("ln_0", config.n_embd, config) if config.embedding_norm else None
         self.back = Parameter("wte.back", (self.look_back, config.n_embd), BACK_STD, decay=False, kind="gain")
 
     def parameters(self) -> list[Parameter]:
-        """The table, and the weights of earlier tokens if there are any."""
-        return [self.weight, self.back] if self.look_back else [self.weight]
+        """The table; of earlier tokens' weights, the table of positions and the norm those there are."""
+        tables = [self.weight] + [self.back] * bool(self.look_back) + [self.places] * self.has_places
+        return tables + (self.norm.parameters() if self.norm else [])
 
     def new_state(self, capacity: int) -> TokensState:
         """No tokens yet."""
@@ -40,19 +50,36 @@ class Embedding:
 
     def forward(self, ids: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """ids (B, T) -> x (N, C)."""
-        if call.states is not None:
-            return self._continued(ids.reshape(-1), p, call)
-        rows = self._rows(ids, p)
-        if self.look_back:
-            rows = self._mixed(rows.reshape(*ids.shape, -1), p, call.starts)
-        return rows.reshape(ids.size, -1)
+        x = self._continued(ids.reshape(-1), p, call) if call.states is not None else self._x(ids, p, call)
+        return self.norm.forward(x, p)[0] if self.norm else x
 
     def backward(self, dx: np.ndarray, ids: np.ndarray, p: Arena, g: Arena, call: Call) -> None:
         """dx (N, C), and ids (B, T) of the forward."""
+        if self.norm:
+            x = self._x(ids, p, call)
+            dx = self.norm.backward(dx, x, self.norm.forward(x, p)[1], p, g, arrays.zeros_like(x))
+        if self.has_places and self.places.name in g:
+            ops.embedding_backward(dx, _places(call), g[self.places.name])
         if self.look_back:
             dx = self._unmixed(dx.reshape(*ids.shape, -1), ids, p, g, call.starts)
         if self.weight.name in g:
             ops.embedding_backward(dx.reshape(ids.size, -1), ids.reshape(-1), g[self.weight.name])
+
+    def cost(self) -> Cost:
+        """Nothing stays: what the norm's backward needs is made again."""
+        return Cost(flop=self.norm.cost().flop) if self.norm else Cost()
+
+    def _x(self, ids: np.ndarray, p: Arena, call: Call) -> np.ndarray:
+        """Rows of whole windows (N, C), before the norm."""
+        rows = self._rows(ids, p)
+        if self.look_back:
+            rows = self._mixed(rows.reshape(*ids.shape, -1), p, call.starts)
+        x = rows.reshape(ids.size, -1)
+        return self._placed(x, _places(call), p) if self.has_places else x
+
+    def _placed(self, x: np.ndarray, places: np.ndarray, p: Arena) -> np.ndarray:
+        """x (N, C) plus the rows of its positions, (N,)."""
+        return x + ops.embedding_forward(p[self.places.name], places)
 
     def _rows(self, ids: np.ndarray, p: Arena) -> np.ndarray:
         return ops.embedding_forward(p[self.weight.name], ids.reshape(-1))
@@ -82,10 +109,19 @@ class Embedding:
         for state, n in call.sequences(0):
             earlier = state.last(self.look_back)
             rows = self._rows(np.concatenate([earlier, ids[begin : begin + n]]), p)
-            parts.append(self._mixed(rows[None], p)[0, len(earlier) :] if self.look_back else rows)
+            rows = self._mixed(rows[None], p)[0, len(earlier) :] if self.look_back else rows
+            if self.has_places:
+                rows = self._placed(rows, np.arange(state.length, state.length + n, dtype=np.int32), p)
+            parts.append(rows)
             state.extend(ids[begin : begin + n])
             begin += n
         return np.concatenate(parts)
+
+
+def _places(call: Call) -> np.ndarray:
+    """The position of each row in its document, (N,) int32."""
+    places = np.broadcast_to(np.arange(call.T, dtype=np.int32), (call.B, call.T))
+    return (places if call.starts is None else places - call.starts).reshape(-1)
 
 
 def _seen(rows: np.ndarray, k: int, starts: np.ndarray | None) -> np.ndarray:

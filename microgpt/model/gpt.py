@@ -1,4 +1,4 @@
-"""GPT: embedding, residual branches, norm, tied head and loss.  Forward and backward, no autograd."""
+"""GPT: embedding, residual branches, norm, head and loss.  Forward and backward, no autograd."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,13 +15,15 @@ from .architecture import HEAD_ROWS, Architecture
 from .batch import IGNORED, Batch
 from .block import Block, Recomputed
 from .config import ModelConfig
+from .embedding_mix import GRADIENT, MADE
 from .layer import Call, Saved
 from .parameters import Arena
 from .state import ModelState
 
 
 class GPT:
-    """A decoder-only transformer (Radford et al. 2019) with RMSNorm, rotary positions and tied embedding.
+    """A decoder-only transformer (Radford et al. 2019) by default with RMSNorm, rotary positions and a
+    tied embedding.
 
     Args: dtype: float32 runs the C kernels; float64 runs the NumPy reference, for checking gradients.
           recompute: train in less memory and more time; results are the same to the bit.
@@ -105,6 +107,9 @@ class GPT:
         x = self.embedding.forward(ids, self.params, call)
         if call.dropout:
             x = ops.dropout_forward(x, call.dropout, call.keys_at("wte"))
+        call.shared["ids"] = ids.reshape(-1)
+        if self.config.embedding_mix:
+            call.shared[MADE] = x
         saved = []
         for block in self.blocks:
             x, kept = block.forward(x, self.params, call)
@@ -116,6 +121,8 @@ class GPT:
     def _trunk_backward(self, dx: np.ndarray, ids: np.ndarray, saved: list[Saved], call: Call) -> None:
         for block in reversed(self.blocks):
             dx = block.backward(dx, saved.pop(), self.params, self.grads, call)
+        if GRADIENT in call.shared:
+            dx = dx + call.shared.pop(GRADIENT)
         if call.dropout:
             dx = ops.dropout_backward(dx, call.dropout, call.keys_at("wte"))
         self.embedding.backward(dx, ids, self.params, self.grads, call)
@@ -144,14 +151,24 @@ class GPT:
         self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, call: Call
     ) -> tuple[float, np.ndarray]:
         """Sum of the losses of some rows, and dx of the head."""
-        logits = self.head.forward(x, self.params, call)
+        made = self.head.forward(x, self.params, call)
+        logits = self._capped(made)
         losses, lse = ops.cross_entropy_forward(logits, targets)
         dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
         if weights is not None:
             losses *= weights
             dlogits *= weights[:, None]
+        if self.config.logit_cap:
+            dlogits = ops.soft_cap_backward(dlogits, made, self.config.logit_cap)
         dx = self.head.backward(dlogits, x, self.params, self.grads, call)
         return float(losses.sum(dtype=np.float64)), dx
+
+    def _logits(self, x: np.ndarray, call: Call) -> np.ndarray:
+        """Of normed rows (N, C): (N, V)."""
+        return self._capped(self.head.forward(x, self.params, call))
+
+    def _capped(self, logits: np.ndarray) -> np.ndarray:
+        return ops.soft_cap_forward(logits, self.config.logit_cap) if self.config.logit_cap else logits
 
     @staticmethod
     def _head_chunks(N: int) -> list[slice]:
@@ -167,14 +184,14 @@ class GPT:
         flat = batch.targets.reshape(-1)
         losses = np.empty(len(normed), self.dtype)
         for rows in self._head_chunks(len(normed)):
-            logits = self.head.forward(normed[rows], self.params, call)
+            logits = self._logits(normed[rows], call)
             losses[rows] = ops.cross_entropy_forward(logits, flat[rows])[0]
         return losses.reshape(batch.ids.shape)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """Logits of every position: (B, T, V)."""
         call = self._call(Batch(ids, ids))
-        return self.head.forward(self._hidden(ids, call), self.params, call).reshape(*ids.shape, -1)
+        return self._logits(self._hidden(ids, call), call).reshape(*ids.shape, -1)
 
     def next_logits(self, rows: Sequence[tuple[ModelState, np.ndarray]]) -> np.ndarray:
         """Logits (R, V) after the last id of each of R sequences.
@@ -188,7 +205,7 @@ class GPT:
         states = [(state, n) for (state, _), n in zip(rows, lengths, strict=True)]
         call = Call(1, sum(lengths), states=states, precision=self.precision)
         hidden = self._hidden(np.concatenate([ids for _, ids in rows]), call)
-        return self.head.forward(hidden[np.cumsum(lengths) - 1], self.params, call)
+        return self._logits(hidden[np.cumsum(lengths) - 1], call)
 
     def _hidden(self, ids: np.ndarray, call: Call) -> np.ndarray:
         """The normed last residual stream, (N, C)."""

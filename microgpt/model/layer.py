@@ -32,6 +32,7 @@ class Cost:
     passing:     floats that live at once while the layer runs, beside those that are kept.
     state_bytes: of what a decoder remembers of the token.
     products:    (M, K) of every matrix product (N, K) -> (N, M).
+    idle:        parameters that the token has nothing to do with.
     """
 
     flop: float = 0.0
@@ -39,6 +40,7 @@ class Cost:
     passing: float = 0.0
     state_bytes: int = 0
     products: tuple[tuple[int, int], ...] = ()
+    idle: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         """Of two layers, one after the other."""
@@ -48,6 +50,7 @@ class Cost:
             max(self.passing, other.passing),
             self.state_bytes + other.state_bytes,
             self.products + other.products,
+            self.idle + other.idle,
         )
 
 

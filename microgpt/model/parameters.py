@@ -11,7 +11,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.core import ops, random
 
 TYPES = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}  # and what a number is stored in
-PRODUCTS_READ = ("matrix", "embedding")  # kinds that may be stored in fewer bits
+PRODUCTS_READ = ("matrix", "embedding", "head")  # kinds that may be stored in fewer bits
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Parameter:
     """One named tensor.
 
     init_std: 0 means: all ones (norm weights).  decay: weight decay applies.
-    kind: matrix, embedding or gain.  trainable: it has a gradient and a place in the optimizer.
+    kind: matrix, embedding, head or gain.  trainable: it has a gradient and a place in the optimizer.
     type: how its numbers are stored, fp32 or bf16, which takes half the memory.
+    init: how it begins: normal or uniform, of deviation init_std; or zeros.
 
     Raises: ConfigError: another type; or fewer bits for what is trained, or is no matrix.
     """
@@ -32,6 +33,7 @@ class Parameter:
     kind: str = "matrix"
     trainable: bool = True
     type: str = "fp32"
+    init: str = "normal"
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
@@ -99,8 +101,17 @@ class Arena(Mapping[str, np.ndarray]):
         target[...] = ops.bf16_bits(values) if target.dtype == TYPES["bf16"] else values
 
     def init(self, seed: int) -> None:
-        """Fill with initial values: normal, of each tensor's deviation; a pure function of (seed, name)."""
+        """Fill with initial values, of each tensor's kind and deviation; a pure function of (seed, name)."""
         for p in self.parameters:
-            key = random.key(seed, "init/" + p.name)
-            draws = random.normal(key, p.size).reshape(p.shape)
-            self.put(p.name, draws * p.init_std if p.init_std else np.ones(p.shape))
+            self.put(p.name, _initial(p, random.key(seed, "init/" + p.name)))
+
+
+def _initial(p: Parameter, key: int) -> np.ndarray:
+    """The values that a tensor begins with."""
+    if p.init == "zeros" or not p.init_std:
+        return np.full(p.shape, 0.0 if p.init == "zeros" else 1.0)
+    if p.init == "uniform":  # between -sqrt(3) and sqrt(3) the deviation is 1
+        draws = math.sqrt(3) * (2 * random.uniform(key, p.size) - 1)
+    else:
+        draws = random.normal(key, p.size)
+    return draws.reshape(p.shape) * p.init_std

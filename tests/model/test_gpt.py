@@ -41,8 +41,9 @@ def test_known_counts(name, vocab_size, count):
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
 def test_presets_are_named_by_what_they_count_to(name):
-    vocab_size = {"10m": 2188, "1m": 1361}.get(name, 4261)
-    millions = float(name.removesuffix("m"))
+    vocab_size = {"10m": 2188, "1m": 1361, "125m-llama": 49_152}.get(name, 4261)
+    size = name.partition("-")[0]
+    millions = float(size[:-1]) * {"m": 1, "b": 1000}[size[-1]]
     assert count_parameters(ModelConfig.from_preset(name, vocab_size)) == pytest.approx(
         millions * 1e6, rel=0.05
     )
@@ -295,7 +296,7 @@ def test_dropout_depends_on_its_keys_alone():
         ({"n_head": 5}, "heads"),
         ({"n_layer": 0}, "n_layer"),
         ({"dropout": 1.0}, "dropout"),
-        ({"norm": "layernorm"}, "norm"),
+        ({"norm": "batchnorm"}, "norm"),
         ({"n_kv_head": 3}, "n_kv_head"),
         ({"mixer": "attention dance"}, "mixer"),
         ({"mixer": " "}, "mixer"),
