@@ -26,6 +26,7 @@ ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTor
     "tiktoken==0.14.0",
     "rustbpe==0.1.0",
     "unicodedata2==16.0.0",  # the tokenizer's version of Unicode
+    "nltk==3.10.4",
 ]
 
 

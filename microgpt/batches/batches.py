@@ -25,19 +25,19 @@ def shifted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read(tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int) -> Batch:
     """Windows given by their pieces.
 
-    The first token of a piece is no target, since nothing foretells it, and nothing behind the last piece is.
-    No piece sees the one before it.
+    The first token of a piece is no target, since nothing foretells it, nor are others that it has seen, and
+    nothing behind the last piece is.  No piece sees the one before it.
     """
     rows = np.full((len(windows), seq_len + 1), IGNORED, np.int32)
-    is_first = np.zeros(rows.shape, bool)
+    is_first, is_seen = np.zeros((2, *rows.shape), bool)
     for b, pieces in enumerate(windows):
         t = 0
-        for start, length in pieces:
+        for start, length, n_seen in pieces:
             rows[b, t : t + length] = _read(tokens, start, length)
-            is_first[b, t] = True
+            is_first[b, t] = is_seen[b, t : t + n_seen] = True
             t += length
     ids, targets = shifted(rows)
-    targets[is_first[:, 1:]] = IGNORED
+    targets[is_seen[:, 1:]] = IGNORED
     # Behind the last piece any id will do: no target sees it.
     return Batch(np.maximum(ids, 0), targets, starts=_starts(is_first[:, :-1]))
 
@@ -57,15 +57,22 @@ def _read(tokens: TokenFile, start: int, length: int) -> np.ndarray:
     return piece
 
 
-def owners(tokens: TokenFile, windows: Sequence[Sequence[Piece]], seq_len: int) -> np.ndarray:
-    """The number of the document that each target of `read` lies in, (B, T); of ignored ones, any."""
-    places = np.zeros((len(windows), seq_len + 1), np.uint64)  # as the offsets: no copy of them is made
+def places(windows: Sequence[Sequence[Piece]], seq_len: int) -> np.ndarray:
+    """Where in the stream each target of `read` lies, (B, T); of ignored ones, anywhere."""
+    all_places = np.zeros(
+        (len(windows), seq_len + 1), np.uint64
+    )  # as document offsets: no copy of those is made
     for b, pieces in enumerate(windows):
         t = 0
-        for start, length in pieces:
-            places[b, t : t + length] = np.arange(start, start + length)
+        for start, length, _ in pieces:
+            all_places[b, t : t + length] = np.arange(start, start + length)
             t += length
-    return np.searchsorted(tokens.offsets, places[:, 1:], side="right") - 1
+    return all_places[:, 1:]
+
+
+def owners(tokens: TokenFile, places: np.ndarray) -> np.ndarray:
+    """The number of the document that each place of the stream lies in."""
+    return np.searchsorted(tokens.offsets, places, side="right") - 1
 
 
 class Batches:
@@ -139,32 +146,37 @@ class EvalWindows:
         byte_lengths: np.ndarray,
         is_scored: np.ndarray | None = None,
     ) -> None:
-        self._tokens, self.seq_len, self._layout, self.n_windows = tokens, seq_len, layout, n_windows
+        self.tokens, self.seq_len, self._layout, self.n_windows = tokens, seq_len, layout, n_windows
         self._is_scored = is_scored
         self.n_tokens = self.n_bytes = 0
         self.n_all_documents = len(tokens.offsets)
+        self.byte_lengths = byte_lengths
         is_met = np.zeros(self.n_all_documents, bool)
-        for batch, owners in zip(self.batches(batch_size=64), self.owners(batch_size=64), strict=True):
+        for batch, places in zip(self.batches(batch_size=64), self.places(batch_size=64), strict=True):
             targets = batch.targets
             scored = targets[targets != IGNORED]
             self.n_tokens += scored.size
             self.n_bytes += int(byte_lengths[scored].sum(dtype=np.int64))
-            is_met[owners[targets != IGNORED]] = True
+            is_met[self.owners(places[targets != IGNORED])] = True
         self.n_documents = int(is_met.sum())
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All windows in order; the last batch may be smaller."""
         for windows in self._windows(batch_size):
-            batch = read(self._tokens, windows, self.seq_len)
+            batch = read(self.tokens, windows, self.seq_len)
             if self._is_scored is not None:
-                unscored = ~self._is_scored[owners(self._tokens, windows, self.seq_len)]
+                unscored = ~self._is_scored[self.owners(places(windows, self.seq_len))]
                 batch.targets[unscored] = IGNORED
             yield batch
 
-    def owners(self, batch_size: int) -> Iterator[np.ndarray]:
-        """The number of the document that each target of `batches` lies in, (B, T); of IGNORED ones, any."""
+    def places(self, batch_size: int) -> Iterator[np.ndarray]:
+        """Where in the stream each target of `batches` lies, (B, T); of IGNORED ones, anywhere."""
         for windows in self._windows(batch_size):
-            yield owners(self._tokens, windows, self.seq_len)
+            yield places(windows, self.seq_len)
+
+    def owners(self, places: np.ndarray) -> np.ndarray:
+        """The number of the document that each place of the stream lies in."""
+        return owners(self.tokens, places)
 
     def _windows(self, batch_size: int) -> Iterator[list[list[Piece]]]:
         for first in range(0, self.n_windows, batch_size):
@@ -183,8 +195,12 @@ def eval_windows(
     max_tokens: int | None = None,
     packing: str = STREAM,
     is_scored: np.ndarray | None = None,
+    stride: int | None = None,
 ) -> EvalWindows:
     """Evenly spread windows of about `max_tokens` targets in all (None = every one), none scored twice.
+
+    stride: how far each window steps on, 1 to seq_len, by default seq_len.  Every token is then scored with
+    at least seq_len - stride tokens before it, or all that its stream or document has.
 
     Where only some documents are scored, the windows are the same; in a stream they follow on the others.
 
@@ -192,13 +208,15 @@ def eval_windows(
     """
     if tokens.n_tokens < 2:
         raise DataError(f"{tokens.path}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
-    layout = _layout(tokens, seq_len, packing)
+    layout = _layout(tokens, seq_len, packing, stride=stride)
     n = layout.n_windows
-    n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // seq_len))
+    n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // (stride or seq_len)))
     return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths, is_scored)
 
 
-def _layout(tokens: TokenFile, seq_len: int, packing: str, is_moved_back: bool = False) -> Layout:
+def _layout(
+    tokens: TokenFile, seq_len: int, packing: str, is_moved_back: bool = False, stride: int | None = None
+) -> Layout:
     if packing == DOCUMENTS:
-        return DocumentWindows(tokens, seq_len)
-    return StreamWindows(tokens, seq_len, is_moved_back)
+        return DocumentWindows(tokens, seq_len, stride)
+    return StreamWindows(tokens, seq_len, is_moved_back, stride)

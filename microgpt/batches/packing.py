@@ -6,6 +6,9 @@ window: those fill windows of their own, one after the other, and what is left o
 shorter documents fill up.  There no document sees the one before it, for a conversation does not begin behind
 another one; in a stream it does.  Either way the place of everything follows from the document offsets
 alone.
+
+Training steps on by a whole window.  To be measured with more context, windows may step on by a `stride` of
+fewer tokens: each begins with tokens that the one before it has scored, and scores those that follow.
 """
 
 from typing import NamedTuple, Protocol
@@ -20,16 +23,18 @@ PACKINGS = (STREAM, DOCUMENTS)
 
 
 class Piece(NamedTuple):
-    """`length` tokens of the stream from `start` on."""
+    """`length` tokens of the stream from `start` on; the first `n_seen` of them are no targets."""
 
     start: int
     length: int
+    n_seen: int = 1
 
 
 class Layout(Protocol):
     """Windows by number, each a list of pieces that lie one after the other, T+1 tokens at most in all.
 
-    Targets are the tokens of each piece but its first.  fill: share of the windows' room that is used.
+    Targets are the tokens of each piece but the first `n_seen`.  fill: share of the windows' room that is
+    used.
     """
 
     n_windows: int
@@ -39,44 +44,56 @@ class Layout(Protocol):
         """What window `number` in [0, n_windows) consists of."""
 
 
-def count_windows(n_tokens: np.ndarray, seq_len: int) -> np.ndarray:
-    """Windows of seq_len targets that cover runs of n_tokens tokens, each in its own."""
-    return -(-(n_tokens - 1) // seq_len)
+def count_windows(n_tokens: np.ndarray, seq_len: int, stride: int | None = None) -> np.ndarray:
+    """Windows of seq_len targets that cover runs of n_tokens tokens, each in its own; after the first of a
+    run each scores the next `stride` targets, by default as many as it has."""
+    rest = np.maximum(n_tokens - 1 - seq_len, 0)
+    return np.minimum(n_tokens - 1, 1) - (-rest // (stride or seq_len))
+
+
+def _n_seen(seq_len: int, stride: int | None) -> int:
+    """Of T+1 tokens of a window that goes on after another one, how many that one has scored or seen."""
+    return seq_len + 1 - (stride or seq_len)
 
 
 class StreamWindows:
-    """Window k is the T+1 tokens from token k*T on; together they score every token but the first.
+    """Window k is the T+1 tokens from token k*T on, or k*stride; together they score every token but the
+    first.
 
     The last one ends with the stream: it is short, or with `is_moved_back` begins earlier to be full.
     """
 
-    def __init__(self, tokens: TokenFile, seq_len: int, is_moved_back: bool = False) -> None:
+    def __init__(
+        self, tokens: TokenFile, seq_len: int, is_moved_back: bool = False, stride: int | None = None
+    ) -> None:
         self._n_tokens, self._seq_len, self._is_moved_back = tokens.n_tokens, seq_len, is_moved_back
-        self.n_windows = int(count_windows(np.array(tokens.n_tokens), seq_len))
+        self._stride, self._n_seen = stride or seq_len, _n_seen(seq_len, stride)
+        self.n_windows = int(count_windows(np.array(tokens.n_tokens), seq_len, stride))
         self.fill = 1.0
 
     def pieces(self, number: int) -> list[Piece]:
         """One piece."""
-        start = number * self._seq_len
+        start = number * self._stride
         if self._is_moved_back:
             start = min(start, self._n_tokens - 1 - self._seq_len)
-        return [Piece(start, min(self._seq_len + 1, self._n_tokens - start))]
+        n_seen = self._n_seen if number else 1
+        return [Piece(start, min(self._seq_len + 1, self._n_tokens - start), n_seen)]
 
 
 class DocumentWindows:
     """Every window begins with a document, or goes on with one that is longer than a window.
 
-    Every token of every document but its first is a target in exactly one window.  Memory: 12 bytes a piece
+    Every token of every document but its first is a target in exactly one window.  Memory: 16 bytes a piece
     and 8 a window.
 
     Raises: DataError: the offsets are out of order, or no document has two tokens.
     """
 
-    def __init__(self, tokens: TokenFile, seq_len: int) -> None:
+    def __init__(self, tokens: TokenFile, seq_len: int, stride: int | None = None) -> None:
         capacity = seq_len + 1
         starts, lengths = _documents(tokens)
         is_short = lengths <= capacity
-        cut_starts, cut_lengths = _cut(starts[~is_short], lengths[~is_short], seq_len)
+        cut_starts, cut_lengths, n_seen = _cut(starts[~is_short], lengths[~is_short], seq_len, stride)
         is_short &= lengths > 1  # a document of one token has no target
         starts, lengths = starts[is_short], lengths[is_short]
         windows = best_fit(lengths, capacity - cut_lengths, capacity)
@@ -85,6 +102,7 @@ class DocumentWindows:
         order = np.argsort(windows, kind="stable")
         self._starts = np.concatenate([cut_starts, starts])[order]
         self._lengths = np.concatenate([cut_lengths, lengths])[order].astype(np.int32)
+        self._n_seen = np.concatenate([n_seen, np.ones(len(lengths), np.int32)])[order]
         self._ends = np.cumsum(np.bincount(windows))
         self.n_windows = len(self._ends)
         if not self.n_windows:
@@ -94,8 +112,8 @@ class DocumentWindows:
     def pieces(self, number: int) -> list[Piece]:
         """The continued document first, if there is one, then whole ones."""
         of_window = slice(self._ends[number - 1] if number else 0, self._ends[number])
-        places = zip(self._starts[of_window].tolist(), self._lengths[of_window].tolist(), strict=True)
-        return [Piece(start, length) for start, length in places]
+        parts = (part[of_window].tolist() for part in (self._starts, self._lengths, self._n_seen))
+        return list(map(Piece, *parts))
 
 
 def _documents(tokens: TokenFile) -> tuple[np.ndarray, np.ndarray]:
@@ -107,13 +125,17 @@ def _documents(tokens: TokenFile) -> tuple[np.ndarray, np.ndarray]:
     return starts, lengths
 
 
-def _cut(starts: np.ndarray, lengths: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of windows over long documents; neighbours share the token between them."""
-    counts = count_windows(lengths, seq_len)
+def _cut(
+    starts: np.ndarray, lengths: np.ndarray, seq_len: int, stride: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts, lengths and tokens seen of windows over long documents; neighbours share the token between
+    them, or more."""
+    counts = count_windows(lengths, seq_len, stride)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # in its document
-    cut_starts = np.repeat(starts, counts) + number * seq_len
+    cut_starts = np.repeat(starts, counts) + number * (stride or seq_len)
     left = np.repeat(starts + lengths, counts) - cut_starts
-    return cut_starts, np.minimum(left, seq_len + 1)
+    n_seen = np.where(number, _n_seen(seq_len, stride), 1).astype(np.int32)
+    return cut_starts, np.minimum(left, seq_len + 1), n_seen
 
 
 def best_fit(lengths: np.ndarray, room: np.ndarray, capacity: int) -> np.ndarray:

@@ -3,16 +3,20 @@
   microgpt eval runs/x                   the held-out part of the run's own corpus
   microgpt eval x y@best                 several, and a table that compares them
   microgpt eval runs/x --data my.txt     another text, all of it that was not trained on
+  microgpt eval runs/x --stride 64       every token with much before it: windows slide by so many
   microgpt eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
 
 Loss is in nats per token, with its 95 % interval: by the standard error over documents.
-Bits per byte of text compare models of different vocabularies.  A run knows its corpus by the content, in any
-place and under any name, and measures only its held-out part; of other text, documents that it was trained on
-are told and left out.  A model of the embedded corpus also answers questions about names, numbers and facts
-that its training never held.
+Bits per byte of text compare models of different vocabularies.  Beside it stands what counting the training
+text would give: n-grams by interpolated Kneser-Ney; and where the loss lies: by place in the document, by
+role, by how often a token occurs in training.  `microgpt compare` tells two models apart.  A run knows its
+corpus by the content, in any place and under any name, and measures only its held-out part; of other text,
+documents that it was trained on are told and left out.  A model of the embedded corpus also answers questions
+about names, numbers and facts that its training never held.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,8 +30,9 @@ from microgpt.core import native
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.corpus.smalltalk import SEEN, exam
 from microgpt.evaluation.exam import ExamResult, table, take_exam
-from microgpt.evaluation.held_out import HeldOut, packing_of, score, text_to_measure, windows_of
+from microgpt.evaluation.held_out import HeldOut, packing_of, text_to_measure, windows_of
 from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, with_interval
+from microgpt.evaluation.measure import context_policy, measure, too_little
 from microgpt.model import count_parameters
 
 from ._model_flags import Loaded, add_model_flags, choice_notes, open_checkpoint
@@ -57,6 +62,13 @@ def parser() -> Parser:
         choices=PACKINGS,
         help="windows as training makes them with this --packing; to compare runs, measure both on the same "
         "[default that of the run]",
+    )
+    flags.add_argument(
+        "--stride",
+        type=whole(1),
+        metavar="TOKENS",
+        help="windows slide by so many tokens, so that each token is scored with at least the window less "
+        "these before it; smaller is slower [default the window: as in training]",
     )
     flags.add_argument(
         "--questions",
@@ -97,9 +109,12 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
         "step": loaded.state.get("step"),
         "n_params": count_parameters(loaded.model.config),
     }
-    report |= measured(loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path))
+    report |= measured(
+        loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path), args.stride
+    )
     if not args.json:
-        print(*map(escaped, [*loaded.describe(), *loss_lines(report)]), sep="\n", flush=True)
+        lines = [*loaded.describe(), *loss_lines(report), *baseline_lines(report), *breakdown_lines(report)]
+        print(*map(escaped, lines), sep="\n", flush=True)
         if held_out.has_exam:
             print(f"its conversations are new; {SEEN}", flush=True)
     result = examined(loaded, held_out, args.questions)
@@ -112,24 +127,27 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     return report
 
 
-def measured(loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing: str) -> dict[str, Any]:
-    """Loss with the counts behind it."""
-    windows = windows_of(held_out, loaded.tokenizer, loaded.model.config.seq_len, max_tokens, packing)
+def measured(
+    loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing: str, stride: int | None
+) -> dict[str, Any]:
+    """All numbers with the counts behind them."""
+    seq_len = loaded.model.config.seq_len
+    windows = windows_of(held_out, loaded.tokenizer, seq_len, max_tokens, packing, stride)
     with progress_bar("scoring", windows.n_windows, "window") as progress:
-        result = score(loaded.model, windows, progress.update)
+        result = measure(loaded.model, loaded.tokenizer, held_out, windows, progress.update)
     return {
         "data": held_out.names,
         "part": held_out.part,
         "packing": packing,
+        "seq_len": seq_len,
+        "stride": stride or seq_len,
         "n_documents": windows.n_documents,
         "n_tokens": windows.n_tokens,
         "n_bytes": windows.n_bytes,
         "n_trained_documents": None if held_out.is_trained is None else held_out.n_trained,
         "are_trained_measured": held_out.is_own,
-        "loss": result.loss,
-        "loss_standard_error": result.error,
-        "loss_half_width": result.half_width,
-        "bpb": result.bpb,
+        "too_little": too_little(result.quality.loss),
+        **result.to_dict(),
     }
 
 
@@ -147,18 +165,71 @@ def examined(loaded: Loaded, held_out: HeldOut, n_per_family: int) -> ExamResult
 
 
 def loss_lines(report: dict[str, Any]) -> list[str]:
-    """What was measured on, and the two numbers."""
+    """What was measured on and how, and the numbers."""
     packed = ", packed whole" if report["packing"] == DOCUMENTS else ""
-    half = report["loss_half_width"]
+    half, bpb_half = report["loss_half_width"], report["bpb_half_width"]
+    known = half is not None
+    between = f" ({exp_of(report['loss'] - half)} to {exp_of(report['loss'] + half)})" if known else ""
+    first = "each document" if report["packing"] == DOCUMENTS else "the text"
     return [
         f"on {' '.join(report['data'])} ({report['part']}): "
         f"{counted(report['n_documents'], 'document')}{packed}, "
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
+        f"  {context_policy(report['packing'], report['seq_len'], report['stride'])}",
         *trained_lines(report),
-        f"loss {with_interval(report['loss'], half)} nats/token, {report['bpb']:.4f} bits per byte",
-        *([f"  {INTERVAL_NOTE}"] if half is not None else []),
-        f"  {BPB_NOTE}",
+        f"loss {with_interval(report['loss'], half)} nats/token, "
+        f"{with_interval(report['bpb'], bpb_half)} bits per byte",
+        f"perplexity {report['perplexity']:.2f}{between}, {report['accuracy']:.1%} of tokens foretold right",
+        *([f"  {INTERVAL_NOTE}"] if known else []),
+        *([f"  {report['too_little']}"] if report["too_little"] else []),
+        f"  scored are all tokens but the first of {first}; {BPB_NOTE}",
     ]
+
+
+def exp_of(loss: float) -> str:
+    """A perplexity for people."""
+    return f"{math.exp(min(loss, 700.0)):.2f}"
+
+
+def baseline_lines(report: dict[str, Any]) -> list[str]:
+    """The table of baselines, the best first, with this model in it."""
+    if not report["baselines"]:
+        return ["no baselines beside it: the text that it was trained on is not kept here any more"]
+    n, of = report["n_counted_tokens"], report["n_training_tokens"]
+    all_of = f"the {of:,} tokens" if n == of else f"{n:,} of the {of:,} tokens, evenly spread,"
+    rows = [("this model", report), *reversed(report["baselines"].items())]
+    width = max(len(name) for name, _ in rows)
+    return [
+        "",
+        f"{'':{width}}  {'nats/token':>19}  {'bits/byte':>19}",
+        *(f"{name:{width}}  {cell(one, 'loss'):>19}  {cell(one, 'bpb'):>19}" for name, one in rows),
+        f"  counted in {all_of} that it was trained on; n-grams by interpolated Kneser-Ney",
+    ]
+
+
+def cell(values: dict[str, Any], name: str) -> str:
+    """A number of a table, with its interval."""
+    return with_interval(values[name], values[f"{name}_half_width"])
+
+
+TITLES = {
+    "position": "tokens of its document before it",
+    "role": "whose words",
+    "frequency": "times in training",
+}
+
+
+def breakdown_lines(report: dict[str, Any]) -> list[str]:
+    """Where the loss lies."""
+    lines = []
+    width = max(map(len, TITLES.values()))
+    for name, rows in report["by"].items():
+        lines += ["", f"{TITLES[name]:{width}}{'tokens':>12}{'nats/token':>12}{'right':>8}"]
+        lines += [
+            f"{label:{width}}{row['n_tokens']:12,}{row['loss']:12.4f}{row['accuracy']:8.1%}"
+            for label, row in rows.items()
+        ]
+    return lines
 
 
 def comparison(reports: list[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,6 @@
 """Held-out text: which it is for a checkpoint, and how well a model predicts it."""
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -16,8 +17,15 @@ from microgpt.common.flags import flag_name
 from microgpt.corpus.prepared.config import DataConfig, is_corpus_of, prepared_again
 from microgpt.corpus.prepared.corpus import SMALLTALK, source_names
 from microgpt.corpus.prepared.fingerprints import fingerprints
-from microgpt.corpus.prepared.folder import Known, Prepared, description, is_prepared, refuse_settled
-from microgpt.corpus.prepared.make import prepare_held_out
+from microgpt.corpus.prepared.folder import (
+    Known,
+    Prepared,
+    description,
+    is_prepared,
+    open_prepared,
+    refuse_settled,
+)
+from microgpt.corpus.prepared.make import find_kept, prepare_held_out
 from microgpt.corpus.prepared.split import HeldOutWanted
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
@@ -26,7 +34,7 @@ from microgpt.runs.settings import TrainConfig
 from microgpt.runs.trained_on import trained_documents
 from microgpt.tokenizer import Tokenizer
 
-from .loss import Evaluation, evaluate
+from .loss import Evaluation, Observer, evaluate
 
 TOKENS_AT_ONCE = 4096  # of one batch: its activations stay small
 
@@ -36,6 +44,7 @@ class HeldOut(NamedTuple):
 
     is_own: it is the held-out part of the run's corpus, and measured in whole, as in training.
     is_trained: of each document, whether the run was trained on it; None: that cannot be told.
+    training: what the run was trained on; None: it is not there any more.
     """
 
     tokens: TokenFile
@@ -43,6 +52,7 @@ class HeldOut(NamedTuple):
     part: str
     is_own: bool
     is_trained: np.ndarray | None
+    training: TokenFile | None
 
     @property
     def n_trained(self) -> int:
@@ -116,7 +126,17 @@ def _other_text(
             f"{' '.join(names)}: the run was trained on every document of it; without --data the held-out "
             "part of its corpus is measured, or name text that it never saw"
         )
-    return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained)
+    return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained, _training_text(known, data))
+
+
+def _training_text(known: Known, data: DataConfig) -> TokenFile | None:
+    """What a run was trained on, as it was prepared for it; None: that is gone."""
+    own = find_kept(known.key)
+    if own is None and len(data.data) == 1 and is_prepared(Path(data.data[0])):
+        with contextlib.suppress(DataError):
+            own = open_prepared(Path(data.data[0]))
+    ids = None if own is None else (own.meta["key"], own.tokenizer.sha256)
+    return own.train if own is not None and ids == (known.key, known.tokenizer.sha256) else None
 
 
 def _own_part(checkpoint: Path, prepared: Prepared, known: Known, names: list[str]) -> HeldOut:
@@ -128,7 +148,7 @@ def _own_part(checkpoint: Path, prepared: Prepared, known: Known, names: list[st
         )
     trained = trained_documents(checkpoint, known, prepared)
     is_trained = None if trained is None else np.isin(fingerprints(prepared.val), trained)
-    return HeldOut(prepared.val, names, "the held-out part", True, is_trained)
+    return HeldOut(prepared.val, names, "the held-out part", True, is_trained, prepared.train)
 
 
 def text_to_measure(*args: Any) -> HeldOut:
@@ -175,20 +195,35 @@ def packing_of(checkpoint: Path) -> str:
 
 
 def windows_of(
-    held_out: HeldOut, tokenizer: Tokenizer, seq_len: int, max_tokens: int | None, packing: str
+    held_out: HeldOut,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    max_tokens: int | None,
+    packing: str,
+    stride: int | None = None,
 ) -> EvalWindows:
-    """The windows to score: all, or evenly spread ones of about max_tokens."""
+    """The windows to score: all, or evenly spread ones of about max_tokens.
+
+    Raises: ConfigError: stride is no step within a window.  DataError: nothing is left to score.
+    """
+    if stride is not None and not 1 <= stride <= seq_len:
+        raise ConfigError(f"--stride {stride}: expected 1 to {seq_len}, the window of the model")
     windows = eval_windows(
-        held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing, held_out.is_scored
+        held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing, held_out.is_scored, stride
     )
     if not windows.n_tokens:
         raise DataError(f"--max-tokens {max_tokens}: all of that was trained on; give more, or other text")
     return windows
 
 
-def score(model: GPT, windows: EvalWindows, progress: Callable[[int], Any] = lambda n: None) -> Evaluation:
+def score(
+    model: GPT,
+    windows: EvalWindows,
+    progress: Callable[[int], Any] = lambda n: None,
+    observers: Sequence[Observer] = (),
+) -> Evaluation:
     """Loss and bits per byte; `progress` hears the number of windows done after each batch."""
     batch_size = max(1, TOKENS_AT_ONCE // windows.seq_len)
-    measured = evaluate(model, windows, batch_size, progress=progress)
+    measured = evaluate(model, windows, batch_size, progress=progress, observers=observers)
     assert measured is not None, "nothing can stop it"
     return measured

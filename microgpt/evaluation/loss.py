@@ -3,10 +3,11 @@ tokenizers."""
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from microgpt.batches.batches import EvalWindows
 from microgpt.model import GPT, IGNORED
@@ -18,18 +19,66 @@ BPB_NOTE = (
 INTERVAL_NOTE = "+- 95 % interval, had other such documents been held out"
 
 
+class Documents(NamedTuple):
+    """What was measured, summed over each document: nats, tokens scored, bytes of text that they stand for,
+    and how many of them the model held most likely, (n_documents,) float64 each."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    bytes: np.ndarray
+    right: np.ndarray
+
+
+class Scored(NamedTuple):
+    """Tokens of one batch that were scored, (n,) each: what they are, where in the stream they lie, in which
+    document, their loss in nats, and whether the model held them most likely."""
+
+    targets: np.ndarray
+    places: np.ndarray
+    owners: np.ndarray
+    nats: np.ndarray
+    is_right: np.ndarray
+
+
+Observer = Callable[[Scored], None]
+
+
+class Ratio(NamedTuple):
+    """A ratio of two sums over documents.
+
+    error: its standard error, had other documents of the same kind been drawn; None: there is only one.
+    n_documents: those with anything in them.
+    """
+
+    value: float
+    error: float | None
+    n_documents: int
+
+    @property
+    def half_width(self) -> float | None:
+        """How far the true ratio may be from `value`, in 95 of 100 cases."""
+        return half_width(self.error, self.n_documents)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> Ratio:
+    """sum(above) / sum(below), one of each a document."""
+    n = int(((above != 0) | (below != 0)).sum())
+    return Ratio(float(above.sum()) / max(float(below.sum()), 1.0), standard_error(above, below), n)
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """`loss` in nats per token; `bpb` in bits per byte of text.
 
     error: the standard error of `loss`, had other documents of the same kind been held out; None: there is
-    only one document.  n_documents: those it was measured on.
+    only one document.  n_documents: those it was measured on.  documents: the sums behind it.
     """
 
     loss: float
     bpb: float
     error: float | None = None
     n_documents: int = 0
+    documents: Documents | None = None
 
     @property
     def half_width(self) -> float | None:
@@ -43,6 +92,7 @@ def evaluate(
     batch_size: int,
     stop: object = None,
     progress: Callable[[int], Any] = lambda n: None,
+    observers: Sequence[Observer] = (),
 ) -> Evaluation | None:
     """Measure the model on a fixed set of windows, a batch at a time.
 
@@ -50,57 +100,59 @@ def evaluate(
     error: documents are drawn, not tokens, so the loss is a ratio of two sums over documents
 
     Args:     stop: once true, give up.  progress: hears of each batch how many windows it had.
+              observers: see each batch's tokens one by one; without any, what is right is not counted.
     Returns:  None if stopped.
     """
     nats = 0.0
-    of_documents = np.zeros((2, windows.n_all_documents))  # nats, and tokens
-    for batch, owners in zip(windows.batches(batch_size), windows.owners(batch_size), strict=True):
+    sums = Documents(*np.zeros((len(Documents._fields), windows.n_all_documents)))
+    for batch, places in zip(windows.batches(batch_size), windows.places(batch_size), strict=True):
         if stop:
             return None
-        losses, is_scored = model.token_losses(batch), batch.targets != IGNORED
+        if observers:
+            losses, is_right = model.token_results(batch)
+        else:
+            losses = model.token_losses(batch)
+            is_right = np.zeros(losses.shape, bool)
+        is_scored = batch.targets != IGNORED
         nats += float(losses.sum(dtype=np.float64))
-        np.add.at(of_documents[0], owners[is_scored], losses[is_scored])
-        np.add.at(of_documents[1], owners[is_scored], 1)
+        targets, where = batch.targets[is_scored], places[is_scored]
+        scored = Scored(targets, where, windows.owners(where), losses[is_scored], is_right[is_scored])
+        add(sums, scored, windows.byte_lengths)
+        for see in observers:
+            see(scored)
         progress(len(losses))
     bpb = nats / math.log(2) / max(1, windows.n_bytes)
-    error = standard_error(*of_documents)
-    return Evaluation(nats / windows.n_tokens, bpb, error, windows.n_documents)
+    error = standard_error(sums.nats, sums.tokens)
+    return Evaluation(nats / windows.n_tokens, bpb, error, windows.n_documents, sums)
 
 
-def standard_error(nats: np.ndarray, n_tokens: np.ndarray) -> float | None:
-    """The standard error of sum(nats) / sum(n_tokens), one of each a document; those without tokens aside.
+def add(sums: Documents, scored: Scored, byte_lengths: np.ndarray) -> None:
+    """Add tokens to the sums of their documents."""
+    np.add.at(sums.nats, scored.owners, scored.nats)
+    np.add.at(sums.tokens, scored.owners, 1)
+    np.add.at(sums.bytes, scored.owners, byte_lengths[scored.targets])
+    np.add.at(sums.right, scored.owners, scored.is_right)
 
-    A ratio r of two sums over n documents has the variance n / (n - 1) * sum((nats - r tokens)^2) / tokens^2
-    (Cochran, Sampling Techniques, 1977, section 6.4).
+
+def standard_error(above: np.ndarray, below: np.ndarray) -> float | None:
+    """The standard error of sum(above) / sum(below), one of each a document; those without either aside.
+
+    A ratio r of two sums over n documents has the variance
+    n / (n - 1) * sum((above - r below)^2) / sum(below)^2  (Cochran, Sampling Techniques, 1977, section 6.4).
     """
-    is_scored = n_tokens > 0
-    n, total = int(is_scored.sum()), float(n_tokens.sum())
-    if n < 2:
+    is_scored = (above != 0) | (below != 0)
+    n, total = int(is_scored.sum()), float(below.sum())
+    if n < 2 or not total:
         return None
     with np.errstate(all="ignore"):  # of a model whose losses are no numbers, this is none either
-        rest = nats[is_scored] - nats.sum() / total * n_tokens[is_scored]
+        rest = above[is_scored] - above.sum() / total * below[is_scored]
         return math.sqrt(n / (n - 1) * float((rest**2).sum())) / total
 
 
 def half_width(error: float | None, n_documents: int) -> float | None:
-    """Half of the 95 % interval around a mean whose standard error is estimated from so many documents."""
-    return None if error is None or n_documents < 2 else error * student_975(n_documents - 1)
-
-
-def student_975(degrees: int) -> float:
-    """What a variable of Student's distribution stays below in 97.5 of 100 cases, to within 1 %.
-
-    From three degrees of freedom on by the expansion around the normal's (Abramowitz, Stegun 26.7.5).
-    """
-    if degrees < 3:
-        return (12.706, 4.303)[degrees - 1]
-    z = 1.959964
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / degrees**i for i, term in enumerate(terms, 1))
+    """Half of the 95 % interval around a mean whose standard error is estimated from so many documents, by
+    Student's distribution."""
+    return None if error is None or n_documents < 2 else error * float(stdtrit(n_documents - 1, 0.975))
 
 
 def with_interval(loss: float, half_width: float | None) -> str:

@@ -1,6 +1,6 @@
 """GPT: embedding, residual branches, norm, head and loss.  Forward and backward, no autograd."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
@@ -179,14 +179,25 @@ class GPT:
     def token_losses(self, batch: Batch) -> np.ndarray:
         """Loss of every token in nats, (B, T), not weighted; no dropout, no gradient; 0 where the target is
         IGNORED."""
-        call = self._call(batch)
-        normed = self._hidden(batch.ids, call)
-        flat = batch.targets.reshape(-1)
-        losses = np.empty(len(normed), self.dtype)
-        for rows in self._head_chunks(len(normed)):
-            logits = self._logits(normed[rows], call)
-            losses[rows] = ops.cross_entropy_forward(logits, flat[rows])[0]
+        losses = np.empty(batch.targets.size, self.dtype)
+        for rows, logits, targets in self._scores(batch):
+            losses[rows] = ops.cross_entropy_forward(logits, targets)[0]
         return losses.reshape(batch.ids.shape)
+
+    def token_results(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """`token_losses`, and whether each target is the most likely token, (B, T)."""
+        losses, is_right = np.empty(batch.targets.size, self.dtype), np.empty(batch.targets.size, bool)
+        for rows, logits, targets in self._scores(batch):
+            losses[rows] = ops.cross_entropy_forward(logits, targets)[0]
+            is_right[rows] = logits.argmax(-1) == targets
+        return losses.reshape(batch.ids.shape), is_right.reshape(batch.ids.shape)
+
+    def _scores(self, batch: Batch) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Some rows, their logits and targets, until there were all."""
+        call = self._call(batch)
+        normed, targets = self._hidden(batch.ids, call), batch.targets.reshape(-1)
+        for rows in self._head_chunks(len(normed)):
+            yield rows, self._logits(normed[rows], call), targets[rows]
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """Logits of every position: (B, T, V)."""

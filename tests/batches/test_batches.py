@@ -163,8 +163,8 @@ def test_the_document_of_each_target_is_told_and_some_alone_can_be_scored(tmp_pa
     write_token_file(tmp_path / "s.tokens", documents, Plain())
     tokens = TokenFile.open(tmp_path / "s.tokens")
     whole = eval_windows(tokens, 8, Plain.byte_lengths, packing=packing)
-    for batch, owners in zip(whole.batches(3), whole.owners(3), strict=True):
-        targets = batch.targets
+    for batch, places in zip(whole.batches(3), whole.places(3), strict=True):
+        targets, owners = batch.targets, whole.owners(places)
         assert (owners[targets != IGNORED] == targets[targets != IGNORED]).all()
     assert whole.n_documents == whole.n_all_documents == 6
     is_scored = np.array([True, False, False, True, True, False])
@@ -175,3 +175,29 @@ def test_the_document_of_each_target_is_told_and_some_alone_can_be_scored(tmp_pa
     assert (targets[kept] == everything[kept]).all() and (targets[~kept] == IGNORED).all()
     assert (part.n_tokens, part.n_documents) == (kept.sum(), 3)
     assert part.n_bytes == Plain.byte_lengths[everything[kept]].sum()
+
+
+@pytest.mark.parametrize("packing", ["stream", "documents"])
+@pytest.mark.parametrize("stride", [1, 3, 8])
+def test_windows_that_slide_score_each_token_once_with_enough_before_it(tmp_path, packing, stride):
+    T, lengths = 8, [3, 12, 5, 2, 30, 9, 4]
+    documents = np.split(np.arange(sum(lengths), dtype=np.int32), np.cumsum(lengths)[:-1])
+    write_token_file(tmp_path / "s.tokens", documents, Plain())  # every id is its place
+    windows = eval_windows(
+        TokenFile.open(tmp_path / "s.tokens"), T, Plain.byte_lengths, None, packing, None, stride
+    )
+    scored = []
+    for batch, places in zip(windows.batches(3), windows.places(3), strict=True):
+        is_scored = batch.targets != IGNORED
+        assert (places[is_scored] == batch.targets[is_scored]).all()
+        starts = np.zeros_like(batch.ids) if batch.starts is None else batch.starts
+        for b, t in zip(*np.nonzero(is_scored), strict=True):
+            target, n_before = batch.targets[b, t], t + 1 - starts[b, t]
+            assert (batch.ids[b, starts[b, t] : t + 1] == np.arange(target - n_before, target)).all()
+            begin = 0 if packing == "stream" else windows.tokens.offsets[windows.owners(places[b, t])]
+            assert n_before >= min(T - stride, target - begin)
+            scored.append(target)
+    firsts = [0] if packing == "stream" else np.cumsum([0, *lengths[:-1]])
+    assert sorted(scored) == sorted(set(range(sum(lengths))) - set(firsts)) and windows.n_tokens == len(
+        scored
+    )

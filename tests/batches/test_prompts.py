@@ -44,7 +44,7 @@ def targets_by_place(made, n_tokens):
     found = np.full(n_tokens, -2)
     for index in range(made.n_windows):
         targets, t = made.batch(index)[1][0], 0
-        for start, length in made._layout.pieces(made.windows(index)[0]):
+        for start, length, _ in made._layout.pieces(made.windows(index)[0]):
             found[start + 1 : start + length] = targets[t : t + length - 1]
             t += length
     return found
