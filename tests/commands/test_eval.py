@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from microgpt.batches.batches import eval_windows
-from microgpt.commands import compare, eval
+from microgpt.commands import compare, eval, probe
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.corpus.prepared.config import DataConfig, prepared
 from microgpt.corpus.smalltalk import generate
@@ -179,3 +179,20 @@ def test_compare_warns_of_what_differs_and_goes_by_bytes(runs, capsys):
         compare.main(["a", "c", "--data", "t.txt", "--max-tokens", "20"])
     with pytest.raises(ConfigError, match="1 checkpoints; compare takes two"):
         compare.main(["a"])
+
+
+def test_probe_looks_at_a_checkpoint_and_its_corpus(runs, tokenizer, capsys, monkeypatch):
+    saved(runs / "c", tokenizer, 32, data=(str(runs.parent / "own.txt"),))
+    texts = ["\n".join(message.content for message in document) for document in generate(60_000)]
+    Path("own.txt").write_text("<|endoftext|>".join(texts))
+    trained_on(runs / "c", tokenizer)
+    before = sorted(path.relative_to(runs) for path in runs.rglob("*"))
+    assert probe.main(["c", "--json"]) == 1, "random weights that say they were trained"
+    found = {line["name"]: line["is_good"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert not found.pop("first loss") and False not in found.values() and len(found) > 9
+    assert sorted(path.relative_to(runs) for path in runs.rglob("*")) == before
+    monkeypatch.setattr("microgpt.training.overfit.MOST_STEPS", 10)
+    assert probe.main(["c", "--check", "overfit", "--samples", "3"]) == 1
+    assert capsys.readouterr().out.startswith("BAD  overfit: ")
+    with pytest.raises(SystemExit):
+        probe.main(["c", "--samples", "101"])

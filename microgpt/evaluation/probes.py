@@ -1,0 +1,390 @@
+"""Probes: short experiments on a model and its data that a broken measurement or lost gradient does not pass.
+
+Each answers with findings that have a name, what was seen, and where to look if that is wrong.  They change
+nothing: gradients are zero again afterwards, weights as they were.  All take seconds, on any model and any
+checkpoint, and `probe_all` is what `microgpt probe` runs.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from microgpt.batches.batches import Batches
+from microgpt.common.errors import DataError
+from microgpt.common.words import counted
+from microgpt.core import random
+from microgpt.corpus.prepared.fingerprints import fingerprints
+from microgpt.corpus.token_file import TokenFile
+from microgpt.files.tensors import read_into, write_tensors
+from microgpt.model import GPT, IGNORED, Arena, Batch
+from microgpt.tokenizer import Tokenizer
+
+N_ROWS, N_TOKENS = 4, 128  # of the windows that most probes look at: enough, and quick
+SLOPE_NATS = 0.5  # a step along the gradient is to change the summed loss by so much,
+SLOPE_STEP = 0.02  # but is no longer than this share of the weights, where all is still straight;
+FLAT_NATS = 5e-3  # a change of less than this is lost in rounding
+SLOPE_TOLERANCE = 0.05
+CLEAR = 0.05  # nats a token: differences of shifted losses below this say nothing
+LEARNED = 0.5  # nats below ln V from which on a model has learned something
+MOST_DUPLICATES = 0.5  # of held-out documents
+
+
+class Finding(NamedTuple):
+    """What a probe found.
+
+    is_good: None where it cannot say anything of this model, or not yet.  look: where to look if it is bad.
+    """
+
+    name: str
+    is_good: bool | None
+    text: str
+    look: str = ""
+
+    def told(self) -> str:
+        """A line for a person."""
+        mark = {True: "ok  ", False: "BAD ", None: "-   "}[self.is_good]
+        look = f"; look at {self.look}" if self.is_good is False and self.look else ""
+        return f"{mark} {self.name}: {self.text}{look}"
+
+
+# -------------------------------------------------------------------------------- the model
+
+
+def gradient(model: GPT, batch: Batch) -> Finding:
+    """Whether every parameter has a gradient that is finite and not zero throughout.
+
+    Parameters that begin as zeros can hide others behind them, so those are given small values meanwhile.
+    """
+    frozen = [p.name for p in model.params.parameters if not p.trainable]
+    with _Nudged(model):
+        model.grads.flat[:] = 0
+        nats, _ = model.loss_and_grad(batch)
+        odd = [name for name, grad in model.grads.items() if not np.isfinite(grad).all()]
+        still = [name for name, grad in model.grads.items() if not grad.any()]
+        model.grads.flat[:] = 0
+    if odd or not math.isfinite(nats):
+        which = ", ".join(odd[:3]) or "the loss"
+        return Finding("gradient", False, f"not finite: {which}", "learning rate, initial weights, the data")
+    if frozen or still:
+        why = "is not trained" if frozen else "has a gradient of zeros"
+        names = frozen or still
+        return Finding("gradient", False, f"{named(names)} {why}", "frozen parameters; that layer's backward")
+    return Finding("gradient", True, f"finite and not zero in all {len(model.grads)} parameters")
+
+
+def named(names: list[str]) -> str:
+    """Some names for a person."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+class _Nudged:
+    """While the context lasts, parameters that are all zeros have small values."""
+
+    def __init__(self, model: GPT) -> None:
+        self._zeros = [(name, value) for name, value in model.params.items() if not value.any()]
+
+    def __enter__(self) -> None:
+        for name, value in self._zeros:
+            noise = random.normal(random.key(0, "probe/" + name), value.size)
+            value[:] = 0.02 * noise.reshape(value.shape)
+
+    def __exit__(self, *_: object) -> None:
+        for _name, value in self._zeros:
+            value[:] = 0
+
+
+def slope(model: GPT, batch: Batch) -> Finding:
+    """Whether the loss really changes along the gradient of each layer as the gradient says.
+
+    A gradient that is lost on its way, such as that of one branch, is missing in all layers below.
+    """
+    batch = cut(batch, 1, N_TOKENS)
+    with _Nudged(model):
+        model.grads.flat[:] = 0
+        model.loss_and_grad(batch)
+        worst = max(_slope_errors(model, batch), default=(0.0, ""))
+        model.grads.flat[:] = 0
+    error, layer = worst
+    text = f"the loss follows the gradient of every layer to {error:.1%}"
+    if error <= SLOPE_TOLERANCE:
+        return Finding("slope", True, text)
+    text = f"the loss does not follow the gradient of {layer}: {error:.0%} off"
+    return Finding("slope", False, text, "the backward of the layers from there on upwards")
+
+
+def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
+    """Of each layer by how much of its size the slope differs from the gradient's norm."""
+    layers: dict[str, list[str]] = {}
+    for name in model.grads:
+        parts = name.split(".")
+        layers.setdefault(".".join(parts[:2]) if parts[0] == "h" else parts[0], []).append(name)
+    for layer, names in layers.items():
+        norm, size = (_norm(arena, names) for arena in (model.grads, model.params))
+        nats = min(SLOPE_NATS, 2 * SLOPE_STEP * size * norm)
+        if not math.isfinite(norm) or nats < FLAT_NATS:
+            continue
+        step = nats / 2 / norm**2
+        before = {name: model.params[name].copy() for name in names}
+        sums = []
+        for sign in (1, -1):
+            for name in names:
+                model.params[name][:] = before[name] + sign * step * model.grads[name]
+            sums.append(float(model.token_losses(batch).sum(dtype=np.float64)))
+        for name in names:
+            model.params[name][:] = before[name]
+        yield abs((sums[0] - sums[1]) / nats - 1), layer
+
+
+def _norm(arena: Arena, names: list[str]) -> float:
+    """Of all numbers of some parameters together."""
+    return math.sqrt(sum(float((arena[name].astype(np.float64) ** 2).sum()) for name in names))
+
+
+def causality(model: GPT, batch: Batch) -> Finding:
+    """Whether changing a token leaves all logits before it as they are, and changes some after it."""
+    ids = cut(batch, 1, N_TOKENS).ids
+    T = ids.shape[1]
+    if T < 2:
+        return Finding("causality", None, "the window holds one token")
+    places = sorted({1, T // 3, T // 2, T - 1} - {0})
+    rows = np.repeat(ids, 1 + len(places), axis=0)
+    for row, t in enumerate(places, 1):
+        rows[row, t] = (rows[row, t] + 1 + row) % model.config.vocab_size
+    logits = model.logits(rows)
+    size = 1e-5 * max(float(np.abs(logits).max()), 1e-3)
+    for row, t in enumerate(places, 1):
+        changed = np.abs(logits[row] - logits[0]).max(-1) > size
+        if changed[:t].any():
+            first = int(np.flatnonzero(changed)[0])
+            text = f"changing token {t} changes the logits at {first}: the model sees what it is to foretell"
+            return Finding("causality", False, text, "the attention mask, state that runs backwards")
+        if not changed[t]:
+            text = f"changing token {t} changes nothing at its own place"
+            return Finding("causality", False, text, "the embedding, the mask")
+    return Finding("causality", True, "changing a token changes no logit before it")
+
+
+def loss_at_targets(model: GPT, batch: Batch) -> Finding:
+    """Whether the loss is that of the logits at the targets, with no shift of its own."""
+    batch = cut(batch, 1, N_TOKENS)
+    if batch.starts is not None:  # logits are those of one document
+        batch = cut(batch, 1, int(np.argmax(batch.starts[0] > 0)) or N_TOKENS)._replace(starts=None)
+    is_scored = batch.targets[0] != IGNORED
+    losses = model.token_losses(batch)[0][is_scored].astype(np.float64)
+    logits = model.logits(batch.ids)[0][is_scored].astype(np.float64)
+    wanted = cross_entropy(logits, batch.targets[0][is_scored])
+    model.grads.flat[:] = 0
+    trained, n = model.loss_and_grad(batch)
+    model.grads.flat[:] = 0
+    off = max(float(np.abs(losses - wanted).max()), abs(trained / max(n, 1) - float(wanted.mean())))
+    if off > 1e-3 * max(1.0, float(wanted.max())):
+        text = f"{off:.3f} nats from the cross-entropy of the logits at the targets"
+        return Finding("loss", False, text, "a shift in the model's loss, weights of targets")
+    return Finding("loss", True, "is the cross-entropy of the logits at the targets, in training as well")
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """-log softmax(logits) at the targets: (n, V), (n,) -> (n,)."""
+    most = logits.max(-1, keepdims=True)
+    lse = np.log(np.exp(logits - most).sum(-1)) + most[:, 0]
+    return lse - np.take_along_axis(logits, targets[:, None], -1)[:, 0]
+
+
+def first_loss_wanted(model: GPT, batch: Batch) -> tuple[float, float]:
+    """What the loss of random weights should be, ln V + half the variance of their logits, and how far from
+    it one batch may be.
+
+    For logits that are normal and do not know the targets: E[-z_y + ln sum exp z] = ln V + var / 2.
+    """
+    batch = cut(batch, 1, N_TOKENS)
+    logits = model.logits(batch.ids)[0].astype(np.float64)
+    variance = float(logits.var(-1).mean())
+    return math.log(model.config.vocab_size) + variance / 2, 0.1 + 4 * math.sqrt(variance / len(logits))
+
+
+def first_loss(model: GPT, batch: Batch, is_random: bool) -> Finding:
+    """Whether the loss is what such weights must have before they learn anything, or below it after."""
+    is_scored = batch.targets != IGNORED
+    loss = float(model.token_losses(batch)[is_scored].mean(dtype=np.float64))
+    if not is_random:
+        bound = math.log(model.config.vocab_size)
+        text = f"{loss:.3f}, a uniform guess has {bound:.3f}"
+        return Finding("first loss", loss < bound, text, "tokenizer and data of these weights, their file")
+    wanted, tolerance = first_loss_wanted(model, batch)
+    text = f"{loss:.3f}, random weights with such logits have {wanted:.3f} +- {tolerance:.3f}"
+    look = "the shift of targets (a copy is easy), the mask, initial weights"
+    return Finding("first loss", abs(loss - wanted) <= tolerance, text, look)
+
+
+def shift(model: GPT, ids: np.ndarray) -> Finding:
+    """Whether a model that has learned foretells the next token, rather than this one or the one after next.
+
+    Args: ids: (B, T) of text as it stands, cut by nobody's idea of a shift.
+    """
+    B, T = ids.shape
+    if T < 3:
+        return Finding("shift", None, "the window is too short")
+    logits = model.logits(ids)[:, : T - 2].reshape(B * (T - 2), -1).astype(np.float64)
+    losses = [float(cross_entropy(logits, ids[:, s : T - 2 + s].reshape(-1)).mean()) for s in range(3)]
+    told = ", ".join(f"{loss:.3f} by {s}" for s, loss in enumerate(losses))
+    best = int(np.argmin(losses))
+    if losses[best] > math.log(model.config.vocab_size) - LEARNED or sorted(losses)[1] - losses[best] < CLEAR:
+        return Finding("shift", None, f"the model has not learned enough to tell: {told}")
+    what = {
+        0: "copies the token it stands at",
+        1: "foretells the next token",
+        2: "foretells the one after next",
+    }
+    text = f"the model {what[best]} (loss with targets shifted {told})"
+    return Finding("shift", best == 1, text, "targets shifted twice or not at all, in batches or in the loss")
+
+
+def dropout(model: GPT, batch: Batch) -> Finding:
+    """Whether dropout does something, and the same for the same keys."""
+    if not model.config.dropout:
+        return Finding("dropout", None, "none is asked for")
+    batch = cut(batch, 1, N_TOKENS)
+    nats = []
+    for seed in (1, 1, 2, None):
+        keys = None if seed is None else random.keys(seed, "probe", range(len(batch.ids)))
+        nats.append(model.loss_and_grad(batch, keys)[0])
+        model.grads.flat[:] = 0
+    again, other, without = (abs(n - nats[0]) for n in nats[1:])
+    if again:
+        return Finding("dropout", False, "the same keys drop other elements", "what the masks depend on")
+    if not other or not without:
+        text = f"a rate of {model.config.dropout:g} is asked for, but nothing is dropped"
+        return Finding("dropout", False, text, "whether keys reach the layers")
+    return Finding("dropout", True, f"drops at a rate of {model.config.dropout:g}, by its keys alone")
+
+
+# -------------------------------------------------------------------------------- the data
+
+
+def targets(batch: Batch) -> Finding:
+    """Whether each target of a batch is the id that follows."""
+    follows = batch.targets[:, :-1] == batch.ids[:, 1:]
+    wrong = ~follows & (batch.targets[:, :-1] != IGNORED)
+    if wrong.any():
+        text = f"{wrong.mean():.0%} of targets are not the token that follows"
+        return Finding("targets", False, text, "the shift in batches")
+    if not follows.any():
+        return Finding("targets", False, "no target is scored", "masks of targets, --prompt-loss-weight")
+    return Finding("targets", True, "each target is the token that follows")
+
+
+def duplicates(train: TokenFile, held_out: TokenFile) -> Finding:
+    """How many held-out documents are in the training text as well, word for word."""
+    n = int(np.isin(fingerprints(held_out), fingerprints(train)).sum())
+    share = n / held_out.n_documents
+    text = (
+        f"{n:,} of {counted(held_out.n_documents, 'held-out document')} are trained on as well ({share:.1%})"
+    )
+    return Finding("duplicates", share <= MOST_DUPLICATES, text, "how the corpus is divided")
+
+
+def sizes(train: TokenFile, held_out: TokenFile) -> Finding:
+    """Whether more is trained on than held out."""
+    text = f"{train.n_tokens:,} tokens to train on, {held_out.n_tokens:,} held out"
+    look = "--held-out, --held-out-share: are the sides exchanged?"
+    return Finding("sizes", train.n_tokens > held_out.n_tokens, text, look)
+
+
+def agreement(model: GPT, tokenizer: Tokenizer, files: list[TokenFile]) -> Finding:
+    """Whether model, tokenizer and token files belong together: sizes, hashes, and bytes counted again."""
+    look = "the tokenizer beside the data, the tokenizer of the checkpoint"
+    for file in files:
+        if file.tokenizer_sha256 != tokenizer.sha256:
+            text = f"{file.path.name} was made by another tokenizer ({file.tokenizer_sha256[:12]})"
+            return Finding("tokenizer", False, text, look)
+        if not model.config.vocab_size == tokenizer.vocab_size == file.vocab_size:
+            V = f"{model.config.vocab_size:,}, {tokenizer.vocab_size:,} and {file.vocab_size:,}"
+            return Finding("tokenizer", False, f"model, tokenizer and data have {V} tokens", look)
+    n_bytes = sum(
+        int(tokenizer.byte_lengths[files[-1].ids[first : first + (1 << 22)]].sum(dtype=np.int64))
+        for first in range(0, files[-1].n_tokens, 1 << 22)
+    )
+    if n_bytes != files[-1].n_bytes:
+        text = f"the tokens stand for {n_bytes:,} bytes, the text had {files[-1].n_bytes:,}"
+        return Finding("tokenizer", False, text, look)
+    return Finding("tokenizer", True, "model, tokenizer and data have the same tokens")
+
+
+def saved(model: GPT, tokenizer: Tokenizer, folder: Path) -> Finding:
+    """Whether weights and tokenizer come back from the disk as they were, where checkpoints will lie."""
+    if model.dtype != np.float32:
+        return Finding("save", None, "checkpoints hold float32")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".tmp_probe_", dir=folder) as place:
+            write_tensors(Path(place, "model.safetensors"), dict(model.params))
+            tokenizer.save(Path(place, "tokenizer.json"))
+            again = model.params.zeros_like()
+            read_into(Path(place, "model.safetensors"), again)
+            same = np.array_equal(again.flat.view(np.uint8), model.params.flat.view(np.uint8))
+            same &= Tokenizer.load(Path(place, "tokenizer.json")).sha256 == tokenizer.sha256
+    except OSError as error:
+        return Finding("save", False, f"{folder}: {os.strerror(error.errno or 0)}", "room and rights there")
+    text = "weights and tokenizer come back from the disk to the bit" if same else "they come back changed"
+    return Finding("save", same, text, f"the disk of {folder}")
+
+
+# -------------------------------------------------------------------------------- all of them
+
+
+def cut(batch: Batch, n_rows: int, n_tokens: int) -> Batch:
+    """The first rows and tokens of a batch."""
+    part = (slice(n_rows), slice(n_tokens))
+    ids, targets, weights, starts = (None if a is None else np.ascontiguousarray(a[part]) for a in batch)
+    assert ids is not None and targets is not None
+    return Batch(ids, targets, weights, starts)
+
+
+def raw_rows(tokens: TokenFile, seq_len: int) -> np.ndarray:
+    """Up to N_ROWS evenly spread rows of ids as they stand in a token file, (B, T)."""
+    T = min(seq_len, tokens.n_tokens)
+    starts = np.unique(np.linspace(0, tokens.n_tokens - T, N_ROWS).astype(int))
+    return np.stack([tokens.ids[start : start + T] for start in starts]).astype(np.int32)
+
+
+def probe_all(
+    model: GPT,
+    tokenizer: Tokenizer,
+    train: TokenFile,
+    held_out: TokenFile,
+    batches: Batches,
+    folder: Path,
+    is_random: bool,
+) -> Iterator[Finding]:
+    """Every probe, one after the other.
+
+    Args: batches: of training.  folder: where checkpoints lie.  is_random: the weights have learned nothing.
+    """
+    batch = cut(batches.batch(0), N_ROWS, batches.seq_len)
+    yield agreement(model, tokenizer, [train, held_out])
+    yield sizes(train, held_out)
+    yield duplicates(train, held_out)
+    yield targets(batch)
+    yield causality(model, batch)
+    yield loss_at_targets(model, batch)
+    yield first_loss(model, batch, is_random)
+    yield gradient(model, batch)
+    yield slope(model, batch)
+    yield dropout(model, batch)
+    if is_random:
+        yield Finding("shift", None, "the weights have learned nothing yet")
+    else:
+        yield shift(model, raw_rows(held_out, batches.seq_len))
+    yield saved(model, tokenizer, folder)
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Raise the first that is bad, as an error of one line.  Raises: DataError."""
+    for finding in findings:
+        if finding.is_good is False:
+            raise DataError(f"{finding.name}: {finding.text}; look at {finding.look}")
