@@ -5,6 +5,7 @@ nothing: gradients are zero again afterwards, weights as they were.  All take se
 checkpoint, and `probe_all` is what `microgpt probe` runs.
 """
 
+import contextlib
 import math
 import os
 import tempfile
@@ -24,7 +25,7 @@ from microgpt.files.tensors import read_into, write_tensors
 from microgpt.model import GPT, IGNORED, Arena, Batch
 from microgpt.tokenizer import Tokenizer
 
-N_ROWS, N_TOKENS = 4, 128  # of the windows that most probes look at: enough, and quick
+N_ROWS, N_TOKENS = 4, 128  # of the windows that probes look at: enough, and quick
 SLOPE_NATS = 0.5  # a step along the gradient is to change the summed loss by so much,
 SLOPE_STEP = 0.02  # but is no longer than this share of the weights, where all is still straight;
 FLAT_NATS = 5e-3  # a change of less than this is lost in rounding
@@ -102,10 +103,11 @@ class _Nudged:
 def slope(model: GPT, batch: Batch) -> Finding:
     """Whether the loss really changes along the gradient of each layer as the gradient says.
 
-    A gradient that is lost on its way, such as that of one branch, is missing in all layers below.
+    A gradient that is lost on its way, such as that of one branch, is missing in all layers below.  In fp32,
+    for bf16 rounds small steps away.
     """
     batch = cut(batch, 1, N_TOKENS)
-    with _Nudged(model):
+    with _Nudged(model), _in_fp32(model):
         model.grads.flat[:] = 0
         model.loss_and_grad(batch)
         worst = max(_slope_errors(model, batch), default=(0.0, ""))
@@ -116,6 +118,14 @@ def slope(model: GPT, batch: Batch) -> Finding:
         return Finding("slope", True, text)
     text = f"the loss does not follow the gradient of {layer}: {error:.0%} off"
     return Finding("slope", False, text, "the backward of the layers from there on upwards")
+
+
+@contextlib.contextmanager
+def _in_fp32(model: GPT) -> Iterator[None]:
+    """While the context lasts, products are of that precision."""
+    precision, model.precision = model.precision, "fp32"
+    yield
+    model.precision = precision
 
 
 def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
@@ -365,11 +375,12 @@ def probe_all(
 
     Args: batches: of training.  folder: where checkpoints lie.  is_random: the weights have learned nothing.
     """
-    batch = cut(batches.batch(0), N_ROWS, batches.seq_len)
+    whole = batches.batch(0)
+    batch = cut(whole, N_ROWS, N_TOKENS)
     yield agreement(model, tokenizer, [train, held_out])
     yield sizes(train, held_out)
     yield duplicates(train, held_out)
-    yield targets(batch)
+    yield targets(whole)
     yield causality(model, batch)
     yield loss_at_targets(model, batch)
     yield first_loss(model, batch, is_random)
