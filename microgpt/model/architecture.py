@@ -72,12 +72,13 @@ def _size(parameters: list[Parameter]) -> int:
 
 def count_layer_parameters(config: ModelConfig) -> int:
     """The same without embeddings and head, so that it does not depend on the vocabulary."""
-    outside = _size(_of_layers(Architecture(replace(config, n_layer=1)).outside()))
+    layers = Architecture(replace(config, n_layer=1))
+    outside = _size(_of_layers(layers.embedding.parameters() + layers.norm.parameters()))
     return outside + sum(n * _size(_of_layers(block.parameters())) for block, n in blocks_by_kind(config))
 
 
 def _of_layers(parameters: list[Parameter]) -> list[Parameter]:
-    return [parameter for parameter in parameters if parameter.kind not in ("embedding", "head")]
+    return [parameter for parameter in parameters if parameter.kind != "embedding"]
 
 
 def count_active_parameters(config: ModelConfig) -> int:

@@ -110,10 +110,12 @@ class Attention:
         return self.heads, call.starts, call.precision
 
     def _turn(self, qkv: np.ndarray, call: Call, back: bool = False) -> None:
-        """Turn queries and keys (N, W) of whole windows by their positions, in place."""
+        """Turn queries and keys (N, W) of whole windows by their positions in their documents, in place."""
         cos, sin = self._tables(qkv.dtype)
-        for rows in qkv.reshape(call.B, call.T, -1):
-            ops.rope(rows, cos, -sin if back else sin, self.heads)
+        for b, rows in enumerate(qkv.reshape(call.B, call.T, -1)):
+            begins = [0] if call.starts is None else np.unique(call.starts[b])
+            for document in np.split(rows, begins[1:]):
+                ops.rope(document, cos, -sin if back else sin, self.heads)
 
     def _continued(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """The rows of one sequence after the other, each behind what its state holds."""

@@ -130,6 +130,8 @@ class Block:
     def cost(self, T: int) -> Cost:
         """Of both branches, and of the mix."""
         cost = self.first.cost(T) + self.second.cost(T)
+        if self.is_parallel:
+            cost = cost + Cost(kept=-self.first.C)  # both keep the same input
         return cost + self.mix.cost() if self.mix else cost
 
     def _mixed(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:

@@ -338,7 +338,7 @@ def _heads(preset: dict[str, Any], overrides: dict[str, Any]) -> dict[str, int]:
     width, hs = overrides.get("n_embd", preset["n_embd"]), preset["n_embd"] // n_head
     wanted = overrides.get("n_head", width // hs if width % hs == 0 else n_head)
     shared = max(
-        (n for n in range(1, wanted * n_kv_head // n_head + 1) if wanted % n == 0), default=n_kv_head
+        (n for n in range(1, wanted * n_kv_head // n_head + 1) if wanted % n == 0), default=min(n_kv_head, 1)
     )
     return {"n_head": wanted, "n_kv_head": shared}
 

@@ -38,7 +38,7 @@ class EmbeddingMix:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         for parameter, seen in ((self.stream, x), (self.embedding, call.shared[MADE])):
             if parameter.name in g:
-                g[parameter.name] += (dy * seen).sum(dtype=np.float64)
+                g[parameter.name][...] += (dy * seen).sum(dtype=np.float64)
         d_first = dy * p[self.embedding.name]
         if GRADIENT in call.shared:
             call.shared[GRADIENT] += d_first
