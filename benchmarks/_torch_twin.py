@@ -20,7 +20,7 @@ from microgpt.training.thread_choice import trial_tokens
 
 
 class Twin:
-    """Pre-norm RMSNorm, rotary positions, causal SDPA, tanh-GELU, tied head, fused AdamW.
+    """Pre-norm RMSNorm, rotary positions, causal SDPA, tanh-GELU or SwiGLU, tied head, fused AdamW.
 
     Args: weights: arrays by the parameter names of `GPT`; they are copied.
     """
@@ -93,7 +93,12 @@ class Twin:
 
     def _mlp(self, x: torch.Tensor, at: str) -> torch.Tensor:
         hidden = F.linear(self._norm(x, at + "ln_2.weight"), self.weights[at + "mlp.fc.weight"])
-        return F.linear(F.gelu(hidden, approximate="tanh"), self.weights[at + "mlp.proj.weight"])
+        if self.config.mlp == "swiglu":
+            gate, value = hidden.chunk(2, dim=-1)
+            active = F.silu(gate) * value
+        else:
+            active = F.gelu(hidden, approximate="tanh")
+        return F.linear(active, self.weights[at + "mlp.proj.weight"])
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return F.rms_norm(x, (x.shape[-1],), self.weights[name], NORM_EPS)

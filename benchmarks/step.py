@@ -17,7 +17,7 @@ from typing import Any
 
 from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, settings_from
+from microgpt.common.flags import Parser, add_settings, given, settings_from
 from microgpt.core import native
 from microgpt.machine.cpus import add_threads_flag
 from microgpt.machine.memory import peak_memory
@@ -51,8 +51,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def model_config(args: argparse.Namespace) -> ModelConfig:
     """The preset, without dropout, changed by the flags."""
-    base = {"vocab_size": VOCAB_SIZE, **(PRESETS[args.preset] if args.preset else {}), "dropout": 0.0}
-    return settings_from(args, ModelConfig, **base)
+    if args.preset:
+        changes = {"vocab_size": VOCAB_SIZE, "dropout": 0.0, **given(args, ModelConfig)}
+        return ModelConfig.from_preset(args.preset, **changes)
+    return settings_from(args, ModelConfig, vocab_size=VOCAB_SIZE, dropout=0.0)
 
 
 def trial_step(

@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "tell whether one model is better than another, on the same documents",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",
+    "presets": "list the sizes of models: layers, parameters, memory, FLOP a token",
     "tokenizer": "the tokenizer alone: train it on text files, encode, decode, show",
     "quickstart": "train a small chat model on the embedded corpus and talk to it",
 }

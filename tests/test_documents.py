@@ -7,12 +7,29 @@ import pytest
 
 from microgpt.model import ModelConfig
 from microgpt.model.architecture import table
+from microgpt.model.mlp import inner_width
 
 ROOT = Path(__file__).parents[1]
-ROW = re.compile(r"^\| `([\w.]+)`(?:, [\w -]+)? \| (\(.*\)) \| ([^|]+) \| (yes|no) \|$", re.M)
+ROW = re.compile(r"^\| `([\w.]+)`(, [\w -]+)? \| (\(.*\)) \| ([^|]+) \| (yes|no) \|$", re.M)
+BIASED = {"norm": "layernorm", "norm_place": "both", "embedding_norm": True}
 CONFIGS = [
     ModelConfig(3, 4, 24, 9, 31),
     ModelConfig(2, 6, 48, 9, 57, look_back=2, n_kv_head=2, init_std=0.3),
+    ModelConfig(
+        2,
+        6,
+        48,
+        9,
+        57,
+        **BIASED,
+        bias="qkv proj mlp norm head",
+        tied=False,
+        qk_norm="head",
+        positions="learned",
+    ),
+    ModelConfig(
+        2, 6, 48, 9, 57, n_kv_head=2, mlp="swiglu", qk_norm="whole", value_embedding=1, embedding_mix=True
+    ),
 ]
 
 
@@ -23,7 +40,12 @@ def shape_of(text, config):
         "H": config.n_head,
         "K": config.heads.H_kv,
         "hs": config.head_size,
-        "F": 4 * config.n_embd,
+        "F": inner_width(config, config.mlp == "swiglu"),
+        "G": inner_width(config, config.mlp == "swiglu") * (2 if config.mlp == "swiglu" else 1),
+        "T": config.seq_len,
+        "S": min(32, config.n_embd),
+        "Q": config.head_size * (config.n_head if config.qk_norm == "whole" else 1),
+        "R": config.head_size * (config.heads.H_kv if config.qk_norm == "whole" else 1),
         "V": config.vocab_size,
         "n": config.look_back,
     }
@@ -31,23 +53,41 @@ def shape_of(text, config):
     return eval(spelled, {"__builtins__": {}}, sizes)
 
 
-def std_of(text, config):
-    named = {"ones": 0, "normal, std": config.init_std, "normal, 0.7": 0.7}
-    return named.get(text, config.init_std / (2 * config.n_layer) ** 0.5)
+def begins(text, config):
+    """How a parameter is drawn, and its deviation, of what the table tells."""
+    std = config.init_std
+    named = {"ones": 0, "zeros": 0, "normal, std": std, "normal, 0.7": 0.7}
+    named |= {"normal, embedding std": std, "normal, head std": std}
+    return text == "zeros", named.get(text, std / (2 * config.n_layer) ** 0.5)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["plain", "look back, shared keys"])
-def test_the_tensors_of_the_model_are_those_of_its_document(config):
+def told():
+    """Rows of the table of tensors by name."""
     rows = ROW.findall((ROOT / "MODEL.md").read_text(encoding="utf-8"))
-    told = {name: (shape_of(shape, config), std, decays == "yes") for name, shape, std, decays in rows}
-    if not config.look_back:
-        del told["wte.back"]
-    parameters = table(config)
-    assert {re.sub(r"^h\.\d+\.", "h.i.", parameter.name) for parameter in parameters} == set(told)
+    return {name: row for name, *row in rows}
+
+
+def nameless(parameter):
+    return re.sub(r"^h\.\d+\.", "h.i.", parameter.name)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["plain", "look back, shared keys", "biased", "gated"])
+def test_the_tensors_of_the_model_are_those_of_its_document(config):
+    rows, parameters = told(), table(config)
+    if config == CONFIGS[0]:
+        assert {nameless(p) for p in parameters} == {name for name, row in rows.items() if not row[0]}
     for parameter in parameters:
-        shape, std, decays = told[re.sub(r"^h\.\d+\.", "h.i.", parameter.name)]
-        assert (parameter.shape, parameter.decay) == (shape, decays), parameter.name
-        assert parameter.init_std == pytest.approx(std_of(std, config)), parameter.name
+        _, shape, text, decays = rows[nameless(parameter)]
+        assert (parameter.shape, parameter.decay) == (shape_of(shape, config), decays == "yes"), (
+            parameter.name
+        )
+        is_zero, std = begins(text, config)
+        assert (parameter.init == "zeros") == is_zero, parameter.name
+        assert parameter.init_std == pytest.approx(std), parameter.name
+
+
+def test_every_tensor_of_the_document_is_one_of_a_model():
+    assert set(told()) == {nameless(parameter) for config in CONFIGS for parameter in table(config)}
 
 
 def anchor(title):

@@ -353,8 +353,10 @@ def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any)
     return {"n_embd": n_embd, "n_layer": n_layer, "n_head": n_head, "seq_len": seq_len, **others}
 
 
-# Named by what they count to, within 5 %, with a vocabulary of 4261 (10m: 2188, where it is 10,003,712;
-# 1m: 1361; 125m-llama: 49,152; the quickstart has 1261).
+# Presets are named by what they count to, within 5 %, with a vocabulary of 4261 or of these (10m is then
+# 10,003,712; the quickstart has 1261).
+COUNTED_WITH = 4261
+COUNTED_WITH_OTHERS = {"1m": 1361, "10m": 2188, "125m-llama": 49_152}
 _ROAD = {"dropout": 0.1}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": _preset(32, 2, 2, 64),

@@ -9,7 +9,7 @@ import pytest
 from microgpt.common.errors import ConfigError, ShapeError
 from microgpt.core import native, random
 from microgpt.model import GPT, Batch, ModelConfig, count_parameters
-from microgpt.model.config import PRESETS
+from microgpt.model.config import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
 from microgpt.model.layer import Call
 
 KEYS = random.keys(0, "dropout of the tests", range(3))
@@ -41,7 +41,7 @@ def test_known_counts(name, vocab_size, count):
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
 def test_presets_are_named_by_what_they_count_to(name):
-    vocab_size = {"10m": 2188, "1m": 1361, "125m-llama": 49_152}.get(name, 4261)
+    vocab_size = COUNTED_WITH_OTHERS.get(name, COUNTED_WITH)
     size = name.partition("-")[0]
     millions = float(size[:-1]) * {"m": 1, "b": 1000}[size[-1]]
     assert count_parameters(ModelConfig.from_preset(name, vocab_size)) == pytest.approx(
@@ -344,8 +344,8 @@ def test_bad_tokens_are_refused():
 @pytest.mark.parametrize("starts", [None, [[0, 0, 0, 0, 0, 5, 5, 5, 5], [0, 0, 2, 2, 4, 4, 4, 4, 8]]])
 @pytest.mark.parametrize(
     "config",
-    [SMALL, replace(LOOKING_BACK, rope_theta=500.0), GROUPED],
-    ids=["plain", "look back", "shared keys"],
+    [SMALL, replace(LOOKING_BACK, rope_theta=500.0), GROUPED, replace(GROUPED, mlp="swiglu")],
+    ids=["plain", "look back", "shared keys", "gated"],
 )
 def test_same_function_as_torch(config, starts):
     """Logits, loss and every gradient against PyTorch's own operations and its autograd."""
