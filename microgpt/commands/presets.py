@@ -1,8 +1,8 @@
 """List the presets: what `microgpt train --preset NAME` makes a model of, and what that takes.
 
-Counted with the vocabulary that its name stands for, or that of --vocab-size.  "active" are the parameters that one token has to do with, fewer
-than all in a mixture of experts.  "memory" is what a step on one window takes; "FLOP" is that of training on
-a token of a full window, forward and backward.
+Counted with the vocabulary that its name stands for, or that of --vocab-size.  "active" are the parameters
+that one token has to do with, fewer than all in a mixture of experts.  "memory" is what a step on one window
+takes; "FLOP" is that of training on a token of a full window, forward and backward.
 """
 
 import json
