@@ -12,7 +12,7 @@ from microgpt.decoding.sampler import SamplerConfig
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.model import GPT, count_parameters
 from microgpt.runs.checkpoint import load_model
-from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, best_of, better_than, find_checkpoint, kept
+from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint
 from microgpt.tokenizer import Tokenizer
 
 
@@ -36,20 +36,6 @@ class Loaded(NamedTuple):
             f"from {self.path}{quality}",
             *choice_notes(self.path),
         ]
-
-
-def choice_notes(checkpoint: Path) -> list[str]:
-    """What speaks for another checkpoint of its run: a better one is kept, or one that is newer but worse."""
-    run, those = checkpoint.parent, kept(checkpoint.parent)
-    if better := better_than(checkpoint):
-        bpb = f", {better.last_bpb:.3f} bits per byte" if better.last_bpb is not None else ""
-        return [f"better on held-out text: step {better.step:,}{bpb}; {run}@best takes it"]
-    best = best_of(those)
-    is_best = best is not None and best.path.name == checkpoint.name
-    if is_best and better_than(those[0].path):
-        bpb = f", {those[0].last_bpb:.3f} bits per byte" if those[0].last_bpb is not None else ""
-        return [f"newer but worse on held-out text: step {those[0].step:,}{bpb}; {run}@newest takes it"]
-    return []
 
 
 def add_model_flags(flags: Parser, several: bool = False) -> None:

@@ -65,7 +65,7 @@ def setting(
     return dataclasses.field(default=default, metadata=meta)
 
 
-def unseen(default: Any, within: Range) -> Any:
+def unseen(default: Any, within: Range | None = None) -> Any:
     """A field that is part of the config and no flag."""
     return dataclasses.field(default=default, metadata={"within": within})
 

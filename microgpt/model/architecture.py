@@ -59,11 +59,16 @@ def table(config: ModelConfig) -> list[Parameter]:
     return Architecture(config).parameters()
 
 
+def parameter_groups(config: ModelConfig) -> list[tuple[list[Parameter], int]]:
+    """The parameters outside the blocks, and those of one block of each kind, each with how often."""
+    outside = Architecture(replace(config, n_layer=1)).outside()
+    return [(outside, 1), *((block.parameters(), n) for block, n in blocks_by_kind(config))]
+
+
 @lru_cache(maxsize=64)
 def count_parameters(config: ModelConfig) -> int:
     """Parameters, the tied embedding counted once: 12 L C^2 + (2L+1) C + V C for the default kinds."""
-    outside = _size(Architecture(replace(config, n_layer=1)).outside())
-    return outside + sum(n * _size(block.parameters()) for block, n in blocks_by_kind(config))
+    return sum(n * _size(parameters) for parameters, n in parameter_groups(config))
 
 
 def _size(parameters: list[Parameter]) -> int:

@@ -45,10 +45,10 @@ from .kept import (
     kept,
     verify,
 )
+from .kinds import OPTIMIZERS
 from .layout import checkpoint_name, checkpoints, remove_leftovers
+from .spec import Plan
 
-SLOTS = ("m1", "m2")  # what Adam keeps beside the weights
-COPIES = 1 + len(SLOTS)  # of all weights, in a checkpoint
 COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
 Value = TypeVar("Value")
@@ -113,12 +113,18 @@ def by_slot(slots: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
     return {f"{slot}.{name}": value for slot, values in slots.items() for name, value in values.items()}
 
 
-def shapes_of_slots(names: Iterable[str], weights: Mapping[str, Value]) -> dict[str, Value]:
-    """What optimizer.safetensors must hold, by the names that it has: every slot the same weights, those that
-    are trained; all of them where it has none."""
-    found = {name.partition(".")[2] for name in names} & set(weights)
-    trained = {name: weights[name] for name in sorted(found or weights)}
-    return by_slot(dict.fromkeys(SLOTS, trained))
+def shapes_of_slots(names: Iterable[str], plan: Plan) -> dict[str, tuple[int, ...]]:
+    """What optimizer.safetensors must hold, by the names that it has: of the parameters that are named there,
+    which are those that are trained, what the optimizer keeps; of all of them where none is named."""
+    pairs = [name.partition(".")[::2] for name in names]
+    parameters = table(plan.model)
+    named = {name for _, name in pairs} & {parameter.name for parameter in parameters}
+    trained = [parameter for parameter in parameters if parameter.name in named or not named]
+    if optimizer := OPTIMIZERS.get(plan.train.optimizer):
+        slots = optimizer.parameters_of_slots(trained)
+    else:  # of somebody's own: at least every tensor has the shape of its parameter
+        slots = {slot: [p for p in trained if (slot, p.name) in pairs] for slot, _ in pairs}
+    return by_slot({slot: {p.name: p.shape for p in those} for slot, those in slots.items()})
 
 
 def _copy_finite(target: np.ndarray, source: np.ndarray) -> bool:

@@ -77,8 +77,8 @@ def _checkpoint(path: Path) -> str:
     plan = Plan.from_dict(checkpoints.read_config(path))
     checkpoints.check_fit(path, plan.model)
     checkpoints.checked_tokenizer(path, plan.model)
-    weights, moments = (shapes_in(path / name) for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS))
-    check_shapes(path / checkpoints.MOMENTS, moments, checkpoints.shapes_of_slots(moments, weights))
+    moments = shapes_in(path / checkpoints.MOMENTS)
+    check_shapes(path / checkpoints.MOMENTS, moments, checkpoints.shapes_of_slots(moments, plan))
     for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS):
         if tensor := not_finite(path / name):
             raise CheckpointError(f"{path / name}: {tensor} holds a value that is not finite")

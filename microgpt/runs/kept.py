@@ -276,3 +276,17 @@ def _best_if_clear(newest: Path, names: Iterable[str], say: Say) -> Path:
         say(f"skipping the best checkpoint: {error}")
         return newest
     return better.path
+
+
+def choice_notes(checkpoint: Path) -> list[str]:
+    """What speaks for another checkpoint of its run: a better one is kept, or one that is newer but worse."""
+    run, those = checkpoint.parent, kept(checkpoint.parent)
+    if better := better_than(checkpoint):
+        bpb = f", {better.last_bpb:.3f} bits per byte" if better.last_bpb is not None else ""
+        return [f"better on held-out text: step {better.step:,}{bpb}; {run}@best takes it"]
+    best = best_of(those)
+    is_best = best is not None and best.path.name == checkpoint.name
+    if is_best and better_than(those[0].path):
+        bpb = f", {those[0].last_bpb:.3f} bits per byte" if those[0].last_bpb is not None else ""
+        return [f"newer but worse on held-out text: step {those[0].step:,}{bpb}; {run}@newest takes it"]
+    return []

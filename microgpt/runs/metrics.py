@@ -10,15 +10,21 @@ from typing import Any
 from microgpt.common.errors import CheckpointError
 from microgpt.common.output import tell
 
+from .events import Event, Trained
+
 
 class MetricsLog:
     """Appends events to a file, once what an interrupted session wrote past its checkpoint is cut off.
 
     A run is worth more than its log: an event that cannot be written is lost, which `say` hears of once.
+
+    Args: every: of the trained steps, the first and each of this number are written.
     """
 
-    def __init__(self, path: Path, keep_bytes: int = 0, say: Callable[[str], None] = tell) -> None:
-        self.path, self.say = path, say
+    def __init__(
+        self, path: Path, keep_bytes: int = 0, say: Callable[[str], None] = tell, every: int = 1
+    ) -> None:
+        self.path, self.say, self.every = path, say, every
         self.n_bytes = 0  # length of the file
         self._is_told = False
         try:
@@ -28,6 +34,12 @@ class MetricsLog:
             raise CheckpointError(
                 f"cannot write {path}: {error.strerror}; checkpoints so far are intact"
             ) from error
+
+    def hear(self, event: Event) -> None:
+        """Write an event that belongs into the log."""
+        is_due = not isinstance(event, Trained) or event.step == 1 or event.step % self.every == 0
+        if event.name and is_due:
+            self.write(event.name, event.step, **event.values())
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one event with the step after which it happened."""

@@ -21,7 +21,9 @@ from microgpt.common.words import parse_duration
 from microgpt.core.native import PRECISIONS
 from microgpt.machine.cpus import AUTO, available_cpus, check_threads
 
-LENGTH, BATCH, ADAM = "length of the run", "batch", "optimizer (Adam)"
+from .kinds import OPTIMIZERS
+
+LENGTH, BATCH, ADAM = "length of the run", "batch", "optimizer"
 REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machine"
 
 
@@ -84,6 +86,7 @@ class TrainConfig:
         1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH, within=POSITIVE
     )
 
+    optimizer: str = setting("adam", "what turns gradients into new weights", choices=OPTIMIZERS, group=ADAM)
     lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM, within=POSITIVE)
     min_lr: float = setting(
         1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM, within=NOT_NEGATIVE
@@ -182,6 +185,10 @@ class TrainConfig:
         group=MACHINE,
         of_session=True,
     )
+
+    # Where batches come from and what is added to the loss, by the names of `kinds`: no flags, for programs.
+    source: str = unseen("corpus")
+    penalty: str = unseen("")
 
     # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
     onward_step: int = unseen(0, NOT_NEGATIVE)  # 0: it never did

@@ -1,12 +1,24 @@
-"""What describes a run before it starts."""
+"""What describes a run before it starts: a spec names some settings, a plan has them all."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from microgpt.corpus.prepared.config import DataConfig
-from microgpt.model import ModelConfig
+from microgpt.common.errors import ConfigError
+from microgpt.common.plain import record_from
+from microgpt.core import native
+from microgpt.corpus.prepared.config import DataConfig, source_place
+from microgpt.corpus.prepared.corpus import source_names
+from microgpt.machine.cpus import threads_from_environment
+from microgpt.model import ModelConfig, count_layer_parameters
+from microgpt.model.config import PRESETS
+from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
-from .settings import TrainConfig
+from .settings import TrainConfig, recipe
+
+DEFAULT_PRESET = "10m"
+NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
+SECTIONS: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "data": DataConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,18 +33,135 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
         document: dict[str, Any] = {"format": 1, "preset": self.preset}
-        return document | {
-            "model": self.model.to_dict(),
-            "train": self.train.to_dict(),
-            "data": self.data.to_dict(),
-        }
+        return document | {name: getattr(self, name).to_dict() for name in SECTIONS}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "Plan":
         """The plan that `to_dict` described."""
-        return cls(
-            ModelConfig.from_dict(document["model"]),
-            TrainConfig.from_dict(document["train"]),
-            DataConfig.from_dict(document["data"]),
-            str(document.get("preset", "")),
+        sections = {name: kind.from_dict(document[name]) for name, kind in SECTIONS.items()}
+        return cls(**sections, preset=str(document.get("preset", "")))
+
+    def with_train(self, **changes: Any) -> "Plan":
+        """The plan with other training settings."""
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, **changes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What somebody wants a run to be: settings by name.  What is not named follows preset and size.
+
+    model, train, data: fields of ModelConfig, TrainConfig and DataConfig, as plain values.
+    """
+
+    preset: str | None = None
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, preset: str | None = None, **settings: Any) -> "Spec":
+        """From settings of all kinds: of("tiny", data="my.txt", max_steps=300).
+
+        Raises: ConfigError: a name that no setting has.
+        """
+        sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+        for name, value in settings.items():
+            sections[_section_of(name)][name] = value
+        return cls(preset, **{name: _as_fields(name, values) for name, values in sections.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON has them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+        """The spec that `to_dict` described, or a config.json."""
+        named = {name: value for name, value in values.items() if name != "format"}
+        return record_from(cls, named, "spec")
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the number of steps follows from a time limit."""
+        return self.train.get("max_time") is not None and "max_steps" not in self.train
+
+    def data_config(self) -> DataConfig:
+        """The corpus that is named.  A vocabulary size is another way to say how many merges."""
+        values = dict(self.data)
+        if "vocab_size" in self.model:
+            values["merges"] = merges_of(self.model["vocab_size"], values.get("merges"))
+        for name in ("data", "held_out"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return DataConfig(**values)
+
+    def plan(self, vocab_size: int | None = None) -> Plan:
+        """All settings.  vocab_size: of the corpus; until it is read, what it should have is taken.
+
+        Raises: ConfigError: settings that cannot be, or that contradict each other or the corpus.
+        """
+        data, wanted = self.data_config(), self.model.get("vocab_size")
+        if vocab_size is not None and wanted not in (None, vocab_size):
+            raise ConfigError(
+                f"--vocab-size {wanted}: the tokenizer of this corpus has {vocab_size} ids; "
+                "leave the flag out"
+            )
+        preset = self.preset or DEFAULT_PRESET
+        size = NO_MERGES + data.merges if vocab_size is None else vocab_size
+        others = {name: value for name, value in self.model.items() if name != "vocab_size"}
+        model = ModelConfig.from_preset(preset, size, **others)
+        return Plan(model, self._train_config(count_layer_parameters(model)), data, preset)
+
+    def _train_config(self, n_layer_params: int) -> TrainConfig:
+        """What was named, over the recipe for this size."""
+        values = recipe(n_layer_params, self.train.get("lr")) | environment_settings()
+        if self.is_timed:
+            values["max_steps"] = 0
+        config = TrainConfig(**{**values, **self.train})
+        return dataclasses.replace(config, precision=native.choose_precision(config.precision))
+
+
+def _section_of(setting: str) -> str:
+    """Which config a setting belongs to."""
+    for name, kind in SECTIONS.items():
+        if setting in {field.name for field in dataclasses.fields(kind)}:
+            return name
+    raise ConfigError(f"there is no setting {setting!r}; microgpt train --help lists them, - written as _")
+
+
+def _as_fields(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What a person wrote as the config holds it: one file for a list of files."""
+    if section != "data":
+        return values
+    places = ("data", "held_out")
+    return {name: _places(value) if name in places else value for name, value in values.items()}
+
+
+def _places(value: Any) -> list[str]:
+    """Sources as a config holds them."""
+    return [source_place(name) for name in source_names(value)]
+
+
+def environment_settings() -> dict[str, str]:
+    """Training settings that environment variables give; what is named comes before them."""
+    threads = threads_from_environment()
+    return {"threads": threads} if threads else {}
+
+
+def default_settings(preset: str) -> dict[str, Any]:
+    """The settings that a preset decides."""
+    return PRESETS[preset] | recipe(count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES)))
+
+
+def merges_of(vocab_size: int, merges: int | None) -> int:
+    """The merges that a vocabulary size asks for, beside what was said of merges."""
+    asked = vocab_size - NO_MERGES
+    if asked < 0:
+        raise ConfigError(f"--vocab-size {vocab_size}: bytes and markers alone are {NO_MERGES}; give more")
+    if asked > MAX_MERGES:
+        raise ConfigError(f"--vocab-size {vocab_size}: expected at most {NO_MERGES + MAX_MERGES}")
+    if merges not in (None, asked):
+        raise ConfigError(
+            f"--vocab-size {vocab_size} contradicts --merges {merges}: a vocabulary has {NO_MERGES} bytes "
+            "and markers beside the merges; give one of the two"
         )
+    return asked

@@ -1,12 +1,15 @@
 """Adam over flat arenas: one pass updates every parameter, with the clip factor folded in."""
 
-import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from microgpt.core import ops
 from microgpt.model import GPT, Arena
-from microgpt.runs.checkpoint import SLOTS
+from microgpt.model.parameters import Parameter
+from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
+
+from .optimizer import Optimizer
 
 
 class Segment(NamedTuple):
@@ -19,7 +22,7 @@ class Segment(NamedTuple):
     decay: float
 
 
-class Adam:
+class Adam(Optimizer):
     """Adam with bias correction and optional decoupled weight decay (AdamW).
 
     m1 = beta1*m1 + (1-beta1)*g;  m2 = beta2*m2 + (1-beta2)*g*g;
@@ -27,35 +30,23 @@ class Adam:
 
     Parameters that are not trained have no moments.
 
-    Attributes: slots: what it keeps beside the weights, by name, each an arena like the gradients.
     Source:   Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101).
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
-        self.model = model
-        self.config = config
-        self.slots: dict[str, Arena] = {name: model.params.trained() for name in SLOTS}
-        self.updates = 0  # completed updates; skipped steps do not count
+        super().__init__(model, config)
         self._segments = segments(model.params, config.weight_decay)
 
-    def grad_norm(self, n: int = 1) -> float:
-        """Global L2 norm of the mean gradient, of gradients summed over n losses; not finite if
-        any gradient is not."""
-        return math.sqrt(ops.sum_squares(self.model.grads.flat)) / n
-
-    def update(self, lr: float, grad_norm: float, n: int = 1) -> None:
-        """Apply one update with the mean gradient, clipped by its given norm; the gradients are zero then."""
-        self.apply(lr, self._clip_factor(grad_norm) / n)
-        self.updates += 1
-
-    def discard(self) -> None:
-        """Drop gradients that are not to be applied."""
-        self.model.grads.flat[:] = 0
+    @staticmethod
+    def parameters_of_slots(parameters: Sequence[Parameter]) -> dict[str, list[Parameter]]:
+        """Two moments of every parameter that is trained."""
+        trained = [parameter for parameter in parameters if parameter.trainable]
+        return {"m1": trained, "m2": trained}
 
     def apply(self, lr: float, grad_scale: float = 1.0) -> None:
         """The arithmetic of `update` without counting it."""
         config, params, grads = self.config, self.model.params.flat, self.model.grads.flat
-        m1, m2 = (self.slots[name].flat for name in SLOTS)
+        m1, m2 = (self.slots[name].flat for name in ("m1", "m2"))
         for segment in self._segments:
             trained = slice(segment.at, segment.at + segment.size)
             ops.adam_step(
@@ -72,10 +63,6 @@ class Adam:
                 grad_scale=grad_scale,
             )
 
-    def _clip_factor(self, grad_norm: float) -> float:
-        clip = self.config.grad_clip
-        return clip / grad_norm if clip and grad_norm > clip else 1.0
-
 
 def segments(params: Arena, weight_decay: float) -> list[Segment]:
     """Cut the parameters into as few stretches as can be; the table says which are trained, which decay."""
@@ -91,3 +78,6 @@ def segments(params: Arena, weight_decay: float) -> list[Segment]:
             at += parameter.size
         start += parameter.size
     return found
+
+
+OPTIMIZERS["adam"] = Adam

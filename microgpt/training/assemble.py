@@ -3,7 +3,7 @@
 import dataclasses
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from microgpt.batches.batches import Batches, EvalWindows, eval_windows
 from microgpt.batches.packing import DOCUMENTS, STREAM
 from microgpt.batches.prompts import PromptLoss
 from microgpt.common.errors import CheckpointError, ConfigError
-from microgpt.common.output import tell
 from microgpt.common.words import format_duration
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared as prepared_corpus
@@ -22,7 +21,9 @@ from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.model import GPT
 from microgpt.runs import checkpoint as checkpoints
-from microgpt.runs.checkpoint import COPIES, known_corpus
+from microgpt.runs.checkpoint import known_corpus
+from microgpt.runs.events import Began, EventListener, Listeners, Told
+from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
 from microgpt.runs.layout import METRICS, run_of
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
@@ -32,11 +33,11 @@ from microgpt.runs.state import TrainState
 from microgpt.runs.trained_on import remember
 from microgpt.tokenizer import Tokenizer
 
-from .adam import Adam
 from .clock import Clock
 from .horizon import measure, planned_steps
 from .job import Job
-from .progress import Progress
+from .optimizer import Optimizer
+from .parts import Parts, Penalty, Source
 from .schedule import train_on
 
 Say = Callable[[str], None]
@@ -53,15 +54,19 @@ class Session(NamedTuple):
     job: Job
     state: TrainState
     prepared: Prepared
+    batches: Batches  # of the corpus
+    inexact: list[str]  # why a resume cannot equal a run that was never stopped
 
 
-class Parts(NamedTuple):
+class Made(NamedTuple):
     """What computes: made once from a plan and its corpus."""
 
     model: GPT
-    adam: Adam
-    batches: Batches
+    optimizer: Optimizer
+    source: Source
+    penalty: Penalty | None
     held_out: EvalWindows
+    batches: Batches  # of the corpus
 
 
 def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
@@ -69,23 +74,26 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
     return prepared_corpus(plan.data, plan.train.n_threads, tokenizer)
 
 
-def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say) -> Session:
+def start(
+    plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say, listeners: Iterable[EventListener] = ()
+) -> Session:
     """A new run with fresh weights."""
-    parts = _parts(plan, prepared)
-    parts.model.init(plan.train.seed)
+    made = _make(plan, prepared)
+    made.model.init(plan.train.seed)
     is_timed = plan.train.max_steps == 0
     if is_timed:
-        plan = dataclasses.replace(plan, train=_with_steps(plan.train, parts, clock, say))
-    session = _session(plan, prepared, parts, TrainState(), run, MetricsLog(run / METRICS), {})
+        plan = dataclasses.replace(plan, train=_with_steps(plan.train, made, clock, say))
+    log = MetricsLog(run / METRICS, say=say, every=plan.train.log_every)
+    session = _session(plan, prepared, made, TrainState(), run, log, listeners, [])
     session.job.is_timed = is_timed
     remember(run, prepared.train)
     return session
 
 
-def _with_steps(config: TrainConfig, parts: Parts, clock: Clock, say: Say) -> TrainConfig:
+def _with_steps(config: TrainConfig, made: Made, clock: Clock, say: Say) -> TrainConfig:
     """Fix the number of steps that the time limit allows."""
     say(f"measuring how many steps fit into {config.max_time} ...")
-    timing = measure(*parts, clock)
+    timing = measure(made.model, made.optimizer, made.source, made.held_out, clock)
     steps = planned_steps(clock.left_s, timing, config)
     step_s = config.grad_accum * timing.micro_s + timing.update_s
     say(f"one step takes {format_duration(step_s)}, so the run has {steps:,} steps")
@@ -114,7 +122,8 @@ def resume(
     run: Path,
     changes: list[str],
     clock: Clock,
-    say: Say = tell,
+    say: Say,
+    listeners: Iterable[EventListener] = (),
 ) -> Session:
     """The run that a verified checkpoint holds, to be continued in `run`.
 
@@ -122,21 +131,23 @@ def resume(
             prepared, changes: of `reopen`.
     Raises: CheckpointError: it does not fit the plan.
     """
-    state = TrainState.from_dict(checkpoints.read_json(source / checkpoints.STATE))
-    parts = _parts(plan, prepared)
+    document = checkpoints.read_json(source / checkpoints.STATE)
+    state = TrainState.from_dict(document)
+    made = _make(plan, prepared)
     is_timed = plan.train.max_steps == 0
     if is_timed:  # before there are moments, which a measured update would change
-        config = _with_more(plan.train, source, state.step, parts, clock, say)
+        config = _with_more(plan.train, source, state.step, made, clock, say)
         plan = dataclasses.replace(plan, train=config)
-    checkpoints.load_weights(source, parts.model)
-    checkpoints.load_moments(source, parts.adam)
-    parts.adam.updates = state.updates
+    checkpoints.load_weights(source, made.model)
+    checkpoints.load_moments(source, made.optimizer)
+    made.optimizer.updates = state.updates
     in_place = source.resolve().parent == run.resolve()
     origin = run_of(source)
     if not in_place and origin is not None:
         shutil.copyfile(origin / METRICS, run / METRICS)
-    log = MetricsLog(run / METRICS, state.metrics_bytes)
-    session = _session(plan, prepared, parts, state, run, log, {"inexact": changes} if changes else {})
+    log = MetricsLog(run / METRICS, state.metrics_bytes, say, plan.train.log_every)
+    session = _session(plan, prepared, made, state, run, log, listeners, changes)
+    session.job.restore_parts(document)
     remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
     session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
@@ -145,11 +156,11 @@ def resume(
 
 
 def _with_more(
-    config: TrainConfig, source: Path, step: int, parts: Parts, clock: Clock, say: Say
+    config: TrainConfig, source: Path, step: int, made: Made, clock: Clock, say: Say
 ) -> TrainConfig:
     """The settings of a finished run with as many steps more as the time limit allows."""
     old = Plan.from_dict(checkpoints.read_config(source)).train
-    more = _with_steps(config, parts, clock, say).max_steps
+    more = _with_steps(config, made, clock, say).max_steps
     return train_on(step, old, dataclasses.replace(config, max_steps=step + more))
 
 
@@ -181,60 +192,88 @@ def accept(source: Path, changes: list[str], say: Say, allow_inexact: bool) -> N
         say(f"warning: not the same run to the last bit: {change}")
 
 
-def _parts(plan: Plan, prepared: Prepared) -> Parts:
+def _make(plan: Plan, prepared: Prepared) -> Made:
     config, seq_len = plan.train, plan.model.seq_len
-    weight = config.prompt_loss_weight
-    prompt_loss = (
-        PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed) if weight < 1 else None
+    packing = config.packing
+    batches = Batches(
+        prepared.train, seq_len, config.batch_size, config.seed, _prompt_loss(config, prepared), packing
     )
-    if prompt_loss and not weight and not prompt_loss.leaves_something():
+    byte_lengths = prepared.tokenizer.byte_lengths
+    held_out = eval_windows(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
+    model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
+    parts = Parts(model, config, prepared, batches)
+    source = _of_kind("source", config.source, SOURCES)(parts)
+    penalty = _of_kind("penalty", config.penalty, PENALTIES)(parts) if config.penalty else None
+    return Made(model, OPTIMIZERS[config.optimizer](model, config), source, penalty, held_out, batches)
+
+
+def _of_kind(what: str, name: str, table: dict[str, Any]) -> Any:
+    """What a table has under a name."""
+    if name not in table:
+        raise ConfigError(
+            f"{what} {name!r} is not known here, only {', '.join(table) or 'none'}; import what defines it"
+        )
+    return table[name]
+
+
+def _prompt_loss(config: TrainConfig, prepared: Prepared) -> PromptLoss | None:
+    """Which targets outside the answers are learned; None: all."""
+    weight = config.prompt_loss_weight
+    if weight == 1:
+        return None
+    prompt_loss = PromptLoss(prepared.train.ids, prepared.tokenizer, weight, config.seed)
+    if not weight and not prompt_loss.leaves_something():
         raise ConfigError(
             "--prompt-loss-weight 0: nothing to learn, no message of this corpus is the assistant's; "
             "give a weight above 0, or chats with answers"
         )
-    packing = config.packing
-    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
-    byte_lengths = prepared.tokenizer.byte_lengths
-    held_out = eval_windows(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
-    model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
-    return Parts(model, Adam(model, config), batches, held_out)
+    return prompt_loss
 
 
 def _session(
     plan: Plan,
     prepared: Prepared,
-    parts: Parts,
+    made: Made,
     state: TrainState,
     run: Path,
     log: MetricsLog,
-    facts: dict[str, Any],
+    listeners: Iterable[EventListener],
+    inexact: list[str],
 ) -> Session:
-    config, (model, adam, batches, held_out) = plan.train, parts
-    progress = Progress(state.step, config.max_steps, _bpb(state))
-    log.say = progress.say
+    config, slots = plan.train, made.optimizer.slots.values()
+    tell = Listeners([log.hear, *listeners])
+    log.say = lambda text: tell(Told(state.step, text))
     job = Job(
-        model=model,
-        adam=adam,
-        batches=batches,
-        held_out=held_out,
+        model=made.model,
+        optimizer=made.optimizer,
+        source=made.source,
+        penalty=made.penalty,
+        held_out=made.held_out,
         config=config,
         run=run,
         document=plan.to_dict(),
         identity=identity(config, prepared),
         log=log,
-        progress=progress,
-        snapshot=checkpoints.Snapshot(model, adam, prepared.tokenizer),
-        saver=Saver(run, config.keep, progress.say, COPIES * model.params.flat.nbytes),
+        tell=tell,
+        snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer),
+        saver=Saver(run, config.keep, log.say, sum(a.flat.nbytes for a in (made.model.params, *slots))),
     )
-    log.write(
-        "start" if state == TrainState() else "resume",
+    return Session(job, state, prepared, made.batches, inexact)
+
+
+def began(session: Session, header: list[str]) -> Began:
+    """What there is to tell of a session's beginning."""
+    job, state = session.job, session.state
+    return Began(
         state.step,
-        n_params=model.params.flat.size,
-        max_steps=config.max_steps,
-        **native.info(config.precision),
-        **facts,
+        n_params=job.model.params.flat.size,
+        max_steps=job.config.max_steps,
+        machine=native.info(job.config.precision),
+        inexact=session.inexact or None,
+        is_resumed=state != TrainState(),
+        bpb=_bpb(state),
+        header=tuple(header),
     )
-    return Session(job, state, prepared)
 
 
 def _bpb(state: TrainState) -> float | None:

@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from microgpt.batches.batches import Batches, EvalWindows
+from microgpt.batches.batches import EvalWindows
 from microgpt.common.errors import ConfigError
 from microgpt.common.words import format_duration
 from microgpt.model import GPT
-from microgpt.runs.checkpoint import COPIES
 from microgpt.runs.settings import TrainConfig
 
-from .adam import Adam
 from .clock import Clock, Now
+from .optimizer import Optimizer
+from .parts import Source
 
 MARGIN = 0.96  # share of the time that is planned
 WORTH_REPLANNING = 0.01  # relative change of the steps still to do
@@ -39,23 +39,26 @@ class Timing:
     save_s: float
 
 
-def measure(model: GPT, adam: Adam, batches: Batches, held_out: EvalWindows, clock: Clock) -> Timing:
+def measure(model: GPT, optimizer: Optimizer, source: Source, held_out: EvalWindows, clock: Clock) -> Timing:
     """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
-    batch = batches.batch(0)
+    batch = source.batch(0)
     keys = np.zeros(len(batch.ids), np.uint64)
     budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s)
     micro_s = _mean_time(lambda: model.loss_and_grad(batch, keys), clock.now, budget_s)
     model.grads.flat[:] = 0
-    # With zero gradients, zero moments and a zero rate, Adam's arithmetic changes nothing.
-    update_s = _mean_time(lambda: adam.apply(lr=0.0), clock.now)
-    rows = next(held_out.batches(batches.batch_size))
+    # With gradients, slots and a rate of zero, an update changes nothing.
+    update_s = _mean_time(lambda: optimizer.apply(lr=0.0), clock.now)
+    rows = next(held_out.batches(len(batch.ids)))
     rows_s = _mean_time(lambda: model.token_losses(rows), clock.now)
-    return Timing(micro_s, update_s, rows_s * held_out.n_windows / len(rows.ids), save_estimate_s(model))
+    return Timing(
+        micro_s, update_s, rows_s * held_out.n_windows / len(rows.ids), save_estimate_s(model, optimizer)
+    )
 
 
-def save_estimate_s(model: GPT) -> float:
+def save_estimate_s(model: GPT, optimizer: Optimizer) -> float:
     """Seconds that a checkpoint may take, before one was measured."""
-    return COPIES * model.params.flat.nbytes / SAVE_BYTES_PER_S
+    arenas = (model.params, *optimizer.slots.values())
+    return sum(arena.flat.nbytes for arena in arenas) / SAVE_BYTES_PER_S
 
 
 def _mean_time(work: Callable[[], object], now: Now, budget_s: float = 0.0) -> float:

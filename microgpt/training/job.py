@@ -1,39 +1,41 @@
 """What a run is made of.  Where it stands is kept apart, in TrainState."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from microgpt.batches.batches import Batches, EvalWindows
+from microgpt.batches.batches import EvalWindows
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import Snapshot
+from microgpt.runs.events import Listeners, Told
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
 from microgpt.runs.settings import TrainConfig
 
-from .adam import Adam
-from .progress import Progress
+from .optimizer import Optimizer
+from .parts import Penalty, Source
 
 Sample = Callable[[int, object], str | None]  # step, what is true once it should end -> what the model says
 
 
 @dataclasses.dataclass
 class Job:
-    """A model, its optimizer and data, and where a run is recorded."""
+    """A model, its optimizer and data, and where a run is recorded.  tell: who hears what happens."""
 
     model: GPT
-    adam: Adam
-    batches: Batches
+    optimizer: Optimizer
+    source: Source
     held_out: EvalWindows
     config: TrainConfig
     run: Path
     document: dict[str, Any]  # config.json
     identity: dict[str, Any]  # what state.json records of machine, corpus and versions
     log: MetricsLog
-    progress: Progress
+    tell: Listeners
     snapshot: Snapshot
     saver: Saver
+    penalty: Penalty | None = None
     origin: Path | None = None  # the checkpoint that this session began with
     sample: Sample | None = None
     is_empty_told: bool = False  # that a step had nothing to learn
@@ -43,3 +45,18 @@ class Job:
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step sees."""
         return self.config.batch_size * self.config.grad_accum * self.model.config.seq_len
+
+    def say(self, step: int, text: str) -> None:
+        """Tell a person something."""
+        self.tell(Told(step, text))
+
+    def parts_state(self) -> dict[str, Any]:
+        """What state.json records of source and penalty, if they have anything to remember."""
+        states = {"source": self.source.state(), "penalty": self.penalty.state() if self.penalty else {}}
+        return {name: dict(state) for name, state in states.items() if state}
+
+    def restore_parts(self, document: Mapping[str, Any]) -> None:
+        """Put source and penalty where a state.json left them; {}: at the beginning."""
+        self.source.restore(document.get("source", {}))
+        if self.penalty:
+            self.penalty.restore(document.get("penalty", {}))

@@ -9,6 +9,17 @@ from microgpt.common.errors import CheckpointError
 from microgpt.core import random
 from microgpt.evaluation.loss import evaluate
 from microgpt.runs.checkpoint import Snapshot
+from microgpt.runs.events import (
+    Empty,
+    Evaluated,
+    Planned,
+    Sampled,
+    Saved,
+    SaveFailed,
+    Skipped,
+    Spiked,
+    Trained,
+)
 from microgpt.runs.guard import MOST_BAD_STEPS, DivergedError
 from microgpt.runs.metrics import plain
 from microgpt.runs.saver import SaveResult
@@ -57,13 +68,15 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         if summed is None:
             break
         nats, n = summed
-        loss, grad_norm = nats / max(n, 1), job.adam.grad_norm(max(n, 1))
+        loss = nats / max(n, 1)
+        penalty = job.penalty.add(loss, n) if job.penalty and n else None
+        grad_norm = job.optimizer.grad_norm(max(n, 1))
         lr = learning_rate(state.step, job.config)
-        is_good = math.isfinite(loss) and math.isfinite(grad_norm)
+        is_good = math.isfinite(loss) and math.isfinite(penalty or 0.0) and math.isfinite(grad_norm)
         if is_good and n:
-            job.adam.update(lr, grad_norm, n)
+            job.optimizer.update(lr, grad_norm, n)
         else:
-            job.adam.discard()
+            job.optimizer.discard()
         advance(state, job)
         clock.costs_s["step"] = dt = clock.now() - start
 
@@ -71,7 +84,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         if not n:
             report_empty_step(job, state, dt)
         elif is_good:
-            report_step(job, state, loss=loss, lr=lr, grad_norm=grad_norm, dt=dt)
+            report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, clock))
         else:
             report_bad_step(job, state, loss=loss, grad_norm=grad_norm)
             if state.setbacks.is_stuck:
@@ -103,9 +116,9 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int] | N
     nats, n = 0.0, 0
     for index in range(position, position + job.config.grad_accum):
         if stop:
-            job.adam.discard()
+            job.optimizer.discard()
             return None
-        batch = job.batches.batch(index)
+        batch = job.source.batch(index)
         more_nats, more = job.model.loss_and_grad(batch, dropout_keys(job, index))
         nats, n = nats + more_nats, n + more
     return nats, n
@@ -122,7 +135,7 @@ def dropout_keys(job: Job, index: int) -> np.ndarray | None:
 def advance(state: TrainState, job: Job) -> None:
     """Count one step, done or skipped."""
     state.step += 1
-    state.updates = job.adam.updates
+    state.updates = job.optimizer.updates
     state.position += job.config.grad_accum
     state.tokens += job.tokens_per_step
 
@@ -147,17 +160,9 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
         state.metrics["val_error"] = plain(result.error)
     if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:
         note_best(state)
-    job.progress.evaluated(result.bpb)
-    job.log.write(
-        "eval",
-        state.step,
-        loss=result.loss,
-        bpb=result.bpb,
-        error=result.error,
-        tokens=job.held_out.n_tokens,
-        bytes=job.held_out.n_bytes,
-        dt_s=clock.costs_s["evaluation"],
-    )
+    held_out, dt_s = job.held_out, clock.costs_s["evaluation"]
+    counts = held_out.n_tokens, held_out.n_bytes
+    job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s))
 
 
 def note_best(state: TrainState) -> None:
@@ -197,16 +202,15 @@ def settle_plan(job: Job, step: int) -> None:
         change_plan(job, step, step)
 
 
-def change_plan(job: Job, step: int, max_steps: int, **why: float) -> None:
+def change_plan(job: Job, step: int, max_steps: int, step_s: float | None = None) -> None:
     """Give the run another number of steps, and record it."""
     job.config = dataclasses.replace(job.config, max_steps=max_steps)
     job.document = {**job.document, "train": job.config.to_dict()}
-    job.progress.planned(max_steps)
-    job.log.write("plan", step, max_steps=max_steps, **why)
+    job.tell(Planned(step, max_steps, step_s))
 
 
 def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
-    """Print what the model says now; nothing is recorded if a stop came in between."""
+    """Tell what the model says now; nothing is recorded if a stop came in between."""
     if job.sample is None:
         return
     with clock.timing("sample"):
@@ -214,8 +218,7 @@ def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> Non
     if text is None:
         return
     state.sampled_at = state.step
-    job.progress.say(f"--- sample after {state.step} steps\n{text}\n---")
-    job.log.write("sample", state.step, text=text)
+    job.tell(Sampled(state.step, text))
 
 
 # -------------------------------------------------------------------------------- saving
@@ -252,7 +255,7 @@ def last_save(job: Job, state: TrainState, clock: Clock) -> None:
 def take_snapshot(job: Job, state: TrainState, clock: Clock) -> Snapshot:
     """A copy of all that a checkpoint holds."""
     state.elapsed_s, state.metrics_bytes = clock.elapsed_s, job.log.n_bytes
-    return job.snapshot.fill(job.document, job.identity | state.to_dict())
+    return job.snapshot.fill(job.document, job.identity | job.parts_state() | state.to_dict())
 
 
 def note_save(job: Job, state: TrainState, clock: Clock, result: SaveResult | None) -> None:
@@ -261,9 +264,9 @@ def note_save(job: Job, state: TrainState, clock: Clock, result: SaveResult | No
         return
     if result.error is None:
         clock.costs_s["save"] = result.seconds
-        return
-    job.log.write("save_failed", state.step, checkpoint=result.step, error=result.error)
-    job.progress.say(f"warning: {result.error}; training goes on, and the next save tries again")
+        job.tell(Saved(state.step, result.step, result.seconds))
+    else:
+        job.tell(SaveFailed(state.step, result.step, result.error))
 
 
 def recover(job: Job, state: TrainState, clock: Clock, why: str) -> None:
@@ -283,48 +286,44 @@ def recover(job: Job, state: TrainState, clock: Clock, why: str) -> None:
 # -------------------------------------------------------------------------------- reports
 
 
-def report_step(job: Job, state: TrainState, loss: float, lr: float, grad_norm: float, dt: float) -> None:
-    """Show a step, and log it when it is due."""
-    tok_per_s = job.tokens_per_step / dt
+def trained(
+    job: Job,
+    state: TrainState,
+    loss: float,
+    lr: float,
+    grad_norm: float,
+    dt: float,
+    penalty: float | None,
+    clock: Clock,
+) -> Trained:
+    """What there is to tell of a step."""
+    speed = job.tokens_per_step / dt
+    return Trained(state.step, loss, lr, grad_norm, state.tokens, dt, speed, penalty, clock.left_s)
+
+
+def report_step(job: Job, state: TrainState, step: Trained) -> None:
+    """Tell a step, and remember what the next session and `microgpt runs` show of it."""
     state.setbacks.recovered()
     state.metrics |= {
-        "loss": plain(loss),
-        "lr": lr,
-        "grad_norm": plain(grad_norm),
-        "tok_per_s": plain(tok_per_s),
+        "loss": plain(step.loss),
+        "lr": step.lr,
+        "grad_norm": plain(step.grad_norm),
+        "tok_per_s": plain(step.tok_per_s),
     }
-    job.progress.stepped(state.step, loss, tok_per_s)
-    if state.step == 1 or due(state.step, job.config.log_every):
-        job.log.write(
-            "train",
-            state.step,
-            loss=loss,
-            lr=lr,
-            grad_norm=grad_norm,
-            tokens=state.tokens,
-            dt_s=dt,
-            tok_per_s=tok_per_s,
-        )
-    if spike := state.watch.see(state.step, loss, grad_norm):
-        job.log.write("spike", state.step, loss=loss, grad_norm=grad_norm, lr=lr)
-        job.progress.say(f"warning: a spike at step {state.step}: {spike}")
+    job.tell(step)
+    if spike := state.watch.see(step.step, step.loss, step.grad_norm):
+        job.tell(Spiked(step.step, step.loss, step.grad_norm, step.lr, spike))
 
 
 def report_empty_step(job: Job, state: TrainState, dt: float) -> None:
-    """Log a step in whose windows nothing was to be learned; the first one is told."""
-    job.log.write("empty", state.step, position=state.position - job.config.grad_accum)
-    job.progress.stepped(state.step, None, job.tokens_per_step / dt)
-    if not job.is_empty_told:
-        job.is_empty_told = True
-        job.progress.say(
-            f"warning: nothing to learn in step {state.step}, all its windows are prompts "
-            f"(--prompt-loss-weight {job.config.prompt_loss_weight:g}); such steps change nothing"
-        )
+    """Tell a step in whose windows nothing was to be learned."""
+    is_first, job.is_empty_told = not job.is_empty_told, True
+    position, speed = state.position - job.config.grad_accum, job.tokens_per_step / dt
+    job.tell(Empty(state.step, position, speed, is_first, job.config.prompt_loss_weight))
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:
-    """Count and log a step that was skipped because its numbers are not finite."""
+    """Count and tell a step that was skipped because its numbers are not finite."""
     first = state.position - job.config.grad_accum
     state.setbacks.skipped(first)
-    job.log.write("skip", state.step, loss=loss, grad_norm=grad_norm, position=first)
-    job.progress.say(f"step {state.step} skipped: loss {loss}, gradient norm {grad_norm}")
+    job.tell(Skipped(state.step, loss, grad_norm, first))

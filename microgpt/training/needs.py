@@ -6,8 +6,8 @@ from microgpt.common.errors import ConfigError
 from microgpt.core import ops
 from microgpt.machine.memory import available_memory
 from microgpt.model import ModelConfig, count_parameters
-from microgpt.model.architecture import activation_floats, products
-from microgpt.runs.checkpoint import COPIES
+from microgpt.model.architecture import activation_floats, parameter_groups, products
+from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 
 MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
@@ -20,8 +20,22 @@ def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
     Weights, gradients and the optimizer's slots; copies of all but the gradients, to be saved; and
     activations.
     """
-    arrays = 2 * COPIES + 1
-    return PROCESS_BYTES + 4 * arrays * count_parameters(model) + activation_bytes(model, train)
+    gradients = 4 * count_parameters(model)
+    return PROCESS_BYTES + 2 * checkpoint_bytes(model, train) + gradients + activation_bytes(model, train)
+
+
+def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> int:
+    """Bytes of the weights and of the optimizer's slots."""
+    return 4 * (count_parameters(model) + slot_floats(model, train.optimizer))
+
+
+def slot_floats(model: ModelConfig, optimizer: str) -> int:
+    """Floats of what an optimizer keeps beside the weights of a whole model."""
+    return sum(
+        n * sum(parameter.size for parameter in slot)
+        for parameters, n in parameter_groups(model)
+        for slot in OPTIMIZERS[optimizer].parameters_of_slots(parameters).values()
+    )
 
 
 def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:

@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -35,11 +34,14 @@ class Progress:
         self._line_every_s, self._line_due = line_every_s, 0.0
         self._bar: Any = None
         self._has_bar = self._stream.isatty()
-        self.left_s: Callable[[], float] = lambda: math.inf  # seconds before training must have ended
+        self._left_s = math.inf  # before training must have ended
 
-    def stepped(self, step: int, loss: float | None, tok_per_s: float) -> None:
-        """Show one finished step; one without a loss leaves that which is shown."""
+    def stepped(self, step: int, loss: float | None, tok_per_s: float, left_s: float | None = None) -> None:
+        """Show one finished step; one without a loss leaves that which is shown.  left_s: before training
+        must have ended."""
         self._open_bar()
+        if left_s is not None:
+            self._left_s = left_s
         if self._tok_per_s is None:  # what came before the first step is not its price
             self._started, self._first_step = time.monotonic(), step
         self._step = step
@@ -99,7 +101,7 @@ class Progress:
         if self._step == self._first_step:
             return ""
         per_step = (time.monotonic() - self._started) / (self._step - self._first_step)
-        left = min(per_step * (self._max_steps - self._step), self.left_s())
+        left = min(per_step * (self._max_steps - self._step), self._left_s)
         return f", {format_duration(left)} left" if left > 0 else ""
 
 

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-from microgpt.batches.packing import DOCUMENTS
 from microgpt.common.words import command_line, counted, format_duration
 from microgpt.core import native
 from microgpt.evaluation.chat_probe import knows_chats
@@ -29,8 +28,8 @@ def header(session: Session) -> list[str]:
     train, val = session.prepared.train, session.prepared.val
     machine = native.info(config.precision)
     windows_per_step = config.batch_size * config.grad_accum
-    epochs = (config.max_steps - state.step) * windows_per_step / job.batches.n_windows
-    passes = epochs + state.position * config.batch_size / job.batches.n_windows
+    epochs = (config.max_steps - state.step) * windows_per_step / session.batches.n_windows
+    passes = epochs + state.position * config.batch_size / session.batches.n_windows
     return [
         f"model    {job.model.params.flat.size:,} parameters: {model.n_layer} layers, "
         f"{model.n_embd} channels, {model.n_head} heads, window {model.seq_len}, "
@@ -38,7 +37,7 @@ def header(session: Session) -> list[str]:
         f"corpus   {counted(train.n_documents, 'document')}, {train.n_bytes:,} bytes, "
         f"{train.n_tokens:,} tokens; "
         f"held out {counted(val.n_documents, 'document')}, {val.n_tokens:,} tokens",
-        *_packing(session),
+        *job.source.outline(),
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
@@ -58,17 +57,6 @@ def _too_many_passes(passes: float) -> list[str]:
     return [
         f"warning  the same text comes {passes:,.0f} times: the model may learn it by heart and get worse on "
         "other text.  Watch what is held out; --stop-after 5 ends the run when that no longer gains"
-    ]
-
-
-def _packing(session: Session) -> list[str]:
-    """How full the windows are, where they are not by themselves."""
-    batches = session.job.batches
-    if batches.packing != DOCUMENTS:
-        return []
-    return [
-        f"windows  {batches.n_windows:,} of whole documents, {100 * batches.fill:.1f} % full; "
-        "token counts include the filling"
     ]
 
 

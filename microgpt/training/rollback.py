@@ -5,6 +5,7 @@ from pathlib import Path
 from microgpt.common.errors import CheckpointError
 from microgpt.files import durable
 from microgpt.runs import checkpoint as checkpoints
+from microgpt.runs.events import RolledBack
 from microgpt.runs.guard import MOST_ROLLBACKS, DivergedError
 from microgpt.runs.kept import newest_calm
 from microgpt.runs.layout import checkpoints as checkpoints_of
@@ -25,12 +26,12 @@ def roll_back(job: Job, state: TrainState, why: str) -> None:
     where = f"{why}, up to step {state.step}, with {_data(state)}"
     diagnosis = f"training diverges: {where}"
     try:
-        source, old = _last_checkpoint(job)
+        source, old = _last_checkpoint(job, state)
     except CheckpointError as error:
         raise DivergedError(f"{diagnosis}; cannot go back: {error}; {_advice(job)}") from error
     first = _first_bad(state)
     is_worth_it = state.setbacks.may_go_to(old.step)
-    job.log.write("rollback", state.step, to=old.step, first=first, next=state.position, why=why)
+    job.tell(RolledBack(state.step, old.step, first, state.position, why))
     try:
         _restore(job, source, old)  # before the diagnosis too: what is saved then should be good
     except CheckpointError as error:  # of weights half read nothing may be saved
@@ -44,7 +45,7 @@ def roll_back(job: Job, state: TrainState, why: str) -> None:
         raise DivergedError(
             f"{diagnosis}; going back to step {old.step} was tried {MOST_ROLLBACKS} times; {_advice(job)}"
         )
-    job.progress.say(f"warning: {where}; going back to step {old.step} and on with the data that follows")
+    job.say(state.step, f"warning: {where}; going back to step {old.step} and on with the data that follows")
 
 
 def _first_bad(state: TrainState) -> int:
@@ -61,12 +62,12 @@ def _advice(job: Job) -> str:
     return f"try a new run with a lower --lr (now {job.config.lr:g}), longer --warmup-steps or --grad-clip"
 
 
-def _last_checkpoint(job: Job) -> tuple[Path | None, TrainState]:
+def _last_checkpoint(job: Job, state: TrainState) -> tuple[Path | None, TrainState]:
     """The newest good checkpoint of the run, or that which it branched off from, and the state it holds.
 
     Returns:  no path and a fresh state if there is none yet.
     """
-    source = newest_calm(job.run, job.progress.say)
+    source = newest_calm(job.run, lambda text: job.say(state.step, text))
     if source is None and job.origin is not None:
         source = job.origin
         checkpoints.verify(source)  # it may be of another run, which went on
@@ -82,15 +83,17 @@ def _remove_above(job: Job, step: int) -> None:
             try:
                 durable.remove_directory(path)
             except OSError as error:
-                job.progress.say(f"warning: cannot remove {path}, which this run has left: {error.strerror}")
+                job.say(step, f"warning: cannot remove {path}, which this run has left: {error.strerror}")
 
 
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:
     if source is None:
         job.model.init(job.config.seed)
-        for slot in job.adam.slots.values():
+        job.restore_parts({})
+        for slot in job.optimizer.slots.values():
             slot.flat[:] = 0
     else:
         checkpoints.load_weights(source, job.model)
-        checkpoints.load_moments(source, job.adam)
-    job.adam.updates = old.updates
+        job.restore_parts(checkpoints.read_json(source / checkpoints.STATE))
+        checkpoints.load_moments(source, job.optimizer)
+    job.optimizer.updates = old.updates

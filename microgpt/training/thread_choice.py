@@ -19,9 +19,10 @@ from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.machine.kept import Finding, recall, remember
 from microgpt.machine.rates import cpu_name, product_flop_per_s
 from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
+from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 
-from .adam import Adam
+from .optimizer import Optimizer
 
 Say = Callable[[str], None]
 
@@ -39,20 +40,20 @@ QUIET_S = 2.0  # no progress is shown of what is done sooner
 
 
 class TrialStep:
-    """One training step (forward, backward, norm, Adam) of a model of its own, on tokens of no meaning."""
+    """One training step (forward, backward, norm, update) of a model of its own, on tokens of no meaning."""
 
     def __init__(self, model: ModelConfig, train: TrainConfig, batch_size: int) -> None:
         self.model = GPT(model, recompute=train.recompute, precision=train.precision)
         # Any numbers do, as long as they are small; drawing each one would take longer than the steps.
         self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
-        self.adam = Adam(self.model, train)
+        self.optimizer: Optimizer = OPTIMIZERS[train.optimizer](self.model, train)
         ids = trial_tokens(model, batch_size)
         self.batch = Batch(ids, ids)
         self.keys = np.zeros(batch_size, np.uint64)
 
     def __call__(self) -> None:
         _, n = self.model.loss_and_grad(self.batch, self.keys)
-        self.adam.update(1e-5, self.adam.grad_norm(n), n)
+        self.optimizer.update(1e-5, self.optimizer.grad_norm(n), n)
 
     def seconds(self) -> float:
         """Wall-clock time of one step."""
@@ -189,6 +190,7 @@ def _key(model: ModelConfig, config: TrainConfig, cpus: int) -> dict[str, Any]:
         "dropout": model.dropout > 0,
         "batch_size": config.batch_size,
         "recompute": config.recompute,
+        "optimizer": config.optimizer,
         **machine,
         "cpu": cpu_name(),
         "cpus": cpus,

@@ -90,7 +90,8 @@ def test_every_flag_answers_any_value_in_one_line(name, capsys):
 def test_a_number_beyond_all_use_is_refused_by_name(name, flag, text, capsys, monkeypatch):
     _, words = COMMANDS[name]
     if name == "resume":
-        monkeypatch.setattr(train, "resume", lambda args, _: TrainConfig(max_time=args.max_time).time_limit_s)
+        limit = lambda _, spec, *rest: TrainConfig(max_time=spec.train["max_time"]).time_limit_s  # noqa: E731
+        monkeypatch.setattr(train, "resume_run", limit)
     code, said = ended(name, [*words, flag, text], capsys)
     assert code == 2 and flag.strip("-") in said and "nowhere" not in said
 

@@ -28,7 +28,7 @@ from microgpt.model import GPT
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.metrics import read_metrics
 from microgpt.tokenizer import Tokenizer
-from microgpt.training import assemble, loop, needs, thread_choice
+from microgpt.training import assemble, loop, needs, run, thread_choice
 from microgpt.training.clock import Clock
 from tests.training.fakes import FakeTime
 
@@ -126,7 +126,7 @@ def test_bf16_belongs_to_the_run_and_5_and_5_steps_equal_10(any_bf16, capfd):
 
 def test_a_contradiction_is_told_as_typed_and_before_threads_are_tried(monkeypatch):
     assert new("--max-steps", "1") == 0
-    monkeypatch.setattr(train, "settle_threads", lambda *_: pytest.fail("threads were tried"))
+    monkeypatch.setattr(run, "settle_threads", lambda *_: pytest.fail("threads were tried"))
     with pytest.raises(MicrogptError) as error:
         train.main(["--resume", "runs/a", "--max-steps", "2", "--text-documents", "file"])
     assert "resumed with --text-documents file (the run has paragraphs);" in str(error.value)
@@ -262,9 +262,10 @@ def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_pa
             "--seq-len",
             "40",
         ]
-        plan = train.plan_from(train.parser().parse_args(flags))
+        spec = train.spec_from(train.parser().parse_args(flags))
+        plan = spec.plan()
         prepared = assemble.open_corpus(plan)
-        plan = train.plan_from(train.parser().parse_args(flags), prepared.tokenizer.vocab_size)
+        plan = spec.plan(prepared.tokenizer.vocab_size)
         Path(f"runs/{batch_size}").mkdir(parents=True)
         job = assemble.start(plan, prepared, Path(f"runs/{batch_size}"), Clock(), str).job
         job.log.close()
@@ -700,7 +701,7 @@ def test_the_defaults_that_help_tells_are_those_that_are_used(preset, vocab_size
         with pytest.raises(SystemExit):
             train.main(flags)
         text = re.sub(r"\s+", " ", capsys.readouterr().out)
-        plan = train.plan_from(train.parser().parse_args(["--preset", preset]), vocab_size)
+        plan = train.spec_from(train.parser().parse_args(["--preset", preset])).plan(vocab_size)
         values = plan.train.to_dict() | plan.model.to_dict()
         for name in ("lr", "min_lr", "warmup_steps", "max_steps", "n_layer", "seq_len", "dropout"):
             flag, told = "--" + name.replace("_", "-"), shown_value(values[name])
@@ -939,7 +940,7 @@ def test_two_runs_of_one_second_get_a_name_each(monkeypatch):
         def now(cls):
             return cls(2030, 1, 2, 12)
 
-    monkeypatch.setattr(train, "datetime", Noon)
+    monkeypatch.setattr(run, "datetime", Noon)
     for _ in range(2):
         assert train.main([*SMALL, "--data", "text.txt", "--threads", "1", "--max-steps", "1"]) == 0
     names = sorted(path.name for path in Path("runs").iterdir())

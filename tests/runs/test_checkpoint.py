@@ -237,7 +237,7 @@ def load_weights_of(path):
 def test_values_that_are_not_finite_are_never_saved(tmp_path):
     for name in ("params", "m1", "m2"):
         job = make_job(tmp_path, make_config())
-        (job.model.params if name == "params" else job.adam.slots[name]).flat[3] = np.inf
+        (job.model.params if name == "params" else job.optimizer.slots[name]).flat[3] = np.inf
         with pytest.raises(CheckpointError, match="not finite"), job.log:
             job.snapshot.fill({}, {"step": 0})
 
@@ -248,7 +248,7 @@ def test_a_snapshot_shares_no_memory_with_the_run(tmp_path):
         snap = job.snapshot.fill({}, {"step": 0})
     before = {name: tensor.copy() for name, tensor in snap.weights.items()}
     job.model.params.flat[:] = 1
-    job.adam.slots["m1"].flat[:] = 1
+    job.optimizer.slots["m1"].flat[:] = 1
     assert all((snap.weights[name] == before[name]).all() for name in before)
     assert not any(tensor.any() for tensor in snap.moments.values())
 

@@ -95,8 +95,8 @@ def test_a_rate_thirty_times_as_high_is_noticed_within_three_steps(seed, tmp_pat
     """On the real model.  Nothing is said before; the first loss after such an update is that of step 302."""
     settings = {"max_steps": 304, "lr": 0.01, "min_lr": 0.01, "batch_size": 8, "seed": seed}
     job = new_run(tmp_path, GPT(ModelConfig(2, 2, 32, 6, 11)), **settings)
-    apply = job.adam.apply
-    job.adam.apply = lambda lr, scale: apply(lr * (30 if job.adam.updates >= 300 else 1), scale)
+    apply = job.optimizer.apply
+    job.optimizer.apply = lambda lr, scale: apply(lr * (30 if job.optimizer.updates >= 300 else 1), scale)
     train(job)
     assert [line["step"] > 301 for line in run_events(job, "spike")] == [True]
 
@@ -143,11 +143,11 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
     """On the real model."""
     model = GPT(ModelConfig(2, 2, 16, 6, 11))
     job = new_run(tmp_path, model, max_steps=3)
-    job.adam = Adam(model, job.config)
+    job.optimizer = Adam(model, job.config)
     compute, before = model.loss_and_grad, []
 
     def poisoned(batch, keys=None):
-        before.append([arena.flat.copy() for arena in (model.params, *job.adam.slots.values())])
+        before.append([arena.flat.copy() for arena in (model.params, *job.optimizer.slots.values())])
         if where == "weight" and len(before) == 2:
             model.params["h.1.attn.qkv.weight"][3, 3] = bad
         elif where == "weight":
@@ -175,16 +175,16 @@ class Poisoned(FakeModel):
 
     def __init__(self, bad):
         super().__init__()
-        self.bad, self.batches = bad, None
+        self.bad, self.source = bad, None
 
     def loss_and_grad(self, batch, keys=None):
         nats, n = super().loss_and_grad(batch, keys)
-        return (math.nan if self.batches.asked[-1] in self.bad else nats), n
+        return (math.nan if self.source.asked[-1] in self.bad else nats), n
 
 
 def poisoned_run(tmp_path, bad, **changes):
     job = new_run(tmp_path, Poisoned(bad), **changes)
-    job.model.batches = job.batches
+    job.model.source = job.source
     return job
 
 
@@ -194,7 +194,7 @@ def test_a_run_goes_back_to_its_checkpoint_and_past_the_bad_data(tmp_path):
     assert state.step == 20 and state.position == 18 + 10 and state.updates == 20
     (back,) = run_events(job, "rollback")
     assert (back["step"], back["to"], back["first"], back["next"]) == (18, 10, 13, 18)
-    assert job.batches.asked == list(range(28))
+    assert job.source.asked == list(range(28))
     assert [line["step"] for line in run_events(job, "train")] == [*range(1, 14), *range(11, 21)]
 
 
@@ -208,8 +208,8 @@ def test_a_run_that_went_back_and_was_killed_repeats_itself(tmp_path):
         job = poisoned_run(tmp_path, range(13, 18), save_every=5, keep=9)
         state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
         checkpoint.load_weights(source, job.model)
-        checkpoint.load_moments(source, job.adam)
-        job.adam.updates, job.origin = state.updates, source
+        checkpoint.load_moments(source, job.optimizer)
+        job.optimizer.updates, job.origin = state.updates, source
         train(job, state)
         assert job.model.params.flat.tobytes() == straight.model.params.flat.tobytes(), step
         assert state.position == 28
@@ -220,8 +220,8 @@ def test_a_branch_without_a_checkpoint_of_its_own_goes_back_to_where_it_began(tm
     train(first)
     job, source = poisoned_run(tmp_path, range(13, 18)), checkpoint.find_checkpoint(first.run)
     checkpoint.load_weights(source, job.model)
-    checkpoint.load_moments(source, job.adam)
-    job.adam.updates, job.origin = 10, source
+    checkpoint.load_moments(source, job.optimizer)
+    job.optimizer.updates, job.origin = 10, source
     _, state = train(job, TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE)))
     assert [line["to"] for line in run_events(job, "rollback")] == [10] and state.updates == state.step == 20
 
@@ -231,8 +231,8 @@ def test_a_branch_whose_origin_was_damaged_ends_with_the_diagnosis(tmp_path):
     train(first)
     job, source = poisoned_run(tmp_path, range(13, 18)), find_checkpoint(first.run)
     checkpoint.load_weights(source, job.model)
-    checkpoint.load_moments(source, job.adam)
-    job.adam.updates, job.origin = 10, source
+    checkpoint.load_moments(source, job.optimizer)
+    job.optimizer.updates, job.origin = 10, source
     state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
     (source / "model.safetensors").write_bytes(b"half")
     with pytest.raises(DivergedError) as error:
@@ -261,18 +261,18 @@ def test_what_a_run_left_behind_by_going_back_is_not_its_newest(tmp_path):
     assert [step for step, _ in checkpoints(job.run)] == [15, 10], "one of two skipped steps"
     config = make_config(eval_every=0, sample_every=0, max_steps=30)
     again = make_job(job.run, config, Poisoned(range(13, 18)))
-    again.model.batches, source = again.batches, job.run / "step_00000015"
+    again.model.source, source = again.source, job.run / "step_00000015"
     checkpoint.load_weights(source, again.model)
-    checkpoint.load_moments(source, again.adam)
+    checkpoint.load_moments(source, again.optimizer)
     state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
-    again.adam.updates, again.origin = state.updates, source
-    kept, batch = [], again.batches.batch
+    again.optimizer.updates, again.origin = state.updates, source
+    kept, batch = [], again.source.batch
 
     def watching(index):
         kept.append([step for step, _ in checkpoints(job.run)])
         return batch(index)
 
-    again.batches.batch = watching
+    again.source.batch = watching
     train(again, state)
     assert kept[:4] == [[15, 10]] * 3 + [[10]], "gone as soon as the run is back at 10"
 
@@ -280,7 +280,7 @@ def test_what_a_run_left_behind_by_going_back_is_not_its_newest(tmp_path):
 def test_a_checkpoint_of_the_left_history_that_cannot_go_is_told(tmp_path, monkeypatch):
     job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9)
     said = []
-    job.progress.say = said.append
+    job.tell.add(lambda event: said.append(event.told()))
     (job.run / "step_00000099").mkdir()
 
     def refusing(path):
@@ -312,14 +312,14 @@ def test_without_a_checkpoint_a_run_begins_again(tmp_path):
 
 def test_a_weight_that_went_bad_in_memory_is_healed(tmp_path):
     job = new_run(tmp_path, max_steps=20, save_every=4)
-    batch = job.batches.batch
+    batch = job.source.batch
 
     def spoil(index):
         if index == 6:
             job.model.params.flat[3] = np.nan
         return batch(index)
 
-    job.batches.batch = spoil
+    job.source.batch = spoil
     _, state = train(job)
     assert state.step == 20 and [line["to"] for line in run_events(job, "rollback")] == [4]
     assert run_events(job, "skip")[0]["step"] == 7
@@ -327,18 +327,18 @@ def test_a_weight_that_went_bad_in_memory_is_healed(tmp_path):
 
 def test_bad_moments_are_not_saved_but_sent_back(tmp_path):
     job = new_run(tmp_path, max_steps=20, save_every=4)
-    batch = job.batches.batch
+    batch = job.source.batch
 
     def spoil(index):
         if index == 7:
-            job.adam.slots["m2"].flat[-1] = np.inf
+            job.optimizer.slots["m2"].flat[-1] = np.inf
         return batch(index)
 
-    job.batches.batch = spoil
+    job.source.batch = spoil
     train(job)
     (back,) = run_events(job, "rollback")
     assert (back["step"], back["to"]) == (8, 4) and "m2 are not finite" in back["why"]
-    assert np.isfinite(job.adam.slots["m2"].flat).all()
+    assert np.isfinite(job.optimizer.slots["m2"].flat).all()
 
 
 @pytest.mark.parametrize("save_every", [0, 2])
@@ -347,7 +347,7 @@ def test_three_returns_are_enough_and_a_good_checkpoint_is_left(tmp_path, save_e
     good = 2 if save_every else 0
     with pytest.raises(DivergedError) as error:
         train(job)
-    assert len(job.batches.asked) == 3 + MOST_BAD_STEPS + MOST_ROLLBACKS * MOST_BAD_STEPS
+    assert len(job.source.asked) == 3 + MOST_BAD_STEPS + MOST_ROLLBACKS * MOST_BAD_STEPS
     text = str(error.value)
     assert "\n" not in text and f"up to step {good + 5}, with micro-batches 18 to 22" in text
     assert f"going back to step {good} was tried 3 times" in text

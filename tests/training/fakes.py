@@ -10,12 +10,14 @@ from microgpt.core import random
 from microgpt.model import Arena, Batch
 from microgpt.model.parameters import Parameter
 from microgpt.runs.checkpoint import Snapshot
+from microgpt.runs.events import Began, Listeners, Told
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
 from microgpt.runs.settings import TrainConfig
 from microgpt.runs.state import TrainState
 from microgpt.training.adam import Adam
 from microgpt.training.clock import Clock
+from microgpt.training.console import Console
 from microgpt.training.job import Job
 from microgpt.training.loop import fit
 from microgpt.training.progress import Progress
@@ -95,6 +97,15 @@ class FakeBatches:
     def __init__(self, batch_size, seed):
         self.batch_size, self.seed, self.asked = batch_size, seed, []
 
+    def outline(self):
+        return []
+
+    def state(self):
+        return {}
+
+    def restore(self, state):
+        pass
+
     def batch(self, index):
         self.asked.append(index)
         words = random.bits(random.key(self.seed, "rows", index), self.batch_size * (T + 1))
@@ -145,7 +156,12 @@ def make_job(run, config, model=None, metrics_bytes=0):
     model = model or FakeModel()
     model.init(config.seed)
     ids, targets, *_ = FakeBatches(5, 99).batch(0)
-    adam, progress = Adam(model, config), Progress(0, config.max_steps, line_every_s=1e9)
+    adam, tell = Adam(model, config), Listeners()
+    log = MetricsLog(run / "metrics.jsonl", metrics_bytes, lambda text: tell(Told(0, text)), config.log_every)
+    tell.add(log.hear)
+    console = Console(lambda *args: Progress(*args, line_every_s=1e9))
+    console(Began(0, n_params=model.params.flat.size, max_steps=config.max_steps, machine={}))
+    tell.add(console)
     job = Job(
         model,
         adam,
@@ -155,12 +171,12 @@ def make_job(run, config, model=None, metrics_bytes=0):
         run,
         {"model": {}, "train": config.to_dict(), "data": {}},
         {"isa": "fake"},
-        MetricsLog(run / "metrics.jsonl", metrics_bytes, progress.say),
-        progress,
+        log,
+        tell,
         Snapshot(model, adam, FakeTokenizer()),
-        Saver(run, config.keep, progress.say, n_bytes=0),
+        Saver(run, config.keep, log.say, n_bytes=0),
     )
-    job.sample = lambda step, stop: f"sample after {job.adam.updates} updates"
+    job.sample = lambda step, stop: f"sample after {job.optimizer.updates} updates"
     return job
 
 

@@ -34,7 +34,7 @@ TIMES = ("dt_s", "tok_per_s")
 
 def digest(job):
     """SHA-256 of all weights and moments."""
-    arenas = (job.model.params, *job.adam.slots.values())
+    arenas = (job.model.params, *job.optimizer.slots.values())
     return hashlib.sha256(b"".join(arena.flat.tobytes() for arena in arenas)).hexdigest()
 
 
@@ -57,8 +57,8 @@ def resumed(run, **changes):
     job = make_job(run, make_config(**changes), metrics_bytes=state.metrics_bytes)
     job.model.params.flat[:] = 7.0
     checkpoint.load_weights(source, job.model)
-    checkpoint.load_moments(source, job.adam)
-    job.adam.updates = state.updates
+    checkpoint.load_moments(source, job.optimizer)
+    job.optimizer.updates = state.updates
     job.origin, job.saver.saved_at = source, state.step
     return job, state
 
@@ -68,7 +68,7 @@ class StopAfter(StopFlag):
 
     def __init__(self, job, index):
         super().__init__()
-        self._asked, self._index = job.batches.asked, index
+        self._asked, self._index = job.source.asked, index
 
     def __bool__(self):
         if self._index in self._asked:
@@ -155,7 +155,7 @@ def test_the_last_save_must_succeed(tmp_path, monkeypatch, is_gone):
     monkeypatch.setattr(saver, "persist", refuse)
     with pytest.raises(CheckpointError) as error:
         train(job)
-    assert job.adam.updates == 20 and "\n" not in str(error.value)
+    assert job.optimizer.updates == 20 and "\n" not in str(error.value)
     assert is_gone or checkpoint.find_checkpoint(job.run).name == "step_00000016"
 
 
@@ -210,7 +210,7 @@ def test_gradients_are_zero_between_steps(tmp_path, end):
         job.model.poison = {3: math.nan}
     train(job)
     if end == "stop":
-        job.model.loss_and_grad(job.batches.batch(0))
+        job.model.loss_and_grad(job.source.batch(0))
         assert accumulate(job, 0, stop=True) is None
     assert not job.model.grads.flat.any()
 
@@ -220,7 +220,7 @@ def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
     job = new_run(tmp_path, "a", grad_accum=3, max_steps=1, eval_every=0)
     nats, n = accumulate(job, 0, stop=False)
     job.log.close()
-    assert job.batches.asked == [0, 1, 2]
+    assert job.source.asked == [0, 1, 2]
     parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
     whole = FakeModel()
     whole.init(0)
@@ -229,7 +229,7 @@ def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
     assert nats == pytest.approx(summed[0]) and n == summed[1] == 6 * 6
     job = new_run(tmp_path, "b", grad_accum=3, max_steps=4)
     train(job)
-    assert job.batches.asked == list(range(12)) and len(set(np.concatenate(job.model.keys))) == 24
+    assert job.source.asked == list(range(12)) and len(set(np.concatenate(job.model.keys))) == 24
 
 
 def joined(parts):
@@ -248,7 +248,7 @@ class Masked(FakeBatches):
 
 def test_a_loss_is_the_mean_over_scored_targets_and_an_empty_step_is_none(tmp_path, capsys):
     job = new_run(tmp_path, "a", max_steps=9, eval_every=0, sample_every=0, save_every=1, keep=99)
-    job.batches = Masked(2, 0)
+    job.source = Masked(2, 0)
     _, state = train(job)
     assert (state.step, state.updates, state.position) == (9, 6, 9)
     logged = events(job.run)
@@ -268,14 +268,14 @@ def test_a_target_counts_the_same_in_a_full_micro_batch_and_in_one_with_few(tmp_
         new_run(tmp_path, name, **sizes, max_steps=3, eval_every=0, sample_every=0)
         for name, sizes in (("a", {"grad_accum": 3}), ("b", {"batch_size": 6}))
     ]
-    jobs[0].batches = Masked(2, 0)
+    jobs[0].source = Masked(2, 0)
 
     class Joined(Masked):
         def batch(self, index):
             parts = [super(Joined, self).batch(3 * index + i) for i in range(3)]
             return joined(parts)
 
-    jobs[1].batches = Joined(2, 0)
+    jobs[1].source = Joined(2, 0)
     for job in jobs:
         train(job)
     np.testing.assert_allclose(jobs[0].model.params.flat, jobs[1].model.params.flat, rtol=0, atol=1e-5)
@@ -310,8 +310,8 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     job.log.close()
     before = digest(job)
     clock = Clock(deadline=50, now=FakeTime(tick=0.125))
-    timing = measure(job.model, job.adam, job.batches, job.held_out, clock)
-    assert digest(job) == before and job.adam.updates == 0 and not job.model.grads.flat.any()
+    timing = measure(job.model, job.optimizer, job.source, job.held_out, clock)
+    assert digest(job) == before and job.optimizer.updates == 0 and not job.model.grads.flat.any()
     assert min(vars(timing).values()) > 0
     assert timing.evaluation_s == pytest.approx(timing.update_s * 5 / 2), "5 windows, 2 at a time"
     assert job.model.calls > 3, "as often as there is time for"
@@ -329,13 +329,13 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
 
 def make_slow(job, time, seconds):
     """Have a step take `seconds(index of its batch)`."""
-    batch = job.batches.batch
+    batch = job.source.batch
 
     def slow(index):
         time.s += seconds(index)
         return batch(index)
 
-    job.batches.batch = slow
+    job.source.batch = slow
 
 
 @pytest.mark.parametrize("is_timed", [True, False])
@@ -442,8 +442,8 @@ def test_the_deadline_holds_when_everything_is_due_just_before_it(tmp_path, monk
         run.mkdir()
         job = make_job(run, make_config(max_steps=10**6, eval_every=9, sample_every=9, save_every=9))
         job.sample = lambda step, stop: took(20, "")
-        batch = job.batches.batch
-        job.batches.batch = lambda index, batch=batch: took(1, batch(index))
+        batch = job.source.batch
+        job.source.batch = lambda index, batch=batch: took(1, batch(index))
         costs_s = {"save": 20.0, "evaluation": 20.0, "sample": 20.0}
         assert train(job, clock=Clock(deadline, costs_s, time))[0] == OUT_OF_TIME
         assert time.s <= deadline
@@ -455,7 +455,7 @@ def test_a_stop_during_an_evaluation_skips_it_and_the_resume_makes_up_for_it(tmp
     token_losses = job.model.token_losses
 
     def interrupted(batch):
-        if job.adam.updates == 8:
+        if job.optimizer.updates == 8:
             stop.request(15)
         return token_losses(batch)
 
@@ -498,7 +498,7 @@ def test_a_stop_between_evaluations_is_none_that_counts(tmp_path, monkeypatch):
     evaluations(monkeypatch, [3, 2, 1, 2.5])
     stopped = new_run(tmp_path, "b", max_steps=99, stop_after=2)
     clock = Clock()
-    monkeypatch.setattr(clock, "is_over", lambda: stopped.adam.updates == 6)
+    monkeypatch.setattr(clock, "is_over", lambda: stopped.optimizer.updates == 6)
     assert train(stopped, clock=clock)[0] == OUT_OF_TIME
     job, state = resumed(stopped.run, max_steps=99, stop_after=2)
     assert state.step == 6 and state.metrics["val_loss"] == 1 and state.metrics["best_loss"] == 2
@@ -547,9 +547,8 @@ def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monk
     stream, written = terminal
     progress = Progress(0, 100_000, bpb=12.345, stream=stream)
     ends = now + 150
-    progress.left_s = lambda: ends - now
     for step in range(1, 20):
-        progress.stepped(step, 10.0, 1_234_567)
+        progress.stepped(step, 10.0, 1_234_567, ends - now)
         now += 0.1
     progress._bar.refresh()
     progress.planned(20)

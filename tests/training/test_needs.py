@@ -34,7 +34,7 @@ def trial(model, batch_size, recompute):
 def test_a_step_holds_what_the_estimate_says(model, batch_size, recompute):
     step, before = trial(model, batch_size, recompute), arrays.held()[1]
     step()
-    estimate = activation_bytes(model, step.adam.config)
+    estimate = activation_bytes(model, step.optimizer.config)
     assert arrays.held()[1] - before == pytest.approx(estimate, rel=0.1)
 
 

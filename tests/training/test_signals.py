@@ -93,7 +93,7 @@ PREPARING = {
 TRAINING = {
     "micro-batch": ("microgpt.model.gpt:GPT.loss_and_grad", 13),
     "backward": ("microgpt.core.ops:rmsnorm_backward", 20),
-    "update": ("microgpt.training.adam:Adam.update", 9),
+    "update": ("microgpt.training.optimizer:Optimizer.update", 9),
     "evaluation": ("microgpt.model.gpt:GPT.token_losses", 5),
     "sample": ("microgpt.decoding.decoder:next_logits", 3),
     "copying": ("microgpt.runs.checkpoint:Snapshot.fill", 2),

@@ -55,7 +55,7 @@ def tokens_path(directory: Path, held_out: bool) -> Path:
 
 def is_prepared(directory: Path) -> bool:
     """Whether a folder looks like a prepared corpus, sound, damaged or with files missing."""
-    has_tokens = any(tokens_path(directory, side).is_file() for side in SIDES)
+    has_tokens = any(os.path.isfile(tokens_path(directory, side)) for side in SIDES)  # never raises
     return has_tokens or read_meta(directory) is not None
 
 

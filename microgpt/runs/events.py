@@ -1,0 +1,244 @@
+"""What happens in a run, as records that are sent to listeners.
+
+A listener is any function of one event: the log, the line on the screen, a plot, an alarm.  The fields of an
+event are what metrics.jsonl says of it, but for those that are for the session alone.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+EventListener = Callable[["Event"], None]
+_UNLOGGED = {"is_logged": False}
+
+
+def _for_session(default: Any = dataclasses.MISSING) -> Any:
+    """A field that is not written into the log."""
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=_UNLOGGED)
+    return dataclasses.field(default=default, metadata=_UNLOGGED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that happened after so many optimizer steps.
+
+    name: how the log calls it; "" for what is not logged.
+    """
+
+    name: ClassVar[str] = ""
+    step: int
+
+    def values(self) -> dict[str, Any]:
+        """What the log says of it beside name and step; without what there was no need to measure."""
+        fields = dataclasses.fields(self)[1:]
+        return {
+            field.name: value
+            for field in fields
+            if field.metadata.get("is_logged", True)
+            and ((value := getattr(self, field.name)) is not None or field.default is dataclasses.MISSING)
+        }
+
+    def told(self) -> str:
+        """A line for a person, where the event deserves one; else an empty string."""
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(Event):
+    """Something that a person should read, such as a warning."""
+
+    text: str
+
+    def told(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Began(Event):
+    """A session is about to take its first step.
+
+    machine: what computes.  inexact: why a resume cannot equal a run that was never stopped.  bpb: the last
+    held-out result.  header: lines that say what is trained, on what, and with what.
+    """
+
+    n_params: int
+    max_steps: int
+    machine: dict[str, Any]
+    inexact: list[str] | None = None
+    is_resumed: bool = _for_session(False)
+    bpb: float | None = _for_session(None)
+    header: tuple[str, ...] = _for_session(())
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """start or resume."""
+        return "resume" if self.is_resumed else "start"
+
+    def values(self) -> dict[str, Any]:
+        """The facts about the machine stand beside the others."""
+        found = super().values()
+        inexact = {"inexact": found.pop("inexact")} if self.inexact else {}
+        return found | found.pop("machine") | inexact
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(Event):
+    """An optimizer step was done.
+
+    loss:   nats a target.  penalty: what was added to it, where there are penalties.  tokens: seen so far.
+    left_s: before the session must have ended.
+    """
+
+    name = "train"
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    dt_s: float
+    tok_per_s: float
+    penalty: float | None = None
+    left_s: float | None = _for_session(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Empty(Event):
+    """A step in whose windows nothing was to be learned, beginning with micro-batch `position`."""
+
+    name = "empty"
+    position: int
+    tok_per_s: float = _for_session(0.0)
+    is_first: bool = _for_session(False)
+    prompt_loss_weight: float = _for_session(0.0)
+
+    def told(self) -> str:
+        if not self.is_first:
+            return ""
+        return (
+            f"warning: nothing to learn in step {self.step}, all its windows are prompts "
+            f"(--prompt-loss-weight {self.prompt_loss_weight:g}); such steps change nothing"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped(Event):
+    """A step was skipped because its numbers are not finite."""
+
+    name = "skip"
+    loss: float
+    grad_norm: float
+    position: int
+
+    def told(self) -> str:
+        return f"step {self.step} skipped: loss {self.loss}, gradient norm {self.grad_norm}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spiked(Event):
+    """A loss or a gradient far above those before."""
+
+    name = "spike"
+    loss: float
+    grad_norm: float
+    lr: float
+    why: str = _for_session("")
+
+    def told(self) -> str:
+        return f"warning: a spike at step {self.step}: {self.why}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated(Event):
+    """Held-out text was measured.  error: standard error of the loss; None where it cannot be told."""
+
+    name = "eval"
+    loss: float
+    bpb: float
+    error: float | None
+    tokens: int
+    bytes: int
+    dt_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampled(Event):
+    """What the model says now."""
+
+    name = "sample"
+    text: str
+
+    def told(self) -> str:
+        return f"--- sample after {self.step} steps\n{self.text}\n---"
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned(Event):
+    """The run has another number of steps from now on.  step_s: the seconds of a step that led to it."""
+
+    name = "plan"
+    max_steps: int
+    step_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved(Event):
+    """A checkpoint was written beside the training, and read back."""
+
+    checkpoint: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SaveFailed(Event):
+    """The checkpoint of a step could not be written; training goes on."""
+
+    name = "save_failed"
+    checkpoint: int
+    error: str
+
+    def told(self) -> str:
+        return f"warning: {self.error}; training goes on, and the next save tries again"
+
+
+@dataclasses.dataclass(frozen=True)
+class RolledBack(Event):
+    """Numbers stayed bad, so the run went back to a checkpoint and on with later data.
+
+    to: the step of it.  first, next: micro-batches that are left out, up to `next`.
+    """
+
+    name = "rollback"
+    to: int
+    first: int
+    next: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended(Event):
+    """The session is over.  why: in a word or two, or the error that ended it.  summary: lines about what
+    came out, where its last checkpoint is written."""
+
+    why: str
+    summary: tuple[str, ...] = ()
+
+
+class Listeners:
+    """Hands each event to all that listen, one event at a time, in the order in which they came.
+
+    What a listener raises ends the session, as if it had been killed: the checkpoints before it are good.
+    """
+
+    def __init__(self, listeners: Iterable[EventListener] = ()) -> None:
+        self._listeners = list(listeners)
+        self._turn = threading.RLock()  # the thread that saves has news, too
+
+    def add(self, listener: EventListener) -> None:
+        """Tell one more from now on."""
+        self._listeners.append(listener)
+
+    def __call__(self, event: Event) -> None:
+        with self._turn:
+            for listener in self._listeners:
+                listener(event)

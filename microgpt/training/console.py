@@ -1,0 +1,51 @@
+"""What a person sees of a run on a terminal."""
+
+from collections.abc import Callable
+
+from microgpt.common.output import show, tell
+from microgpt.runs.events import Began, Empty, Ended, Evaluated, Event, Planned, Trained
+
+from .progress import Progress
+
+
+class Console:
+    """A listener: header and summary on stdout, news and a progress line on stderr."""
+
+    def __init__(self, progress: Callable[..., Progress] = Progress) -> None:
+        self._new_progress = progress
+        self._progress: Progress | None = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Began():
+                show(*event.header)
+                self._progress = self._new_progress(event.step, event.max_steps, event.bpb)
+            case Ended():
+                if self._progress is not None:
+                    self._progress.close()
+                self._progress = None
+                show(*event.summary)
+            case _:
+                self._follow(event)
+        if text := event.told():
+            self._say(text)
+
+    def _follow(self, event: Event) -> None:
+        """Show what changes the progress line."""
+        if self._progress is None:
+            return
+        match event:
+            case Trained():
+                self._progress.stepped(event.step, event.loss, event.tok_per_s, event.left_s)
+            case Empty():
+                self._progress.stepped(event.step, None, event.tok_per_s)
+            case Evaluated():
+                self._progress.evaluated(event.bpb)
+            case Planned():
+                self._progress.planned(event.max_steps)
+
+    def _say(self, text: str) -> None:
+        if self._progress is None:
+            tell(text)
+        else:
+            self._progress.say(text)

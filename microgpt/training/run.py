@@ -1,0 +1,357 @@
+"""Start a run from a spec, or go on with one: in this process, told to whoever listens."""
+
+import dataclasses
+import itertools
+import math
+import os
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgpt.common.errors import ConfigError, MicrogptError
+from microgpt.common.flags import flag_name
+from microgpt.common.output import harmless
+from microgpt.common.words import command_line
+from microgpt.core import native
+from microgpt.corpus.chat import role_marker
+from microgpt.corpus.prepared.folder import refuse_settled
+from microgpt.corpus.token_file import TokenFile
+from microgpt.decoding.decoder import Decoder, uniform_stream
+from microgpt.decoding.sampler import SamplerConfig
+from microgpt.runs import checkpoint
+from microgpt.runs.checkpoint import known_corpus
+from microgpt.runs.events import Ended, EventListener, Listeners, Told
+from microgpt.runs.kept import choice_notes, is_checkpoint, is_valid, place_of
+from microgpt.runs.layout import (
+    METRICS,
+    RUNS,
+    RunDirectory,
+    checkpoint_name,
+    checkpoints,
+    free_space_problem,
+    is_log,
+    run_of,
+)
+from microgpt.runs.settings import SESSION_FIELDS, TrainConfig
+from microgpt.runs.spec import Plan, Spec, environment_settings
+from microgpt.runs.state import TrainState
+from microgpt.tokenizer import Tokenizer
+
+from . import assemble, report
+from .assemble import Say, Session
+from .clock import Clock, Now
+from .console import Console
+from .horizon import save_estimate_s
+from .job import Sample
+from .loop import FINISHED, fit
+from .needs import checkpoint_bytes, refuse_too_large
+from .schedule import extension_note, train_on
+from .stop import StopFlag
+from .thread_choice import choose_threads
+
+SAMPLE_TOKENS = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a session left behind.
+
+    why:        finished, out of time, no gain, or stopped.
+    step:       where the run is; max_steps: where it was to end.
+    checkpoint: the newest, of this step.
+    metrics:    the last measured values by name: loss, val_loss, val_bpb, best_step, ...
+    seconds:    that the session trained.
+    """
+
+    run: Path
+    why: str
+    step: int
+    max_steps: int
+    checkpoint: Path
+    metrics: Mapping[str, Any]
+    seconds: float
+
+
+def train_run(
+    spec: Spec | Mapping[str, Any] | None = None,
+    where: str | os.PathLike | None = None,
+    listeners: Iterable[EventListener] | None = None,
+    stop: StopFlag | None = None,
+    now: Now = time.monotonic,
+) -> Outcome:
+    """Train the run that a spec describes, or go on with it where its directory has it already.
+
+    Args:    spec: settings; what it does not name follows preset and size.
+             where: the directory of the run; None: a new one, runs/<preset>-<date>-<time>.
+             listeners: called with each event (`runs/events.py`); None: what a terminal shows.
+             stop: may ask for the end from another thread; Ctrl-C does so anyway.  The run is saved then.
+             now: tells the time in seconds, by which a time limit is kept.
+    Raises:  ConfigError: settings that cannot be, or that contradict the run that is there.
+    """
+    found = spec if isinstance(spec, Spec) else Spec.from_dict(spec or {})
+    heard = [Console()] if listeners is None else listeners
+    if where is not None and checkpoints(Path(where)):
+        return resume_run(Path(where), found, listeners=heard, stop=stop, now=now)
+    return start_run(found, None if where is None else Path(where), heard, stop, now)
+
+
+# -------------------------------------------------------------------------------- a new run
+
+
+def start_run(
+    spec: Spec,
+    where: Path | None = None,
+    listeners: Iterable[EventListener] = (),
+    stop: StopFlag | None = None,
+    now: Now = time.monotonic,
+) -> Outcome:
+    """Train a new run; see `train_run`.
+
+    Raises: ConfigError: there is a run already, or something else that is not to be touched.
+    """
+    clock, tell = Clock(now=now), Listeners(listeners)
+    refuse_settled(spec.data_config().data, [name for name in spec.data if name != "data"])
+    plan = spec.plan()
+    run = where or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    is_numbered = where is None  # two that begin in the same second are told apart
+    if not is_numbered:
+        refuse_used(run)
+    say = _say(tell, 0)
+    set_up_machine(plan.train, say)
+    refuse_too_large(plan.model, plan.train)
+    with RunDirectory(run, is_numbered) as directory:
+        run = directory.path
+        refuse_used(run)
+        refuse_full_disk(run, plan)
+        prepared = assemble.open_corpus(plan)
+        plan = spec.plan(prepared.tokenizer.vocab_size)
+        clock.limit(plan.train.time_limit_s)
+        settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
+        return _train(assemble.start(plan, prepared, run, clock, say, [tell]), clock, stop)
+
+
+def _say(tell: Listeners, step: int) -> Say:
+    """Tell lines that come before there is a job."""
+    return lambda text: tell(Told(step, text))
+
+
+def refuse_used(run: Path) -> None:
+    """A run directory with checkpoints is not trained over, nor is anything else of value."""
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run} is not a directory; choose another --out-dir")
+    if is_checkpoint(run.resolve()):
+        raise ConfigError(f"{run} is a checkpoint by its name or its manifest.json; choose another --out-dir")
+    refuse_foreign_log(run)
+    if checkpoints(run):
+        raise ConfigError(
+            f"{run} already holds a run; go on with it (--resume {run}) or choose another --out-dir"
+        )
+
+
+def refuse_foreign_log(run: Path) -> None:
+    """A file that has the name of a run's log but was not written by one is not touched."""
+    log = run / METRICS
+    if os.path.lexists(log) and not is_log(log):
+        raise ConfigError(f"{log} is not the log of a run; move it away or choose another --out-dir")
+
+
+def refuse_full_disk(run: Path, plan: Plan) -> None:
+    """A run whose checkpoints find no room is not begun."""
+    if problem := free_space_problem(run, checkpoint_bytes(plan.model, plan.train)):
+        raise ConfigError(problem)
+
+
+# -------------------------------------------------------------------------------- a saved run
+
+
+def resume_run(
+    place: str | Path | None,
+    spec: Spec,
+    where: Path | None = None,
+    allow_inexact: bool = False,
+    listeners: Iterable[EventListener] = (),
+    stop: StopFlag | None = None,
+    now: Now = time.monotonic,
+) -> Outcome:
+    """Go on with a run where its checkpoint left it.
+
+    Args:   place: the run, or one checkpoint of it, as people name them; None: the newest run.
+            spec: what this session changes; what the run is may be said again, but not otherwise.
+            where: another directory, to branch off from a checkpoint.
+            allow_inexact: also where the result cannot equal a run that was never stopped.
+    Raises: ConfigError: the spec contradicts the run.  CheckpointError: no whole checkpoint, or not exact.
+    """
+    clock, tell = Clock(now=now), Listeners(listeners)
+    source_place = place_of(place)
+    run = run_to_go_on(source_place, where)
+    with RunDirectory(run):
+        source = checkpoint.find_checkpoint(source_place)
+        old = Plan.from_dict(checkpoint.read_config(source))
+        places: dict[str, Any] = {
+            name: tuple(spec.data[name]) for name in ("data", "held_out") if name in spec.data
+        }
+        data = dataclasses.replace(old.data, **places).located(known_corpus(source))
+        plan = dataclasses.replace(old, train=session_config(spec, old, source_place), data=data)
+        state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
+        step, say = state.step, _say(tell, state.step)
+        is_timed = step >= plan.train.max_steps and spec.is_timed
+        if is_timed:  # as many steps more as fit
+            plan = plan.with_train(max_steps=0)
+        elif step >= plan.train.max_steps:
+            say(finished_note(source, step))
+            return Outcome(run, FINISHED, step, plan.train.max_steps, source, state.metrics, 0.0)
+        else:
+            plan = dataclasses.replace(plan, train=train_on(step, old.train, plan.train))
+        refuse_newer(run, step)
+        refuse_foreign_log(run)
+        set_up_machine(plan.train, say)
+        refuse_too_large(plan.model, plan.train)
+        refuse_full_disk(run, plan)
+        for line in (f"going on from {source}", *choice_notes(source)):
+            say(line)
+        if spec.train.get("max_time") is not None:  # a limit is of one session only
+            clock.limit(plan.train.time_limit_s)
+        prepared, changes = assemble.reopen(plan, source, say, allow_inexact)
+        settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, clock, say)
+        session = assemble.resume(plan, prepared, source, run, changes, clock, say, [tell])
+        if note := extension_note(step, old.train, session.job.config):
+            say(note)
+        return _train(session, clock, stop)
+
+
+def finished_note(source: Path, step: int) -> str:
+    """How to train on with a run that is done."""
+    again = command_line("train", "--resume", source.parent)
+    return (
+        f"{source.parent} is finished: {step:,} steps are done; to train on, give it more time or steps: "
+        f"{again} --max-time 20m, or --max-steps {2 * step}"
+    )
+
+
+def run_to_go_on(place: Path, out_dir: Path | None) -> Path:
+    """The directory in which a resumed run goes on: its own, unless another one is named."""
+    own = run_of(place) if is_checkpoint(place) else place
+    if own is not None and (out_dir is None or out_dir.resolve() == own.resolve()):
+        return own
+    if out_dir is None:
+        raise ConfigError(f"{place} is a checkpoint outside a run; say where to go on from it: --out-dir DIR")
+    refuse_used(out_dir)
+    return out_dir
+
+
+def refuse_newer(run: Path, step: int) -> None:
+    """Going back to an older checkpoint in place would mix two histories."""
+    newer = [path.name for number, path in checkpoints(run) if number > step and is_valid(path)]
+    if newer:
+        raise ConfigError(
+            f"{run} already went on to {newer[0]}; resume that, or branch off with a new --out-dir"
+        )
+
+
+def session_config(spec: Spec, old: Plan, place: Path) -> TrainConfig:
+    """The run's own settings, with what one session may change.
+
+    Raises: ConfigError, naming every setting that contradicts the run.
+    """
+    wanted = dict(spec.train)
+    if wanted.get("precision") == "auto":
+        del wanted["precision"]  # the run's own, where it can be had
+    fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
+    recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
+    fixed |= spec.model | spec.data
+    for name in ("data", "held_out"):  # what is there decides, not where it is
+        fixed.pop(name, None)
+    if spec.preset is not None:
+        fixed["preset"] = spec.preset
+    clashes = [
+        f"{flag_name(name)} {as_typed(value)} (the run has {as_typed(recorded[name])})"
+        for name, value in fixed.items()
+        if value != recorded[name]
+    ]
+    if clashes:
+        raise ConfigError(
+            f"{place} cannot be resumed with {', '.join(clashes)}; leave that out or start anew"
+        )
+    changes = environment_settings() | {n: value for n, value in wanted.items() if n in SESSION_FIELDS}
+    changes["precision"] = native.choose_precision(changes.get("precision", old.train.precision))
+    if changes.get("max_steps") == 0:
+        raise ConfigError(f"--max-steps 0: the steps of {place} are planned already; give a number above 0")
+    return dataclasses.replace(old.train, **changes)
+
+
+def as_typed(value: Any) -> str:
+    """A setting as it stands behind its flag."""
+    return shlex.join(value) if isinstance(value, list) else str(value)
+
+
+# -------------------------------------------------------------------------------- both
+
+
+def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
+    """Run the loop; whatever ends it, those who listen hear of the end."""
+    job, state = session.job, session.state
+    first_step, before_s = state.step, state.elapsed_s
+    job.tell(assemble.began(session, report.header(session)))
+    job.sample = make_sample(session)
+    costs_s = {"save": save_estimate_s(job.model, job.optimizer)}
+    clock.costs_s |= costs_s | {"evaluation": state.metrics.get("val_s", 0.0)}
+    clock.go_on(before_s)
+    try:
+        with StopFlag() if stop is None else stop as flag, job.log:
+            try:
+                why = fit(job, state, flag, clock)
+            finally:
+                if (result := job.saver.wait()) and result.error:
+                    job.say(state.step, f"warning: {result.error}")
+    except BaseException as error:
+        job.tell(Ended(state.step, str(error) or type(error).__name__))
+        if isinstance(error, MemoryError):
+            raise MicrogptError(report.out_of_memory(session)) from error
+        raise
+    seconds = clock.elapsed_s - before_s
+    job.tell(Ended(state.step, why, tuple(report.summary(session, why, seconds, first_step))))
+    newest = job.run / checkpoint_name(state.step)
+    return Outcome(job.run, why, state.step, job.config.max_steps, newest, state.metrics, seconds)
+
+
+def set_up_machine(config: TrainConfig, say: Say) -> None:
+    """Threads, and a warning if BLAS is held back."""
+    native.set_threads(config.n_threads)
+    if warning := native.warning(config.precision):
+        say(f"warning: {warning}")
+
+
+def settle_threads(plan: Plan, steps: float, clock: Clock, say: Say) -> None:
+    """The number of threads for training: probed where it is `auto`.  steps: that the run has to do."""
+    native.set_threads(choose_threads(plan.model, plan.train, say, steps, clock.left_s))
+
+
+def make_sample(session: Session) -> Sample:
+    """What shows, at a step, how the model continues a held-out document that the step chooses."""
+    model, tokenizer, held_out = session.job.model, session.prepared.tokenizer, session.prepared.val
+
+    def sample(step: int, stop: object) -> str | None:
+        prompt = opening(held_out, step % held_out.n_documents, tokenizer, max(1, model.config.seq_len // 2))
+        decoder = Decoder(model, tokenizer)  # a fresh one: its cache is of these weights
+        made = decoder.generate(prompt, SamplerConfig(), SAMPLE_TOKENS, uniform_stream(step))
+        tokens = list(itertools.takewhile(lambda _: not stop, made))
+        if stop:
+            return None
+        shown, answer = (tokenizer.decode(ids).decode("utf-8", "replace") for ids in (prompt, tokens))
+        return harmless(f"{shown} => {answer}")
+
+    return sample
+
+
+def opening(tokens: TokenFile, number: int, tokenizer: Tokenizer, limit: int) -> np.ndarray:
+    """The beginning of a document, up to where the assistant first speaks; a third of it if nobody does."""
+    start = int(tokens.offsets[number])
+    end = int(tokens.offsets[number + 1]) if number + 1 < tokens.n_documents else tokens.n_tokens
+    ids = np.asarray(tokens.ids[start : min(end, start + limit)]).astype(np.int32)
+    spoken = np.flatnonzero(ids == tokenizer.special_id(role_marker("assistant")))
+    return ids[: spoken[0] + 1] if len(spoken) else ids[: max(1, len(ids) // 3)]
