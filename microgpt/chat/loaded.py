@@ -101,14 +101,14 @@ class Model:
 def load(run: str | os.PathLike | None = None, threads: int | None = None, precision: str = "fp32") -> Model:
     """Load a trained model.
 
-    Args:   run: a run by its path or as in runs/NAME; RUN@best, RUN@newest, RUN@STEP or a path name one
-            checkpoint; None: the newest run.  Of a run the newest checkpoint is taken, or the best on held-out
-            text where it is clearly better.
+    Args:   run: a run by its path or as in runs/NAME: its newest checkpoint is taken, or the best on held-out
+            text where that is clearly better; RUN@best, RUN@newest, RUN@STEP or a path name one; None: the
+            newest run.
             threads: of this process from now on; None: all CPUs, or what MICROGPT_THREADS says.
             precision: of large products: fp32, bf16, or auto, which is bf16 where the CPU has it.
     Raises: CheckpointError: there is none, or it is damaged.
     """
     native.set_threads(thread_count(None if threads is None else str(threads)))
     path = find_checkpoint(None if run is None else os.fspath(run), MODEL_FILES, best=True)
-    gpt, tokenizer, _ = load_model(path)
+    gpt, tokenizer, _ = load_model(path, precision=native.choose_precision(precision))
     return Model(gpt, tokenizer, path)
