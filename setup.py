@@ -14,6 +14,7 @@ from csrc.build import LEVELS
 
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
+PLOT = ["matplotlib>=3.7"]  # draws
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = [
     *("pytest", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
@@ -62,7 +63,7 @@ setup(
         "scipy-openblas32>=0.3.28",
         "orjson>=3.9",
     ],
-    extras_require={"zst": ZST, "parquet": PARQUET, "dev": DEVELOPMENT, "oracles": ORACLES},
+    extras_require={"zst": ZST, "parquet": PARQUET, "plot": PLOT, "dev": DEVELOPMENT, "oracles": ORACLES},
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},

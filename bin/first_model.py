@@ -1,0 +1,42 @@
+"""A notebook in one file: train a small model, draw its losses, talk to it.  Needs microgpt and matplotlib.
+
+python bin/first_model.py [directory]
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+import microgpt
+from microgpt.runs.events import Evaluated, Trained
+
+matplotlib.use("Agg")  # a picture in a file, with or without a screen
+from matplotlib import pyplot
+
+# %% Train.  Any setting of `microgpt train --help` may be named; what is not follows the preset.
+run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/first_model")
+spec = microgpt.Spec.of(
+    "tiny", data="smalltalk", merges=500, packing="documents", max_steps=1500, log_every=1
+)
+events = []
+outcome = microgpt.train_run(spec, run, [events.append])
+print(f"{outcome.why} after {outcome.step} steps: {outcome.metrics['val_bpb']:.3f} bits per byte held out")
+
+# %% Draw.  Listeners hear of every step and every evaluation.
+trained = [event for event in events if isinstance(event, Trained)]
+evaluated = [event for event in events if isinstance(event, Evaluated)]
+pyplot.figure(figsize=(7, 4))
+pyplot.plot([event.step for event in trained], [event.loss for event in trained], lw=0.5, label="training")
+pyplot.plot([event.step for event in evaluated], [event.loss for event in evaluated], "o-", label="held out")
+pyplot.xlabel("optimizer steps")
+pyplot.ylabel("loss (nats per token)")
+pyplot.legend()
+pyplot.tight_layout()
+pyplot.savefig(run / "losses.png", dpi=150)
+print(f"losses are drawn in {run / 'losses.png'}")
+
+# %% Talk.
+model = microgpt.load(run)
+for question in ("Hello!", "My name is Anna.", "What is my name?"):
+    print(f"> {question}\n{model.chat(question)}")
