@@ -680,7 +680,7 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
         "[steps, default 2000 for --preset 10m]",
         "--n-embd",
         "--merges",
-        "optimizer (Adam):",
+        "optimizer:",
         "model:",
         "--max-time",
         "10m",
@@ -935,7 +935,7 @@ def test_a_run_is_not_put_where_a_checkpoint_is_expected(out):
 
 
 def test_two_runs_of_one_second_get_a_name_each(monkeypatch):
-    class Noon(train.datetime):
+    class Noon(run.datetime):
         @classmethod
         def now(cls):
             return cls(2030, 1, 2, 12)

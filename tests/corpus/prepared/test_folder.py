@@ -10,6 +10,7 @@ import pytest
 
 from microgpt.common.errors import DataError
 from microgpt.corpus.prepared import make as room
+from microgpt.corpus.prepared.folder import is_prepared
 from microgpt.corpus.prepared.make import prepare, prepare_held_out
 from microgpt.corpus.prepared.split import HeldOutWanted
 from microgpt.files import folder as cache
@@ -279,3 +280,11 @@ def test_out_of_memory_names_what_helps_a_corpus(tmp_path):
     with pytest.raises(DataError, match=r"^out of memory while a corpus was prepared; take fewer --threads"):
         cache.make_folder(tmp_path / "x", missing, starved, "--out-dir")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_link_to_a_name_that_no_file_can_have_is_no_prepared_corpus(tmp_path):
+    """The system refuses to look at it (ENAMETOOLONG), which is an answer, not an error."""
+    (tmp_path / "train.tokens").symlink_to("x" * 300)
+    (tmp_path / "a.txt").write_text("Some text.\n\n" * 9)
+    assert not is_prepared(tmp_path)
+    assert prepare([tmp_path], merges=3, root=tmp_path.parent / "made").train.n_documents > 0
