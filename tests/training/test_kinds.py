@@ -38,7 +38,7 @@ TEXT = "".join(f"The {thing} of number {n} is red.\n\n" for n in range(60) for t
 class Scale:
     """A norm that is none: y = x * weight."""
 
-    def __init__(self, name, C):
+    def __init__(self, name, C, eps=0.0, gain=True, bias=False):
         self.weight = Parameter(f"{name}.weight", (C,), 0, decay=False, kind="gain")
 
     def parameters(self):
