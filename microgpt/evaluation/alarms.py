@@ -8,7 +8,7 @@ They see numbers and weights alone and change nothing, so any loop can feed them
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import NamedTuple
 
@@ -16,12 +16,19 @@ import numpy as np
 
 from microgpt.common.words import counted
 
+from .ngrams import UNIFORM, UNIGRAM, name_of
+
 CLEAR = 3.0  # standard errors: a difference beyond is no chance
 STILL_STEPS = 3  # with a learning rate of zero
 SLOW_STEPS = 20  # whose median speed is compared
 SLOW = 0.5  # of the best speed that so many steps had
 WORSE = 3  # evaluations in a row
-LATE, AT_END = 0.5, 0.9  # of the steps of a run: bigrams are to be beaten from then on, and longer n-grams
+LATE, AT_END = 0.5, 0.9  # of the steps of a run: bigrams are to be beaten from then on, and longer n-grams,
+FOR_BIGRAM, FOR_LONGER = (
+    1,
+    5,
+)  # after as many tokens for each parameter: a shorter run may well not know more,
+FEWEST_TO_COUNT = 100_000  # nor a smaller model, which has fewer numbers than the tables
 FEWEST_PARAMETERS, FEWEST_TOKENS = (
     40e6,
     0.5e9,
@@ -45,16 +52,16 @@ class Facts(NamedTuple):
     """What is known of a run before it starts.
 
     first_loss: of random weights, and how far from it the first loss may be; None: the weights are given.
-    baselines:  held-out nats per token by name, as of `ngrams`; {}: not known.
+    baselines:  held-out nats per token by name, as of `ngrams`; asked for when they are due.
     """
 
     n_params: int
     max_steps: int
     first_loss: tuple[float, float] | None = None
-    baselines: Mapping[str, float] = {}
+    baselines: Callable[[], Mapping[str, float]] = dict
 
 
-class Measured(NamedTuple):
+class Loss(NamedTuple):
     """A loss without dropout in nats per token, and its standard error if that is known."""
 
     loss: float
@@ -70,7 +77,7 @@ class Alarms:
         self._n_still = self._n_worse = 0
         self._speeds: list[float] = []
         self._best_speed = 0.0
-        self._best = Measured(math.inf)
+        self._best = Loss(math.inf)
         self._training_then = math.inf  # loss when held-out text was foretold best
         self._sums: dict[str, float] = {}
         self._seen_step: int | None = None
@@ -84,8 +91,8 @@ class Alarms:
         self,
         step: int,
         tokens: int,
-        held_out: Measured,
-        training: Measured | None = None,
+        held_out: Loss,
+        training: Loss | None = None,
         params: Mapping[str, np.ndarray] | None = None,
     ) -> list[Alarm]:
         """After an evaluation.
@@ -94,13 +101,17 @@ class Alarms:
               params: the weights, to see whether they move.
         """
         found = [
-            self._beaten(step, held_out),
+            self._beaten(step, tokens, held_out),
             self._above_fits(tokens, held_out),
             self._unmoved(step, params),
         ]
         if training is not None:
             found += [self._better(step, held_out, training), self._memorising(held_out, training)]
         return self._new(found)
+
+    def planned(self, max_steps: int) -> None:
+        """The run has another number of steps from now on."""
+        self._facts = self._facts._replace(max_steps=max_steps)
 
     def _new(self, found: list[Alarm | None]) -> list[Alarm]:
         new = [alarm for alarm in found if alarm is not None and alarm.name not in self._told]
@@ -138,7 +149,7 @@ class Alarms:
 
     # ---- after an evaluation
 
-    def _better(self, step: int, held_out: Measured, training: Measured) -> Alarm | None:
+    def _better(self, step: int, held_out: Loss, training: Loss) -> Alarm | None:
         """Text that is not trained on cannot be foretold better than text that is, but by chance."""
         if step == 0 or held_out.error is None or training.error is None:
             return None
@@ -149,7 +160,7 @@ class Alarms:
         look = "whether held-out text is trained on, or of another kind"
         return Alarm("held-out better than training", why, look)
 
-    def _memorising(self, held_out: Measured, training: Measured) -> Alarm | None:
+    def _memorising(self, held_out: Loss, training: Loss) -> Alarm | None:
         """Held-out loss is above its best, again and again, while the training loss falls on."""
         if held_out.loss < self._best.loss:
             self._best, self._training_then, self._n_worse = held_out, training.loss, 0
@@ -166,18 +177,20 @@ class Alarms:
             "memorising", why, "more text, fewer passes, --dropout, --stop-after, the best checkpoint"
         )
 
-    def _beaten(self, step: int, held_out: Measured) -> Alarm | None:
+    def _beaten(self, step: int, tokens: int, held_out: Loss) -> Alarm | None:
         """By now counting pairs of tokens should be beaten; at the end longer n-grams, too."""
-        done = step / max(1, self._facts.max_steps)
-        noise = 2 * (held_out.error or 0.0)
-        for name, loss in self._facts.baselines.items():
-            is_due = done >= (LATE if name in ("uniform", "unigram", "bigram") else AT_END)
-            if is_due and held_out.loss > loss + noise:
+        N, done = self._facts.n_params, step / max(1, self._facts.max_steps)
+        if N < FEWEST_TO_COUNT or done < LATE or tokens < FOR_BIGRAM * N:
+            return None
+        is_at_end = done >= AT_END and tokens >= FOR_LONGER * N
+        for name, loss in self._facts.baselines().items():
+            is_due = is_at_end or name in (UNIFORM, UNIGRAM, name_of(2))
+            if is_due and held_out.loss > loss + 2 * (held_out.error or 0.0):
                 why = f"the {name} baseline has {loss:.3f} nats held out, this model {held_out.loss:.3f}"
                 return Alarm(f"beaten by {name}", why, "--lr, the number of steps, `microgpt probe`")
         return None
 
-    def _above_fits(self, tokens: int, held_out: Measured) -> Alarm | None:
+    def _above_fits(self, tokens: int, held_out: Loss) -> Alarm | None:
         wanted = published_fit(self._facts.n_params, tokens)
         if wanted is None or held_out.loss <= wanted + ABOVE_FIT:
             return None

@@ -18,11 +18,12 @@ reaches back over the beginning of its document, which is a context of its own.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
+from microgpt.batches.batches import EvalWindows
 from microgpt.corpus.token_file import TokenFile
+from microgpt.model import IGNORED
 
 from .loss import Scored
 
@@ -30,6 +31,7 @@ ORDER = 5
 MOST_TOKENS = 1 << 23  # counted for n-grams: about 0.4 GB while they are sorted
 _STRETCH = 1 << 16  # tokens of each stretch of a corpus that is longer
 _BLOCK = 1 << 22  # tokens looked at at a time
+_WINDOWS = 16  # at a time
 UNKNOWN_DISCOUNT = 0.75  # where there are too few n-grams to tell
 UNIFORM, UNIGRAM = "uniform", "unigram"
 
@@ -223,16 +225,17 @@ class Baselines:
         return {name: nats[np.searchsorted(needed, places)] for name, nats in found.items()}
 
 
+def held_out_losses(ngrams: NGrams, windows: EvalWindows) -> dict[str, float]:
+    """Nats per token of each baseline at the tokens of some windows."""
+    baselines = Baselines(ngrams, windows.tokens)
+    for batch, places in zip(windows.batches(_WINDOWS), windows.places(_WINDOWS), strict=True):
+        where = places[batch.targets != IGNORED]
+        nothing = np.zeros(len(where))
+        baselines(Scored(nothing, where, windows.owners(where), nothing, nothing))
+    return {name: float(nats.sum()) / windows.n_tokens for name, nats in baselines.nats.items()}
+
+
 def learn(tokens: TokenFile, most: int = MOST_TOKENS) -> tuple[NGrams, int]:
     """The n-grams of a training text, and how many of its tokens were counted for them."""
     ids, is_first = sample(tokens, most)
     return NGrams(ids, is_first, tokens.vocab_size), len(ids)
-
-
-def ids_of(documents: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Documents back to back, and where each begins."""
-    lengths = np.array([len(document) for document in documents])
-    ids = np.array([i for document in documents for i in document], np.int64)
-    is_first = np.zeros(len(ids), bool)
-    is_first[np.cumsum(lengths) - lengths] = True
-    return ids, is_first

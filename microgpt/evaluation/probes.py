@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from microgpt.batches.batches import Batches
-from microgpt.common.errors import DataError
 from microgpt.common.words import counted
 from microgpt.core import random
 from microgpt.corpus.prepared.fingerprints import fingerprints
@@ -392,10 +391,3 @@ def probe_all(
     else:
         yield shift(model, raw_rows(held_out, batches.seq_len))
     yield saved(model, tokenizer, folder)
-
-
-def refuse(findings: list[Finding]) -> None:
-    """Raise the first that is bad, as an error of one line.  Raises: DataError."""
-    for finding in findings:
-        if finding.is_good is False:
-            raise DataError(f"{finding.name}: {finding.text}; look at {finding.look}")

@@ -5,20 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from microgpt.evaluation.alarms import Alarms, Facts, Measured, fit_note, published_fit
+from microgpt.evaluation.alarms import Alarms, Facts, Loss, fit_note, published_fit
 
 BASELINES = {"uniform": 8.3, "unigram": 6.0, "bigram": 4.5, "5-gram": 3.9}
 
 
-def watched(losses, training=None, facts=None, error=0.02, tokens=10**6):
+def watched(losses, training=None, facts=None, error=0.02, tokens=10**7):
     """Names of alarms of a run of 100 steps with an evaluation every ten."""
-    watch = Alarms(facts or Facts(10**6, 100, (8.4, 0.2), BASELINES))
+    watch = Alarms(facts or Facts(10**6, 100, (8.4, 0.2), lambda: BASELINES))
     found = []
     for number, loss in enumerate(losses, 1):
         for step in range(10 * number - 9, 10 * number + 1):
             found += watch.stepped(step, 8.4 if step == 1 else loss, 1e-3, 1000.0)
-        other = None if training is None else Measured(training[number - 1], error)
-        found += watch.evaluated(10 * number, tokens, Measured(loss, error), other)
+        other = None if training is None else Loss(training[number - 1], error)
+        found += watch.evaluated(10 * number, tokens, Loss(loss, error), other)
     assert all(alarm.why and alarm.look for alarm in found)
     assert len({alarm.name for alarm in found}) == len(found), "each sounds once"
     return [alarm.name for alarm in found]
@@ -58,6 +58,14 @@ def test_baselines_are_to_be_beaten_late_in_the_run():
     assert watched([5.0] * 10) == ["beaten by bigram"] and watched([5.0] * 4) == []
     assert watched([6.5, *[4.2] * 9]) == ["beaten by 5-gram"] and watched([4.2] * 8) == []
     assert watched([6.0, *[3.92] * 9]) == [], "within the noise"
+    assert watched([5.0] * 10, tokens=10**6 - 1) == [], "too little was seen"
+    assert watched([4.2] * 10, tokens=4 * 10**6) == [], "enough for bigrams alone"
+    facts = Facts(99_999, 100, None, lambda: BASELINES)
+    assert watched([5.0] * 10, facts=facts) == [], "fewer numbers than a table of bigrams"
+    watch = Alarms(Facts(10**6, 1000, None, lambda: BASELINES))
+    assert not watch.evaluated(100, 10**7, Loss(5.0))
+    watch.planned(150)
+    assert [alarm.name for alarm in watch.evaluated(110, 10**7, Loss(5.0))] == ["beaten by bigram"]
 
 
 def test_speed_that_falls_by_half_is_told():
@@ -72,9 +80,9 @@ def test_speed_that_falls_by_half_is_told():
 def test_weights_that_stand_still_and_a_rate_of_zero():
     watch = Alarms(Facts(10**6, 100))
     params = {"a": np.ones(5), "b": np.ones(3)}
-    assert not watch.evaluated(10, 10, Measured(5.0), params=params)
+    assert not watch.evaluated(10, 10, Loss(5.0), params=params)
     params["a"] = params["a"] + 0.1
-    assert [alarm.name for alarm in watch.evaluated(20, 10, Measured(5.0), params=params)] == [
+    assert [alarm.name for alarm in watch.evaluated(20, 10, Loss(5.0), params=params)] == [
         "layer without gradient"
     ]
     found = [watch.stepped(step, 5.0, 0.0, 1000.0) for step in range(2, 6)]

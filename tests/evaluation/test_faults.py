@@ -10,7 +10,7 @@ from microgpt.corpus.chat import render
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import probes
-from microgpt.evaluation.alarms import Alarms, Facts, Measured
+from microgpt.evaluation.alarms import Alarms, Facts, Loss
 from microgpt.evaluation.loss import evaluate
 from microgpt.evaluation.probes import probe_all
 from microgpt.model import GPT, ModelConfig
@@ -73,7 +73,7 @@ class Run:
             if step % every == 0:
                 lengths = self.tokenizer.byte_lengths
                 losses = [
-                    Measured(one.loss, one.error)
+                    Loss(one.loss, one.error)
                     for one in (
                         evaluate(self.model, eval_windows(file, T, lengths, 1000), 8)
                         for file in (self.held_out, self.train)

@@ -9,7 +9,7 @@ import pytest
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import ngrams
 from microgpt.evaluation.loss import Scored
-from microgpt.evaluation.ngrams import Baselines, NGrams, count_tokens, estimated_discount, ids_of, sample
+from microgpt.evaluation.ngrams import Baselines, NGrams, count_tokens, estimated_discount, sample
 
 V = 9
 
@@ -30,6 +30,14 @@ def documents(n, seed, length=12):
             ids.append(like if rng.random() < 0.6 else int(rng.integers(V - 1)))  # the last token never comes
         made.append(ids)
     return made
+
+
+def ids_of(documents):
+    """Documents back to back, and where each begins."""
+    lengths = np.array([len(document) for document in documents])
+    is_first = np.zeros(lengths.sum(), bool)
+    is_first[np.cumsum(lengths) - lengths] = True
+    return np.concatenate(documents), is_first
 
 
 def told(document, i, length):
