@@ -33,6 +33,7 @@ SOURCES = [
     "glu",
     "soft_cap",
     "dropout",
+    "experts",
     "cross_entropy",
     "shift_mix",
     "conv_silu",

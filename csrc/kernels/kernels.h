@@ -243,6 +243,18 @@ void mg_rwkv_output_backward(float *dx, float *dgate, float *dr, float *dk, floa
     const float *bias, const float *r, const float *k, const float *v, const float *r_k, int64_t N, int64_t H, int64_t hs,
     float eps);
 
+/* Tokens to experts: rows[places[n,j]] = x[n].   x (N,C)  places (N,k), a permutation of 0 .. N k - 1  rows (N k,C). */
+void mg_dispatch_forward(float *rows, const float *x, const int32_t *places, int64_t N, int64_t k, int64_t C);
+/* dx[n] = sum_j drows[places[n,j]]. */
+void mg_dispatch_backward(float *dx, const float *drows, const int32_t *places, int64_t N, int64_t k, int64_t C);
+
+/* And back: y[n] = sum_j factors[n,j] rows[places[n,j]].   factors (N,k). */
+void mg_combine_forward(float *y, const float *rows, const float *factors, const int32_t *places, int64_t N, int64_t k,
+    int64_t C);
+/* drows[places[n,j]] = factors[n,j] dy[n];  dfactors[n,j] = dy[n] . rows[places[n,j]].  drows may be rows. */
+void mg_combine_backward(float *drows, float *dfactors, const float *dy, const float *rows, const float *factors,
+    const int32_t *places, int64_t N, int64_t k, int64_t C);
+
 /* ---- optimizer -------------------------------------------------------------------------------------------- */
 
 /* The sum of squares of n floats in double; partial sums per block of 65,536, added in order.  scratch: one double

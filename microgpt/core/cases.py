@@ -207,11 +207,14 @@ def _adam_step(i: Inputs) -> tuple[np.ndarray, None]:
 
 def _activation(name: str, flop: int, inputs: int = 1) -> Case:
     """The case of an activation to (N, F), of so many inputs an element; backward overwrites what it gets."""
-    forward, backward = getattr(ops, f"{name}_forward"), getattr(ops, f"{name}_backward")
+
+    def backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
+        return {"x": getattr(ops, f"{name}_backward")(dy.copy(), i["x"].copy())[0]}
+
     return Case(
         make=lambda N, F: {"x": 3 * normal("x", N, inputs * F)},
-        forward=lambda i: (forward(i["x"]), None),
-        backward=lambda dy, i, saved, zeros: {"x": backward(dy.copy(), i["x"].copy())[0]},
+        forward=lambda i: (getattr(ops, f"{name}_forward")(i["x"]), None),
+        backward=backward,
         shapes=ROWS,
         bench=(2048, 1536),
         flop=lambda N, F: flop * N * F,
@@ -367,6 +370,16 @@ def _rwkv_output_make(names: str) -> Callable[[int, int], Inputs]:
         return rows | vectors
 
     return make
+
+
+def _places(N: int, k: int) -> np.ndarray:
+    """Some permutation of the places of k choices of N tokens, (N, k)."""
+    return np.argsort(below("places", 1 << 30, N * k), kind="stable").astype(np.int32).reshape(N, k)
+
+
+def _combine_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
+    drows, dfactors = ops.combine_backward(dy, i["rows"].copy(), i["factors"], i["places"])
+    return {"rows": drows, "factors": dfactors}
 
 
 ROWS = [(1, 1), (3, 7), (8, 64), (5, 769), (67, 33)]
@@ -525,6 +538,13 @@ CASES: dict[str, Case] = {
         flop=lambda B, T, hs: 28 * B * Heads(2, 1, hs, 37, 5).pairs(T) * hs / 3,
         bytes=lambda B, T, hs: 4 * 26 * B * T * hs,
     ),
+    "attention_of_windows_and_strides_in_bf16": Case(
+        **_attention(2, 1, documents=3, window=37, stride=5, precision="bf16"),
+        shapes=[(2, 67, 16), (1, 401, 10), (1, 257, 32)],
+        bench=(1, 4096, 32),
+        flop=lambda B, T, hs: 28 * B * Heads(2, 1, hs, 37, 5).pairs(T) * hs / 3,
+        bytes=lambda B, T, hs: 4 * 26 * B * T * hs,
+    ),
     "attention_cached_of_windows_and_strides": Case(
         **_attention_cached(window=13, stride=5),
         shapes=[(1, 1, 2), (1, 67, 16), (5, 130, 10), (2, 401, 64), (17, 33, 34)],
@@ -578,6 +598,28 @@ CASES: dict[str, Case] = {
         bench=(2048, 384),
         flop=lambda N, C: N * C,
         bytes=lambda N, C: 4 * 3 * N * C,
+    ),
+    "dispatch": Case(
+        make=lambda N, k, C: {"x": normal("x", N, C), "places": _places(N, k)},
+        forward=lambda i: (ops.dispatch_forward(i["x"], i["places"]), None),
+        backward=lambda dy, i, saved, zeros: {"x": ops.dispatch_backward(dy, i["places"])},
+        shapes=[(1, 1, 1), (3, 2, 7), (8, 1, 64), (67, 3, 33), (300, 2, 130)],
+        bench=(4096, 2, 384),
+        flop=lambda N, k, C: N * k * C,
+        bytes=lambda N, k, C: 4 * 2 * (k + 1) * N * C,
+    ),
+    "combine": Case(
+        make=lambda N, k, C: {
+            "rows": normal("rows", N * k, C),
+            "factors": normal("factors", N, k),
+            "places": _places(N, k),
+        },
+        forward=lambda i: (ops.combine_forward(i["rows"], i["factors"], i["places"]), None),
+        backward=_combine_backward,
+        shapes=[(1, 1, 1), (3, 2, 7), (8, 1, 64), (67, 3, 33), (300, 2, 130)],
+        bench=(4096, 2, 384),
+        flop=lambda N, k, C: 5 * N * k * C,
+        bytes=lambda N, k, C: 4 * (3 * k + 2) * N * C,
     ),
     "cross_entropy": Case(
         make=lambda N, V: {"logits": 4 * normal("logits", N, V), "targets": below("targets", V + 1, N) - 1},

@@ -307,6 +307,26 @@ def cross_entropy_backward(logits, lse, targets, scale):
     return dlogits * (scale * (targets >= 0))[:, None]
 
 
+def dispatch_forward(x, places):
+    rows = np.empty((places.size, x.shape[1]), x.dtype)
+    rows[places] = x[:, None]
+    return rows
+
+
+def dispatch_backward(drows, places):
+    return drows[places].sum(1)
+
+
+def combine_forward(rows, factors, places):
+    return (rows[places] * factors[:, :, None]).sum(1)
+
+
+def combine_backward(dy, rows, factors, places):
+    drows = np.empty_like(rows)
+    drows[places] = dy[:, None] * factors[:, :, None]
+    return drows, (dy[:, None] * rows[places]).sum(-1)
+
+
 def sum_squares(x):
     return float((x.astype(np.float64) ** 2).sum())
 

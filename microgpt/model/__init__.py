@@ -1,7 +1,12 @@
 """The model: configuration, the table of parameters, layers with hand-written backward, and GPT itself."""
 
-from . import attention, mlp, norm  # noqa: F401  # each adds its kinds to the tables
-from .architecture import count_layer_parameters, count_parameters, flop_per_token
+from . import attention, differential, mlp, moe, norm  # noqa: F401  # each adds its kinds to the tables
+from .architecture import (
+    count_active_parameters,
+    count_layer_parameters,
+    count_parameters,
+    flop_per_token,
+)
 from .batch import IGNORED, Batch
 from .config import ModelConfig
 from .gpt import GPT
@@ -13,6 +18,7 @@ __all__ = [
     "Arena",
     "Batch",
     "ModelConfig",
+    "count_active_parameters",
     "count_layer_parameters",
     "count_parameters",
     "flop_per_token",

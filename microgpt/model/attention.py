@@ -29,6 +29,7 @@ class Attention:
 
     def __init__(self, at: str, index: int, config: ModelConfig) -> None:
         self.index, self.heads, C = index, config.heads_of(index - 1), config.n_embd
+        self.seeing = self.heads  # those of the attention that runs, where they are others
         self.rotation, self.is_turned_first = config.rotation_of(index - 1), config.qk_norm_after_rope
         out_std, init = config.std_into_residual, config.init
         self.qkv = Linear(
@@ -49,7 +50,7 @@ class Attention:
         if call.states is not None:
             return self._continued(x, p, call), None
         saved = self.rebuild(x, p, call)
-        return self.proj.forward(saved[-2].reshape(len(x), -1), p, call), saved
+        return self.proj.forward(self._result(saved[-2], p), p, call), saved
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """Projections, factors of norms, result and log-sum-exp: all but the last product."""
@@ -58,17 +59,19 @@ class Attention:
             self._turn(qkv, call)
         inputs, factors = self._normed(qkv, p)
         tables, how = self._tables(x.dtype, not self.is_turned_first), self._how(call)
-        return qkv, factors, *ops.attention_forward(inputs.reshape(call.B, call.T, -1), *tables, *how)
+        inputs = self._spread(inputs).reshape(call.B, call.T, -1)
+        return qkv, factors, *ops.attention_forward(inputs, *tables, *how)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         qkv, factors, y, lse = saved
-        d_y = self.proj.backward(dy, y.reshape(len(x), -1), p, g, call).reshape(y.shape)
-        inputs = self._normed(qkv, p)[0].reshape(call.B, call.T, -1)
+        d_y = self._result_backward(self.proj.backward(dy, self._result(y, p), p, g, call), y, p, g)
+        inputs = self._spread(self._normed(qkv, p)[0]).reshape(call.B, call.T, -1)
         tables, how = self._tables(x.dtype, not self.is_turned_first), self._how(call)
         dqkv = ops.attention_backward(d_y, inputs, *tables, y, lse, *how).reshape(len(x), -1)
+        dqkv = self._gathered(dqkv)
         if self.qk_norm:
             dqkv = self.qk_norm.backward(dqkv, qkv, factors, p, g)
         if self.is_turned_first:
@@ -80,21 +83,24 @@ class Attention:
 
     def new_state(self, capacity: int, dtype: Any) -> KVState:
         """No keys and values yet."""
-        return KVState(capacity, self.heads.C_kv, dtype)
+        return KVState(capacity, self.seeing.C_kv, dtype)
 
     def cost(self, T: int) -> Cost:
+        """Of the projections, and of what is between them."""
+        cost = self.qkv.cost() + self._cost_of_seeing(T) + self.proj.cost()
+        for part in (self.qk_norm, self.values):
+            cost = cost + part.cost() if part else cost
+        return cost
+
+    def _cost_of_seeing(self, T: int) -> Cost:
         """Twelve FLOP both ways for each channel and each pair of positions that is seen."""
         heads = self.heads
-        seen = Cost(
+        return Cost(
             flop=12 * heads.C * heads.pairs(T) / T,
             kept=heads.width + heads.C + heads.H,
             passing=2 * heads.width + heads.C,
             state_bytes=4 * 2 * heads.C_kv,
         )
-        cost = self.qkv.cost() + seen + self.proj.cost()
-        for part in (self.qk_norm, self.values):
-            cost = cost + part.cost() if part else cost
-        return cost
 
     def _projected(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """Queries, keys and values (N, W), as they are before norms and positions."""
@@ -107,7 +113,7 @@ class Attention:
         return self.qk_norm.forward(qkv, p) if self.qk_norm else (qkv, [])
 
     def _how(self, call: Call) -> tuple[Any, ...]:
-        return self.heads, call.starts, call.precision
+        return self.seeing, call.starts, call.precision
 
     def _turn(self, qkv: np.ndarray, call: Call, back: bool = False) -> None:
         """Turn queries and keys (N, W) of whole windows by their positions in their documents, in place."""
@@ -119,7 +125,7 @@ class Attention:
 
     def _continued(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """The rows of one sequence after the other, each behind what its state holds."""
-        C, C_kv = self.heads.C, self.heads.C_kv
+        heads, C, C_kv = self.seeing, self.seeing.C, self.seeing.C_kv
         qkv, y = self._projected(x, p, call), np.empty((len(x), C), x.dtype)
         if not self.is_turned_first:
             qkv, _ = self._normed(qkv, p)
@@ -127,11 +133,29 @@ class Attention:
         for state, n in call.sequences(self.index):
             rows = slice(begin, begin + n)
             ops.rope(qkv[rows], *self._tables(x.dtype), self.heads, state.length)
-            new = self._normed(qkv[rows], p)[0] if self.is_turned_first else qkv[rows]
+            new = self._spread(self._normed(qkv[rows], p)[0] if self.is_turned_first else qkv[rows])
             keys, values = state.extend(new[:, C : C + C_kv], new[:, C + C_kv :])
-            y[rows] = ops.attention_cached(new, keys, values, self.heads)
+            y[rows] = ops.attention_cached(new, keys, values, heads)
             begin += n
-        return self.proj.forward(y, p, call)
+        return self.proj.forward(self._result(y, p), p, call)
+
+    # What a kind of attention that is made of this one does between the projections and the heads that run.
+
+    def _spread(self, qkv: np.ndarray) -> np.ndarray:
+        """Rows (N, W) of the heads -> rows of those that run."""
+        return qkv
+
+    def _gathered(self, dqkv: np.ndarray) -> np.ndarray:
+        """Gradients of rows of the heads that run -> (N, W)."""
+        return dqkv
+
+    def _result(self, y: np.ndarray, p: Arena) -> np.ndarray:
+        """What the heads that run made -> (N, C)."""
+        return y.reshape(-1, self.heads.C)
+
+    def _result_backward(self, d_result: np.ndarray, y: np.ndarray, p: Arena, g: Arena) -> np.ndarray:
+        """Gradient (N, C) of the result -> that of y."""
+        return d_result.reshape(y.shape)
 
     def _tables(self, dtype: Any, is_turning: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Those of this layer's rotation, or of none where heads are turned already."""

@@ -94,7 +94,7 @@ class Block:
         at = f"h.{index}"
         self.mixer = MIXERS[mixer](at, 1 + index, config)  # the embedding's state is the first
         self.first = Branch(f"{at}.mixer", f"{at}.ln_1", self.mixer, config)
-        self.second = Branch(f"{at}.mlp", f"{at}.ln_2", MLPS[config.mlp](at, config), config)
+        self.second = Branch(f"{at}.mlp", f"{at}.ln_2", MLPS[config.mlp](f"{at}.mlp", config), config)
         self.mix = EmbeddingMix(at, config.n_embd) if config.embedding_mix else None
         self.is_parallel = config.parallel
 

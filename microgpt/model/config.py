@@ -129,6 +129,51 @@ class ModelConfig:
         group="model",
         within=NOT_NEGATIVE,
     )
+    n_expert: int = setting(4, "experts of the MLP moe", "count", group="model", within=from_to(1, 1024))
+    top_k: int = setting(
+        2, "experts that each token goes through", "count", group="model", within=from_to(1, 1024)
+    )
+    expert: str = setting("gelu", "kind of MLP that experts are", choices=MLPS, group="model")
+    expert_inner: int = setting(
+        0,
+        "channels inside an expert; 0: so that a token meets as many weights as in an MLP of n-inner",
+        "count",
+        group="model",
+        within=NOT_NEGATIVE,
+    )
+    shared_expert_inner: int = setting(
+        0,
+        "channels inside an expert that every token goes through besides; 0: there is none",
+        "count",
+        group="model",
+        within=NOT_NEGATIVE,
+    )
+    renormalize: bool = setting(True, "what a token's experts count adds up to 1", group="model")
+    balance_loss: float = setting(
+        0.01,
+        "how much the loss that spreads tokens over experts counts",
+        group="model",
+        within=Range(0, LARGEST),
+    )
+    balance_by: str = setting(
+        "choice",
+        "of what the shares of experts in that loss are: of tokens, so that they add up to top-k; or of "
+        "choices, to 1",
+        choices=("choice", "token"),
+        group="model",
+    )
+    balance_over: str = setting(
+        "layer",
+        "that loss is the mean of the layers'; or one of the model, of means over all layers",
+        choices=("layer", "model"),
+        group="model",
+    )
+    z_loss: float = setting(
+        0.0,
+        "how much the squared log-sum-exp of the router's logits counts, which keeps them small",
+        group="model",
+        within=Range(0, LARGEST),
+    )
     parallel: bool = setting(False, "mixer and MLP of a layer beside, not behind each other", group="model")
     positions: str = setting(
         "rope",
@@ -217,7 +262,7 @@ class ModelConfig:
                 raise ConfigError(f"{name} {getattr(self, name)!r}: {alone} stands alone")
 
     def _check_together(self) -> None:
-        """Raises: ConfigError: a setting that another one leaves without use."""
+        """Raises: ConfigError: a setting that another one leaves without use, or makes impossible."""
         turned = self.rotation_of(0).n_pairs or "rope" not in self.positions.split()
         for is_idle, line in (
             (
@@ -228,6 +273,10 @@ class ModelConfig:
             (self.init_head_std and self.tied, "init_head_std: a tied head has init_embedding_std"),
             (self.qk_norm_after_rope and self.qk_norm == "none", "qk_norm_after_rope: there is no qk_norm"),
             (self.rope_factor != 1 and self.rope_scaling == "none", "rope_factor: choose a rope_scaling"),
+            (
+                self.mlp == "moe" and self.top_k > self.n_expert,
+                f"top_k {self.top_k}: expected at most n_expert, {self.n_expert}",
+            ),
             (
                 not turned,
                 f"rope_share {self.rope_share:g} of heads of {self.head_size} turns no pair of channels",
@@ -367,6 +416,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "25m": _preset(384, 13, 12, 512, **_ROAD),
     "30m": _preset(384, 16, 12, 512, **_ROAD),
     "34m": _preset(384, 18, 12, 512, **_ROAD),
+    "34m-moe": _preset(384, 11, 12, 512, mlp="moe", **_ROAD),  # of which a token meets 21m
     "34m-llama": _preset(384, 21, 12, 512, n_kv_head=4, mlp="swiglu", **_ROAD),
     "125m": _preset(768, 17, 12, 1024, dropout=0.1),
     "125m-llama": _preset(768, 14, 12, 1024, n_kv_head=4, mlp="swiglu", dropout=0.1),

@@ -31,7 +31,8 @@ class GPT:
           types: how frozen matrices are stored that do not stay fp32, by name: bf16.
           precision: of matrix products, large ones and those in attention: fp32 or bf16.
     Attributes: params: an arena, zero until `init` or a checkpoint fills it.  grads: an arena of the
-    parameters that are trained; gradients only ever grow until the caller zeroes them.
+    parameters that are trained; gradients only ever grow until the caller zeroes them.  facts: what layers
+    told of the last call of `loss_and_grad`, by name, such as the loads of experts.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class GPT:
         types: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.config = config
+        self.facts: dict[str, Any] = {}
         self.dtype = np.dtype(dtype)
         self.precision = precision
         layers = Architecture(config)
@@ -85,9 +87,11 @@ class GPT:
         call = self._call(batch, keys)
         x, saved = self._trunk_forward(batch.ids, call)
         scored = np.flatnonzero(batch.targets != IGNORED)
+        call.n_targets = len(scored)
         nats, dx = self._head_loss_and_grad(x, batch, scored, call)
         del x
         self._trunk_backward(dx, batch.ids, saved, call)
+        self.facts = call.facts
         return nats, len(scored)
 
     def _call(self, batch: Batch, keys: np.ndarray | None = None) -> Call:

@@ -64,7 +64,8 @@ class Call:
     starts:  (B, T) int32, where the document of each position begins; None: at 0.
     states:  of each sequence, while decoding, and how many of the rows are its; None in training.
     shared:  arrays that one layer makes and later ones read, by name; their gradients return the same way.
-    facts:   numbers that layers tell about the call, such as an auxiliary loss, by name.
+    facts:   what layers tell about the call, such as an auxiliary loss or the load of experts, by name.
+    n_targets: that the loss is the sum of, so that what layers add to its gradient counts as often.
     precision: of matrix products, large ones and those in attention: fp32 or bf16.
     """
 
@@ -75,7 +76,8 @@ class Call:
     starts: np.ndarray | None = None
     states: Sequence[tuple[ModelState, int]] | None = None
     shared: dict[str, np.ndarray] = field(default_factory=dict)
-    facts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    n_targets: int = 0
     precision: str = "fp32"
 
     def keys_at(self, branch: str) -> np.ndarray:

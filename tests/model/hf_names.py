@@ -2,8 +2,8 @@
 
 The folders of `hf_tiny/` were made once with transformers 5.24 and random weights: `config.json` and
 `model.safetensors` as `save_pretrained` writes them, `expected.npz` with ids, logits, loss and the gradient
-of every parameter.  A family is a function (their configuration) -> (ours, translate), and translate one
-(tensors by their names) -> by ours, which only moves numbers about: so it holds for gradients, too.
+of every parameter.  A family is a function (their configuration) -> (ours, translate), and translate a
+function (tensors by their names) -> by ours, which only moves numbers about: so it holds for gradients, too.
 """
 
 import numpy as np
@@ -215,3 +215,69 @@ def gpt_neox(theirs):
         return ours
 
     return config, translate
+
+
+@family("diffllama")
+def diffllama(theirs):
+    config = ModelConfig(**shape(theirs, mlp="swiglu", mixer="differential"))
+    lambdas = {f"attn.lambda_{name}": f"self_attn.lambda_{name}" for name in ("q1", "k1", "q2", "k2")}
+    return config, translation(config, ATTENTION | NORMS | GATED | lambdas, ends(config))
+
+
+@family("mixtral", "olmoe", "qwen2_moe")
+def mixture(theirs):
+    """Experts are tensors of their own on disk, and stacked where they are gradients."""
+    kind = theirs["model_type"]
+    more = {"n_expert": theirs.get("num_experts", theirs.get("num_local_experts")), "expert": "swiglu"}
+    more["expert_inner"] = theirs.get("moe_intermediate_size", theirs["intermediate_size"])
+    more["shared_expert_inner"] = theirs.get("shared_expert_intermediate_size", 0)
+    more["balance_loss"] = theirs["router_aux_loss_coef"] if theirs["output_router_logits"] else 0.0
+    more["renormalize"] = theirs.get("norm_topk_prob", True)
+    others = {"olmoe": {"qk_norm": "whole"}, "qwen2_moe": {"bias": "qkv"}}.get(kind, {})
+    config = ModelConfig(
+        **shape(theirs, mlp="moe", top_k=theirs["num_experts_per_tok"], **more, **others),
+        balance_by="token",
+        balance_over="model",
+    )
+    blocks = ATTENTION | NORMS
+    if kind == "olmoe":
+        blocks = blocks | QK_NORMS
+    if kind == "qwen2_moe":
+        shared = {name.replace("mlp.", "mlp.shared."): theirs for name, theirs in GATED.items()}
+        shared = {ours: _in_shared(names) for ours, names in shared.items()}
+        gate = {"mlp.shared_gate.weight": "mlp.shared_expert_gate.weight"}
+        blocks = blocks | shared | gate | {"attn.qkv.bias": QKV_BIAS}
+    rest = translation(config, blocks, ends(config))
+    at, names = (
+        ("block_sparse_moe", ("w1", "w3", "w2"))
+        if kind == "mixtral"
+        else ("mlp", ("gate_proj", "up_proj", "down_proj"))
+    )
+
+    def translate(tensors):
+        ours = rest(tensors)
+        for i in range(config.n_layer):
+            layer = f"model.layers.{i}"
+            stacked = f"{layer}.mlp.experts.gate_up_proj" in tensors
+            ours[f"h.{i}.mlp.router.weight"] = tensors[f"{layer}.{'mlp' if stacked else at}.gate.weight"]
+            for e in range(config.n_expert):
+                if stacked:
+                    fc, proj = (
+                        tensors[f"{layer}.mlp.experts.{name}"][e] for name in ("gate_up_proj", "down_proj")
+                    )
+                else:
+                    gate, up, proj = (tensors[f"{layer}.{at}.experts.{e}.{name}.weight"] for name in names)
+                    fc = np.concatenate([gate, up])
+                ours[f"h.{i}.mlp.experts.{e}.fc.weight"] = fc
+                ours[f"h.{i}.mlp.experts.{e}.proj.weight"] = proj
+        return ours
+
+    return config, translate
+
+
+def _in_shared(names):
+    return (
+        tuple(_in_shared(name) for name in names)
+        if isinstance(names, tuple)
+        else names.replace("mlp.", "mlp.shared_expert.")
+    )
