@@ -17,8 +17,8 @@ PARQUET = ["pyarrow"]  # reads .parquet corpora
 PLOT = ["matplotlib>=3.7"]  # draws
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = [
-    *("pytest", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
-    *(*ZST, *PARQUET),
+    *("pytest", "pytest-xdist", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
+    *(*ZST, *PARQUET, *PLOT),
 ]
 ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTorch built for CPUs alone
     "torch==2.13.0",

@@ -54,7 +54,6 @@ def test_the_lines_of_readme_run(place, capsys):
 
 
 def test_the_notebook_in_one_file_runs(place, capsys, monkeypatch):
-    pytest.importorskip("matplotlib")
     source = (ROOT / "bin/first_model.py").read_text(encoding="utf-8")
     quick = source.replace("merges=500", "merges=100, smalltalk_bytes=100_000").replace("1500", "20")
     monkeypatch.setattr(sys, "argv", ["first_model.py", str(place / "run")])
