@@ -87,7 +87,8 @@ class Began(Event):
 class Trained(Event):
     """An optimizer step was done.
 
-    loss:   nats a target.  penalty: what was added to it, where there are penalties.  tokens: seen so far.
+    loss:   nats a target.  penalty: what was added to it, where there is a penalty.  tokens: seen so far.
+    facts:  what layers tell of the step by name, such as the share of tokens that each expert got.
     left_s: before the session must have ended.
     """
 
@@ -99,6 +100,7 @@ class Trained(Event):
     dt_s: float
     tok_per_s: float
     penalty: float | None = None
+    facts: dict[str, Any] | None = None
     left_s: float | None = _for_session(None)
 
 

@@ -85,6 +85,10 @@ class MetricsLog:
 
 def plain(value: Any) -> Any:
     """JSON has no NaN and no infinity: write them as text.  Round floats to what they mean."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else str(value)
     return value

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         summed = accumulate(job, state.position, stop)
         if summed is None:
             break
-        nats, n = summed
+        nats, n, facts = summed
         loss = nats / max(n, 1)
         penalty = job.penalty.add(loss, n) if job.penalty and n else None
         grad_norm = job.optimizer.grad_norm(max(n, 1))
@@ -84,7 +85,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         if not n:
             report_empty_step(job, state, dt)
         elif is_good:
-            report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, clock))
+            report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
         else:
             report_bad_step(job, state, loss=loss, grad_norm=grad_norm)
             if state.setbacks.is_stuck:
@@ -105,15 +106,16 @@ def due(step: int, every: int, leaving: bool = False) -> bool:
     return every > 0 and (leaving or step % every == 0)
 
 
-def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int] | None:
+def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int, dict[str, Any]] | None:
     """Put the summed gradient of one step's micro-batches into model.grads, which are zero between steps.
 
     Each target that is scored counts the same, however the step is cut into micro-batches.
 
-    Returns:  the loss in nats, summed, and the number of scored targets; None if a stop came before the last
-              micro-batch, which changes nothing.
+    Returns:  the loss in nats, summed, the number of scored targets, and what layers told, the mean of all
+              micro-batches; None if a stop came before the last micro-batch, which changes nothing.
     """
     nats, n = 0.0, 0
+    facts: list[dict[str, Any]] = []
     for index in range(position, position + job.config.grad_accum):
         if stop:
             job.optimizer.discard()
@@ -121,7 +123,8 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int] | N
         batch = job.source.batch(index)
         more_nats, more = job.model.loss_and_grad(batch, dropout_keys(job, index))
         nats, n = nats + more_nats, n + more
-    return nats, n
+        facts.append(job.model.facts)
+    return nats, n, {name: np.mean([told[name] for told in facts], 0).tolist() for name in facts[0]}
 
 
 def dropout_keys(job: Job, index: int) -> np.ndarray | None:
@@ -294,11 +297,13 @@ def trained(
     grad_norm: float,
     dt: float,
     penalty: float | None,
+    facts: dict[str, Any],
     clock: Clock,
 ) -> Trained:
     """What there is to tell of a step."""
     speed = job.tokens_per_step / dt
-    return Trained(state.step, loss, lr, grad_norm, state.tokens, dt, speed, penalty, clock.left_s)
+    left_s = clock.left_s
+    return Trained(state.step, loss, lr, grad_norm, state.tokens, dt, speed, penalty, facts or None, left_s)
 
 
 def report_step(job: Job, state: TrainState, step: Trained) -> None:

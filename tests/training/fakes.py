@@ -50,7 +50,7 @@ class FakeModel:
         self.params = arena({"table.weight": (V, V), "bias.weight": (V,)})
         self.grads = self.params.zeros_like()
         self.poison = {}  # call number -> loss to return instead
-        self.calls, self.keys = 0, []
+        self.calls, self.keys, self.facts = 0, [], {}
 
     def init(self, seed):
         self.params["bias.weight"][:] = 0

@@ -348,3 +348,15 @@ def test_a_finished_run_is_told_without_a_step_and_another_spec_is_refused(text)
     assert again.why == "finished" and again.step == 3 and again.checkpoint == first.checkpoint
     with pytest.raises(ConfigError, match=r"cannot be resumed with --lr 0.02 \(the run has 0.01\)"):
         train_run(small(text, 6, lr=0.02), "a", [])
+
+
+def test_what_layers_tell_of_a_step_is_the_mean_of_its_micro_batches(text):
+    heard = []
+    spec = small(text, 2, mlp="moe", n_expert=3, grad_accum=2)
+    outcome = train_run(spec, "a", [heard.append])
+    first = next(event for event in heard if isinstance(event, Trained))
+    loads = [value for name, value in first.facts.items() if name.endswith(".load")]
+    assert len(loads) == 2 and all(sum(load) == pytest.approx(1) and len(load) == 3 for load in loads)
+    lines = [line for line in read_metrics(outcome.run / "metrics.jsonl") if line["event"] == "train"]
+    assert lines[0]["facts"]["balance_loss"] == pytest.approx(first.facts["balance_loss"], rel=1e-6)
+    assert lines[0]["loss"] < 7, "reported without the penalties of routers"

@@ -218,7 +218,7 @@ def test_gradients_are_zero_between_steps(tmp_path, end):
 def test_how_a_step_is_cut_into_micro_batches_does_not_matter(tmp_path):
     """One step of three micro-batches of 2 windows = one of 6 windows; every window has a mask of its own."""
     job = new_run(tmp_path, "a", grad_accum=3, max_steps=1, eval_every=0)
-    nats, n = accumulate(job, 0, stop=False)
+    nats, n, _ = accumulate(job, 0, stop=False)
     job.log.close()
     assert job.source.asked == [0, 1, 2]
     parts = [FakeBatches(2, seed=0).batch(index) for index in range(3)]
