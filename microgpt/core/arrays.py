@@ -117,6 +117,13 @@ def empty_like(x: np.ndarray) -> np.ndarray:
     return empty(x.shape, x.dtype)
 
 
+def copy_of(x: np.ndarray) -> np.ndarray:
+    """x once more, C-contiguous."""
+    copy = empty_like(x)
+    copy[...] = x
+    return copy
+
+
 def zeros_like(x: np.ndarray) -> np.ndarray:
     """An array of zeros of x's shape and type."""
     zeros = empty_like(x)

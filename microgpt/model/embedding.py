@@ -79,7 +79,9 @@ class Embedding:
 
     def _placed(self, x: np.ndarray, places: np.ndarray, p: Arena) -> np.ndarray:
         """x (N, C) plus the rows of its positions, (N,)."""
-        return x + ops.embedding_forward(p[self.places.name], places)
+        rows = ops.embedding_forward(p[self.places.name], places)
+        rows += x
+        return rows
 
     def _rows(self, ids: np.ndarray, p: Arena) -> np.ndarray:
         return ops.embedding_forward(p[self.weight.name], ids.reshape(-1))

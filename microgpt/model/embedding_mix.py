@@ -29,23 +29,26 @@ class EmbeddingMix:
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """x (N, C) -> y (N, C)."""
-        y = arrays.empty_like(x)
-        np.multiply(x, p[self.stream.name], out=y)
-        y += call.shared[MADE] * p[self.embedding.name]
+        y = _times(x, p[self.stream.name])
+        y += _times(call.shared[MADE], p[self.embedding.name])
         return y
 
     def backward(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         for parameter, seen in ((self.stream, x), (self.embedding, call.shared[MADE])):
             if parameter.name in g:
-                g[parameter.name][...] += (dy * seen).sum(dtype=np.float64)
-        d_first = dy * p[self.embedding.name]
+                g[parameter.name][...] += _times(dy, seen).sum(dtype=np.float64)
+        d_first = _times(dy, p[self.embedding.name])
         if GRADIENT in call.shared:
             call.shared[GRADIENT] += d_first
         else:
             call.shared[GRADIENT] = d_first
-        return dy * p[self.stream.name]
+        return _times(dy, p[self.stream.name])
 
     def cost(self) -> Cost:
         """The layer keeps its input, too."""
         return Cost(flop=6 * 2, kept=self.C, passing=3 * self.C)
+
+
+def _times(x: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return np.multiply(x, factor, out=arrays.empty_like(x))

@@ -126,7 +126,7 @@ class GPT:
         for block in reversed(self.blocks):
             dx = block.backward(dx, saved.pop(), self.params, self.grads, call)
         if GRADIENT in call.shared:
-            dx = dx + call.shared.pop(GRADIENT)
+            dx += call.shared.pop(GRADIENT)
         if call.dropout:
             dx = ops.dropout_backward(dx, call.dropout, call.keys_at("wte"))
         self.embedding.backward(dx, ids, self.params, self.grads, call)

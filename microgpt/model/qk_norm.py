@@ -34,7 +34,7 @@ class QKNorm:
 
     def forward(self, qkv: np.ndarray, p: Arena) -> tuple[np.ndarray, list[np.ndarray]]:
         """qkv (N, W), packed projections -> the same with queries and keys normed, and the norms' factors."""
-        normed, factors = qkv.copy(), []
+        normed, factors = arrays.copy_of(qkv), []
         for norm, place in zip(self.norms, self.places, strict=True):
             rows, of_rows = norm.forward(_rows(qkv, place, norm.C), p)
             normed[:, place] = rows.reshape(len(qkv), -1)
@@ -60,4 +60,4 @@ class QKNorm:
 
 def _rows(qkv: np.ndarray, place: slice, width: int) -> np.ndarray:
     """Some channels of qkv as rows of a width."""
-    return np.ascontiguousarray(qkv[:, place]).reshape(-1, width)
+    return arrays.copy_of(qkv[:, place]).reshape(-1, width)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from microgpt.core import ops
+from microgpt.core import arrays, ops
 from microgpt.core.heads import Heads
 
 from .config import ModelConfig
@@ -34,23 +34,26 @@ class ValueEmbedding:
 
     def forward(self, qkv: np.ndarray, x: np.ndarray, p: Arena, call: Call) -> None:
         """Add to the values in qkv (N, W); x (N, C) is the layer's input."""
-        rows, share = self._rows(p, call), self._shares(x, p, call)
-        self._values(qkv)[...] += rows * share[..., None]
+        rows = self._rows(p, call)
+        rows *= self._shares(x, p, call)[..., None]
+        values = self._values(qkv)
+        values += rows
 
     def backward(
         self, dqkv: np.ndarray, dx: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call
     ) -> None:
         """dqkv (N, W) is the gradient of what the forward left there; that of x is added to dx (N, C)."""
         rows, share, dv = self._rows(p, call), self._shares(x, p, call), self._values(dqkv)
+        rows *= dv
+        d_gates = rows.sum(-1) * share * (1 - share / 2)
         if self.table.name in g:
-            d_rows = np.ascontiguousarray((dv * share[..., None]).reshape(len(x), -1))
+            d_rows = np.multiply(dv, share[..., None], out=rows).reshape(len(x), -1)
             ops.embedding_backward(d_rows, call.shared["ids"], g[self.table.name])
-        d_gates = np.ascontiguousarray((dv * rows).sum(-1) * share * (1 - share / 2))
         dx[:, : self.n_seen] += self.gate.backward(d_gates, self._seen(x), p, g, call)
 
     def cost(self) -> Cost:
         """What is added is made again in the backward."""
-        return self.gate.cost() + Cost(passing=3 * self.heads.C_kv)
+        return self.gate.cost() + Cost(passing=self.heads.C_kv)
 
     def _rows(self, p: Arena, call: Call) -> np.ndarray:
         """(N, H_kv, hs) of the table."""
@@ -62,7 +65,7 @@ class ValueEmbedding:
         return 2 / (1 + np.exp(-self.gate.forward(self._seen(x), p, call)))
 
     def _seen(self, x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(x[:, : self.n_seen])
+        return arrays.copy_of(x[:, : self.n_seen])
 
     def _values(self, qkv: np.ndarray) -> np.ndarray:
         """The values in rows of packed projections, (N, H_kv, hs), as a view."""
