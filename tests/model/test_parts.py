@@ -11,6 +11,7 @@ from microgpt.model import GPT, Batch, ModelConfig, count_parameters, flop_per_t
 from microgpt.model.architecture import activation_floats, blocks_by_kind, count_layer_parameters
 from microgpt.model.block import Block
 from microgpt.model.config import PRESETS
+from microgpt.model.kinds import MLPS
 from microgpt.model.layer import Call
 from microgpt.model.mlp import ACTIVATIONS, inner_width
 
@@ -351,7 +352,7 @@ def test_a_soft_cap_bounds_logits_wherever_they_are_made():
         ({"rope_factor": 2.0}, "rope_factor: choose a rope_scaling"),
         ({"rope_share": 0.2}, "rope_share 0.2 of heads of 8 turns no pair of channels"),
         ({"rope_factor": 0.5}, "rope_factor is 0.5; expected 1 or more, below 1e+300"),
-        ({"mlp": "tanh"}, "mlp is tanh; expected gelu or gelu_exact or relu2 or swiglu or geglu"),
+        ({"mlp": "tanh"}, f"mlp is tanh; expected {' or '.join(MLPS)}"),
         ({"norm_place": "between"}, "norm_place is between; expected before or after or both"),
         ({"value_embedding": 65}, "value_embedding is 65; expected 0 to 64"),
     ],
