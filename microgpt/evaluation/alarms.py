@@ -18,7 +18,7 @@ from microgpt.common.words import counted
 
 from .ngrams import UNIFORM, UNIGRAM, name_of
 
-CLEAR = 3.0  # standard errors: a difference beyond is no chance
+CLEAR = 4.0  # standard errors: a difference beyond is no chance
 STILL_STEPS = 3  # with a learning rate of zero
 SLOW_STEPS = 20  # whose median speed is compared
 SLOW = 0.5  # of the best speed that so many steps had
@@ -42,10 +42,6 @@ class Alarm(NamedTuple):
     name: str
     why: str
     look: str
-
-    def told(self) -> str:
-        """A line for a person."""
-        return f"alarm: {self.name}: {self.why}; look at {self.look}"
 
 
 class Facts(NamedTuple):
@@ -229,7 +225,7 @@ def fit_note(n_params: int, tokens: int) -> str:
     wanted = published_fit(n_params, tokens)
     if wanted is None:
         return (
-            f"published fits do not apply: they begin at {FEWEST_PARAMETERS / 1e6:.0f}M parameters and "
+            f"published ones do not apply, they begin at {FEWEST_PARAMETERS / 1e6:.0f}M parameters and "
             f"{FEWEST_TOKENS / 1e9:.1f}B tokens"
         )
-    return f"published fits have {wanted:.2f} nats per token for such a model and {tokens / 1e9:.1f}B tokens"
+    return f"published ones have {wanted:.2f} nats per token for such a model and {tokens / 1e9:.1f}B tokens"

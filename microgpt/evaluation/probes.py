@@ -288,9 +288,12 @@ def targets(batch: Batch) -> Finding:
     return Finding("targets", True, "each target is the token that follows")
 
 
-def duplicates(train: TokenFile, held_out: TokenFile) -> Finding:
-    """How many held-out documents are in the training text as well, word for word."""
-    n = int(np.isin(fingerprints(held_out), fingerprints(train)).sum())
+def duplicates(trained: np.ndarray, held_out: TokenFile) -> Finding:
+    """How many held-out documents are in the training text as well, word for word.
+
+    Args: trained: fingerprints of the documents that are trained on.
+    """
+    n = int(np.isin(fingerprints(held_out), trained).sum())
     share = n / held_out.n_documents
     text = (
         f"{n:,} of {counted(held_out.n_documents, 'held-out document')} are trained on as well ({share:.1%})"
@@ -378,7 +381,7 @@ def probe_all(
     batch = cut(whole, N_ROWS, N_TOKENS)
     yield agreement(model, tokenizer, [train, held_out])
     yield sizes(train, held_out)
-    yield duplicates(train, held_out)
+    yield duplicates(fingerprints(train), held_out)
     yield targets(whole)
     yield causality(model, batch)
     yield loss_at_targets(model, batch)

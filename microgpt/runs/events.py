@@ -218,6 +218,19 @@ class RolledBack(Event):
 
 
 @dataclasses.dataclass(frozen=True)
+class Alarmed(Event):
+    """Something in the numbers of the run cannot be right, or is of no use: what, why, where to look."""
+
+    name = "alarm"
+    alarm: str
+    why: str
+    look: str
+
+    def told(self) -> str:
+        return f"alarm: {self.alarm}: {self.why}; look at {self.look}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Ended(Event):
     """The session is over.  why: in a word or two, or the error that ended it.  summary: lines about what
     came out, where its last checkpoint is written."""

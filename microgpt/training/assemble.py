@@ -13,12 +13,15 @@ import microgpt
 from microgpt.batches.batches import Batches, EvalWindows, eval_windows
 from microgpt.batches.packing import DOCUMENTS, STREAM
 from microgpt.batches.prompts import PromptLoss
-from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.common.words import format_duration
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared as prepared_corpus
 from microgpt.corpus.prepared.config import prepared_again
+from microgpt.corpus.prepared.fingerprints import fingerprints
 from microgpt.corpus.prepared.folder import Prepared
+from microgpt.evaluation.probes import duplicates
+from microgpt.evaluation.watch import Watch
 from microgpt.model import GPT
 from microgpt.runs import checkpoint as checkpoints
 from microgpt.runs.checkpoint import known_corpus
@@ -46,6 +49,9 @@ Say = Callable[[str], None]
 # each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3, where windows are of
 # documents: a document does not see the one before it.
 ARITHMETIC = {STREAM: 2, DOCUMENTS: 3}
+
+
+TRAINING_SHARE = 8  # of training text a share as large as one in so many held-out tokens is measured, too
 
 
 class Session(NamedTuple):
@@ -77,7 +83,8 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
 def start(
     plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say, listeners: Iterable[EventListener] = ()
 ) -> Session:
-    """A new run with fresh weights."""
+    """A new run with fresh weights.  Raises DataError where what is held out is trained on."""
+    refuse_duplicates(prepared)
     made = _make(plan, prepared)
     made.model.init(plan.train.seed)
     is_timed = plan.train.max_steps == 0
@@ -88,6 +95,16 @@ def start(
     session.job.is_timed = is_timed
     remember(run, prepared.train)
     return session
+
+
+def refuse_duplicates(prepared: Prepared) -> None:
+    """Held-out text that is trained on measures nothing.
+
+    Raises: DataError: most of it is.
+    """
+    found = duplicates(fingerprints(prepared.train), prepared.val)
+    if found.is_good is False:
+        raise DataError(f"{found.text}: no number measured on them means anything; hold out other text")
 
 
 def _with_steps(config: TrainConfig, made: Made, clock: Clock, say: Say) -> TrainConfig:
@@ -259,6 +276,17 @@ def _session(
         saver=Saver(run, config.keep, log.say, sum(a.flat.nbytes for a in (made.model.params, *slots))),
     )
     return Session(job, state, prepared, made.batches, inexact)
+
+
+def watch(session: Session) -> Watch:
+    """Who sounds an alarm where the numbers of a run cannot be right."""
+    job, prepared = session.job, session.prepared
+    n_tokens = max(1, job.config.eval_tokens // TRAINING_SHARE)
+    lengths, packing = prepared.tokenizer.byte_lengths, job.config.packing
+    training = eval_windows(prepared.train, job.model.config.seq_len, lengths, n_tokens, packing)
+    is_new = session.state.step == 0
+    steps = job.config.max_steps
+    return Watch(job.model, prepared.train, job.held_out, training, steps, is_new, job.tell)
 
 
 def began(session: Session, header: list[str]) -> Began:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from microgpt.common.words import command_line, counted, format_duration
 from microgpt.core import native
+from microgpt.evaluation.alarms import fit_note
 from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
 from microgpt.files.durable import sha256_of
@@ -43,6 +44,7 @@ def header(session: Session) -> list[str]:
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         *_too_many_passes(passes),
         f"rate     {outline(config)}",
+        f"fits     {fit_note(job.model.params.flat.size, config.max_steps * job.tokens_per_step)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {config.precision}; "
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",

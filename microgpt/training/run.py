@@ -297,6 +297,7 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     job, state = session.job, session.state
     first_step, before_s = state.step, state.elapsed_s
     job.tell(assemble.began(session, report.header(session)))
+    job.tell.add(assemble.watch(session))
     job.sample = make_sample(session)
     costs_s = {"save": save_estimate_s(job.model, job.optimizer)}
     clock.costs_s |= costs_s | {"evaluation": state.metrics.get("val_s", 0.0)}
