@@ -61,7 +61,7 @@ class Watch:
                 self._tokens,
                 Loss(event.loss, event.error),
                 Loss(trained.loss, trained.error),
-                self._model.params,
+                {name: self._model.params[name] for name in self._model.grads},
             )
             self._sound(event.step, found)
 

@@ -91,7 +91,14 @@ def run(tmp_path, small_tokenizer):
 
 
 @pytest.mark.parametrize("packing", ["stream", "documents"])
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.2, "look_back": 2, "n_kv_head": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dropout": 0.2, "look_back": 2, "n_kv_head": 1},
+        {"mlp": "moe"},
+    ],
+)
 def test_a_sound_run_passes_all_before_and_after_learning(run, packing, options):
     sound = run(**options)
     sound.packing = packing
