@@ -40,6 +40,8 @@ SOURCES = [
     "ssd",
     "gated_rmsnorm",
     "wkv7",
+    "wkv6",
+    "gate",
     "rwkv7_inputs",
     "rwkv_output",
     "adam",

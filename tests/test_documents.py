@@ -90,6 +90,25 @@ def test_every_tensor_of_the_document_is_one_of_a_model():
     assert set(told()) == {nameless(parameter) for config in CONFIGS for parameter in table(config)}
 
 
+def test_the_tensors_of_recurrent_layers_are_those_of_the_document():
+    text = (ROOT / "MODEL.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(r"^\| tensor of h.i .*?\n\n", text, re.M | re.S)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 8, "seq_len": 9, "vocab_size": 31, "recurrent_head": 4}
+    kinds = [
+        {"mixer": kind, "mlp": mlp}
+        for kind, mlp in (("rwkv7", "rwkv7"), ("rwkv6", "rwkv6"), ("mamba2", "gelu"))
+    ]
+    kinds += [{"mixer": "rwkv7+mamba2", "fusion": fusion} for fusion in ("scalar", "gate", "concat")]
+    built = {
+        p.name.split(".", 2)[2]
+        for kind in kinds
+        for p in table(ModelConfig(**shape, **kind))
+        if p.name[:2] == "h."
+    }
+    elsewhere = {"ln_1.weight", "ln_2.weight", "mlp.fc.weight", "mlp.proj.weight"}
+    assert set(re.findall(r"`([\w.]+)`", rows)) == built - elsewhere
+
+
 def anchor(title):
     """Where a link to a title leads, as GitHub makes it."""
     return "#" + re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

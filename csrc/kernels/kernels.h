@@ -224,6 +224,22 @@ void mg_wkv7_backward(float *dr, float *dw, float *dk, float *dv, float *dkk, fl
     const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t H, int64_t N);
 int64_t mg_wkv7_scratch(int64_t T, int64_t N);
 
+/* Of each of H heads of N channels (Peng et al. 2024, arXiv 2404.05892), S (N,N) with a row for each channel of a key:
+ *   y = S^T r + v sum(r u k);   S = diag(w) S + k v^T, w = exp(-exp(decay))
+ * y, r, k, v, decay (B,T,H N)  u (H N)  before, after (B,H,N,N).  scratch of both: mg_wkv6_scratch floats. */
+void mg_wkv6_forward(float *y, float *after, float *scratch, const float *r, const float *k, const float *v,
+    const float *decay, const float *u, const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t H,
+    int64_t N);
+/* du is added to. */
+void mg_wkv6_backward(float *dr, float *dk, float *dv, float *d_decay, float *du, float *scratch, const float *dy,
+    const float *r, const float *k, const float *v, const float *decay, const float *u, const int32_t *starts,
+    const float *before, int64_t B, int64_t T, int64_t H, int64_t N);
+int64_t mg_wkv6_scratch(int64_t B, int64_t T, int64_t H, int64_t N);
+
+/* y = x sigmoid(z) of n elements; and both gradients. */
+void mg_gate_forward(float *y, const float *x, const float *z, int64_t n);
+void mg_gate_backward(float *dx, float *dz, const float *dy, const float *x, const float *z, int64_t n);
+
 /* What RWKV-7's recurrence takes, with a = sigmoid(rate):  w = exp(-exp(-1/2) sigmoid(decay));  kk = k k_k of a head
  * divided by its length, of 1e-12 at least;  b = kk a;  k2 = k (1 + (a - 1) k_a).   All (N,H hs), k_k and k_a (H hs). */
 void mg_rwkv7_inputs_forward(float *w, float *k2, float *kk, float *b, const float *k, const float *decay,

@@ -324,6 +324,25 @@ def _wkv7_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[
     return dict(zip(_WKV7, grads, strict=True))
 
 
+_WKV6 = ("r", "k", "v", "decay", "u")
+
+
+def _wkv6_make(B: int, T: int, H: int, N: int) -> Inputs:
+    rows = {name: normal(name, B, T, H * N) for name in _WKV6[:4]}
+    memory = {"starts": _starts(B, T, 3), "before": _whole(normal("before", B, H, N, N))}
+    return rows | {"decay": rows["decay"] - 1, "u": normal("u", H * N)} | memory
+
+
+def _wkv6_forward(i: Inputs) -> tuple[np.ndarray, None]:
+    return recurrent.wkv6_forward(*(i[name] for name in _WKV6), i["before"].shape[1], *_given(i))[0], None
+
+
+def _wkv6_backward(dy: np.ndarray, i: Inputs, saved: Any, zeros: Zeros) -> dict[str, np.ndarray]:
+    du, inputs = zeros("u"), [i[name] for name in _WKV6]
+    grads = recurrent.wkv6_backward(dy, *inputs, i["before"].shape[1], du, *_given(i))
+    return dict(zip(_WKV6, (*grads, du), strict=True))
+
+
 def _heads_of(C: int) -> int:
     """How many heads rows of C channels have here."""
     return 3 if C % 3 == 0 else 1
@@ -732,6 +751,27 @@ CASES: dict[str, Case] = {
         flop=lambda B, T, H, N: 46 * B * T * H * N * N,
         bytes=lambda B, T, H, N: 4 * 21 * B * T * H * N,
         grad_error=2e-5,
+    ),
+    "wkv6": Case(
+        make=_wkv6_make,
+        forward=_wkv6_forward,
+        backward=_wkv6_backward,
+        shapes=[(1, 1, 1, 1), (2, 3, 3, 5), (1, 37, 2, 8), (2, 33, 2, 19), (1, 70, 1, 40)],
+        bench=(4, 512, 6, 64),
+        flop=lambda B, T, H, N: 20 * B * T * H * N * N,
+        bytes=lambda B, T, H, N: 4 * 14 * B * T * H * N,
+        grad_error=3e-5,
+    ),
+    "gate": Case(
+        make=lambda N, C: {"x": normal("x", N, C), "z": 3 * normal("z", N, C)},
+        forward=lambda i: (recurrent.gate_forward(i["x"], i["z"]), None),
+        backward=lambda dy, i, saved, zeros: dict(
+            zip(("x", "z"), recurrent.gate_backward(dy, i["x"], i["z"]), strict=True)
+        ),
+        shapes=ROWS,
+        bench=(2048, 384),
+        flop=lambda N, C: 50 * N * C,
+        bytes=lambda N, C: 4 * 8 * N * C,
     ),
     "rwkv7_inputs": Case(
         make=lambda N, C: {

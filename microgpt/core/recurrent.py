@@ -340,6 +340,88 @@ def wkv7_backward(
     return gradients
 
 
+@op
+def wkv6_forward(
+    r: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    decay: np.ndarray,
+    u: np.ndarray,
+    H: int,
+    starts: Maybe = None,
+    before: Maybe = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A state S (N, N) for each of H heads that fades by channels of the key and takes in values for keys; a
+    token reads what was there before it, and itself by a bonus of its own:
+
+    y = S^T r + v sum(r u k);  S = diag(exp(-exp(decay))) S + k v^T
+
+    Args:    r, k, v, decay: (B, T, H N).  u: (H N,).  before: (B, H, N, N), a row for each channel of a key.
+    Returns: y: (B, T, H N).  after: (B, H, N, N).
+    Source:  Peng et al. 2024 (arXiv 2404.05892).
+    """
+    B, T, C = r.shape
+    N = _channels_of_heads(C, H)
+    y, after = empty_like(r), empty((B, H, N, N))
+    native.lib.mg_wkv6_forward(
+        out(y),
+        out(after),
+        out(workspace(native.lib.mg_wkv6_scratch(B, T, H, N))),
+        *_rows(r=r, k=k, v=v, decay=decay),
+        arg("u", u, (C,)),
+        _starts(starts, B, T),
+        _maybe("before", before, (B, H, N, N)),
+        *(B, T, H, N),
+    )
+    return y, after
+
+
+@op
+def wkv6_backward(
+    dy: np.ndarray,
+    r: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    decay: np.ndarray,
+    u: np.ndarray,
+    H: int,
+    du: np.ndarray,
+    starts: Maybe = None,
+    before: Maybe = None,
+) -> tuple[np.ndarray, ...]:
+    """(dr, dk, dv, d_decay)."""
+    B, T, C = r.shape
+    N = _channels_of_heads(C, H)
+    gradients = tuple(empty_like(r) for _ in range(4))
+    native.lib.mg_wkv6_backward(
+        *(out(gradient) for gradient in gradients),
+        arg("du", du, (C,)),
+        out(workspace(native.lib.mg_wkv6_scratch(B, T, H, N))),
+        *_rows(dy=dy, r=r, k=k, v=v, decay=decay),
+        arg("u", u, (C,)),
+        _starts(starts, B, T),
+        _maybe("before", before, (B, H, N, N)),
+        *(B, T, H, N),
+    )
+    return gradients
+
+
+@op
+def gate_forward(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """y = x sigmoid(z), of any shape."""
+    y = empty_like(x)
+    native.lib.mg_gate_forward(out(y), *_rows(x=x, z=z), x.size)
+    return y
+
+
+@op
+def gate_backward(dy: np.ndarray, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(dx, dz)."""
+    dx, dz = empty_like(x), empty_like(x)
+    native.lib.mg_gate_backward(out(dx), out(dz), *_rows(dy=dy, x=x, z=z), x.size)
+    return dx, dz
+
+
 def _channels_of_heads(C: int, H: int) -> int:
     if C % H:
         raise ShapeError(f"rows of {C} channels; expected a multiple of {H} heads")

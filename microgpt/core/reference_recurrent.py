@@ -210,6 +210,52 @@ def wkv7_backward(dy, r, w, k, v, kk, b, H, starts=None, before=None):
     return tuple(_side_by_side(grad) for grad in grads)
 
 
+def wkv6_forward(r, k, v, decay, u, H, starts=None, before=None):
+    y, states = _wkv6_states(r, k, v, decay, u, H, starts, before)
+    return y, states[-1]
+
+
+def _wkv6_states(r, k, v, decay, u, H, starts, before):
+    """y, and the state (B, H, N, N) before each token, and behind the last."""
+    r, k, v, decay = (_per_head(x, H) for x in (r, k, v, decay))
+    T, B, _, N = r.shape
+    is_cut, S, states, y = _is_cut(starts, B, T), _first_state(before, (B, H, N, N), r.dtype), [], r.copy()
+    w, u = np.exp(-np.exp(decay)), u.reshape(H, N)
+    for t in range(T):
+        S = np.where(is_cut[:, t, None, None, None], 0, S)
+        states.append(S)
+        y[t] = np.einsum("bhij,bhi->bhj", S, r[t]) + (r[t] * u * k[t]).sum(-1, keepdims=True) * v[t]
+        S = w[t][..., None] * S + _outer(k[t], v[t])
+    return _side_by_side(y), [*states, S]
+
+
+def wkv6_backward(dy, r, k, v, decay, u, H, du, starts=None, before=None):
+    _, states = _wkv6_states(r, k, v, decay, u, H, starts, before)
+    r, k, v, decay, dy = (_per_head(x, H) for x in (r, k, v, decay, dy))
+    grads = dr, dk, dv, d_decay = [np.empty_like(r) for _ in range(4)]
+    dS, is_cut, u_h = np.zeros_like(states[0]), _is_cut(starts, *r.shape[1::-1]), u.reshape(H, -1)
+    w = np.exp(-np.exp(decay))
+    for t in reversed(range(len(r))):
+        d_more = (v[t] * dy[t]).sum(-1, keepdims=True)
+        dr[t] = np.einsum("bhij,bhj->bhi", states[t], dy[t]) + u_h * k[t] * d_more
+        dk[t] = np.einsum("bhij,bhj->bhi", dS, v[t]) + u_h * r[t] * d_more
+        dv[t] = np.einsum("bhij,bhi->bhj", dS, k[t]) + (r[t] * u_h * k[t]).sum(-1, keepdims=True) * dy[t]
+        d_decay[t] = (dS * states[t]).sum(-1) * w[t] * -np.exp(decay[t])
+        du += (r[t] * k[t] * d_more).sum(0).reshape(du.shape)
+        dS = w[t][..., None] * dS + _outer(r[t], dy[t])
+        dS = np.where(is_cut[:, t, None, None, None], 0, dS)
+    return tuple(_side_by_side(grad) for grad in grads)
+
+
+def gate_forward(x, z):
+    return x * _sigmoid(z)
+
+
+def gate_backward(dy, x, z):
+    s = _sigmoid(z)
+    return dy * s, dy * x * s * (1 - s)
+
+
 def _normalised(k, k_k, H):
     """k * k_k of each head divided by its length; and that length, which is LEAST_NORM at least."""
     u = (k * k_k).reshape(len(k), H, -1)

@@ -1,6 +1,6 @@
 """The model: configuration, the table of parameters, layers with hand-written backward, and GPT itself."""
 
-from . import attention, differential, mlp, moe, norm  # noqa: F401  # each adds its kinds to the tables
+from . import attention, differential, mamba2, mlp, moe, norm, rwkv6, rwkv7  # noqa: F401  # kinds
 from .architecture import (
     count_active_parameters,
     count_layer_parameters,

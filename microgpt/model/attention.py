@@ -28,7 +28,7 @@ class Attention:
     """
 
     def __init__(self, at: str, index: int, config: ModelConfig) -> None:
-        self.index, self.heads, C = index, config.heads_of(index - 1), config.n_embd
+        self.at, self.heads, C = f"{at}.attn", config.heads_of(index - 1), config.n_embd
         self.seeing = self.heads  # those of the attention that runs, where they are others
         self.rotation, self.is_turned_first = config.rotation_of(index - 1), config.qk_norm_after_rope
         out_std, init = config.std_into_residual, config.init
@@ -81,9 +81,9 @@ class Attention:
             self.values.backward(dqkv, dx, x, p, g, call)
         return dx
 
-    def new_state(self, capacity: int, dtype: Any) -> KVState:
+    def new_states(self, capacity: int, dtype: Any) -> dict[str, KVState]:
         """No keys and values yet."""
-        return KVState(capacity, self.seeing.C_kv, dtype)
+        return {self.at: KVState(capacity, self.seeing.C_kv, dtype)}
 
     def cost(self, T: int) -> Cost:
         """Of the projections, and of what is between them."""
@@ -130,7 +130,7 @@ class Attention:
         if not self.is_turned_first:
             qkv, _ = self._normed(qkv, p)
         begin = 0
-        for state, n in call.sequences(self.index):
+        for state, n in call.sequences(self.at):
             rows = slice(begin, begin + n)
             ops.rope(qkv[rows], *self._tables(x.dtype), self.heads, state.length)
             new = self._spread(self._normed(qkv[rows], p)[0] if self.is_turned_first else qkv[rows])

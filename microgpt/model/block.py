@@ -1,15 +1,19 @@
 """Blocks: a mixer and an MLP, each in a residual branch of its own."""
 
+from typing import Any
+
 import numpy as np
 
 from microgpt.core import arrays, ops
 
 from .config import ModelConfig
 from .embedding_mix import EmbeddingMix
-from .kinds import MIXERS, MLPS
+from .fusion import new_mixer
+from .kinds import MLPS
 from .layer import NO_KEYS, Call, Cost, Layer, Saved
 from .norm import new_norm
 from .parameters import Arena, Parameter
+from .state import State
 
 
 class Branch:
@@ -92,9 +96,9 @@ class Block:
 
     def __init__(self, index: int, mixer: str, config: ModelConfig) -> None:
         at = f"h.{index}"
-        self.mixer = MIXERS[mixer](at, 1 + index, config)  # the embedding's state is the first
+        self.mixer, self.mlp = new_mixer(mixer, at, 1 + index, config), MLPS[config.mlp](f"{at}.mlp", config)
         self.first = Branch(f"{at}.mixer", f"{at}.ln_1", self.mixer, config)
-        self.second = Branch(f"{at}.mlp", f"{at}.ln_2", MLPS[config.mlp](f"{at}.mlp", config), config)
+        self.second = Branch(f"{at}.mlp", f"{at}.ln_2", self.mlp, config)
         self.mix = EmbeddingMix(at, config.n_embd) if config.embedding_mix else None
         self.is_parallel = config.parallel
 
@@ -127,6 +131,11 @@ class Block:
             dx = self.first.backward(dx, saved.pop(), p, g, call)
         return self.mix.backward(dx, saved.pop(), p, g, call) if self.mix else dx
 
+    def new_states(self, capacity: int, dtype: Any) -> dict[str, State]:
+        """Of the mixer, and of an MLP that remembers."""
+        states: dict[str, State] = self.mixer.new_states(capacity, dtype)
+        return states | (self.mlp.new_states(capacity, dtype) if hasattr(self.mlp, "new_states") else {})
+
     def cost(self, T: int) -> Cost:
         """Of both branches, and of the mix."""
         cost = self.first.cost(T) + self.second.cost(T)
@@ -143,7 +152,7 @@ class Recomputed:
     arXiv 1604.06174): the same operations on the same numbers, so the same bits."""
 
     def __init__(self, block: Block) -> None:
-        self.block, self.mixer = block, block.mixer
+        self.block, self.new_states = block, block.new_states
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""

@@ -14,6 +14,9 @@ from .kinds import MIXERS, MLPS, NORMS
 
 MAX_ROPE = 1 << 22  # of the rotary tables: no line in a file makes them take more than 64 MB while made
 LARGEST = 1e300  # of a number that is computed with
+FUSIONS = ("scalar", "channel", "position", "gate", "concat")
+RECURRENT = ("rwkv6", "rwkv7", "mamba2")  # mixers and MLPs that have heads of their own
+RANK_STEP = 32  # ranks of small networks in RWKV are multiples of it
 ATTENTIONS = ("full", "local", "local_global")
 LONG = 2048  # tokens, from which on the window of local attention is 4 and not 6 sqrt(seq_len)
 BIASES = ("qkv", "proj", "mlp", "norm", "head")  # what may add a bias
@@ -224,9 +227,30 @@ class ModelConfig:
     )
     mixer: str = setting(
         "attention",
-        "kinds of the layers through which positions see each other, the first layer's first, and over again",
+        "kinds of the layers through which positions see each other, the first layer's first, and over "
+        "again; two kinds beside each other with a plus, as in rwkv7+mamba2",
         "names",
         group="model",
+    )
+    recurrent_head: int = setting(
+        64, "channels of a head of recurrent layers; must divide n-embd", "count", group="model", within=COUNT
+    )
+    mamba_expand: int = setting(2, "how much wider Mamba is inside", "times", group="model", within=COUNT)
+    mamba_state: int = setting(
+        64, "channels of Mamba's keys and queries", "count", group="model", within=COUNT
+    )
+    fusion: str = setting(
+        "scalar",
+        "what is made of two mixers beside each other: a weighted sum, by one share (scalar), one of each "
+        "channel, of each position, or of both (gate); or a projection of the two (concat)",
+        choices=FUSIONS,
+        group="model",
+    )
+    fusion_share: float = setting(
+        0.5,
+        "share of the second of two mixers when training begins",
+        group="model",
+        within=Range(0, 1, is_open=True),
     )
 
     def __post_init__(self) -> None:
@@ -244,11 +268,13 @@ class ModelConfig:
                 f"seq_len {self.seq_len} with heads of {self.head_size}: their product may be {MAX_ROPE}"
             )
         for name, known in (("mixer", MIXERS), ("attention", ATTENTIONS)):
-            for kind in getattr(self, name).split() or [""]:
-                if kind not in known:
-                    raise ConfigError(f"{name} {kind!r} is not built; this version has {', '.join(known)}")
+            for word in getattr(self, name).split() or [""]:
+                if missing := [kind for kind in _kinds_of(word) if kind not in known]:
+                    have = ", ".join(known)
+                    raise ConfigError(f"{name} {missing[0]!r} is not built; this version has {have}")
         self._check_names()
         self._check_together()
+        self._check_recurrent()
         if self.n_head % (self.n_kv_head or 1):
             raise ConfigError(f"n_kv_head {self.n_kv_head} must divide n_head {self.n_head}; or 0: as many")
 
@@ -284,6 +310,19 @@ class ModelConfig:
         ):
             if is_idle:
                 raise ConfigError(line)
+
+    def _check_recurrent(self) -> None:
+        words = [_kinds_of(word) for word in self.mixer.split()]
+        for kinds in words:
+            if len(kinds) > 2 or len(kinds) != len(set(kinds)):
+                word = "+".join(kinds)
+                raise ConfigError(f"mixer {word!r}: expected one kind, or two different ones with a plus")
+        are_recurrent = not {self.mlp}.union(*words).isdisjoint(RECURRENT)
+        if are_recurrent and self.n_embd % self.recurrent_head:
+            raise ConfigError(
+                f"n_embd {self.n_embd} does not split into heads of recurrent_head {self.recurrent_head}; "
+                "change one of them"
+            )
 
     @property
     def head_size(self) -> int:
@@ -334,16 +373,25 @@ class ModelConfig:
         """The first layer of each kind, and how many layers are like it."""
         patterns = [getattr(self, name).split() for name in ("mixer", "attention", "positions")]
         lengths = *map(len, patterns), self.value_embedding or 1
-        period = min(self.n_layer, math.lcm(*lengths))
-        rounds, rest = divmod(self.n_layer, period)
+        period, alone = math.lcm(*lengths), self.first_with("rwkv7")  # which is like no other
         first: dict[Any, int] = {}
         counts: dict[int, int] = {}
-        for layer in range(period):
-            kinds = self.mixer_of(layer), self.heads_of(layer)
+        for layer in range(min(self.n_layer, 2 * period)):
+            kinds = self.mixer_of(layer), self.heads_of(layer), layer == alone
             kind = *kinds, self.rotation_of(layer), self.has_value_embedding(layer)
             alike = first.setdefault(kind, layer)
-            counts[alike] = counts.get(alike, 0) + rounds + (layer < rest)
+            later = (self.n_layer - 1 - layer) // period if layer >= period else 0
+            counts[alike] = counts.get(alike, 0) + 1 + later
         return counts
+
+    def first_with(self, kind: str) -> int:
+        """The first layer with a mixer of a kind, also beside another; -1: there is none."""
+        words = self.mixer.split()[: self.n_layer]
+        return next((layer for layer, word in enumerate(words) if kind in _kinds_of(word)), -1)
+
+    def low_rank(self, factor: float) -> int:
+        """Rank of a small network in RWKV, by the root of the channels, as its authors suggest."""
+        return max(RANK_STEP, round(factor * math.sqrt(self.n_embd) / RANK_STEP) * RANK_STEP)
 
     @property
     def std_into_residual(self) -> float:
@@ -392,6 +440,11 @@ def _heads(preset: dict[str, Any], overrides: dict[str, Any]) -> dict[str, int]:
     return {"n_head": wanted, "n_kv_head": shared}
 
 
+def _kinds_of(word: str) -> list[str]:
+    """Of the mixers that a word of the pattern names."""
+    return word.split("+")
+
+
 def _tiled(pattern: str, layer: int) -> str:
     """The word of a pattern that a layer has, the pattern being repeated."""
     words = pattern.split()
@@ -407,6 +460,7 @@ def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any)
 COUNTED_WITH = 4261
 COUNTED_WITH_OTHERS = {"1m": 1361, "10m": 2188, "125m-llama": 49_152}
 _ROAD = {"dropout": 0.1}
+_FUSION = {"mixer": "rwkv7+mamba2", "mlp": "rwkv7", "fusion": "channel"}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": _preset(32, 2, 2, 64),
     "1m": _preset(128, 4, 4, 256),
@@ -421,5 +475,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "125m": _preset(768, 17, 12, 1024, dropout=0.1),
     "125m-llama": _preset(768, 14, 12, 1024, n_kv_head=4, mlp="swiglu", dropout=0.1),
     "350m": _preset(1024, 28, 16, 1024, dropout=0.1),
+    "30m-rwkv7": _preset(384, 14, 12, 512, mixer="rwkv7", mlp="rwkv7", **_ROAD),
+    "30m-mamba2": _preset(384, 13, 12, 512, mixer="mamba2", **_ROAD),
+    "3.5m-fusion": _preset(128, 8, 4, 256, **_FUSION),
+    "8m-fusion": _preset(192, 10, 6, 256, **_FUSION),
+    "30m-fusion": _preset(384, 10, 12, 512, **_FUSION, **_ROAD),
+    "125m-fusion": _preset(768, 11, 12, 1024, **_FUSION, **_ROAD),
     "1b": _preset(2048, 22, 32, 2048, n_kv_head=4, mlp="swiglu"),
 }

@@ -44,9 +44,9 @@ class Embedding:
         tables = [self.weight] + [self.back] * bool(self.look_back) + [self.places] * self.has_places
         return tables + (self.norm.parameters() if self.norm else [])
 
-    def new_state(self, capacity: int) -> TokensState:
+    def new_states(self, capacity: int) -> dict[str, TokensState]:
         """No tokens yet."""
-        return TokensState(capacity)
+        return {"wte": TokensState(capacity)}
 
     def forward(self, ids: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """ids (B, T) -> x (N, C)."""
@@ -108,7 +108,7 @@ class Embedding:
     def _continued(self, ids: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """The rows of one sequence after the other, each behind what its state holds."""
         parts, begin = [], 0
-        for state, n in call.sequences(0):
+        for state, n in call.sequences("wte"):
             earlier = state.last(self.look_back)
             rows = self._rows(np.concatenate([earlier, ids[begin : begin + n]]), p)
             rows = self._mixed(rows[None], p)[0, len(earlier) :] if self.look_back else rows

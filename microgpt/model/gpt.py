@@ -18,7 +18,7 @@ from .config import ModelConfig
 from .embedding_mix import GRADIENT, MADE
 from .layer import Call, Saved
 from .parameters import Arena
-from .state import ModelState
+from .state import ModelState, State
 
 
 class GPT:
@@ -72,8 +72,10 @@ class GPT:
     def new_state(self) -> ModelState:
         """The memory of a sequence that has not begun."""
         capacity = self.config.seq_len
-        mixers = [block.mixer.new_state(capacity, self.dtype) for block in self.blocks]
-        return ModelState([self.embedding.new_state(capacity), *mixers])
+        states: dict[str, State] = {**self.embedding.new_states(capacity)}
+        for block in self.blocks:
+            states |= block.new_states(capacity, self.dtype)
+        return ModelState(states)
 
     # ---- training --------------------------------------------------------------------------------
 

@@ -64,6 +64,8 @@ class Call:
     starts:  (B, T) int32, where the document of each position begins; None: at 0.
     states:  of each sequence, while decoding, and how many of the rows are its; None in training.
     shared:  arrays that one layer makes and later ones read, by name; their gradients return the same way.
+    before:  what recurrent layers remember of each row's text before this call, (B, ...) by layer and name.
+    after:   the same behind the last position, which they tell.
     facts:   what layers tell about the call, such as an auxiliary loss or the load of experts, by name.
     n_targets: that the loss is the sum of, so that what layers add to its gradient counts as often.
     precision: of matrix products, large ones and those in attention: fp32 or bf16.
@@ -79,6 +81,8 @@ class Call:
     facts: dict[str, Any] = field(default_factory=dict)
     n_targets: int = 0
     precision: str = "fp32"
+    before: dict[str, np.ndarray] = field(default_factory=dict)
+    after: dict[str, np.ndarray] = field(default_factory=dict)
 
     def keys_at(self, branch: str) -> np.ndarray:
         """The sequences' keys for the place where a branch drops elements.  They go by its name: no layer
@@ -87,9 +91,9 @@ class Call:
             return NO_KEYS
         return np.array([random.key(int(key), "dropout/" + branch) for key in self.keys], np.uint64)
 
-    def sequences(self, index: int) -> list[tuple[Any, int]]:
-        """The state that a mixer has of each sequence, and how many of the rows are its."""
-        return [(state.states[index], n) for state, n in self.states or ()]
+    def sequences(self, at: str) -> list[tuple[Any, int]]:
+        """The state that the layer `at` has of each sequence, and how many of the rows are its."""
+        return [(state.states[at], n) for state, n in self.states or ()]
 
 
 class Layer(Protocol):
@@ -114,9 +118,10 @@ class Layer(Protocol):
 
 
 class Mixer(Layer, Protocol):
-    """A layer in which positions see each other, so it remembers what it has seen while decoding."""
+    """A layer in which positions see each other, so it remembers what it has seen while decoding.
 
-    index: int  # of its state among those of the model
+    An MLP that looks at the row before is one, too."""
 
-    def new_state(self, capacity: int, dtype: Any) -> Any:
-        """The memory of one sequence that has not begun, with room for so many positions."""
+    def new_states(self, capacity: int, dtype: Any) -> dict[str, Any]:
+        """The memory of one sequence that has not begun, with room for so many positions, by the places of
+        the layers that have it."""

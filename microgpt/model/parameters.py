@@ -1,8 +1,8 @@
 """Parameters: what is known of each, and the arena that holds them all."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Parameter:
     kind: matrix, embedding, head or gain.  trainable: it has a gradient and a place in the optimizer.
     type: how its numbers are stored, fp32 or bf16, which takes half the memory.
     init: how it begins: normal or uniform, of deviation init_std; or zeros.
+    values: what makes the initial values, of a key of `random` and the shape, where they are not normal.
 
     Raises: ConfigError: another type; or fewer bits for what is trained, or is no matrix.
     """
@@ -34,6 +35,9 @@ class Parameter:
     trainable: bool = True
     type: str = "fp32"
     init: str = "normal"
+    values: Callable[[int, tuple[int, ...]], np.ndarray] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
@@ -108,6 +112,8 @@ class Arena(Mapping[str, np.ndarray]):
 
 def _initial(p: Parameter, key: int) -> np.ndarray:
     """The values that a tensor begins with."""
+    if p.values:
+        return p.values(key, p.shape)
     if p.init == "zeros" or not p.init_std:
         return np.full(p.shape, 0.0 if p.init == "zeros" else 1.0)
     if p.init == "uniform":  # between -sqrt(3) and sqrt(3) the deviation is 1

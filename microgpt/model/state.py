@@ -1,6 +1,6 @@
 """What a model remembers of a sequence while it decodes, so that each new token costs one row of work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,22 +94,25 @@ class KVState:
 
 
 class ModelState:
-    """The memory of a whole model for one sequence: a state for every mixer, all at the same position."""
+    """The memory of a whole model for one sequence: a state for every layer that has one, by its place.
 
-    def __init__(self, states: Sequence[State]) -> None:
-        self.states = list(states)
+    All are at the same position."""
+
+    def __init__(self, states: Mapping[str, State]) -> None:
+        self.states = dict(states)
 
     @property
     def length(self) -> int:
         """Positions that the model has seen."""
-        return self.states[0].length
+        return next(iter(self.states.values())).length
 
     def rewind(self, n: int) -> int:
-        """Go back to n positions, or as near before it as every mixer can; returns where that is."""
-        while any(state.rewind(n) < n for state in self.states):
-            n = min(state.length for state in self.states)
+        """Go back to n positions, or as near before it as every layer can; returns where that is."""
+        states = self.states.values()
+        while any(state.rewind(n) < n for state in states):
+            n = min(state.length for state in states)
         return n
 
     def copy(self) -> "ModelState":
         """The same memory once more."""
-        return ModelState([state.copy() for state in self.states])
+        return ModelState({at: state.copy() for at, state in self.states.items()})

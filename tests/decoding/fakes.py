@@ -26,13 +26,13 @@ class ScriptedModel:
         self.calls = []
 
     def new_state(self):
-        return ModelState([KVState(self.config.seq_len, 1)])
+        return ModelState({"h.0.attn": KVState(self.config.seq_len, 1)})
 
     def next_logits(self, rows):
         ((state, ids),) = rows
         assert state.length + len(ids) <= self.config.seq_len
         self.calls.append((state.length, ids.tolist()))
-        state.states[0].length += len(ids)
+        state.states["h.0.attn"].length += len(ids)
         logits = np.zeros(self.config.vocab_size, np.float32)
         is_piece = len(ids) == CUT
         logits[self.script.pop(0) if self.script and not is_piece else self.end] = 50

@@ -85,9 +85,9 @@ class Coarse:
 def test_a_model_goes_back_as_far_as_its_coarsest_memory():
     fine = KVState(48, 2)
     fine.extend(np.zeros((11, 2), np.float32), np.zeros((11, 2), np.float32))
-    state = ModelState([fine, Coarse(11)])
+    state = ModelState({"fine": fine, "coarse": Coarse(11)})
     assert state.rewind(10) == 8
-    assert [part.length for part in state.states] == [8, 8]
+    assert [part.length for part in state.states.values()] == [8, 8]
 
 
 def test_rows_given_back_are_contiguous_views_of_all_positions():
