@@ -97,6 +97,7 @@ def run(tmp_path, small_tokenizer):
         {},
         {"dropout": 0.2, "look_back": 2, "n_kv_head": 1},
         {"mlp": "moe"},
+        {"mixer": "rwkv7 mamba2 rwkv6", "mlp": "rwkv7", "recurrent_head": 8},
     ],
 )
 def test_a_sound_run_passes_all_before_and_after_learning(run, packing, options):
