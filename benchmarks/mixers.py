@@ -1,4 +1,4 @@
-"""Time of a mixer with its projections, forward and backward, in turns with attention; and of recurrences with
+"""Time of a mixer with its projections, forward and backward, in turns with attention; of recurrences, with
 the slow way of PyTorch, token after token.
 
     python -m benchmarks.mixers [--channels 384] [--tokens 512 4096] [--threads 1] [--peers]
