@@ -9,8 +9,9 @@ import pytest
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.core import native, random
 from microgpt.core.ops import bf16_bits, bf16_floats
-from microgpt.files.tensors import header
+from microgpt.files.tensors import header, write_tensors
 from microgpt.model import GPT, Batch, ModelConfig
+from microgpt.runs.checkpoint import WEIGHTS, load_weights
 
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=24, seq_len=64, vocab_size=70, dropout=0.1, init_std=0.3)
 MATRICES = [
@@ -126,6 +127,14 @@ def test_no_checkpoint_takes_the_bits_for_numbers():
         CheckpointError, match=r"^tensor wte.weight is uint16; a file of tensors holds float32"
     ):
         header(dict(stored_in_bf16().params))
+
+
+def test_weights_of_a_checkpoint_are_rounded_to_the_types_of_the_model(tmp_path):
+    plain, stored = GPT(CONFIG).init(2).params, stored_in_bf16()
+    write_tensors(tmp_path / WEIGHTS, plain)
+    load_weights(tmp_path, stored)
+    for name, array in stored.params.items():
+        assert (array == (bf16_bits(plain[name]) if name in MATRICES else plain[name])).all()
 
 
 def test_bf16_is_the_upper_half_rounded_to_nearest_even():
