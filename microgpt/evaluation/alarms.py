@@ -20,19 +20,13 @@ from .ngrams import UNIFORM, UNIGRAM, name_of
 
 CLEAR = 4.0  # standard errors: a difference beyond is no chance
 STILL_STEPS = 3  # with a learning rate of zero
-SLOW_STEPS = 20  # whose median speed is compared
-SLOW = 0.5  # of the best speed that so many steps had
+SLOW_STEPS, SLOW_S = 20, 60.0  # so many steps, in no less than so many seconds, have one speed, their median;
+SLOW = 0.5  # of the median of those before
 WORSE = 3  # evaluations in a row
 LATE, AT_END = 0.5, 0.9  # of the steps of a run: bigrams are to be beaten from then on, and longer n-grams,
-FOR_BIGRAM, FOR_LONGER = (
-    1,
-    5,
-)  # after as many tokens for each parameter: a shorter run may well not know more,
-FEWEST_TO_COUNT = 100_000  # nor a smaller model, which has fewer numbers than the tables
-FEWEST_PARAMETERS, FEWEST_TOKENS = (
-    40e6,
-    0.5e9,
-)  # from which on published fits are near what they were fitted to
+FOR_BIGRAM, FOR_LONGER = 2, 20  # tokens for each parameter: a shorter run may well not know more,
+FEWEST_TO_COUNT = 500_000  # nor a smaller model, which has fewer numbers than the tables
+FEWEST_PARAMETERS, FEWEST_TOKENS = 40e6, 0.5e9  # where published fits begin to hold
 ABOVE_FIT = 1.0  # nats
 
 
@@ -71,17 +65,17 @@ class Alarms:
         self._facts = facts
         self._told: set[str] = set()
         self._n_still = self._n_worse = 0
-        self._speeds: list[float] = []
-        self._best_speed = 0.0
+        self._steps: list[tuple[float, float]] = []  # speed and seconds of the latest
+        self._speeds: list[float] = []  # of all stretches before them
         self._best = Loss(math.inf)
         self._training_then = math.inf  # loss when held-out text was foretold best
         self._sums: dict[str, float] = {}
         self._seen_step: int | None = None
 
-    def stepped(self, step: int, loss: float, lr: float, tok_per_s: float) -> list[Alarm]:
-        """After the optimizer step of this number, the first being 1."""
+    def stepped(self, step: int, loss: float, lr: float, tok_per_s: float, dt_s: float) -> list[Alarm]:
+        """After the optimizer step of this number, the first being 1, which took dt_s seconds."""
         found = [self._first(loss)] if step == 1 else []
-        return self._new([*found, self._still(lr), self._slow(tok_per_s)])
+        return self._new([*found, self._still(lr), self._slow(tok_per_s, dt_s)])
 
     def evaluated(
         self,
@@ -132,15 +126,17 @@ class Alarms:
         why = f"zero for {STILL_STEPS} steps: they change nothing"
         return Alarm("learning rate", why, "--lr, --min-lr, --decay-steps")
 
-    def _slow(self, tok_per_s: float) -> Alarm | None:
-        self._speeds = [*self._speeds, tok_per_s][-SLOW_STEPS:]
-        if len(self._speeds) < SLOW_STEPS:
+    def _slow(self, tok_per_s: float, dt_s: float) -> Alarm | None:
+        self._steps.append((tok_per_s, dt_s))
+        seconds = sum(dt for _, dt in self._steps)
+        if len(self._steps) < SLOW_STEPS or seconds < SLOW_S:
             return None
-        now = median(self._speeds)
-        self._best_speed = max(self._best_speed, now)
-        if now >= SLOW * self._best_speed:
+        now, self._steps = median(speed for speed, _ in self._steps), []
+        before = median(self._speeds) if self._speeds else now
+        self._speeds.append(now)
+        if now >= SLOW * before:
             return None
-        why = f"{now:,.0f} tokens a second over {SLOW_STEPS} steps, it was {self._best_speed:,.0f}"
+        why = f"{now:,.0f} tokens a second for {seconds:.0f} seconds, it was {before:,.0f}"
         return Alarm("throughput", why, "what else runs on this machine, its temperature, its memory")
 
     # ---- after an evaluation

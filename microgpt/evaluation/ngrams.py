@@ -28,7 +28,7 @@ from microgpt.model import IGNORED
 from .loss import Scored
 
 ORDER = 5
-MOST_TOKENS = 1 << 23  # counted for n-grams: about 0.4 GB while they are sorted
+MOST_TOKENS = 1 << 23  # counted for n-grams: about 0.6 GB while they are sorted
 _STRETCH = 1 << 16  # tokens of each stretch of a corpus that is longer
 _BLOCK = 1 << 22  # tokens looked at at a time
 _WINDOWS = 16  # at a time

@@ -51,7 +51,8 @@ class Watch:
             self._alarms.planned(event.max_steps)
         elif isinstance(event, Trained):
             self._tokens = event.tokens
-            self._sound(event.step, self._alarms.stepped(event.step, event.loss, event.lr, event.tok_per_s))
+            speed = event.tok_per_s, event.dt_s
+            self._sound(event.step, self._alarms.stepped(event.step, event.loss, event.lr, *speed))
         elif isinstance(event, Evaluated):
             batch_size = max(1, TOKENS_AT_ONCE // self._training.seq_len)
             trained = evaluate(self._model, self._training, batch_size)

@@ -10,13 +10,13 @@ from microgpt.evaluation.alarms import Alarms, Facts, Loss, fit_note, published_
 BASELINES = {"uniform": 8.3, "unigram": 6.0, "bigram": 4.5, "5-gram": 3.9}
 
 
-def watched(losses, training=None, facts=None, error=0.02, tokens=10**7):
+def watched(losses, training=None, facts=None, error=0.02, tokens=3 * 10**7):
     """Names of alarms of a run of 100 steps with an evaluation every ten."""
     watch = Alarms(facts or Facts(10**6, 100, (8.4, 0.2), lambda: BASELINES))
     found = []
     for number, loss in enumerate(losses, 1):
         for step in range(10 * number - 9, 10 * number + 1):
-            found += watch.stepped(step, 8.4 if step == 1 else loss, 1e-3, 1000.0)
+            found += watch.stepped(step, 8.4 if step == 1 else loss, 1e-3, 1000.0, 1.0)
         other = None if training is None else Loss(training[number - 1], error)
         found += watch.evaluated(10 * number, tokens, Loss(loss, error), other)
     assert all(alarm.why and alarm.look for alarm in found)
@@ -38,8 +38,8 @@ def test_none_sounds_in_a_run_as_it_should_be():
 def test_the_first_loss_is_that_of_random_weights():
     for loss in (7.9, 9.2, math.nan):
         watch = Alarms(Facts(10**6, 100, (8.4, 0.2)))
-        assert [alarm.name for alarm in watch.stepped(1, loss, 1e-3, 1000.0)] == ["first loss"]
-    assert Alarms(Facts(10**6, 100)).stepped(1, 2.0, 1e-3, 1000.0) == []
+        assert [alarm.name for alarm in watch.stepped(1, loss, 1e-3, 1000.0, 1.0)] == ["first loss"]
+    assert Alarms(Facts(10**6, 100)).stepped(1, 2.0, 1e-3, 1000.0, 1.0) == []
 
 
 def test_held_out_text_is_not_foretold_better_than_training_text_but_by_chance():
@@ -58,23 +58,27 @@ def test_baselines_are_to_be_beaten_late_in_the_run():
     assert watched([5.0] * 10) == ["beaten by bigram"] and watched([5.0] * 4) == []
     assert watched([6.5, *[4.2] * 9]) == ["beaten by 5-gram"] and watched([4.2] * 8) == []
     assert watched([6.0, *[3.92] * 9]) == [], "within the noise"
-    assert watched([5.0] * 10, tokens=10**6 - 1) == [], "too little was seen"
-    assert watched([4.2] * 10, tokens=4 * 10**6) == [], "enough for bigrams alone"
-    facts = Facts(99_999, 100, None, lambda: BASELINES)
+    assert watched([5.0] * 10, tokens=2 * 10**6 - 1) == [], "too little was seen"
+    assert watched([4.2] * 10, tokens=19 * 10**6) == [], "enough for bigrams alone"
+    facts = Facts(499_999, 100, None, lambda: BASELINES)
     assert watched([5.0] * 10, facts=facts) == [], "fewer numbers than a table of bigrams"
     watch = Alarms(Facts(10**6, 1000, None, lambda: BASELINES))
-    assert not watch.evaluated(100, 10**7, Loss(5.0))
+    assert not watch.evaluated(100, 3 * 10**7, Loss(5.0))
     watch.planned(150)
-    assert [alarm.name for alarm in watch.evaluated(110, 10**7, Loss(5.0))] == ["beaten by bigram"]
+    assert [alarm.name for alarm in watch.evaluated(110, 3 * 10**7, Loss(5.0))] == ["beaten by bigram"]
 
 
 def test_speed_that_falls_by_half_is_told():
     watch, found = Alarms(Facts(10**6, 1000)), []
-    for step in range(1, 100):
-        found += watch.stepped(step, 5.0, 1e-3, 1000.0 if step < 50 or step % 7 == 0 else 450.0)
+    for step in range(1, 400):
+        found += watch.stepped(step, 5.0, 1e-3, 1000.0 if step < 200 or step % 7 == 0 else 450.0, 1.0)
     assert [alarm.name for alarm in found] == ["throughput"] and "450" in found[0].why
     watch = Alarms(Facts(10**6, 1000))
-    assert not any(watch.stepped(s, 5.0, 1e-3, 1000.0 if s % 5 else 90.0) for s in range(1, 100))
+    assert not any(watch.stepped(s, 5.0, 1e-3, 1000.0 if s % 5 else 90.0, 1.0) for s in range(1, 400))
+    watch = Alarms(Facts(10**6, 1000))  # a moment is no reason
+    assert not any(watch.stepped(s, 5.0, 1e-3, 1000.0 if s % 99 > 30 else 90.0, 0.5) for s in range(1, 999))
+    watch = Alarms(Facts(10**6, 1000))
+    assert not any(watch.stepped(s, 5.0, 1e-3, 1000.0 if s % 40 < 21 else 90.0, 9.0) for s in range(1, 20))
 
 
 def test_weights_that_stand_still_and_a_rate_of_zero():
@@ -85,7 +89,7 @@ def test_weights_that_stand_still_and_a_rate_of_zero():
     assert [alarm.name for alarm in watch.evaluated(20, 10, Loss(5.0), params=params)] == [
         "layer without gradient"
     ]
-    found = [watch.stepped(step, 5.0, 0.0, 1000.0) for step in range(2, 6)]
+    found = [watch.stepped(step, 5.0, 0.0, 1000.0, 1.0) for step in range(2, 6)]
     assert [[alarm.name for alarm in some] for some in found] == [[], [], ["learning rate"], []]
 
 

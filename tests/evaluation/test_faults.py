@@ -69,7 +69,7 @@ class Run:
         for step in range(1, steps + 1):
             nats, n = self.model.loss_and_grad(data.batch(step - 1))
             adam.update(lr, adam.grad_norm(n), n)
-            found = watch.stepped(step, nats / n, lr, 1000.0)
+            found = watch.stepped(step, nats / n, lr, 1000.0, 1.0)
             if step % every == 0:
                 lengths = self.tokenizer.byte_lengths
                 losses = [
