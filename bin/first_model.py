@@ -9,26 +9,23 @@ from pathlib import Path
 import matplotlib
 
 import microgpt
-from microgpt.runs.events import Evaluated, Trained
+from microgpt.runs.metrics import read_metrics
 
 matplotlib.use("Agg")  # a picture in a file, with or without a screen
 from matplotlib import pyplot
 
 # %% Train.  Any setting of `microgpt train --help` may be named; what is not follows the preset.
 run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/first_model")
-spec = microgpt.Spec.of(
-    "tiny", data="smalltalk", merges=500, packing="documents", max_steps=1500, log_every=1
-)
-events = []
-outcome = microgpt.train_run(spec, run, [events.append])
+spec = microgpt.Spec.of("tiny", data="smalltalk", merges=500, packing="documents", max_steps=1500)
+outcome = microgpt.train_run(spec, run)  # stopped, the same line goes on where it was
 print(f"{outcome.why} after {outcome.step} steps: {outcome.metrics['val_bpb']:.3f} bits per byte held out")
 
-# %% Draw.  Listeners hear of every step and every evaluation.
-trained = [event for event in events if isinstance(event, Trained)]
-evaluated = [event for event in events if isinstance(event, Evaluated)]
+# %% Draw.  The log of the run has every event that listeners heard, of all its sessions.
+events = read_metrics(run / "metrics.jsonl")
 pyplot.figure(figsize=(7, 4))
-pyplot.plot([event.step for event in trained], [event.loss for event in trained], lw=0.5, label="training")
-pyplot.plot([event.step for event in evaluated], [event.loss for event in evaluated], "o-", label="held out")
+for name, label, form in (("train", "training", "-"), ("eval", "held out", "o-")):
+    found = [event for event in events if event["event"] == name]
+    pyplot.plot([event["step"] for event in found], [event["loss"] for event in found], form, label=label)
 pyplot.xlabel("optimizer steps")
 pyplot.ylabel("loss (nats per token)")
 pyplot.legend()

@@ -103,7 +103,8 @@ def test_a_model_is_loaded_by_the_names_of_runs_or_refused_in_one_line(place):
     model = microgpt.load("a")
     assert model.path == outcome.checkpoint == microgpt.load("a@newest").path == microgpt.load().path
     first = model.chat("Hello!", temperature=1.0)
-    assert model.chat("Hello!", temperature=1.0) != first or model._conversation.n_tokens > 0
+    model.chat("And now?", max_tokens=2)
+    assert [turn.content for turn in model._conversation.history][::2] == ["Hello!", "And now?"]
     model.forget()
     assert model.chat("Hello!", temperature=1.0) == first, "the same seed, a new conversation"
     assert model.generate("A", max_tokens=3) == model.generate("A", max_tokens=3)
@@ -111,3 +112,5 @@ def test_a_model_is_loaded_by_the_names_of_runs_or_refused_in_one_line(place):
         microgpt.load("b")
     with pytest.raises(ConfigError, match="temperature"):
         model.generate("A", temperature=-1)
+    with pytest.raises(ConfigError, match="sampling: unknown setting warmth"):
+        model.chat("A", warmth=1)

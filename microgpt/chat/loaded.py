@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgpt.common.errors import ConfigError
+from microgpt.common.output import tell
+from microgpt.common.plain import record_from
 from microgpt.core import native
 from microgpt.corpus.chat import BOS
 from microgpt.decoding.decoder import Decoder, uniform_stream
@@ -53,20 +55,19 @@ class Model:
         Raises: ConfigError: a text longer than the window, or a setting that cannot be.
         """
         ids = self._ids(text)
-        answer = Decoder(self.gpt, self.tokenizer).generate(
-            ids, SamplerConfig(**sampling), max_tokens, uniform_stream(seed)
-        )
+        config = record_from(SamplerConfig, sampling, "sampling")
+        answer = Decoder(self.gpt, self.tokenizer).generate(ids, config, max_tokens, uniform_stream(seed))
         return "".join(answer.text())
 
-    def chat(self, message: str, seed: int = 0, **sampling: Any) -> str:
+    def chat(self, message: str, max_tokens: int | None = None, seed: int = 0, **sampling: Any) -> str:
         """The answer to a message.  The model remembers what was said before, until `forget`.
 
         Args: as of `generate`; seed counts for the first message.
         """
-        config = SamplerConfig(**sampling)
+        config = record_from(SamplerConfig, sampling, "sampling")
         if self._conversation is None:
             self._conversation = ChatSession(self.gpt, self.tokenizer, config, seed)
-        self._conversation.config = config
+        self._conversation.config, self._conversation.max_tokens = config, max_tokens
         return "".join(self._conversation.reply(message)).strip()
 
     def forget(self) -> None:
@@ -109,6 +110,9 @@ def load(run: str | os.PathLike | None = None, threads: int | None = None, preci
     Raises: CheckpointError: there is none, or it is damaged.
     """
     native.set_threads(thread_count(None if threads is None else str(threads)))
+    precision = native.choose_precision(precision)
+    if warning := native.warning(precision):
+        tell(f"warning: {warning}")
     path = find_checkpoint(None if run is None else os.fspath(run), MODEL_FILES, best=True)
-    gpt, tokenizer, _ = load_model(path, precision=native.choose_precision(precision))
+    gpt, tokenizer, _ = load_model(path, precision=precision)
     return Model(gpt, tokenizer, path)

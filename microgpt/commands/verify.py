@@ -12,6 +12,7 @@ that a resume could begin with it.  The exit code is 1 if anything is damaged or
 from collections.abc import Sequence
 from pathlib import Path
 
+import microgpt.training  # noqa: F401  # which optimizers there are, and what each keeps
 from microgpt.common.bars import progress_bar
 from microgpt.common.errors import CheckpointError
 from microgpt.common.flags import Parser

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from .errors import ConfigError
@@ -60,6 +61,16 @@ def record_from(
     if bad := refused(made):
         raise error(f"{where}: {place}{bad[0]} is {bad[1]!r:.80}, expected {bad[2]}")
     return made
+
+
+def check_settings(kind: type, values: Mapping[str, Any], where: str) -> None:
+    """Refuse values that no field of a record has, or that are not of its type, though others be missing."""
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{where}: unknown setting {name}")
+        if _read(value, hints[name]) is _WRONG:
+            raise ConfigError(f"{where}: {name} is {value!r:.80}, expected {_told(hints[name])}")
 
 
 _WRONG = object()

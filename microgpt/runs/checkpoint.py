@@ -116,14 +116,10 @@ def by_slot(slots: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
 def shapes_of_slots(names: Iterable[str], plan: Plan) -> dict[str, tuple[int, ...]]:
     """What optimizer.safetensors must hold, by the names that it has: of the parameters that are named there,
     which are those that are trained, what the optimizer keeps; of all of them where none is named."""
-    pairs = [name.partition(".")[::2] for name in names]
     parameters = table(plan.model)
-    named = {name for _, name in pairs} & {parameter.name for parameter in parameters}
+    named = {name.partition(".")[2] for name in names} & {parameter.name for parameter in parameters}
     trained = [parameter for parameter in parameters if parameter.name in named or not named]
-    if optimizer := OPTIMIZERS.get(plan.train.optimizer):
-        slots = optimizer.parameters_of_slots(trained)
-    else:  # of somebody's own: at least every tensor has the shape of its parameter
-        slots = {slot: [p for p in trained if (slot, p.name) in pairs] for slot, _ in pairs}
+    slots = OPTIMIZERS[plan.train.optimizer].parameters_of_slots(trained)
     return by_slot({slot: {p.name: p.shape for p in those} for slot, those in slots.items()})
 
 

@@ -4,8 +4,8 @@ A listener is any function of one event: the log, the line on the screen, a plot
 event are what metrics.jsonl says of it, but for those that are for the session alone.
 """
 
+import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -67,20 +67,26 @@ class Began(Event):
     max_steps: int
     machine: dict[str, Any]
     inexact: list[str] | None = None
-    is_resumed: bool = _for_session(False)
     bpb: float | None = _for_session(None)
     header: tuple[str, ...] = _for_session(())
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """start or resume."""
-        return "resume" if self.is_resumed else "start"
 
     def values(self) -> dict[str, Any]:
         """The facts about the machine stand beside the others."""
         found = super().values()
         inexact = {"inexact": found.pop("inexact")} if self.inexact else {}
         return found | found.pop("machine") | inexact
+
+
+class Started(Began):
+    """The first session of a run."""
+
+    name = "start"
+
+
+class Resumed(Began):
+    """A session that goes on with a run."""
+
+    name = "resume"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +191,7 @@ class Planned(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Saved(Event):
-    """A checkpoint was written beside the training, and read back."""
+    """A checkpoint was written and read back."""
 
     checkpoint: int
     seconds: float
@@ -240,20 +246,29 @@ class Ended(Event):
 
 
 class Listeners:
-    """Hands each event to all that listen, one event at a time, in the order in which they came.
+    """Hands each event to all that listen, in turn.
 
     What a listener raises ends the session, as if it had been killed: the checkpoints before it are good.
     """
 
     def __init__(self, listeners: Iterable[EventListener] = ()) -> None:
         self._listeners = list(listeners)
-        self._turn = threading.RLock()  # the thread that saves has news, too
 
-    def add(self, listener: EventListener) -> None:
-        """Tell one more from now on."""
-        self._listeners.append(listener)
+    def add_first(self, listener: EventListener) -> None:
+        """Tell one more from now on, before the others."""
+        self._listeners.insert(0, listener)
 
     def __call__(self, event: Event) -> None:
-        with self._turn:
-            for listener in self._listeners:
-                listener(event)
+        for listener in self._listeners:
+            listener(event)
+
+    def say(self, step: int, text: str) -> None:
+        """Tell a person something."""
+        self(Told(step, text))
+
+    def tell_failure(self, step: int, error: BaseException) -> None:
+        """Tell all that an error ends the session; what a listener makes of that changes nothing."""
+        ended = Ended(step, str(error) or type(error).__name__)
+        for listener in self._listeners:
+            with contextlib.suppress(Exception):
+                listener(ended)

@@ -1,7 +1,8 @@
 """What can move a run forward, by name.
 
 Each optimizer, source of batches and penalty enters itself into its table in the file that defines it
-(`training/parts.py` says what each must do).  A run's settings name them, so a resumed run finds them again.
+(`training/optimizer.py` and `training/parts.py` say what each must do).  A run's settings name them, so a
+resumed run finds them again.
 """
 
 from typing import Any

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from microgpt.common.errors import ConfigError
-from microgpt.common.plain import record_from
+from microgpt.common.plain import check_settings, record_from
 from microgpt.core import native
 from microgpt.corpus.prepared.config import DataConfig, source_place
 from microgpt.corpus.prepared.corpus import source_names
@@ -18,6 +20,8 @@ from .settings import TrainConfig, recipe
 
 DEFAULT_PRESET = "10m"
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
+PLACES = ("data", "held_out")  # settings that hold places of files
+INNER = "onward_"  # how settings begin that a run makes for itself
 SECTIONS: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "data": DataConfig}
 
 
@@ -50,7 +54,8 @@ class Plan:
 class Spec:
     """What somebody wants a run to be: settings by name.  What is not named follows preset and size.
 
-    model, train, data: fields of ModelConfig, TrainConfig and DataConfig, as plain values.
+    model, train, data: fields of ModelConfig, TrainConfig and DataConfig, as JSON has them.
+    Raises: ConfigError: a name that no setting has, or a value of another type.
     """
 
     preset: str | None = None
@@ -58,26 +63,29 @@ class Spec:
     train: dict[str, Any] = dataclasses.field(default_factory=dict)
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, kind in SECTIONS.items():
+            values = {key: _plain(key, value) for key, value in getattr(self, name).items()}
+            check_settings(kind, values, "spec")
+            object.__setattr__(self, name, values)
+
     @classmethod
     def of(cls, preset: str | None = None, **settings: Any) -> "Spec":
-        """From settings of all kinds: of("tiny", data="my.txt", max_steps=300).
-
-        Raises: ConfigError: a name that no setting has.
-        """
+        """From settings of all kinds: of("tiny", data="my.txt", max_steps=300)."""
         sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         for name, value in settings.items():
             sections[_section_of(name)][name] = value
-        return cls(preset, **{name: _as_fields(name, values) for name, values in sections.items()})
+        return cls(preset, **sections)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON has them."""
-        return dataclasses.asdict(self)
+        """Plain values, as JSON and TOML have them."""
+        named = {"preset": self.preset} if self.preset else {}
+        return named | {name: dict(getattr(self, name)) for name in SECTIONS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
-        """The spec that `to_dict` described, or a config.json."""
-        named = {name: value for name, value in values.items() if name != "format"}
-        return record_from(cls, named, "spec")
+        """The spec that `to_dict` described."""
+        return record_from(cls, dict(values), "spec")
 
     @property
     def is_timed(self) -> bool:
@@ -86,12 +94,11 @@ class Spec:
 
     def data_config(self) -> DataConfig:
         """The corpus that is named.  A vocabulary size is another way to say how many merges."""
-        values = dict(self.data)
+        values: dict[str, Any] = {
+            name: tuple(value) if name in PLACES else value for name, value in self.data.items()
+        }
         if "vocab_size" in self.model:
             values["merges"] = merges_of(self.model["vocab_size"], values.get("merges"))
-        for name in ("data", "held_out"):
-            if name in values:
-                values[name] = tuple(values[name])
         return DataConfig(**values)
 
     def plan(self, vocab_size: int | None = None) -> Plan:
@@ -123,22 +130,20 @@ class Spec:
 def _section_of(setting: str) -> str:
     """Which config a setting belongs to."""
     for name, kind in SECTIONS.items():
-        if setting in {field.name for field in dataclasses.fields(kind)}:
+        if setting in {field.name for field in dataclasses.fields(kind)} and not setting.startswith(INNER):
             return name
     raise ConfigError(f"there is no setting {setting!r}; microgpt train --help lists them, - written as _")
 
 
-def _as_fields(section: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What a person wrote as the config holds it: one file for a list of files."""
-    if section != "data":
-        return values
-    places = ("data", "held_out")
-    return {name: _places(value) if name in places else value for name, value in values.items()}
-
-
-def _places(value: Any) -> list[str]:
-    """Sources as a config holds them."""
-    return [source_place(name) for name in source_names(value)]
+def _plain(name: str, value: Any) -> Any:
+    """What a program wrote as JSON has it: one file for a list of files, a number of NumPy's, of threads."""
+    if name in PLACES:
+        return [source_place(place) for place in source_names(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if name == "threads" and type(value) is int:
+        return str(value)
+    return value
 
 
 def environment_settings() -> dict[str, str]:

@@ -1,9 +1,11 @@
-"""One command's share of a run: put a new run together, or one that was saved, ready for `fit`."""
+"""One session's share of a run: put a new run together, or one that was saved, ready for `fit`."""
 
 import dataclasses
 import platform
 import shutil
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from microgpt.evaluation.watch import Watch
 from microgpt.model import GPT
 from microgpt.runs import checkpoint as checkpoints
 from microgpt.runs.checkpoint import known_corpus
-from microgpt.runs.events import Began, EventListener, Listeners, Told
+from microgpt.runs.events import Began, Listeners, Resumed, Started
 from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
 from microgpt.runs.layout import METRICS, run_of
 from microgpt.runs.metrics import MetricsLog
@@ -80,10 +82,9 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
     return prepared_corpus(plan.data, plan.train.n_threads, tokenizer)
 
 
-def start(
-    plan: Plan, prepared: Prepared, run: Path, clock: Clock, say: Say, listeners: Iterable[EventListener] = ()
-) -> Session:
+def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listeners) -> Session:
     """A new run with fresh weights.  Raises DataError where what is held out is trained on."""
+    say = partial(tell.say, 0)
     refuse_duplicates(prepared)
     made = _make(plan, prepared)
     made.model.init(plan.train.seed)
@@ -91,8 +92,9 @@ def start(
     if is_timed:
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, made, clock, say))
     log = MetricsLog(run / METRICS, say=say, every=plan.train.log_every)
-    session = _session(plan, prepared, made, TrainState(), run, log, listeners, [])
+    session = _session(plan, prepared, made, TrainState(), run, log, tell, [])
     session.job.is_timed = is_timed
+    session.job.restore_parts({})  # measuring may have moved them on
     remember(run, prepared.train)
     return session
 
@@ -139,8 +141,7 @@ def resume(
     run: Path,
     changes: list[str],
     clock: Clock,
-    say: Say,
-    listeners: Iterable[EventListener] = (),
+    tell: Listeners,
 ) -> Session:
     """The run that a verified checkpoint holds, to be continued in `run`.
 
@@ -150,6 +151,7 @@ def resume(
     """
     document = checkpoints.read_json(source / checkpoints.STATE)
     state = TrainState.from_dict(document)
+    say = partial(tell.say, state.step)
     made = _make(plan, prepared)
     is_timed = plan.train.max_steps == 0
     if is_timed:  # before there are moments, which a measured update would change
@@ -163,7 +165,7 @@ def resume(
     if not in_place and origin is not None:
         shutil.copyfile(origin / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes, say, plan.train.log_every)
-    session = _session(plan, prepared, made, state, run, log, listeners, changes)
+    session = _session(plan, prepared, made, state, run, log, tell, changes)
     session.job.restore_parts(document)
     remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
     session.job.origin, session.job.is_timed = source, is_timed
@@ -254,12 +256,12 @@ def _session(
     state: TrainState,
     run: Path,
     log: MetricsLog,
-    listeners: Iterable[EventListener],
+    tell: Listeners,
     inexact: list[str],
 ) -> Session:
     config, slots = plan.train, made.optimizer.slots.values()
-    tell = Listeners([log.hear, *listeners])
-    log.say = lambda text: tell(Told(state.step, text))
+    tell.add_first(log.hear)
+    news: deque[str] = deque()
     job = Job(
         model=made.model,
         optimizer=made.optimizer,
@@ -273,7 +275,8 @@ def _session(
         log=log,
         tell=tell,
         snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer),
-        saver=Saver(run, config.keep, log.say, sum(a.flat.nbytes for a in (made.model.params, *slots))),
+        news=news,
+        saver=Saver(run, config.keep, news.append, sum(a.flat.nbytes for a in (made.model.params, *slots))),
     )
     return Session(job, state, prepared, made.batches, inexact)
 
@@ -292,13 +295,13 @@ def watch(session: Session) -> Watch:
 def began(session: Session, header: list[str]) -> Began:
     """What there is to tell of a session's beginning."""
     job, state = session.job, session.state
-    return Began(
+    kind = Started if state == TrainState() else Resumed
+    return kind(
         state.step,
         n_params=job.model.params.flat.size,
         max_steps=job.config.max_steps,
         machine=native.info(job.config.precision),
         inexact=session.inexact or None,
-        is_resumed=state != TrainState(),
         bpb=_bpb(state),
         header=tuple(header),
     )

@@ -44,7 +44,7 @@ def measure(model: GPT, optimizer: Optimizer, source: Source, held_out: EvalWind
     batch = source.batch(0)
     keys = np.zeros(len(batch.ids), np.uint64)
     budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s)
-    micro_s = _mean_time(lambda: model.loss_and_grad(batch, keys), clock.now, budget_s)
+    micro_s = _mean_time(lambda: model.loss_and_grad(source.batch(0), keys), clock.now, budget_s)
     model.grads.flat[:] = 0
     # With gradients, slots and a rate of zero, an update changes nothing.
     update_s = _mean_time(lambda: optimizer.apply(lr=0.0), clock.now)

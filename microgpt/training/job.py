@@ -1,6 +1,7 @@
 """What a run is made of.  Where it stands is kept apart, in TrainState."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from microgpt.batches.batches import EvalWindows
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import Snapshot
-from microgpt.runs.events import Listeners, Told
+from microgpt.runs.events import Listeners
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
 from microgpt.runs.settings import TrainConfig
@@ -38,6 +39,7 @@ class Job:
     penalty: Penalty | None = None
     origin: Path | None = None  # the checkpoint that this session began with
     sample: Sample | None = None
+    news: deque[str] = dataclasses.field(default_factory=deque)  # of the thread that saves
     is_empty_told: bool = False  # that a step had nothing to learn
     is_timed: bool = False  # the number of steps follows from the time limit
 
@@ -48,15 +50,21 @@ class Job:
 
     def say(self, step: int, text: str) -> None:
         """Tell a person something."""
-        self.tell(Told(step, text))
+        self.tell.say(step, text)
+
+    def pass_on_news(self, step: int) -> None:
+        """Tell what the thread that saves had to say, in this thread."""
+        while self.news:
+            self.say(step, self.news.popleft())
 
     def parts_state(self) -> dict[str, Any]:
         """What state.json records of source and penalty, if they have anything to remember."""
-        states = {"source": self.source.state(), "penalty": self.penalty.state() if self.penalty else {}}
-        return {name: dict(state) for name, state in states.items() if state}
+        parts = {"source": self.source, "penalty": self.penalty}
+        states = {name: dict(part.state()) for name, part in parts.items() if part is not None}
+        return {name: state for name, state in states.items() if state}
 
     def restore_parts(self, document: Mapping[str, Any]) -> None:
         """Put source and penalty where a state.json left them; {}: at the beginning."""
         self.source.restore(document.get("source", {}))
-        if self.penalty:
+        if self.penalty is not None:
             self.penalty.restore(document.get("penalty", {}))

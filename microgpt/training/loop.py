@@ -70,7 +70,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             break
         nats, n, facts = summed
         loss = nats / max(n, 1)
-        penalty = job.penalty.add(loss, n) if job.penalty and n else None
+        penalty = job.penalty.add(loss, n) if job.penalty is not None and n else None
         grad_norm = job.optimizer.grad_norm(max(n, 1))
         lr = learning_rate(state.step, job.config)
         is_good = math.isfinite(loss) and math.isfinite(penalty or 0.0) and math.isfinite(grad_norm)
@@ -116,9 +116,11 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int, dic
     """
     nats, n = 0.0, 0
     facts: list[dict[str, Any]] = []
+    before = dict(job.source.state())
     for index in range(position, position + job.config.grad_accum):
         if stop:
             job.optimizer.discard()
+            job.source.restore(before)
             return None
         batch = job.source.batch(index)
         more_nats, more = job.model.loss_and_grad(batch, dropout_keys(job, index))
@@ -252,7 +254,9 @@ def last_save(job: Job, state: TrainState, clock: Clock) -> None:
     """Leave a checkpoint of this moment, unless there is one.  Raises CheckpointError if it cannot be."""
     note_save(job, state, clock, job.saver.wait())
     if job.saver.saved_at != state.step:
-        job.saver.finish(take_snapshot(job, state, clock))
+        with clock.timing("save"):
+            job.saver.finish(take_snapshot(job, state, clock))
+        job.tell(Saved(state.step, state.step, clock.costs_s["save"]))
 
 
 def take_snapshot(job: Job, state: TrainState, clock: Clock) -> Snapshot:
@@ -263,6 +267,7 @@ def take_snapshot(job: Job, state: TrainState, clock: Clock) -> Snapshot:
 
 def note_save(job: Job, state: TrainState, clock: Clock, result: SaveResult | None) -> None:
     """Learn from a background save that ended.  A failed one costs only itself: the next may do better."""
+    job.pass_on_news(state.step)
     if result is None:
         return
     if result.error is None:

@@ -5,9 +5,11 @@ import itertools
 import math
 import os
 import shlex
+import signal
 import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import flag_name
 from microgpt.common.output import harmless
 from microgpt.common.words import command_line
-from microgpt.core import native
+from microgpt.core import arrays, native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.prepared.folder import refuse_settled
 from microgpt.corpus.token_file import TokenFile
@@ -25,7 +27,7 @@ from microgpt.decoding.decoder import Decoder, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
 from microgpt.runs import checkpoint
 from microgpt.runs.checkpoint import known_corpus
-from microgpt.runs.events import Ended, EventListener, Listeners, Told
+from microgpt.runs.events import Ended, EventListener, Listeners
 from microgpt.runs.kept import choice_notes, is_checkpoint, is_valid, place_of
 from microgpt.runs.layout import (
     METRICS,
@@ -48,13 +50,14 @@ from .clock import Clock, Now
 from .console import Console
 from .horizon import save_estimate_s
 from .job import Sample
-from .loop import FINISHED, fit
+from .loop import FINISHED, OUT_OF_TIME, fit
 from .needs import checkpoint_bytes, refuse_too_large
 from .schedule import extension_note, train_on
 from .stop import StopFlag
 from .thread_choice import choose_threads
 
 SAMPLE_TOKENS = 48
+SPENT = 0.05  # of its time limit: a run with less than this left is over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Outcome:
     step: int
     max_steps: int
     checkpoint: Path
-    metrics: Mapping[str, Any]
+    metrics: Mapping[str, float]
     seconds: float
 
 
@@ -81,23 +84,35 @@ def train_run(
     spec: Spec | Mapping[str, Any] | None = None,
     where: str | os.PathLike | None = None,
     listeners: Iterable[EventListener] | None = None,
+    allow_inexact: bool = False,
     stop: StopFlag | None = None,
     now: Now = time.monotonic,
 ) -> Outcome:
     """Train the run that a spec describes, or go on with it where its directory has it already.
 
+    The same call may be made again and again: it takes up what was interrupted, and finds done what is done.
+    Ctrl-C and other signals that end a process save the run first.
+
     Args:    spec: settings; what it does not name follows preset and size.
              where: the directory of the run; None: a new one, runs/<preset>-<date>-<time>.
              listeners: called with each event (`runs/events.py`); None: what a terminal shows.
-             stop: may ask for the end from another thread; Ctrl-C does so anyway.  The run is saved then.
+             allow_inexact: go on also where the result cannot equal a run that was never stopped.
+             stop: may ask for the end from another thread; a signal then ends the run alone, not the program.
              now: tells the time in seconds, by which a time limit is kept.
-    Raises:  ConfigError: settings that cannot be, or that contradict the run that is there.
+    Raises:  ConfigError: settings that cannot be, or that contradict the run that is there.  DataError: text
+             that cannot be read.  CheckpointError: the run is damaged, cannot be saved, or cannot go on
+             exactly.  DivergedError: its numbers stay bad.  KeyboardInterrupt, SystemExit: after a signal.
     """
     found = spec if isinstance(spec, Spec) else Spec.from_dict(spec or {})
     heard = [Console()] if listeners is None else listeners
+    flag = StopFlag() if stop is None else stop
     if where is not None and checkpoints(Path(where)):
-        return resume_run(Path(where), found, listeners=heard, stop=stop, now=now)
-    return start_run(found, None if where is None else Path(where), heard, stop, now)
+        outcome = resume_run(Path(where), found, None, allow_inexact, heard, flag, now, is_same=True)
+    else:
+        outcome = start_run(found, None if where is None else Path(where), heard, flag, now)
+    if stop is None and flag:
+        raise KeyboardInterrupt if flag.signal == signal.SIGINT else SystemExit(flag.exit_code)
+    return outcome
 
 
 # -------------------------------------------------------------------------------- a new run
@@ -115,13 +130,13 @@ def start_run(
     Raises: ConfigError: there is a run already, or something else that is not to be touched.
     """
     clock, tell = Clock(now=now), Listeners(listeners)
+    say = partial(tell.say, 0)
     refuse_settled(spec.data_config().data, [name for name in spec.data if name != "data"])
     plan = spec.plan()
     run = where or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     is_numbered = where is None  # two that begin in the same second are told apart
     if not is_numbered:
         refuse_used(run)
-    say = _say(tell, 0)
     set_up_machine(plan.train, say)
     refuse_too_large(plan.model, plan.train)
     with RunDirectory(run, is_numbered) as directory:
@@ -132,12 +147,7 @@ def start_run(
         plan = spec.plan(prepared.tokenizer.vocab_size)
         clock.limit(plan.train.time_limit_s)
         settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
-        return _train(assemble.start(plan, prepared, run, clock, say, [tell]), clock, stop)
-
-
-def _say(tell: Listeners, step: int) -> Say:
-    """Tell lines that come before there is a job."""
-    return lambda text: tell(Told(step, text))
+        return _train(assemble.start(plan, prepared, run, clock, tell), clock, stop)
 
 
 def refuse_used(run: Path) -> None:
@@ -177,6 +187,7 @@ def resume_run(
     listeners: Iterable[EventListener] = (),
     stop: StopFlag | None = None,
     now: Now = time.monotonic,
+    is_same: bool = False,
 ) -> Outcome:
     """Go on with a run where its checkpoint left it.
 
@@ -184,27 +195,30 @@ def resume_run(
             spec: what this session changes; what the run is may be said again, but not otherwise.
             where: another directory, to branch off from a checkpoint.
             allow_inexact: also where the result cannot equal a run that was never stopped.
+            is_same: the spec is that of the whole run: time that was spent counts, and what is done is done.
     Raises: ConfigError: the spec contradicts the run.  CheckpointError: no whole checkpoint, or not exact.
     """
     clock, tell = Clock(now=now), Listeners(listeners)
-    source_place = place_of(place)
-    run = run_to_go_on(source_place, where)
+    place = place_of(place)
+    run = run_to_go_on(place, where)
     with RunDirectory(run):
-        source = checkpoint.find_checkpoint(source_place)
+        source = checkpoint.find_checkpoint(place, say=partial(tell.say, 0))
         old = Plan.from_dict(checkpoint.read_config(source))
         places: dict[str, Any] = {
             name: tuple(spec.data[name]) for name in ("data", "held_out") if name in spec.data
         }
         data = dataclasses.replace(old.data, **places).located(known_corpus(source))
-        plan = dataclasses.replace(old, train=session_config(spec, old, source_place), data=data)
+        plan = dataclasses.replace(old, train=session_config(spec, old, place), data=data)
         state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
-        step, say = state.step, _say(tell, state.step)
-        is_timed = step >= plan.train.max_steps and spec.is_timed
+        step, say = state.step, partial(tell.say, state.step)
+        is_timed = step >= plan.train.max_steps and spec.is_timed and not is_same
+        limit_s = (plan.train.time_limit_s or math.inf) - (state.elapsed_s if is_same else 0.0)
         if is_timed:  # as many steps more as fit
             plan = plan.with_train(max_steps=0)
-        elif step >= plan.train.max_steps:
+        elif why := why_done(step, plan.train, limit_s):
             say(finished_note(source, step))
-            return Outcome(run, FINISHED, step, plan.train.max_steps, source, state.metrics, 0.0)
+            tell(Ended(step, why))
+            return Outcome(run, why, step, plan.train.max_steps, source, _numbers(state), 0.0)
         else:
             plan = dataclasses.replace(plan, train=train_on(step, old.train, plan.train))
         refuse_newer(run, step)
@@ -215,13 +229,20 @@ def resume_run(
         for line in (f"going on from {source}", *choice_notes(source)):
             say(line)
         if spec.train.get("max_time") is not None:  # a limit is of one session only
-            clock.limit(plan.train.time_limit_s)
+            clock.limit(limit_s)
         prepared, changes = assemble.reopen(plan, source, say, allow_inexact)
         settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, clock, say)
-        session = assemble.resume(plan, prepared, source, run, changes, clock, say, [tell])
+        session = assemble.resume(plan, prepared, source, run, changes, clock, tell)
         if note := extension_note(step, old.train, session.job.config):
             say(note)
         return _train(session, clock, stop)
+
+
+def why_done(step: int, config: TrainConfig, limit_s: float) -> str:
+    """Why a run has nothing left to do, with so many seconds of its time limit left; "" if it has."""
+    if step >= config.max_steps:
+        return FINISHED
+    return OUT_OF_TIME if limit_s < SPENT * (config.time_limit_s or 0.0) else ""
 
 
 def finished_note(source: Path, step: int) -> str:
@@ -296,28 +317,35 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     """Run the loop; whatever ends it, those who listen hear of the end."""
     job, state = session.job, session.state
     first_step, before_s = state.step, state.elapsed_s
-    job.tell(assemble.began(session, report.header(session)))
-    job.tell.add(assemble.watch(session))
     job.sample = make_sample(session)
     costs_s = {"save": save_estimate_s(job.model, job.optimizer)}
     clock.costs_s |= costs_s | {"evaluation": state.metrics.get("val_s", 0.0)}
-    clock.go_on(before_s)
     try:
         with StopFlag() if stop is None else stop as flag, job.log:
+            job.tell(assemble.began(session, report.header(session)))
+            clock.go_on(before_s)
             try:
                 why = fit(job, state, flag, clock)
             finally:
                 if (result := job.saver.wait()) and result.error:
                     job.say(state.step, f"warning: {result.error}")
+                job.pass_on_news(state.step)
+        seconds = clock.elapsed_s - before_s
+        job.tell(Ended(state.step, why, tuple(report.summary(session, why, seconds, first_step))))
     except BaseException as error:
-        job.tell(Ended(state.step, str(error) or type(error).__name__))
+        job.tell.tell_failure(state.step, error)
         if isinstance(error, MemoryError):
             raise MicrogptError(report.out_of_memory(session)) from error
         raise
-    seconds = clock.elapsed_s - before_s
-    job.tell(Ended(state.step, why, tuple(report.summary(session, why, seconds, first_step))))
+    finally:
+        arrays.release()  # for a next run in this process
     newest = job.run / checkpoint_name(state.step)
-    return Outcome(job.run, why, state.step, job.config.max_steps, newest, state.metrics, seconds)
+    return Outcome(job.run, why, state.step, job.config.max_steps, newest, _numbers(state), seconds)
+
+
+def _numbers(state: TrainState) -> dict[str, float]:
+    """The metrics of a run; what JSON has no number for is text there."""
+    return {name: float(value) for name, value in state.metrics.items()}
 
 
 def set_up_machine(config: TrainConfig, say: Say) -> None:

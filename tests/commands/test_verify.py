@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +281,14 @@ def test_a_folder_that_cannot_be_listed_is_damaged_and_no_crash(run, monkeypatch
     monkeypatch.setattr(Path, "rglob", refused)
     (finding,) = verify.look([verify.task_of_checkpoint(run / "step_00000002")])
     assert "Input/output error" in finding.problem
+
+
+def test_a_slot_that_lacks_a_tensor_is_found_by_the_command_itself(run):
+    """In a process of its own, where nothing else has said what optimizers keep."""
+    tensors = safetensors.numpy.load_file(run / "step_00000002/optimizer.safetensors")
+    del tensors["m2.ln_f.weight"]
+    safetensors.numpy.save_file(tensors, run / "step_00000002/optimizer.safetensors")
+    sign(run / "step_00000002")
+    command = [sys.executable, "-m", "microgpt", "verify", str(run / "step_00000002")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "tensor m2.ln_f.weight is missing" in done.stdout

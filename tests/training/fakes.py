@@ -10,7 +10,7 @@ from microgpt.core import random
 from microgpt.model import Arena, Batch
 from microgpt.model.parameters import Parameter
 from microgpt.runs.checkpoint import Snapshot
-from microgpt.runs.events import Began, Listeners, Told
+from microgpt.runs.events import Listeners, Started, Told
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
 from microgpt.runs.settings import TrainConfig
@@ -158,10 +158,10 @@ def make_job(run, config, model=None, metrics_bytes=0):
     ids, targets, *_ = FakeBatches(5, 99).batch(0)
     adam, tell = Adam(model, config), Listeners()
     log = MetricsLog(run / "metrics.jsonl", metrics_bytes, lambda text: tell(Told(0, text)), config.log_every)
-    tell.add(log.hear)
     console = Console(lambda *args: Progress(*args, line_every_s=1e9))
-    console(Began(0, n_params=model.params.flat.size, max_steps=config.max_steps, machine={}))
-    tell.add(console)
+    console(Started(0, n_params=model.params.flat.size, max_steps=config.max_steps, machine={}))
+    tell.add_first(console)
+    tell.add_first(log.hear)
     job = Job(
         model,
         adam,

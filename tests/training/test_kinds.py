@@ -1,5 +1,6 @@
 """A run can be made of new parts, each defined here and named as the built-in ones are."""
 
+import json
 import math
 import os
 import signal
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from microgpt.batches.batches import shifted
-from microgpt.common.errors import ConfigError
+from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.core import ops
 from microgpt.decoding.decoder import Request, answer_all, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
@@ -24,10 +25,13 @@ from microgpt.runs.events import Ended, Trained
 from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.spec import Spec
+from microgpt.training import loop
 from microgpt.training.needs import memory_estimate, slot_floats
 from microgpt.training.optimizer import Optimizer
 from microgpt.training.parts import Corpus
 from microgpt.training.run import resume_run, train_run
+from microgpt.training.stop import StopFlag
+from tests.training.fakes import FakeTime
 
 TEXT = "".join(f"The {thing} of number {n} is red.\n\n" for n in range(60) for thing in ("hat", "boat"))
 
@@ -106,7 +110,7 @@ class Mean:
     """A mixer: y = proj(mean of all rows up to this one)."""
 
     def __init__(self, at, index, config):
-        self.index, self.C = index, config.n_embd
+        self.at, self.C = at, config.n_embd
         self.proj = Linear(f"{at}.mean.proj", self.C, self.C, config.std_into_residual)
 
     def parameters(self):
@@ -121,7 +125,7 @@ class Mean:
             means = self._means(x, call)
             return self.proj.forward(means, p, call), means
         means, begin = np.empty_like(x), 0
-        for state, n in call.sequences(self.index):
+        for state, n in call.sequences(self.at):
             for row in range(begin, begin + n):
                 state.sum += x[row]
                 state.length += 1
@@ -137,8 +141,8 @@ class Mean:
         shares = d_means / np.arange(1, call.T + 1, dtype=x.dtype)[:, None]
         return np.ascontiguousarray(shares[:, ::-1].cumsum(1)[:, ::-1]).reshape(x.shape)
 
-    def new_state(self, capacity, dtype):
-        return Sum(self.C, dtype)
+    def new_states(self, capacity, dtype):
+        return {self.at: Sum(self.C, dtype)}
 
     def cost(self, T):
         return self.proj.cost() + Cost(kept=self.C, passing=2 * self.C, state_bytes=0)
@@ -263,7 +267,7 @@ def test_a_new_kind_trains_saves_resumes_to_the_bit_and_decodes(kind, text):
     heard = []
     whole = train_run(small(text, 12, **kind), "whole", [heard.append])
     assert whole.why == "finished" and whole.step == 12
-    first = train_run(small(text, 12, max_steps=12, **kind), "cut", [StopAt(5)])
+    first = train_run(small(text, 12, **kind), "cut", [StopAt(5)], stop=StopFlag())
     assert first.why == "stopped" and first.step < 12
     second = train_run(small(text, 12, **kind), "cut", [])
     assert second.step == 12 and checkpoint_bytes(second) == checkpoint_bytes(whole)
@@ -360,3 +364,88 @@ def test_what_layers_tell_of_a_step_is_the_mean_of_its_micro_batches(text):
     lines = [line for line in read_metrics(outcome.run / "metrics.jsonl") if line["event"] == "train"]
     assert lines[0]["facts"]["balance_loss"] == pytest.approx(first.facts["balance_loss"], rel=1e-6)
     assert lines[0]["loss"] < 7, "reported without the penalties of routers"
+
+
+@pytest.mark.parametrize("index", [6, 7])
+def test_a_stop_amid_a_step_leaves_a_source_as_before_the_step(text, monkeypatch, index):
+    """A source that counts what it made makes those micro-batches again when the run goes on."""
+
+    class Stopping(OwnWords):
+        stop = None
+
+        def batch(self, number):
+            if number == index and self.stop is not None:
+                self.stop.request()
+            return super().batch(number)
+
+    monkeypatch.setitem(SOURCES, "toy", Stopping)
+    spec = small(text, 6, source="toy", grad_accum=2)
+    straight = train_run(spec, "straight", [])
+    Stopping.stop = StopFlag()
+    assert train_run(spec, "cut", [], stop=Stopping.stop).why == "stopped"
+    Stopping.stop = None
+    resumed = train_run(spec, "cut", [])
+    assert checkpoint_bytes(resumed) == checkpoint_bytes(straight)
+    states = [read_json(outcome.checkpoint / "state.json")["source"] for outcome in (straight, resumed)]
+    assert states[0] == states[1] and states[0]["said"] > 0
+
+
+def test_the_same_call_again_finds_a_timed_run_done_and_counts_the_time_it_had(text):
+    now = FakeTime(tick=0.01)
+    settings = {"max_time": "60s", "eval_every": 0, "sample_every": 0}
+    spec = Spec.of(**{**_flat(small(text, 5)), **settings}, preset="tiny")
+    first = train_run(spec, "a", [StopAt(3)], stop=StopFlag(), now=now)
+    assert first.why == "stopped" and first.step == 3
+    second = train_run(spec, "a", [], now=FakeTime(tick=0.01))
+    assert second.why in ("finished", "out of time") and second.step > 3
+    state = read_json(second.checkpoint / "state.json")
+    assert state["elapsed_s"] < 60
+    again = train_run(spec, "a", [], now=FakeTime(tick=0.01))
+    assert again.step == second.step
+
+
+def _flat(spec):
+    """The settings of a spec without a number of steps."""
+    settings = spec.model | spec.train | spec.data
+    del settings["max_steps"]
+    return settings
+
+
+def test_a_spec_is_plain_data_of_checked_types(text, tmp_path, monkeypatch):
+    spec = Spec.of("tiny", data="text.txt", lr=np.float64(0.5), max_steps=np.int64(3), threads=2)
+    assert spec.data == {"data": [str(text)]} and type(spec.train["max_steps"]) is int
+    assert Spec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert "preset" not in Spec.of(lr=1.0).to_dict()
+    assert Spec(data={"data": "text.txt"}).data_config().data == (str(text),)
+    for wrong, line in (
+        ({"max_steps": 3.0}, "spec: max_steps is 3.0, expected int"),
+        ({"recompute": 1}, "spec: recompute is 1, expected bool"),
+        ({"max_time": 600}, "spec: max_time is 600, expected str or null"),
+        ({"onward_step": 5}, "there is no setting 'onward_step'"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            Spec.of(**wrong)
+    with pytest.raises(ConfigError, match="spec: unknown setting foo"):
+        Spec(train={"foo": 1})
+
+
+def test_an_error_reaches_the_caller_and_all_listeners_whatever_they_make_of_it(text, monkeypatch):
+    heard = []
+
+    def broken(event):
+        if isinstance(event, Ended):
+            raise RuntimeError("a listener that fails")
+
+    def out_of_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "accumulate", out_of_memory)
+    with pytest.raises(MicrogptError, match="out of memory at step 0"):
+        train_run(small(text, 3), "a", [broken, heard.append])
+    assert isinstance(heard[-1], Ended) and heard[-1].why == "MemoryError"
+
+
+def test_ctrl_c_saves_and_then_ends_a_loop_of_runs(text):
+    with pytest.raises(KeyboardInterrupt):
+        train_run(small(text, 12), "a", [StopAt(5)])
+    assert train_run(small(text, 12), "a", []).step == 12
