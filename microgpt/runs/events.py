@@ -254,9 +254,9 @@ class Listeners:
     def __init__(self, listeners: Iterable[EventListener] = ()) -> None:
         self._listeners = list(listeners)
 
-    def add_first(self, listener: EventListener) -> None:
-        """Tell one more from now on, before the others."""
-        self._listeners.insert(0, listener)
+    def add(self, listener: EventListener, is_first: bool = False) -> None:
+        """Tell one more from now on, after the others or before them."""
+        self._listeners.insert(0 if is_first else len(self._listeners), listener)
 
     def __call__(self, event: Event) -> None:
         for listener in self._listeners:

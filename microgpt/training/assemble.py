@@ -260,7 +260,7 @@ def _session(
     inexact: list[str],
 ) -> Session:
     config, slots = plan.train, made.optimizer.slots.values()
-    tell.add_first(log.hear)
+    tell.add(log.hear, is_first=True)
     news: deque[str] = deque()
     job = Job(
         model=made.model,

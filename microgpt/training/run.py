@@ -323,6 +323,7 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     try:
         with StopFlag() if stop is None else stop as flag, job.log:
             job.tell(assemble.began(session, report.header(session)))
+            job.tell.add(assemble.watch(session))
             clock.go_on(before_s)
             try:
                 why = fit(job, state, flag, clock)

@@ -280,7 +280,7 @@ def test_what_a_run_left_behind_by_going_back_is_not_its_newest(tmp_path):
 def test_a_checkpoint_of_the_left_history_that_cannot_go_is_told(tmp_path, monkeypatch):
     job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9)
     said = []
-    job.tell.add_first(lambda event: said.append(event.told()))
+    job.tell.add(lambda event: said.append(event.told()))
     (job.run / "step_00000099").mkdir()
 
     def refusing(path):

@@ -160,8 +160,8 @@ def make_job(run, config, model=None, metrics_bytes=0):
     log = MetricsLog(run / "metrics.jsonl", metrics_bytes, lambda text: tell(Told(0, text)), config.log_every)
     console = Console(lambda *args: Progress(*args, line_every_s=1e9))
     console(Started(0, n_params=model.params.flat.size, max_steps=config.max_steps, machine={}))
-    tell.add_first(console)
-    tell.add_first(log.hear)
+    tell.add(console)
+    tell.add(log.hear, is_first=True)
     job = Job(
         model,
         adam,
