@@ -45,6 +45,8 @@ SOURCES = [
     "rwkv7_inputs",
     "rwkv_output",
     "adam",
+    "muon",
+    "newton_schulz",
 ]
 TOKENIZER_SOURCES = ["split", "hash", "count", "train", "encode", "long"]
 TOKENIZER_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra"]

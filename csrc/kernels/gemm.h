@@ -20,10 +20,15 @@ typedef struct {
 void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int how,
     float *scratch);
 
+/* c (M,M) = a a^T, a (M,K): a product of its own transpose, of which our own kernel computes half.  The same bits as
+ * mg_gemm_parallel's, and the same scratch. */
+void mg_gemm_gram(float *c, mg_matrix a, int64_t M, int64_t K, int how, float *scratch);
+
 /* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first.
+ * is_symmetric: so is c, and computed up to its diagonal; nothing is accumulated then.
  * MG_BF16: a and b are rounded to bfloat16, their products are added in float. */
 void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
-    mg_precision of, float *scratch);
+    int is_symmetric, mg_precision of, float *scratch);
 int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of);
 
 /* The precision of large products, and of those inside attention. */

@@ -33,7 +33,7 @@ struct job {
     int64_t M, N, K;
     int64_t k, terms, depth; /* the terms [k, k + terms) of this round, in `depth` words */
     int64_t task_rows, run; /* rows of a that a task multiplies; panels of b that a task packs */
-    int accumulate;
+    int accumulate, is_symmetric;
 };
 
 static int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -191,8 +191,9 @@ MG_INLINE void multiply_rows(const struct job *job, int64_t index, int64_t worke
 {
     const int64_t first = index * job->task_rows, rows = mg_block_end(job->M, job->task_rows, index) - first;
     float *packed_a = job->packed_a + worker * (job->task_rows * job->depth + MG_LANES);
+    const int64_t columns = job->is_symmetric ? first + rows : job->N;
     pack_a(job, packed_a, first, rows, of);
-    for (int64_t j = 0; j < job->N; j += BLOCK_COLUMNS)
+    for (int64_t j = 0; j < columns; j += BLOCK_COLUMNS)
         for (int64_t i = 0; i < rows; i += BLOCK_ROWS) {
             float *c = job->c + (first + i) * job->N + j;
             const float *a_i = packed_a + i * job->depth, *b_j = job->packed_b + j * job->depth;
@@ -202,6 +203,16 @@ MG_INLINE void multiply_rows(const struct job *job, int64_t index, int64_t worke
                 multiply_edge(c, job->N, a_i, b_j, job->depth, job->accumulate, at_most(BLOCK_ROWS, rows - i),
                     at_most(BLOCK_COLUMNS, job->N - j), of);
         }
+}
+
+/* What lies above the diagonal, in some rows of a symmetric c, from what lies below it. */
+static void mirror_rows(void *argument, int64_t index, int64_t worker)
+{
+    (void)worker;
+    const struct job *job = argument;
+    const int64_t first = index * job->task_rows, end = mg_block_end(job->M, job->task_rows, index);
+    for (int64_t j = first + 1; j < job->N; j++)
+        for (int64_t i = first; i < at_most(j, end); i++) job->c[i * job->N + j] = job->c[j * job->N + i];
 }
 
 #define PACK_B(name, of, type) \
@@ -215,10 +226,11 @@ static void rows_fp32(void *job, int64_t index, int64_t worker) { multiply_rows(
 static void rows_bf16(void *job, int64_t index, int64_t worker) { multiply_rows(job, index, worker, MG_BF16); }
 
 void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
-    mg_precision of, float *scratch)
+    int is_symmetric, mg_precision of, float *scratch)
 {
     struct job job = {.c = c, .packed_b = scratch, .a = a, .b = b, .M = M, .N = N, .K = K, .task_rows = rows_per_task(M),
-        .run = mg_blocks(mg_blocks(N, BLOCK_COLUMNS), RUNS * mg_threads()), .accumulate = accumulate};
+        .run = mg_blocks(mg_blocks(N, BLOCK_COLUMNS), RUNS * mg_threads()), .accumulate = accumulate,
+        .is_symmetric = is_symmetric};
     job.packed_a = scratch + at_most(mg_blocks(K, of), DEPTH) * mg_padded(N, BLOCK_COLUMNS);
     for (job.k = 0; job.k < K; job.k += of * DEPTH, job.accumulate = 1) {
         job.terms = at_most(of * DEPTH, K - job.k);
@@ -226,4 +238,5 @@ void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, in
         mg_parallel(pack_b_tasks[b.type][of == MG_BF16], &job, mg_blocks(N, job.run * BLOCK_COLUMNS));
         mg_parallel(of == MG_BF16 ? rows_bf16 : rows_fp32, &job, mg_blocks(M, job.task_rows));
     }
+    if (is_symmetric) mg_parallel(mirror_rows, &job, mg_blocks(M, job.task_rows));
 }

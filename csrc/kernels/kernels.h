@@ -285,6 +285,21 @@ double mg_sum_squares(const float *x, double *scratch, int64_t n);
 void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float lr, float beta1, float beta2,
     float rest1, float rest2, float eps, float weight_decay, float correction1, float correction2, float grad_scale);
 
+/* g = grad_scale * grad;  m = beta m + (1-beta) g;  grad = beta m + (1-beta) g, the momentum of Nesterov's method.
+ * In place, over n floats; rest = 1 - beta. */
+void mg_nesterov_momentum(float *grad, float *m, int64_t n, float beta, float rest, float grad_scale);
+
+/* Each of n matrices x (M,K), in place, nearer to the orthogonal one with the same singular vectors (Jordan et al. 2024,
+ * https://kellerjordan.github.io/posts/muon/):  X = x / (margin |x| + 1e-7), |x| the root of its sum of squares;  then
+ * in each step  X = a X + (b A + c A^2) X,  A = X X^T,  with the next three of abc (steps,3).
+ * Products are made as `how` says.  scratch: mg_newton_schulz_scratch floats, at an address that doubles may have. */
+void mg_newton_schulz(float *x, float *scratch, const float *abc, int64_t n, int64_t M, int64_t K, int64_t steps,
+    float margin, int how);
+int64_t mg_newton_schulz_scratch(int64_t M, int64_t K, int how);
+
+/* p = keep p - rate update, over n floats.  update is spent: it is left zero. */
+void mg_descend(float *p, float *update, int64_t n, float rate, float keep);
+
 /* cdef: end */
 
 #endif

@@ -22,16 +22,16 @@ from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
-from microgpt.runs.settings import TrainConfig
-from microgpt.runs.spec import DEFAULT_PRESET, NO_MERGES, Spec, default_settings
+from microgpt.runs.settings import RECIPES, TrainConfig
+from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
 from microgpt.training.clock import Now
 from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
 from microgpt.training.stop import StopFlag
 
 
-def parser(preset: str = DEFAULT_PRESET) -> Parser:
-    """All flags, in groups; help tells the defaults of this preset."""
+def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser:
+    """All flags, in groups; help tells the defaults of this preset and recipe."""
     flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
     flags.add_argument(
         "--preset",
@@ -74,21 +74,24 @@ def parser(preset: str = DEFAULT_PRESET) -> Parser:
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
     add_held_out_flags(flags)
+    what = ["--preset", preset, *(["--recipe", recipe] if recipe != DEFAULT_RECIPE else [])]
     shown = {
-        name: f"{shown_value(value)} for --preset {preset}"
-        for name, value in default_settings(preset).items()
+        name: f"{shown_value(value)} for {' '.join(what)}"
+        for name, value in default_settings(preset, recipe).items()
     }
     add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
     add_settings(flags, TrainConfig, shown=shown)
     return flags
 
 
-def preset_in(argv: Sequence[str] | None) -> str:
-    """The preset among the words of a command, before all of them are understood."""
+def named_in(argv: Sequence[str] | None) -> tuple[str, str]:
+    """Preset and recipe among the words of a command, before all of them are understood."""
     flags = Parser(add_help=False)
     flags.add_argument("--preset", nargs="?")
-    wanted = flags.parse_known_args(argv)[0].preset
-    return wanted if wanted in PRESETS else DEFAULT_PRESET
+    flags.add_argument("--recipe", nargs="?")
+    words = flags.parse_known_args(argv)[0]
+    preset = words.preset if words.preset in PRESETS else DEFAULT_PRESET
+    return preset, words.recipe if words.recipe in RECIPES else DEFAULT_RECIPE
 
 
 def spec_from(args: argparse.Namespace) -> Spec:
@@ -106,7 +109,7 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
 
     Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
     """
-    args = parser(preset_in(argv)).parse_args(argv)
+    args = parser(*named_in(argv)).parse_args(argv)
     spec, stop, console = spec_from(args), StopFlag(), [Console()]
     if args.resume is not None:
         where = args.out_dir if args.resume else None

@@ -205,6 +205,41 @@ def _adam_step(i: Inputs) -> tuple[np.ndarray, None]:
     return after, None
 
 
+def _nesterov_momentum(i: Inputs) -> tuple[np.ndarray, None]:
+    """Gradient and momentum after a step, (2, n)."""
+    after = np.stack([i["grad"], i["m"]])
+    ops.nesterov_momentum(*after, beta=0.95, grad_scale=0.5)
+    return after, None
+
+
+def _descend(i: Inputs) -> tuple[np.ndarray, None]:
+    """Weights and update after a step, (2, n)."""
+    after = np.stack([i["p"], i["update"]])
+    ops.descend(*after, rate=0.1, keep=0.9)
+    return after, None
+
+
+def _newton_schulz(precision: str = "fp32") -> dict[str, Any]:
+    """Of a case at (n, M, K): three steps, and a norm with room."""
+
+    def forward(i: Inputs) -> tuple[np.ndarray, None]:
+        x = i["x"].copy()
+        ops.newton_schulz(x, np.array([[3.4445, -4.775, 2.0315]] * 3), 1.01, precision)
+        return x, None
+
+    def flop(n: int, M: int, K: int) -> float:
+        short = min(M, K)
+        return 3 * n * (3 * short * M * K + short**3)  # symmetric products by half
+
+    return {
+        "make": lambda n, M, K: {"x": normal("x", n, M, K)},
+        "forward": forward,
+        "bench": (1, 384, 1536),
+        "flop": flop,
+        "bytes": lambda n, M, K: 4 * 3 * n * (5 * M * K + 5 * min(M, K) ** 2),
+    }
+
+
 def _activation(name: str, flop: int, inputs: int = 1) -> Case:
     """The case of an activation to (N, F), of so many inputs an element; backward overwrites what it gets."""
 
@@ -406,6 +441,10 @@ FEW_ROWS = [(1, 1, 1), (3, 5, 7), (1, 769, 33), (2, 300, 800), (47, 65, 130)]
 MANY_ROWS = [  # edges on all sides of a block, several rounds of terms
     *((48, 1, 1), (61, 67, 5), (121, 131, 33), (53, 3300, 49), (3203, 51, 50)),
     *((257, 31, 65), (300, 800, 17)),
+]
+MATRICES = [  # few rows, edges of blocks, more terms than a round has, wide and tall
+    *((1, 1, 1), (2, 1, 7), (3, 5, 2), (2, 47, 47), (1, 48, 61), (2, 67, 50), (1, 131, 49), (1, 250, 257)),
+    *((1, 50, 1601), (1, 1601, 50)),
 ]
 HEADS = [
     *((1, 1, 2), (2, 3, 6), (1, 67, 16), (2, 130, 10), (1, 33, 40), (3, 16, 34), (1, 401, 10), (1, 257, 32)),
@@ -670,6 +709,28 @@ CASES: dict[str, Case] = {
         bench=(10_000_000,),
         flop=lambda n: 16 * n,
         bytes=lambda n: 4 * 8 * n,
+        y_error=5e-7,
+    ),
+    "nesterov_momentum": Case(
+        make=lambda n: {"grad": normal("grad", n), "m": normal("m", n)},
+        forward=_nesterov_momentum,
+        shapes=[(1,), (7,), (64,), (70_001,)],
+        bench=(10_000_000,),
+        flop=lambda n: 6 * n,
+        bytes=lambda n: 4 * 4 * n,
+        y_error=5e-7,
+    ),
+    "newton_schulz": Case(**_newton_schulz(), shapes=MATRICES, y_error=1e-4),
+    "newton_schulz_in_bf16": Case(
+        **_newton_schulz("bf16"), shapes=[(1, 130, 49), (2, 64, 300)], y_error=5e-2
+    ),
+    "descend": Case(
+        make=lambda n: {"p": normal("p", n), "update": normal("update", n)},
+        forward=_descend,
+        shapes=[(1,), (7,), (64,), (70_001,)],
+        bench=(10_000_000,),
+        flop=lambda n: 3 * n,
+        bytes=lambda n: 4 * 4 * n,
         y_error=5e-7,
     ),
     "shift_mix": Case(

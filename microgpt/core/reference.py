@@ -338,3 +338,23 @@ def adam_step(p, grad, m1, m2, *, lr, beta1, beta2, eps, weight_decay, step, gra
     m2[:] = beta2 * m2 + (1 - beta2) * scaled * scaled
     m1hat, m2hat = m1 / (1 - beta1 ** (step + 1)), m2 / (1 - beta2 ** (step + 1))
     p -= lr * (m1hat / (np.sqrt(m2hat) + eps) + weight_decay * p)
+
+
+def nesterov_momentum(grad, m, *, beta, grad_scale):
+    g = (1 - beta) * grad_scale * grad
+    m[:] = beta * m + g
+    grad[:] = beta * m + g
+
+
+def newton_schulz(x, polynomials, margin=1.0, precision="fp32"):
+    for matrix in x:
+        X = matrix / (margin * np.sqrt((matrix**2).sum()) + 1e-7)
+        for a, b, c in polynomials:
+            A = X @ X.T
+            X = a * X + (b * A + c * A @ A) @ X
+        matrix[:] = X
+
+
+def descend(p, update, *, rate, keep=1.0):
+    p[:] = keep * p - rate * update
+    update[:] = 0

@@ -32,8 +32,15 @@ class Attention:
         self.seeing = self.heads  # those of the attention that runs, where they are others
         self.rotation, self.is_turned_first = config.rotation_of(index - 1), config.qk_norm_after_rope
         out_std, init = config.std_into_residual, config.init
+        apart = self.heads.C, self.heads.C_kv, self.heads.C_kv
         self.qkv = Linear(
-            f"{at}.attn.qkv", self.heads.width, C, config.init_std, config.has_bias("qkv"), init
+            f"{at}.attn.qkv",
+            self.heads.width,
+            C,
+            config.init_std,
+            config.has_bias("qkv"),
+            init,
+            blocks=apart,
         )
         self.proj = Linear(f"{at}.attn.proj", C, self.heads.C, out_std, config.has_bias("proj"), init)
         self.qk_norm = QKNorm(at, self.heads, config) if config.qk_norm != "none" else None

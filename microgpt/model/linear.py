@@ -12,7 +12,7 @@ class Linear:
     """y = x W^T + b, x (N, n_in) -> y (N, n_out); without b if not asked for.
 
     Args: std: deviation of the initial weights; 0: zeros.  init: how they are drawn: normal or uniform.
-          kind: of the weight, see `Parameter`.
+          kind, blocks: of the weight, see `Parameter`.
     """
 
     def __init__(
@@ -24,9 +24,10 @@ class Linear:
         bias: bool = False,
         init: str = "normal",
         kind: str = "matrix",
+        blocks: tuple[int, ...] = (),
     ) -> None:
         init = init if std else "zeros"
-        self.weight = Parameter(f"{name}.weight", (n_out, n_in), std, init=init, kind=kind)
+        self.weight = Parameter(f"{name}.weight", (n_out, n_in), std, init=init, kind=kind, blocks=blocks)
         self.bias = Parameter(f"{name}.bias", (n_out,), 0, decay=False, kind="gain", init="zeros")
         self.name, self.n_out, self.n_in, self.has_bias = self.weight.name, n_out, n_in, bias
 

@@ -56,8 +56,8 @@ class MLP:
     def __init__(self, name: str, config: ModelConfig, kind: str) -> None:
         C, self.act = config.n_embd, ACTIVATIONS[kind]
         F, has_bias = inner_width(config, self.act.is_gated), config.has_bias("mlp")
-        wide = 2 * F if self.act.is_gated else F
-        self.fc = Linear(f"{name}.fc", wide, C, config.init_std, has_bias, config.init)
+        apart = (F, F) if self.act.is_gated else (F,)
+        self.fc = Linear(f"{name}.fc", sum(apart), C, config.init_std, has_bias, config.init, blocks=apart)
         self.proj = Linear(f"{name}.proj", C, F, config.std_into_residual, has_bias, config.init)
 
     def parameters(self) -> list[Parameter]:

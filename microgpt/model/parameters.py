@@ -23,8 +23,9 @@ class Parameter:
     type: how its numbers are stored, fp32 or bf16, which takes half the memory.
     init: how it begins: normal or uniform, of deviation init_std; or zeros.
     values: what makes the initial values, of a key of `random` and the shape, where they are not normal.
+    blocks: rows of each of the matrices that lie in this one, one below the other; none: it is one matrix.
 
-    Raises: ConfigError: another type; or fewer bits for what is trained, or is no matrix.
+    Raises: ConfigError: another type; fewer bits for what is trained, or is no matrix; blocks of other rows.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Parameter:
     values: Callable[[int, tuple[int, ...]], np.ndarray] | None = field(
         default=None, compare=False, repr=False
     )
+    blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.type not in TYPES:
@@ -47,11 +49,18 @@ class Parameter:
             raise ConfigError(
                 f"{self.name} is to be stored as {self.type}, but {what}; only frozen matrices may be"
             )
+        if sum(self.row_blocks) != self.shape[0]:
+            raise ConfigError(f"{self.name}: blocks of {self.blocks} rows; expected {self.shape[0]} in all")
 
     @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def row_blocks(self) -> tuple[int, ...]:
+        """`blocks`, or all rows."""
+        return self.blocks or self.shape[:1]
 
 
 class Arena(Mapping[str, np.ndarray]):

@@ -1,7 +1,7 @@
 """What a run can be told: every field is a flag of `microgpt train`; `recipe` sets some by model size."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgpt.batches.packing import PACKINGS, STREAM
 from microgpt.common.errors import ConfigError
@@ -23,8 +23,36 @@ from microgpt.machine.cpus import AUTO, available_cpus, check_threads
 
 from .kinds import OPTIMIZERS
 
+SCHEDULES = ("cosine", "linear", "wsd")
+ORTHOGONALIZERS = ("newton-schulz", "polar-express")  # the polynomials of `training/muon.py`
+
 LENGTH, BATCH, ADAM = "length of the run", "batch", "optimizer"
 REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machine"
+
+
+class Recipe(NamedTuple):
+    """A way of training that has a name: settings of the model, and of the training, whatever the size."""
+
+    model: dict[str, Any]
+    train: dict[str, Any]
+
+
+RECIPES = {
+    "road": Recipe({}, {}),  # all of it follows from the size: `recipe`
+    "fast": Recipe(
+        {"dropout": 0.0},
+        {
+            "optimizer": "muon",
+            "muon_lr": 0.02,
+            "lr": 4e-3,
+            "beta1": 0.9,
+            "beta2": 0.95,
+            "schedule": "wsd",
+            "decay_share": 0.5,
+            "warmup_steps": 30,
+        },
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +114,58 @@ class TrainConfig:
         1, "micro-batches whose mean gradient makes one step", "batches", group=BATCH, within=POSITIVE
     )
 
-    optimizer: str = setting("adam", "what turns gradients into new weights", choices=OPTIMIZERS, group=ADAM)
+    recipe: str = setting(
+        "road",
+        "settings that go together, unless they are given: road, Adam and a cosine by the model's size; "
+        "fast, muon, and a rate that falls over the last half, without dropout",
+        choices=RECIPES,
+        group=ADAM,
+    )
+    optimizer: str = setting(
+        "adam",
+        "what turns gradients into new weights; muon: orthogonal updates of the matrices inside the layers, "
+        "Adam for all else",
+        choices=OPTIMIZERS,
+        group=ADAM,
+    )
     lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM, within=POSITIVE)
+    muon_lr: float = setting(
+        0.02,
+        "with --optimizer muon, peak rate of its matrices; it rises and falls in proportion to --lr, "
+        "which is that of the rest",
+        group=ADAM,
+        within=POSITIVE,
+    )
+    orthogonalize: str = setting(
+        "newton-schulz",
+        "with --optimizer muon, the polynomials that make an update orthogonal",
+        choices=ORTHOGONALIZERS,
+        group=ADAM,
+    )
+    width_scaling: int = setting(
+        0,
+        "with --optimizer adam, the width that --lr was found at: the rate of matrices inside the layers is "
+        "--lr times it / --n-embd; 0: --lr at any width",
+        "channels",
+        group=ADAM,
+        within=NOT_NEGATIVE,
+    )
+    schedule: str = setting(
+        "cosine",
+        "how the learning rate falls after its warm-up: in a cosine or a line, or (wsd) not before the last "
+        "--decay-share, then in a line; a run of wsd goes on as if it had been planned longer",
+        choices=SCHEDULES,
+        group=ADAM,
+    )
+    decay_share: float = setting(
+        0.2,
+        "with --schedule wsd, share of the steps in which the rate falls",
+        "0 to 1",
+        group=ADAM,
+        within=SHARE,
+    )
     min_lr: float = setting(
-        1e-4, "learning rate at the end of the cosine; a tenth of --lr", group=ADAM, within=NOT_NEGATIVE
+        1e-4, "learning rate at the end; a tenth of --lr", group=ADAM, within=NOT_NEGATIVE
     )
     warmup_steps: int = setting(
         2000,
@@ -100,7 +176,7 @@ class TrainConfig:
     )
     decay_steps: int = setting(
         0,
-        "step at which the cosine reaches --min-lr; 0: at --max-steps",
+        "step at which the rate reaches --min-lr; 0: at --max-steps",
         "steps",
         group=ADAM,
         within=NOT_NEGATIVE,
@@ -232,8 +308,9 @@ class TrainConfig:
 SESSION_FIELDS = session_fields(TrainConfig)
 
 
-def recipe(n_layer_params: int, lr: float | None = None) -> dict[str, Any]:
-    """Defaults that follow the model's size (the road recipe), and the cosine's floor that follows `lr`.
+def recipe(n_layer_params: int, lr: float | None = None, name: str = "road") -> dict[str, Any]:
+    """Training settings that follow the recipe and the model's size, and the floor of the rate, which follows
+    `lr`.
 
     The size is that of the layers: what is best for them does not depend on the vocabulary.
     """
@@ -243,5 +320,6 @@ def recipe(n_layer_params: int, lr: float | None = None) -> dict[str, Any]:
         values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
     else:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
+    values |= RECIPES[name].train
     peak = values["lr"] if lr is None else lr
     return {**values, "min_lr": float(f"{peak / 10:.12g}")}  # 0.0003, not 0.00030000000000000003

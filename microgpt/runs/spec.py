@@ -16,9 +16,9 @@ from microgpt.model import ModelConfig, count_layer_parameters
 from microgpt.model.config import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
-from .settings import TrainConfig, recipe
+from .settings import RECIPES, TrainConfig, recipe
 
-DEFAULT_PRESET = "10m"
+DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 PLACES = ("data", "held_out")  # settings that hold places of files
 INNER = "onward_"  # how settings begin that a run makes for itself
@@ -92,6 +92,14 @@ class Spec:
         """Whether the number of steps follows from a time limit."""
         return self.train.get("max_time") is not None and "max_steps" not in self.train
 
+    @property
+    def recipe(self) -> str:
+        """The recipe that is named, or the default.  Raises: ConfigError: there is none of that name."""
+        name = self.train.get("recipe", DEFAULT_RECIPE)
+        if name not in RECIPES:
+            raise ConfigError(f"--recipe {name}: expected {' or '.join(RECIPES)}")
+        return str(name)
+
     def data_config(self) -> DataConfig:
         """The corpus that is named.  A vocabulary size is another way to say how many merges."""
         values: dict[str, Any] = {
@@ -115,12 +123,12 @@ class Spec:
         preset = self.preset or DEFAULT_PRESET
         size = NO_MERGES + data.merges if vocab_size is None else vocab_size
         others = {name: value for name, value in self.model.items() if name != "vocab_size"}
-        model = ModelConfig.from_preset(preset, size, **others)
+        model = ModelConfig.from_preset(preset, size, **{**RECIPES[self.recipe].model, **others})
         return Plan(model, self._train_config(count_layer_parameters(model)), data, preset)
 
     def _train_config(self, n_layer_params: int) -> TrainConfig:
         """What was named, over the recipe for this size."""
-        values = recipe(n_layer_params, self.train.get("lr")) | environment_settings()
+        values = recipe(n_layer_params, self.train.get("lr"), self.recipe) | environment_settings()
         if self.is_timed:
             values["max_steps"] = 0
         config = TrainConfig(**{**values, **self.train})
@@ -152,9 +160,18 @@ def environment_settings() -> dict[str, str]:
     return {"threads": threads} if threads else {}
 
 
-def default_settings(preset: str) -> dict[str, Any]:
-    """The settings that a preset decides."""
-    return PRESETS[preset] | recipe(count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES)))
+def default_settings(preset: str, name: str = DEFAULT_RECIPE) -> dict[str, Any]:
+    """The settings that a preset and a recipe decide."""
+    size = count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES))
+    return PRESETS[preset] | RECIPES[name].model | recipe(size, name=name)
+
+
+def settings_of_recipe(plan: Plan) -> dict[str, Any]:
+    """What its recipe set in a plan: what was not named otherwise, but for the length of the run."""
+    size, name = count_layer_parameters(plan.model), plan.train.recipe
+    made = RECIPES[name].model | recipe(size, plan.train.lr, name)
+    has = plan.model.to_dict() | plan.train.to_dict()
+    return {key: value for key, value in made.items() if has[key] == value and key != "max_steps"}
 
 
 def merges_of(vocab_size: int, merges: int | None) -> int:

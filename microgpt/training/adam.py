@@ -14,12 +14,13 @@ from .optimizer import Optimizer
 
 class Segment(NamedTuple):
     """A stretch of parameters that one call updates: `size` of them from `start` on, which lie from `at` on
-    among those that are trained; decay: of the weights."""
+    among those that are trained; decay: of the weights; rate: their part of the learning rate."""
 
     start: int
     at: int
     size: int
     decay: float
+    rate: float = 1.0
 
 
 class Adam(Optimizer):
@@ -28,14 +29,17 @@ class Adam(Optimizer):
     m1 = beta1*m1 + (1-beta1)*g;  m2 = beta2*m2 + (1-beta2)*g*g;
     p -= lr * (m1/(1-beta1^t) / (sqrt(m2/(1-beta2^t)) + eps) + weight_decay*p)
 
-    Parameters that are not trained have no moments.
+    Parameters that are not trained have no moments.  With `width_scaling` lr of the matrices inside the
+    layers is multiplied by width_scaling / n_embd, so that a rate found at one width holds at another.
 
-    Source:   Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101).
+    Source:   Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101); scaling: Yang
+              et al. 2022 (arXiv 2203.03466), of which this is the part that concerns rates.
     """
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         super().__init__(model, config)
-        self._segments = segments(model.params, config.weight_decay)
+        scaling = config.width_scaling / model.config.n_embd if config.width_scaling else 1.0
+        self._segments = segments(model.params, config.weight_decay, scaling)
 
     @staticmethod
     def parameters_of_slots(parameters: Sequence[Parameter]) -> dict[str, list[Parameter]]:
@@ -45,39 +49,47 @@ class Adam(Optimizer):
 
     def apply(self, lr: float, grad_scale: float = 1.0) -> None:
         """The arithmetic of `update` without counting it."""
-        config, params, grads = self.config, self.model.params.flat, self.model.grads.flat
+        params, grads = self.model.params.flat, self.model.grads.flat
         m1, m2 = (self.slots[name].flat for name in ("m1", "m2"))
         for segment in self._segments:
             trained = slice(segment.at, segment.at + segment.size)
-            ops.adam_step(
-                params[segment.start : segment.start + segment.size],
-                grads[trained],
-                m1[trained],
-                m2[trained],
-                lr=lr,
-                beta1=config.beta1,
-                beta2=config.beta2,
-                eps=config.eps,
-                weight_decay=segment.decay,
-                step=self.updates,
-                grad_scale=grad_scale,
-            )
+            p = params[segment.start : segment.start + segment.size]
+            arrays = p, grads[trained], m1[trained], m2[trained]
+            rates = adam_rates(self.config, lr * segment.rate, segment.decay)
+            ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
 
 
-def segments(params: Arena, weight_decay: float) -> list[Segment]:
-    """Cut the parameters into as few stretches as can be; the table says which are trained, which decay."""
+def adam_rates(config: TrainConfig, lr: float, decay: float) -> dict[str, float]:
+    """What `ops.adam_step` takes from the settings."""
+    return {
+        "lr": lr,
+        "beta1": config.beta1,
+        "beta2": config.beta2,
+        "eps": config.eps,
+        "weight_decay": decay,
+    }
+
+
+def segments(params: Arena, weight_decay: float, matrix_rate: float = 1.0) -> list[Segment]:
+    """Cut the parameters into as few stretches as can be; the table says which are trained, which decay, and
+    which are matrices inside the layers, whose part of the rate is `matrix_rate`."""
     found: list[Segment] = []
     start = at = 0
     for parameter in params.in_flat:
         if parameter.trainable:
-            decay = weight_decay if parameter.decay else 0.0
-            if found and found[-1].decay == decay and found[-1].start + found[-1].size == start:
+            how = weight_decay if parameter.decay else 0.0, matrix_rate if is_hidden(parameter) else 1.0
+            if found and found[-1][3:] == how and found[-1].start + found[-1].size == start:
                 found[-1] = found[-1]._replace(size=found[-1].size + parameter.size)
             else:
-                found.append(Segment(start, at, parameter.size, decay))
+                found.append(Segment(start, at, parameter.size, *how))
             at += parameter.size
         start += parameter.size
     return found
+
+
+def is_hidden(parameter: Parameter) -> bool:
+    """Whether it is a matrix inside the layers: no embedding, no head, no vector."""
+    return parameter.kind == "matrix" and len(parameter.shape) == 2
 
 
 OPTIMIZERS["adam"] = Adam

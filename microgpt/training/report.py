@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from microgpt.common.flags import flag_name, shown_value
 from microgpt.common.words import command_line, counted, format_duration
 from microgpt.core import native
 from microgpt.evaluation.alarms import fit_note
@@ -12,6 +13,7 @@ from microgpt.files.durable import sha256_of
 from microgpt.machine.memory import peak_memory
 from microgpt.runs.checkpoint import WEIGHTS
 from microgpt.runs.layout import checkpoint_name
+from microgpt.runs.spec import Plan, settings_of_recipe
 
 from .assemble import Session
 from .loop import FINISHED, NO_GAIN, STOPPED
@@ -43,6 +45,7 @@ def header(session: Session) -> list[str]:
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         *_too_many_passes(passes),
+        *_of_recipe(session),
         f"rate     {outline(config)}",
         f"fits     {fit_note(job.model.params.flat.size, config.max_steps * job.tokens_per_step)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
@@ -50,6 +53,13 @@ def header(session: Session) -> list[str]:
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
         f"run      {job.run}",
     ]
+
+
+def _of_recipe(session: Session) -> list[str]:
+    """What the recipe of the run set, as flags that would set it."""
+    plan = Plan.from_dict(session.job.document)
+    flags = [f"{flag_name(name)} {shown_value(value)}" for name, value in settings_of_recipe(plan).items()]
+    return [f"recipe   {plan.train.recipe}: {' '.join(flags)}"] if flags else []
 
 
 def _too_many_passes(passes: float) -> list[str]:

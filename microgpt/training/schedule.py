@@ -1,7 +1,13 @@
-"""The learning rate, a pure function of step and config: linear warm-up, then a cosine down to a floor.
+"""The learning rate, a pure function of step and config: linear warm-up, then down to a floor.
 
-A run that trains on past its plan begins a new leg: from the rate it has come to, a short warm-up to a
-moderate one, then a cosine to the floor again.  Where the leg began is part of the config.
+It falls in a cosine, in a line (linear), or in a line over the last share of the steps (wsd: warm-up, stable,
+decay; Hu et al. 2024, arXiv 2404.06395).
+
+A run that trains on past its plan begins a new leg: from the rate it has come to, a short warm-up, then down
+to the floor again.  A cosine or a line rises to a moderate rate, as the late part of a longer run has it.
+wsd rises to its stable rate, so that the leg is what a longer plan would have done from there (Wen et al.
+2024, arXiv 2410.05192); where its decay has not begun, it just goes on.  Where a leg began is part of the
+config.
 """
 
 import dataclasses
@@ -14,7 +20,7 @@ from microgpt.runs.settings import TrainConfig
 # A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is
 # noise before, and the first thirty steps of any run are then the same, however long it is.
 SHORTEST_WARMUP = 30
-MODERATE = 0.3  # of --lr: the most that training on goes back up to
+MODERATE = 0.3  # of --lr: the most that training on goes back up to, but with wsd
 
 
 class Leg(NamedTuple):
@@ -48,11 +54,20 @@ def warmup_steps(config: TrainConfig) -> int:
     return min(config.warmup_steps, longest)
 
 
+def stable_steps(config: TrainConfig) -> int:
+    """Steps of the stretch between warm-up and decay."""
+    if config.schedule != "wsd":
+        return 0
+    start, end, _, _ = leg(config)
+    return max(0, end - start - round(config.decay_share * (end - start)) - warmup_steps(config))
+
+
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Rate of the update that follows `step` completed steps.
 
     low + (peak - low) * (done + 1) / warmup while warming up, done = step - start;
-    then  min_lr + (peak - min_lr) * (1 + cos(pi * t)) / 2  with t running from 0 to 1 at the end;
+    then  min_lr + (peak - min_lr) * (1 + cos(pi * t)) / 2, or (1 - t) for the last factor where the fall is a
+    line, with t running from 0, at the end of the warm-up or of the stable steps of wsd, to 1 at the end;
     min_lr after that.
     """
     start, end, low, peak = leg(config)
@@ -61,8 +76,12 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return low + (peak - low) * (done + 1) / warmup
     if step >= end:
         return config.min_lr
-    t = (done - warmup) / (end - start - warmup)
-    return config.min_lr + (peak - config.min_lr) * (1 + math.cos(math.pi * t)) / 2
+    level = warmup + stable_steps(config)
+    if done < level:
+        return peak
+    t = (done - level) / (end - start - level)
+    left = (1 + math.cos(math.pi * t)) / 2 if config.schedule == "cosine" else 1 - t
+    return config.min_lr + (peak - config.min_lr) * left
 
 
 def train_on(step: int, old: TrainConfig, new: TrainConfig) -> TrainConfig:
@@ -80,7 +99,8 @@ def train_on(step: int, old: TrainConfig, new: TrainConfig) -> TrainConfig:
 
 def _next_peak(step: int, present: float, old: TrainConfig, new: TrainConfig) -> float:
     """Where the rate rises to before it falls: what a run of the new length would have here, but a moderate
-    rate at most.  A warm-up that was not over goes on to its peak, and a run that is shortened only falls.
+    rate at most, except with wsd.  A warm-up that was not over goes on to its peak, and a run that is
+    shortened only falls.
     """
     last = leg(old)
     if step < last.start + warmup_steps(old):
@@ -88,7 +108,8 @@ def _next_peak(step: int, present: float, old: TrainConfig, new: TrainConfig) ->
     if new.max_steps < old.max_steps:
         return present
     planned_so = learning_rate(step, dataclasses.replace(new, onward_step=0))
-    return max(present, min(planned_so, MODERATE * new.lr))
+    most = new.lr if new.schedule == "wsd" else MODERATE * new.lr
+    return max(present, min(planned_so, most))
 
 
 def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
@@ -108,4 +129,6 @@ def outline(config: TrainConfig) -> str:
     if start + warmup >= end:
         return f"from {low:.3g} up to {learning_rate(end - 1, config):.3g}, too few steps to come down again"
     rise = f"up to {peak:.3g} over {counted(warmup, 'step')}, then " if warmup else ""
-    return f"from {low if rise else peak:.3g} {rise}down to {config.min_lr:.3g} at step {end:,}"
+    stable = stable_steps(config)
+    level = f"level to step {start + warmup + stable:,}, then " if stable else ""
+    return f"from {low if rise else peak:.3g} {rise}{level}down to {config.min_lr:.3g} at step {end:,}"

@@ -188,8 +188,9 @@ def poisoned_run(tmp_path, bad, **changes):
     return job
 
 
-def test_a_run_goes_back_to_its_checkpoint_and_past_the_bad_data(tmp_path):
-    job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_run_goes_back_to_its_checkpoint_and_past_the_bad_data(optimizer, tmp_path):
+    job = poisoned_run(tmp_path, range(13, 18), save_every=10, keep=9, optimizer=optimizer)
     _, state = train(job)
     assert state.step == 20 and state.position == 18 + 10 and state.updates == 20
     (back,) = run_events(job, "rollback")

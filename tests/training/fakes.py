@@ -11,11 +11,11 @@ from microgpt.model import Arena, Batch
 from microgpt.model.parameters import Parameter
 from microgpt.runs.checkpoint import Snapshot
 from microgpt.runs.events import Listeners, Started, Told
+from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
 from microgpt.runs.settings import TrainConfig
 from microgpt.runs.state import TrainState
-from microgpt.training.adam import Adam
 from microgpt.training.clock import Clock
 from microgpt.training.console import Console
 from microgpt.training.job import Job
@@ -51,6 +51,7 @@ class FakeModel:
         self.grads = self.params.zeros_like()
         self.poison = {}  # call number -> loss to return instead
         self.calls, self.keys, self.facts = 0, [], {}
+        self.precision = "fp32"
 
     def init(self, seed):
         self.params["bias.weight"][:] = 0
@@ -156,7 +157,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
     model = model or FakeModel()
     model.init(config.seed)
     ids, targets, *_ = FakeBatches(5, 99).batch(0)
-    adam, tell = Adam(model, config), Listeners()
+    optimizer, tell = OPTIMIZERS[config.optimizer](model, config), Listeners()
     log = MetricsLog(run / "metrics.jsonl", metrics_bytes, lambda text: tell(Told(0, text)), config.log_every)
     console = Console(lambda *args: Progress(*args, line_every_s=1e9))
     console(Started(0, n_params=model.params.flat.size, max_steps=config.max_steps, machine={}))
@@ -164,7 +165,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
     tell.add(log.hear, is_first=True)
     job = Job(
         model,
-        adam,
+        optimizer,
         FakeBatches(config.batch_size, config.seed),
         FakeWindows(ids, targets, ids.size, 3 * ids.size),
         config,
@@ -173,7 +174,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
         {"isa": "fake"},
         log,
         tell,
-        Snapshot(model, adam, FakeTokenizer()),
+        Snapshot(model, optimizer, FakeTokenizer()),
         Saver(run, config.keep, log.say, n_bytes=0),
     )
     job.sample = lambda step, stop: f"sample after {job.optimizer.updates} updates"

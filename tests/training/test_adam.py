@@ -57,14 +57,30 @@ def test_a_rate_of_zero_before_the_first_step_changes_nothing():
 
 def test_matrices_decay_and_vectors_do_not():
     params = arena({"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)})
-    assert segments(params, 0.5) == [(0, 0, 26, 0.5), (26, 26, 7, 0.0), (33, 33, 9, 0.5)]
-    assert segments(params, 0.0) == [(0, 0, 42, 0.0)]
+    assert segments(params, 0.5) == [(0, 0, 26, 0.5, 1), (26, 26, 7, 0.0, 1), (33, 33, 9, 0.5, 1)]
+    assert segments(params, 0.0) == [(0, 0, 42, 0.0, 1)]
 
 
 def test_what_is_frozen_is_stepped_over():
     shapes = {"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)}
     names = [Parameter(name, shape, 0.0, trainable=name != "b") for name, shape in shapes.items()]
-    assert segments(Arena(names), 0.5) == [(0, 0, 6, 0.5), (26, 6, 16, 0.5)]
+    assert segments(Arena(names), 0.5) == [(0, 0, 6, 0.5, 1), (26, 6, 16, 0.5, 1)]
+
+
+def test_the_rate_of_hidden_matrices_follows_the_width():
+    model_config = ModelConfig(2, 2, 16, 8, 23)
+    ids = np.arange(16, dtype=np.int32).reshape(2, 8)
+    moved = []
+    for width_scaling in (0, 4):
+        model = GPT(model_config).init(1)
+        adam = Adam(model, make_config(width_scaling=width_scaling))
+        _, n = model.loss_and_grad(Batch(ids, ids))
+        adam.update(0.01, 1.0, n)
+        start = GPT(model_config).init(1).params
+        moved.append({name: model.params[name] - start[name] for name in start})
+    for name, far in moved[0].items():
+        factor = 0.25 if name.startswith("h.") and "ln_" not in name else 1.0
+        np.testing.assert_allclose(moved[1][name], factor * far, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_frozen_parameters_stay_and_the_others_learn_as_before():

@@ -8,8 +8,16 @@ import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.words import format_duration, parse_duration
-from microgpt.runs.settings import TrainConfig, recipe
-from microgpt.training.schedule import MODERATE, SHORTEST_WARMUP, learning_rate, train_on, warmup_steps
+from microgpt.runs.settings import RECIPES, TrainConfig, recipe
+from microgpt.runs.spec import Spec, settings_of_recipe
+from microgpt.training.schedule import (
+    MODERATE,
+    SHORTEST_WARMUP,
+    learning_rate,
+    outline,
+    train_on,
+    warmup_steps,
+)
 
 LONG = TrainConfig(max_steps=10_000, lr=1e-3, min_lr=1e-4, warmup_steps=500)
 
@@ -106,6 +114,59 @@ def test_more_steps_that_leave_the_rate_as_it_is_are_the_run_that_was_planned_so
     assert train_on(10_000, fixed, new) == new, "the decay has an end of its own"
 
 
+def test_a_line_falls_evenly_from_the_warm_up_to_the_floor():
+    line = dataclasses.replace(LONG, schedule="linear")
+    assert [learning_rate(s, line) for s in range(500)] == [learning_rate(s, LONG) for s in range(500)]
+    assert learning_rate(500, line) == 1e-3 and learning_rate(10_000, line) == 1e-4
+    assert learning_rate((500 + 10_000) // 2, line) == pytest.approx((1e-3 + 1e-4) / 2)
+    assert learning_rate(500 + 9500 // 4, line) == pytest.approx(1e-3 - 0.9e-3 / 4)
+
+
+WSD = dataclasses.replace(LONG, schedule="wsd", decay_share=0.2)
+
+
+def test_wsd_is_level_until_its_last_share_and_then_a_line():
+    assert {learning_rate(step, WSD) for step in range(499, 8001)} == {1e-3}
+    assert learning_rate(9000, WSD) == pytest.approx((1e-3 + 1e-4) / 2)
+    assert learning_rate(10_000, WSD) == 1e-4
+    whole = dataclasses.replace(WSD, decay_share=1.0)
+    line = dataclasses.replace(LONG, schedule="linear")
+    assert [learning_rate(s, whole) for s in range(10_001)] == [learning_rate(s, line) for s in range(10_001)]
+    flat = dataclasses.replace(WSD, decay_share=0.0)
+    assert learning_rate(9_999, flat) == 1e-3 and learning_rate(10_000, flat) == 1e-4
+
+
+@pytest.mark.parametrize("step", [600, 8000])
+def test_more_steps_in_the_stable_part_of_wsd_are_the_run_that_was_planned_so(step):
+    longer = dataclasses.replace(WSD, max_steps=30_000)
+    assert train_on(step, WSD, longer) == longer
+    assert {learning_rate(s, longer) for s in range(step, 24_001)} == {1e-3}
+
+
+def test_a_finished_run_of_wsd_goes_on_at_its_stable_rate_and_falls_again():
+    longer = train_on(10_000, WSD, dataclasses.replace(WSD, max_steps=30_000))
+    assert (longer.onward_step, longer.onward_lr, longer.onward_peak) == (10_000, 1e-4, 1e-3)
+    warm = warmup_steps(longer)
+    assert {learning_rate(s, longer) for s in range(10_000 + warm, 26_001)} == {1e-3}
+    assert 1e-4 < learning_rate(10_000, longer) < 1.1e-4 and learning_rate(30_000, longer) == 1e-4
+    a_little = train_on(10_000, WSD, dataclasses.replace(WSD, max_steps=10_400))
+    top = max(learning_rate(s, a_little) for s in range(10_000, 10_400))
+    assert 1e-4 < top < 0.35e-3, "as far into its decay as a run of this length would be"
+
+
+def test_a_run_of_wsd_that_is_shortened_only_falls():
+    shorter = train_on(6000, WSD, dataclasses.replace(WSD, max_steps=6500))
+    rates = [learning_rate(step, shorter) for step in range(6000, 6501)]
+    assert rates[0] == 1e-3 and rates[-1] == 1e-4 and rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd"])
+def test_the_header_tells_the_stretch(schedule):
+    told = outline(dataclasses.replace(WSD, schedule=schedule))
+    level = "level to step 8,000, then " if schedule == "wsd" else ""
+    assert told == f"from 0 up to 0.001 over 500 steps, then {level}down to 0.0001 at step 10,000"
+
+
 @pytest.mark.parametrize(
     "text, seconds", [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("0.5m", 30)]
 )
@@ -176,3 +237,20 @@ def test_the_recipe_follows_the_size_and_its_floor_the_rate():
     assert recipe(10_000_000, lr=5e-5)["min_lr"] == pytest.approx(5e-6)
     for n_params in (1, 10**7, 10**9):
         TrainConfig(**recipe(n_params))
+
+
+def test_what_is_named_comes_before_the_recipe_and_the_recipe_before_the_preset():
+    road, fast = Spec.of("10m").plan(), Spec.of("10m", recipe="fast").plan()
+    assert (road.model.dropout, road.train.optimizer, road.train.schedule) == (0.1, "adam", "cosine")
+    assert (fast.model.dropout, fast.train.optimizer, fast.train.schedule) == (0.0, "muon", "wsd")
+    assert (fast.train.lr, fast.train.min_lr, fast.train.beta2) == (4e-3, 4e-4, 0.95)
+    mine = Spec.of("10m", recipe="fast", dropout=0.2, lr=1e-3, optimizer="adam").plan()
+    assert (mine.model.dropout, mine.train.lr, mine.train.min_lr) == (0.2, 1e-3, 1e-4)
+    assert (mine.train.optimizer, mine.train.beta2, mine.train.max_steps) == ("adam", 0.95, 20_000)
+    told = settings_of_recipe(mine)
+    assert told["schedule"] == "wsd" and told["min_lr"] == 1e-4
+    assert not {"dropout", "lr", "optimizer", "max_steps"} & set(told)
+    for name in RECIPES:
+        assert settings_of_recipe(Spec.of("1m", recipe=name).plan())["warmup_steps"] > 0
+    with pytest.raises(ConfigError, match="--recipe slow: expected road or fast"):
+        Spec.of("10m", recipe="slow").plan()

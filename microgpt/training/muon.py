@@ -1,0 +1,100 @@
+"""Muon for the matrices inside the layers, Adam for all else."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from microgpt.core import ops
+from microgpt.model import GPT
+from microgpt.model.parameters import Parameter
+from microgpt.runs.kinds import OPTIMIZERS
+from microgpt.runs.settings import TrainConfig
+
+from .adam import adam_rates, is_hidden
+from .optimizer import Optimizer
+
+MOMENTUM = 0.95
+# (a, b, c) of each step of `ops.newton_schulz`, and the margin of its norm.  Jordan et al. take the same in
+# all steps, chosen for a steep start; Polar Express has the best for each step in its turn (Amsel et al.
+# 2025, arXiv 2505.16932), with a safety factor, which wants a norm below one.
+POLYNOMIALS = {
+    "newton-schulz": ([(3.4445, -4.7750, 2.0315)] * 5, 1.0),
+    "polar-express": (
+        [
+            (8.156554524902461, -22.48329292557795, 15.878769915207462),
+            (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+            (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+            (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+            (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+        ],
+        1.01,
+    ),
+}
+
+
+class Muon(Optimizer):
+    """Momentum whose update of each matrix is made nearly orthogonal: all its directions move alike.
+
+    m = 0.95 m + 0.05 g;  u = 0.95 m + 0.05 g;  o = newton_schulz(u), five steps;
+    w = (1 - r weight_decay) w - r sqrt(max(1, rows / columns)) o,  r = muon_lr * (rate of the step) / lr
+
+    for every trained matrix of kind "matrix"; each of its `row_blocks` is orthogonalised by itself, so that
+    queries, keys and values are three matrices, though they lie in one.  Embeddings, head, gains and biases
+    are updated as `Adam` does it, with the rate of the step.
+
+    Source: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/).
+    """
+
+    def __init__(self, model: GPT, config: TrainConfig) -> None:
+        super().__init__(model, config)
+        by_name = {parameter.name: parameter for parameter in model.params.parameters}
+        self._hidden, self._others = (
+            [by_name[name] for name in self.slots[slot]] for slot in ("momentum", "m1")
+        )
+        polynomials, self._margin = POLYNOMIALS[config.orthogonalize]
+        self._polynomials = np.array(polynomials)
+
+    @staticmethod
+    def parameters_of_slots(parameters: Sequence[Parameter]) -> dict[str, list[Parameter]]:
+        """One momentum of hidden matrices, two moments of all else that is trained."""
+        trained = [parameter for parameter in parameters if parameter.trainable]
+        others = [parameter for parameter in trained if not is_hidden(parameter)]
+        return {"momentum": [p for p in trained if is_hidden(p)], "m1": others, "m2": others}
+
+    def apply(self, lr: float, grad_scale: float = 1.0) -> None:
+        """The arithmetic of `update` without counting it.  lr: of Adam; that of Muon stands in the same
+        proportion to `muon_lr` as this one to the setting."""
+        params, grads, config = self.model.params, self.model.grads, self.config
+        for parameter in self._others:
+            arenas = params, grads, self.slots["m1"], self.slots["m2"]
+            rates = adam_rates(config, lr, config.weight_decay if parameter.decay else 0.0)
+            arrays = [arena[parameter.name].reshape(-1) for arena in arenas]
+            ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
+        rate = config.muon_lr * lr / config.lr
+        for parameter in self._hidden:
+            self._update_matrix(parameter, rate, grad_scale)
+
+    def _update_matrix(self, parameter: Parameter, rate: float, grad_scale: float) -> None:
+        """One hidden matrix, whose gradient becomes its update and then zero."""
+        name, config = parameter.name, self.config
+        p, g, m = (arena[name] for arena in (self.model.params, self.model.grads, self.slots["momentum"]))
+        ops.nesterov_momentum(g.reshape(-1), m.reshape(-1), beta=MOMENTUM, grad_scale=grad_scale)
+        keep = 1 - rate * config.weight_decay if parameter.decay else 1.0
+        start = 0
+        for rows, n in runs_of_equal(parameter.row_blocks):
+            those = slice(start, start + n * rows)
+            update = g[those].reshape(n, rows, -1)
+            ops.newton_schulz(update, self._polynomials, self._margin, self.model.precision)
+            factor = math.sqrt(max(1.0, rows / update.shape[2]))
+            ops.descend(p[those].reshape(-1), update.reshape(-1), rate=rate * factor, keep=keep)
+            start += n * rows
+
+
+def runs_of_equal(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbours of equal size together: [64, 32, 32] -> [(64, 1), (32, 2)]."""
+    return [(size, len(list(those))) for size, those in itertools.groupby(blocks)]
+
+
+OPTIMIZERS["muon"] = Muon
