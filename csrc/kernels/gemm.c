@@ -89,10 +89,8 @@ void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, 
     else blas_parallel(c, a, b, M, N, K, accumulate ? 1.0f : 0.0f, scratch);
 }
 
-void mg_gemm_gram(float *c, mg_matrix a, int64_t M, int64_t K, int how, float *scratch)
+void mg_gemm_symmetric(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t K, int how, float *scratch)
 {
-    mg_matrix turned = a;
-    turned.transposed = !a.transposed;
-    if (is_packed(M, how) && K > 0) mg_gemm_packed(c, a, turned, M, M, K, 0, 1, mg_precision_of(how), scratch);
-    else mg_gemm_parallel(c, a, turned, M, M, K, 0, how, scratch);
+    if (is_packed(M, how) && K > 0) mg_gemm_packed(c, a, b, M, M, K, 0, 1, mg_precision_of(how), scratch);
+    else mg_gemm_parallel(c, a, b, M, M, K, 0, how, scratch);
 }

@@ -20,9 +20,9 @@ typedef struct {
 void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int how,
     float *scratch);
 
-/* c (M,M) = a a^T, a (M,K): a product of its own transpose, of which our own kernel computes half.  The same bits as
- * mg_gemm_parallel's, and the same scratch. */
-void mg_gemm_gram(float *c, mg_matrix a, int64_t M, int64_t K, int how, float *scratch);
+/* c (M,M) = a (M,K) b (K,M), which is known to be symmetric: our own kernel computes half of it and copies that.  The
+ * same scratch, and the same bits where the whole product has those of a symmetric one, as that of a and a^T has. */
+void mg_gemm_symmetric(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t K, int how, float *scratch);
 
 /* The same by our own kernel; it pays from MG_PACKED_ROWS rows on, for all of b is copied first.
  * is_symmetric: so is c, and computed up to its diagonal; nothing is accumulated then.

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * All of it is matrix products, of which two out of three have a symmetric result and are computed by half.  A tall
- * matrix is multiplied from its right, so that the inner products are those of its shorter side. */
+ * All of it is matrix products, most of them with a symmetric result, which are computed by half.  A tall matrix is
+ * multiplied from its right, so that those are of its shorter side.
+ *
+ * Of a long matrix several steps go in one round: all that happens to X is a product with polynomials in A = X X^T, so
+ * the round multiplies those, which are small, and X but once:  B = a I + b A + c A^2,  Q = B Q,  A = B A B.  The error
+ * of A grows with each step where singular values are small; after two steps, and then after three, it is still that of
+ * the products themselves (3e-6 of a largest entry instead of 1e-4 for five; benchmarks/LOG.md).  bfloat16 has no such
+ * room: there each step is a round, and so it is where X is nearly square, for then it costs the same. */
 #include "gemm.h"
 #include "kernels.h"
 #include "pool.h"
@@ -26,71 +32,97 @@ static int64_t sums_floats(int64_t n) { return 2 * mg_blocks(n, SUM_BLOCK); } /*
 int64_t mg_newton_schulz_scratch(int64_t M, int64_t K, int how)
 {
     const int64_t s = least(M, K);
-    return sums_floats(M * K) + M * K + 2 * s * s + products_scratch(M, K, how);
+    return sums_floats(M * K) + M * K + 4 * s * s + products_scratch(M, K, how);
 }
 
-struct sum_job {
+struct polynomial_job {
     float *y;
     const float *x;
-    float by_x, by_y;
+    float by_x, by_y, diagonal;
     int64_t n;
 };
 
 static void scaled_block(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
-    const struct sum_job *job = argument;
+    const struct polynomial_job *job = argument;
     const int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
     for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i++) job->y[i] = job->by_x * job->x[i];
 }
 
-static void sum_block(void *argument, int64_t index, int64_t worker)
-{
-    (void)worker;
-    const struct sum_job *job = argument;
-    const int64_t end = mg_block_end(job->n, MG_ELEMENTS_PER_TASK, index);
-    for (int64_t i = index * MG_ELEMENTS_PER_TASK; i < end; i++) job->y[i] = job->by_x * job->x[i] + job->by_y * job->y[i];
-}
-
-/* y = by_x x. */
+/* y = by_x x, n numbers. */
 static void scaled(float *y, const float *x, float by_x, int64_t n)
 {
-    struct sum_job job = {y, x, by_x, 0, n};
+    struct polynomial_job job = {.y = y, .x = x, .by_x = by_x, .n = n};
     mg_parallel(scaled_block, &job, mg_blocks(n, MG_ELEMENTS_PER_TASK));
 }
 
-/* y = by_x x + by_y y. */
-static void sum(float *y, const float *x, float by_x, float by_y, int64_t n)
+static void polynomial_row(void *argument, int64_t i, int64_t worker)
 {
-    struct sum_job job = {y, x, by_x, by_y, n};
-    mg_parallel(sum_block, &job, mg_blocks(n, MG_ELEMENTS_PER_TASK));
+    (void)worker;
+    const struct polynomial_job *job = argument;
+    float *y = job->y + i * job->n;
+    const float *x = job->x + i * job->n;
+    for (int64_t j = 0; j < job->n; j++) y[j] = job->by_x * x[j] + job->by_y * y[j];
+    y[i] += job->diagonal;
 }
 
-/* y = a x + (b A + c A^2) x with A = x x^T; of a tall x with A = x^T x, from the right. */
-static void step(float *y, const float *x, const float *abc, float *A, float *B, float *scratch, int64_t M, int64_t K,
-    int how)
+static mg_matrix square(const float *x, int64_t s) { return (mg_matrix){x, s, 0, MG_TYPE_FP32}; }
+
+/* B = a I + b A + c A^2, (s,s). */
+static void polynomial(float *B, const float *A, const float *abc, int64_t s, int how, float *scratch)
+{
+    mg_gemm_symmetric(B, square(A, s), square(A, s), s, s, how, scratch);
+    struct polynomial_job job = {.y = B, .x = A, .by_x = abc[1], .by_y = abc[2], .diagonal = abc[0], .n = s};
+    mg_parallel(polynomial_row, &job, s);
+}
+
+/* y = Q x of `steps` polynomials, Q their product; of a tall x, y = x Q.  Four (s,s) to work in, and products' scratch. */
+static void round_of(int64_t steps, float *y, const float *x, const float *abc, float *squares, float *scratch, int64_t M,
+    int64_t K, int how)
 {
     const int is_tall = M > K;
     const int64_t s = least(M, K), l = most(M, K);
-    mg_gemm_gram(A, (mg_matrix){x, K, is_tall, MG_TYPE_FP32}, s, l, how, scratch);
-    mg_gemm_gram(B, (mg_matrix){A, s, 0, MG_TYPE_FP32}, s, s, how, scratch);
-    sum(B, A, abc[1], abc[2], s * s);
-    scaled(y, x, abc[0], M * K);
-    const mg_matrix wide = {x, K, 0, MG_TYPE_FP32}, square = {B, s, 0, MG_TYPE_FP32};
-    mg_gemm_parallel(y, is_tall ? wide : square, is_tall ? square : wide, M, K, s, 1, how, scratch);
+    float *A = squares, *B = A + s * s, *Q = B + s * s, *other = Q + s * s;
+    const mg_matrix wide = {x, K, is_tall, MG_TYPE_FP32}, turned = {x, K, !is_tall, MG_TYPE_FP32};
+    mg_gemm_symmetric(A, wide, turned, s, l, how, scratch);
+    polynomial(Q, A, abc, s, how, scratch);
+    const float *last = Q;
+    for (int64_t j = 1; j < steps; j++) {
+        mg_gemm_symmetric(other, square(last, s), square(A, s), s, s, how, scratch);
+        mg_gemm_symmetric(A, square(last, s), square(other, s), s, s, how, scratch);
+        polynomial(B, A, abc + 3 * j, s, how, scratch);
+        mg_gemm_symmetric(other, square(B, s), square(Q, s), s, s, how, scratch);
+        float *spent = Q;
+        Q = other, other = spent, last = B;
+    }
+    const mg_matrix plain = {x, K, 0, MG_TYPE_FP32};
+    if (is_tall) mg_gemm_parallel(y, plain, square(Q, s), M, K, s, 0, how, scratch);
+    else mg_gemm_parallel(y, square(Q, s), plain, M, K, s, 0, how, scratch);
+}
+
+/* Steps of the next round, `done` being behind. */
+static int64_t steps_of_round(int64_t done, int64_t steps, int64_t M, int64_t K, int how)
+{
+    const int is_long = 2 * most(M, K) >= 3 * least(M, K);
+    return how == MG_GEMM_BF16 || !is_long ? 1 : least(steps - done, done ? 3 : 2);
 }
 
 void mg_newton_schulz(float *x, float *scratch, const float *abc, int64_t n, int64_t M, int64_t K, int64_t steps,
     float margin, int how)
 {
     const int64_t size = M * K, s = least(M, K);
-    float *other = scratch + sums_floats(size), *A = other + size, *B = A + s * s, *rest = B + s * s;
+    float *other = scratch + sums_floats(size), *squares = other + size, *rest = squares + 4 * s * s;
+    int64_t rounds = 0;
+    for (int64_t done = 0; done < steps; rounds++) done += steps_of_round(done, steps, M, K, how);
     for (int64_t i = 0; i < n; i++, x += size) {
         const double norm = sqrt(mg_sum_squares(x, (double *)scratch, size));
-        float *from = steps % 2 ? other : x, *to = steps % 2 ? x : other; /* the last step ends in x */
+        float *from = rounds % 2 ? other : x, *to = rounds % 2 ? x : other; /* the last round ends in x */
         scaled(from, x, (float)(1 / (margin * norm + EPS)), size);
-        for (int64_t j = 0; j < steps; j++) {
-            step(to, from, abc + 3 * j, A, B, rest, M, K, how);
+        for (int64_t done = 0; done < steps;) {
+            const int64_t now = steps_of_round(done, steps, M, K, how);
+            round_of(now, to, from, abc + 3 * done, squares, rest, M, K, how);
+            done += now;
             float *last = from;
             from = to, to = last;
         }

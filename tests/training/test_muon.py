@@ -59,6 +59,18 @@ def test_singular_values_come_near_to_one_and_singular_vectors_stay(name, farthe
     assert np.abs(inner - np.diag(np.diag(inner))).max() < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(100, 400), (400, 100), (100, 110)])
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_singular_values_of_all_sizes_do_not_cost_exactness(name, shape):
+    """Small ones grow by hundreds, and so do errors of the inner products that several steps share."""
+    left, _, right = np.linalg.svd(np.random.default_rng(0).standard_normal(shape), full_matrices=False)
+    x = ((left * np.arange(1, 101.0) ** -2) @ right)[None].astype(np.float32)
+    truth = x.astype(np.float64)
+    for array in (x, truth):
+        ops.newton_schulz(array, *POLYNOMIALS[name])
+    assert np.abs(x - truth).max() < 3e-5
+
+
 def gradients(model, n):
     """Those of n batches, by number."""
     ids = np.random.default_rng(3).integers(0, 23, (n, 2, 8), np.int32)
