@@ -26,6 +26,7 @@ from microgpt.corpus.token_file import TokenFile
 from microgpt.evaluation.loss import Evaluation
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import load_model
+from microgpt.runs.events import Listeners
 from microgpt.runs.metrics import read_metrics
 from microgpt.tokenizer import Tokenizer
 from microgpt.training import assemble, loop, needs, run, thread_choice
@@ -267,7 +268,7 @@ def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_pa
         prepared = assemble.open_corpus(plan)
         plan = spec.plan(prepared.tokenizer.vocab_size)
         Path(f"runs/{batch_size}").mkdir(parents=True)
-        job = assemble.start(plan, prepared, Path(f"runs/{batch_size}"), Clock(), str).job
+        job = assemble.start(plan, prepared, Path(f"runs/{batch_size}"), Clock(), Listeners()).job
         job.log.close()
         job.model = GPT(plan.model, np.float64).init(0)
         found.append((loop.accumulate(job, 3 * int(grad_accum), stop=False), job.model.grads))

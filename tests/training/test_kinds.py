@@ -267,7 +267,8 @@ def test_a_new_kind_trains_saves_resumes_to_the_bit_and_decodes(kind, text):
     heard = []
     whole = train_run(small(text, 12, **kind), "whole", [heard.append])
     assert whole.why == "finished" and whole.step == 12
-    first = train_run(small(text, 12, **kind), "cut", [StopAt(5)], stop=StopFlag())
+    stop = StopAt(5)
+    first = train_run(small(text, 12, **kind), "cut", [stop], stop=stop)
     assert first.why == "stopped" and first.step < 12
     second = train_run(small(text, 12, **kind), "cut", [])
     assert second.step == 12 and checkpoint_bytes(second) == checkpoint_bytes(whole)
@@ -280,15 +281,16 @@ def test_a_new_kind_trains_saves_resumes_to_the_bit_and_decodes(kind, text):
     assert said[0][1].finish in ("stop", "length")
 
 
-class StopAt:
-    """A listener that asks for the end after a step, as Ctrl-C would."""
+class StopAt(StopFlag):
+    """Asks for the end after a step, as Ctrl-C would; a listener and a flag."""
 
     def __init__(self, step):
+        super().__init__()
         self.step = step
 
     def __call__(self, event):
         if isinstance(event, Trained) and event.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
+            self.request()
 
 
 def test_what_a_new_kind_costs_is_counted(kind, text):
@@ -394,7 +396,8 @@ def test_the_same_call_again_finds_a_timed_run_done_and_counts_the_time_it_had(t
     now = FakeTime(tick=0.01)
     settings = {"max_time": "60s", "eval_every": 0, "sample_every": 0}
     spec = Spec.of(**{**_flat(small(text, 5)), **settings}, preset="tiny")
-    first = train_run(spec, "a", [StopAt(3)], stop=StopFlag(), now=now)
+    stop = StopAt(3)
+    first = train_run(spec, "a", [stop], stop=stop, now=now)
     assert first.why == "stopped" and first.step == 3
     second = train_run(spec, "a", [], now=FakeTime(tick=0.01))
     assert second.why in ("finished", "out of time") and second.step > 3
@@ -446,6 +449,14 @@ def test_an_error_reaches_the_caller_and_all_listeners_whatever_they_make_of_it(
 
 
 def test_ctrl_c_saves_and_then_ends_a_loop_of_runs(text):
-    with pytest.raises(KeyboardInterrupt):
-        train_run(small(text, 12), "a", [StopAt(5)])
+    def press(event):
+        if isinstance(event, Trained) and event.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_run(small(text, 12), "a", [press])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert train_run(small(text, 12), "a", []).step == 12
