@@ -5,7 +5,7 @@
  * Of a long matrix several steps go in one round: all that happens to X is a product with polynomials in A = X X^T, so
  * the round multiplies those, which are small, and X but once:  B = a I + b A + c A^2,  Q = B Q,  A = B A B.  The error
  * of A grows with each step where singular values are small; after two steps, and then after three, it is still that of
- * the products themselves (3e-6 of a largest entry instead of 1e-4 for five; benchmarks/LOG.md).  bfloat16 has no such
+ * the products themselves (3e-5 of the largest entry instead of 1e-3 for five; benchmarks/LOG.md).  bfloat16 has no such
  * room: there each step is a round, and so it is where X is nearly square, for then it costs the same. */
 #include "gemm.h"
 #include "kernels.h"
