@@ -6,7 +6,10 @@ python bin/first_model.py [directory]
 import sys
 from pathlib import Path
 
-import matplotlib
+try:
+    import matplotlib
+except ImportError:
+    sys.exit("first_model.py draws with matplotlib: pip install matplotlib")
 
 import microgpt
 from microgpt.runs.metrics import read_metrics

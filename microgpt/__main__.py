@@ -33,7 +33,7 @@ HELP = "\n".join(
         "",
     ]
     + [f"  {name:12}{text}" for name, text in COMMANDS.items()]
-    + ["", "microgpt COMMAND --help lists the flags of a command; microgpt --version tells the version."]
+    + ["", "microgpt help COMMAND lists the flags of a command; microgpt --version tells the version."]
 )
 
 
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the first word names, and exit with its code."""
     words = list(sys.argv[1:] if argv is None else argv)
     name, rest = (words[0], words[1:]) if words else ("--help", [])
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in ("-h", "--help", "help"):
         print(HELP)
         sys.exit(0)

@@ -86,6 +86,9 @@ def parser() -> Parser:
         metavar="COUNT",
         help="show so many wrong answers of each family [3 if no number is given]",
     )
+    flags.add_argument(
+        "--brief", action="store_true", help="the loss and the exam alone: no n-grams, and not where it lies"
+    )
     flags.add_argument("--json", action="store_true", help="print one JSON object each instead of lines")
     return flags
 
@@ -104,6 +107,8 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     loaded = open_checkpoint(args, name)
     how = given(args, ReadOptions)
     held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
+    if args.brief:
+        held_out = held_out._replace(training=None)  # what n-grams are counted in
     report: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.state.get("step"),
@@ -113,7 +118,9 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
         loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path), args.stride
     )
     if not args.json:
-        lines = [*loaded.describe(), *loss_lines(report), *baseline_lines(report), *breakdown_lines(report)]
+        lines = [*loaded.describe(), *loss_lines(report)]
+        if not args.brief:
+            lines += [*baseline_lines(report), *breakdown_lines(report)]
         print(*map(escaped, lines), sep="\n", flush=True)
         if held_out.has_exam:
             print(f"its conversations are new; {SEEN}", flush=True)

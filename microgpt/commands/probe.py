@@ -18,7 +18,8 @@ from microgpt.common.flags import Parser, whole
 from microgpt.common.output import escaped, json_line, tell
 from microgpt.common.words import format_duration
 from microgpt.core import native
-from microgpt.corpus.prepared.config import prepared_again
+from microgpt.corpus.prepared.config import prepared_again, source_place
+from microgpt.corpus.prepared.corpus import source_names
 from microgpt.evaluation.probes import Finding, probe_all
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import known_corpus, read_config
@@ -35,6 +36,13 @@ def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt probe", description=__doc__)
     add_model_flags(flags)
+    flags.add_argument(
+        "--data",
+        nargs="+",
+        metavar="FILE",
+        dest="files",
+        help="where the text of the run is now [default where it was]",
+    )
     flags.add_argument(
         "--check", choices=(OVERFIT,), help="the longer experiment of this name instead; it takes minutes"
     )
@@ -55,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = open_checkpoint(args, args.checkpoint)
     plan = Plan.from_dict(read_config(loaded.path))
     known = known_corpus(loaded.path)
-    data = prepared_again(plan.data.located(known), known, native.threads())
+    wanted = plan.data
+    if args.files is not None:
+        places = tuple(map(source_place, source_names(args.files)))
+        wanted = dataclasses.replace(wanted, data=places)
+    data = prepared_again(wanted.located(known), known, native.threads())
     config = plan.train
     batches = Batches(data.train, plan.model.seq_len, config.batch_size, config.seed, packing=config.packing)
     if args.check == OVERFIT:

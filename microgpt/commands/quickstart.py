@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     if checkpoints(args.out_dir) != before:
         print("\nThe exam: questions about names, numbers and facts that were never in training.", flush=True)
-        eval.main([run])
+        eval.main([run, "--brief"])
     if sys.stdin.isatty() and sys.stdout.isatty():
         print()
         return chat.main([run])

@@ -53,6 +53,8 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             leaving = leaving or gains_no_more(state, config)
             if not leaving:
                 replan(job, state.step, clock)
+        elif not leaving and is_quarter(state.step, config):
+            replan(job, state.step, clock)
         if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
             run_sample(job, state, stop, clock)
         if leaving or stop:
@@ -188,6 +190,12 @@ def note_best(state: TrainState) -> None:
 def gains_no_more(state: TrainState, config: TrainConfig) -> bool:
     """Whether the last evaluations that --stop-after allows have all been no better than one before."""
     return 0 < config.stop_after <= state.metrics.get("evals_since_best", 0)
+
+
+def is_quarter(step: int, config: TrainConfig) -> bool:
+    """Whether a quarter more of the plan is done, of a run too short for its evaluations to come as often."""
+    every = max(1, config.max_steps // 4)
+    return every < (config.eval_every or math.inf) and step % every == 0
 
 
 def replan(job: Job, step: int, clock: Clock) -> None:

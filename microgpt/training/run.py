@@ -215,6 +215,11 @@ def resume_run(
         limit_s = (plan.train.time_limit_s or math.inf) - (state.elapsed_s if is_same else 0.0)
         if is_timed:  # as many steps more as fit
             plan = plan.with_train(max_steps=0)
+        elif plan.train.max_steps <= step < old.train.max_steps:
+            raise ConfigError(
+                f"--max-steps {plan.train.max_steps}: {step:,} of {old.train.max_steps:,} steps of {run} are "
+                "done; leave it out to go on to the end"
+            )
         elif why := why_done(step, plan.train, limit_s):
             say(finished_note(source, step))
             tell(Ended(step, why))

@@ -491,7 +491,11 @@ def test_eval_reads_text_as_it_is_told_but_not_what_the_run_was_trained_on(place
 def test_help_can_be_printed(name, capsys):
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
-    assert end.value.code == 0 and f"usage: microgpt {name}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and f"usage: microgpt {name}" in said
+    with pytest.raises(SystemExit):
+        main(["help", name])
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("command", [eval, train_command])

@@ -191,8 +191,11 @@ def test_probe_looks_at_a_checkpoint_and_its_corpus(runs, tokenizer, capsys, mon
     found = {line["name"]: line["is_good"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
     assert not found.pop("first loss") and False not in found.values() and len(found) > 9
     assert sorted(path.relative_to(runs) for path in runs.rglob("*")) == before
+    Path("own.txt").rename("moved.txt")
+    assert probe.main(["c", "--json", "--data", "moved.txt"]) == 1
+    assert {line["name"] for line in map(json.loads, capsys.readouterr().out.splitlines())} > set(found)
     monkeypatch.setattr("microgpt.training.overfit.MOST_STEPS", 10)
-    assert probe.main(["c", "--check", "overfit", "--samples", "3"]) == 1
+    assert probe.main(["c", "--check", "overfit", "--samples", "3", "--data", "moved.txt"]) == 1
     assert capsys.readouterr().out.startswith("BAD  overfit: ")
     with pytest.raises(SystemExit):
         probe.main(["c", "--samples", "101"])

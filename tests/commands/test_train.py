@@ -968,3 +968,11 @@ def test_resume_takes_the_name_of_a_run_and_branches_off_a_step_by_it():
         train.main(["--resume", "a@4"])
     assert train.main(["--resume", "a@4", "--out-dir", "runs/b", "--max-steps", "6"]) == 0
     assert tensors("runs/a/step_00000006") == tensors("runs/b/step_00000006")
+
+
+def test_fewer_steps_than_are_done_are_refused_where_the_plan_is_not_done(capfd):
+    new("--max-steps", "12", "--stop-after", "1", "--lr", "1e-30", "--min-lr", "0", "--eval-every", "2")
+    with pytest.raises(
+        MicrogptError, match=r"--max-steps 2: \d+ of 12 steps of runs/a are done; leave it out"
+    ):
+        train.main(["--resume", "runs/a", "--max-steps", "2"])

@@ -582,3 +582,13 @@ def test_a_metrics_file_shorter_than_recorded_is_cut_to_whole_lines(tmp_path):
     with MetricsLog(path, keep_bytes=1000) as log:
         log.write("train", 2, loss=math.inf)
     assert read_metrics(path) == [{"event": "train", "step": 1}, {"event": "train", "step": 2, "loss": "inf"}]
+
+
+@pytest.mark.parametrize("eval_every", [0, 300])
+def test_a_short_timed_run_follows_the_speed_though_it_has_no_evaluation_on_the_way(tmp_path, eval_every):
+    time = FakeTime()
+    job = new_run(tmp_path, "a", max_steps=200, eval_every=eval_every, sample_every=0)
+    job.is_timed = True
+    make_slow(job, time, lambda index: 1.0)  # twice as slow as it was planned for
+    why, state = train(job, clock=Clock(deadline=100, now=time))
+    assert why == FINISHED and 80 <= state.step == job.config.max_steps <= 100
