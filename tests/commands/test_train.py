@@ -361,6 +361,7 @@ def test_a_finished_run_trains_on_for_a_time_and_its_advice_is_right(capfd, monk
     assert "runs/a is finished: 60 steps are done" in advice
     assert f"{line} --max-time 20m, or --max-steps 120" in advice
     monkeypatch.setattr(assemble, "planned_steps", lambda *_: 80)
+    monkeypatch.setattr(loop, "is_quarter", lambda *_: False)  # the plan stays
     assert train.main(["--resume", "runs/a", "--max-time", "20m"], now=FakeTime(tick=0.5)) == 0
     out, err = capfd.readouterr()
     assert "the run now has 140 steps instead of 60" in err and "finished: 80 steps" in out

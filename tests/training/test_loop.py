@@ -368,9 +368,10 @@ def test_a_plan_is_not_cut_to_what_would_be_no_end():
 
 @pytest.mark.parametrize("eval_every, planned, ending", [(50, 9600, OUT_OF_TIME), (0, 103, FINISHED)])
 def test_a_timed_run_that_runs_out_of_time_keeps_its_plan_unless_that_is_done(
-    tmp_path, eval_every, planned, ending
+    tmp_path, eval_every, planned, ending, monkeypatch
 ):
     """A pause between two steps, longer than all the time that was left."""
+    monkeypatch.setattr(loop, "is_quarter", lambda *_: False)
     time = FakeTime()
     job = new_run(tmp_path, "a", max_steps=planned, eval_every=eval_every, sample_every=0)
     job.is_timed = True
