@@ -80,6 +80,8 @@ class Batches:
 
     Batches run on across the end of an epoch, so all have the same size; a run that stops after batch i
     goes on with batch i + 1 and needs no other memory of where it was.
+
+    Args: layout: of other windows than those of `packing`.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Batches:
         seed: int,
         prompt_loss: PromptLoss | None = None,
         packing: str = STREAM,
+        layout: Layout | None = None,
     ) -> None:
         if packing == STREAM and tokens.n_tokens <= seq_len:
             raise DataError(
@@ -97,7 +100,7 @@ class Batches:
                 "give more text or a smaller --seq-len"
             )
         self._tokens, self.seq_len, self.batch_size, self.seed = tokens, seq_len, batch_size, seed
-        self._layout = _layout(tokens, seq_len, packing, is_moved_back=True)
+        self._layout = layout or _layout(tokens, seq_len, packing, is_moved_back=True)
         self.packing, self.n_windows, self.fill = packing, self._layout.n_windows, self._layout.fill
         self._orders: dict[int, np.ndarray] = {}
         self._prompt_loss = prompt_loss
@@ -136,6 +139,8 @@ class EvalWindows:
 
     Args:     is_scored: of each document, whether its tokens are; None: all are.
     """
+
+    n_stretches = 0  # in which windows follow on each other, for what layers remember; 0: each is for itself
 
     def __init__(
         self,
@@ -206,12 +211,17 @@ def eval_windows(
 
     A stream shorter than one window gives one window whose end is ignored.
     """
-    if tokens.n_tokens < 2:
-        raise DataError(f"{tokens.path}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
+    refuse_too_few(tokens)
     layout = _layout(tokens, seq_len, packing, stride=stride)
     n = layout.n_windows
     n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // (stride or seq_len)))
     return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths, is_scored)
+
+
+def refuse_too_few(tokens: TokenFile) -> None:
+    """Raises DataError: there is no token to score."""
+    if tokens.n_tokens < 2:
+        raise DataError(f"{tokens.path}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
 
 
 def _layout(

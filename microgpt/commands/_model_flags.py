@@ -5,12 +5,15 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, settings_from, whole
 from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.decoding.sampler import SamplerConfig
+from microgpt.evaluation.held_out import carries_state
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.model import GPT, count_parameters
+from microgpt.model.architecture import is_recurrent
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint
 from microgpt.tokenizer import Tokenizer
@@ -61,6 +64,24 @@ def add_model_flags(flags: Parser, several: bool = False) -> None:
         help="of large matrix products, which read prompts and held-out text; auto: bf16 where the CPU has "
         "it [default fp32]",
     )
+
+
+def add_carry_flag(flags: Parser) -> None:
+    """What is remembered from window to window of a text that is measured."""
+    flags.add_argument(
+        "--carry-state",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="windows follow on each other, and recurrent layers carry on what they remember [default as the "
+        "run was trained]",
+    )
+
+
+def is_carried(loaded: Loaded, args: argparse.Namespace) -> bool:
+    """Whether it is, of a model that is to be measured.  Raises ConfigError: it has nothing to carry."""
+    if args.carry_state and not is_recurrent(loaded.model.config):
+        raise ConfigError(f"--carry-state: {loaded.path} has no recurrent layer; leave it out")
+    return carries_state(loaded.path) if args.carry_state is None else bool(args.carry_state)
 
 
 def add_sampling_flags(flags: Parser) -> None:

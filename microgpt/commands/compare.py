@@ -30,7 +30,7 @@ from microgpt.evaluation.measure import context_policy, quality
 from microgpt.evaluation.pairs import Comparison, Difference, Side, compare, unlike
 from microgpt.runs.checkpoint import corpus_key
 
-from ._model_flags import Loaded, add_model_flags, open_checkpoint
+from ._model_flags import Loaded, add_carry_flag, add_model_flags, is_carried, open_checkpoint
 
 
 def parser() -> Parser:
@@ -52,6 +52,7 @@ def parser() -> Parser:
         metavar="TOKENS",
         help="score about this many held-out tokens, evenly spread [default all]",
     )
+    add_carry_flag(flags)
     flags.add_argument("--packing", choices=PACKINGS, help="windows of both [default each as it was trained]")
     flags.add_argument(
         "--stride", type=whole(1), metavar="TOKENS", help="windows slide by so many tokens, as in eval"
@@ -85,11 +86,12 @@ def side_of(args: argparse.Namespace, name: str) -> tuple[Side, HeldOut]:
     how = given(args, ReadOptions)
     held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     packing, seq_len = args.packing or packing_of(loaded.path), loaded.model.config.seq_len
-    windows = windows_of(held_out, loaded.tokenizer, seq_len, args.max_tokens, packing, args.stride)
+    which = args.max_tokens, packing, args.stride, is_carried(loaded, args)
+    windows = windows_of(held_out, loaded.tokenizer, seq_len, *which)
     with progress_bar("scoring", windows.n_windows, "window") as progress:
         documents = score(loaded.model, windows, progress.update).documents
     assert documents is not None
-    policy = context_policy(packing, seq_len, args.stride)
+    policy = context_policy(packing, seq_len, args.stride, windows.n_stretches)
     key = corpus_key(loaded.path)
     return Side(str(loaded.path), documents, loaded.tokenizer.sha256, key, policy), held_out
 

@@ -35,7 +35,14 @@ from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, with_interval
 from microgpt.evaluation.measure import context_policy, measure, too_little
 from microgpt.model import count_parameters
 
-from ._model_flags import Loaded, add_model_flags, choice_notes, open_checkpoint
+from ._model_flags import (
+    Loaded,
+    add_carry_flag,
+    add_model_flags,
+    choice_notes,
+    is_carried,
+    open_checkpoint,
+)
 
 
 def parser() -> Parser:
@@ -70,6 +77,7 @@ def parser() -> Parser:
         help="windows slide by so many tokens, so that each token is scored with at least the window less "
         "these before it; smaller is slower [default the window: as in training]",
     )
+    add_carry_flag(flags)
     flags.add_argument(
         "--questions",
         type=whole(0),
@@ -114,9 +122,7 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
         "step": loaded.state.get("step"),
         "n_params": count_parameters(loaded.model.config),
     }
-    report |= measured(
-        loaded, held_out, args.max_tokens, args.packing or packing_of(loaded.path), args.stride
-    )
+    report |= measured(loaded, held_out, args)
     if not args.json:
         lines = [*loaded.describe(), *loss_lines(report)]
         if not args.brief:
@@ -134,12 +140,15 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     return report
 
 
-def measured(
-    loaded: Loaded, held_out: HeldOut, max_tokens: int | None, packing: str, stride: int | None
-) -> dict[str, Any]:
+def measured(loaded: Loaded, held_out: HeldOut, args: argparse.Namespace) -> dict[str, Any]:
     """All numbers with the counts behind them."""
-    seq_len = loaded.model.config.seq_len
-    windows = windows_of(held_out, loaded.tokenizer, seq_len, max_tokens, packing, stride)
+    seq_len, stride, packing = (
+        loaded.model.config.seq_len,
+        args.stride,
+        args.packing or packing_of(loaded.path),
+    )
+    how = args.max_tokens, packing, stride, is_carried(loaded, args)
+    windows = windows_of(held_out, loaded.tokenizer, seq_len, *how)
     with progress_bar("scoring", windows.n_windows, "window") as progress:
         result = measure(loaded.model, loaded.tokenizer, held_out, windows, progress.update)
     return {
@@ -148,6 +157,7 @@ def measured(
         "packing": packing,
         "seq_len": seq_len,
         "stride": stride or seq_len,
+        "n_stretches": windows.n_stretches,
         "n_documents": windows.n_documents,
         "n_tokens": windows.n_tokens,
         "n_bytes": windows.n_bytes,
@@ -182,7 +192,7 @@ def loss_lines(report: dict[str, Any]) -> list[str]:
         f"on {' '.join(report['data'])} ({report['part']}): "
         f"{counted(report['n_documents'], 'document')}{packed}, "
         f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes",
-        f"  {context_policy(report['packing'], report['seq_len'], report['stride'])}",
+        f"  {context_policy(report['packing'], report['seq_len'], report['stride'], report['n_stretches'])}",
         *trained_lines(report),
         f"loss {with_interval(report['loss'], half)} nats/token, "
         f"{with_interval(report['bpb'], bpb_half)} bits per byte",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgpt.batches.batches import EvalWindows, eval_windows
+from microgpt.batches.carried import EvalInOrder
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.common.flags import flag_name
 from microgpt.corpus.prepared.config import DataConfig, is_corpus_of, prepared_again
@@ -194,6 +195,11 @@ def packing_of(checkpoint: Path) -> str:
     return TrainConfig.from_dict(read_config(checkpoint)["train"]).packing
 
 
+def carries_state(checkpoint: Path) -> bool:
+    """Whether recurrent layers of the run that made a checkpoint carry on from window to window."""
+    return TrainConfig.from_dict(read_config(checkpoint)["train"]).carry_state
+
+
 def windows_of(
     held_out: HeldOut,
     tokenizer: Tokenizer,
@@ -201,16 +207,22 @@ def windows_of(
     max_tokens: int | None,
     packing: str,
     stride: int | None = None,
+    is_carried: bool = False,
 ) -> EvalWindows:
     """The windows to score: all, or evenly spread ones of about max_tokens.
 
+    Args:   is_carried: they follow on each other, so that recurrent layers carry on what they remember.
     Raises: ConfigError: stride is no step within a window.  DataError: nothing is left to score.
     """
     if stride is not None and not 1 <= stride <= seq_len:
         raise ConfigError(f"--stride {stride}: expected 1 to {seq_len}, the window of the model")
-    windows = eval_windows(
-        held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing, held_out.is_scored, stride
-    )
+    if stride is not None and is_carried:
+        raise ConfigError(
+            f"--stride {stride}: windows follow on each other, as the run had them with --carry-state; leave "
+            "the stride out, or say --no-carry-state"
+        )
+    how = held_out.tokens, seq_len, tokenizer.byte_lengths, max_tokens, packing, held_out.is_scored
+    windows = EvalInOrder(*how) if is_carried else eval_windows(*how, stride)
     if not windows.n_tokens:
         raise DataError(f"--max-tokens {max_tokens}: all of that was trained on; give more, or other text")
     return windows

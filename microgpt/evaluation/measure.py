@@ -106,9 +106,17 @@ def measure(
     )
 
 
-def context_policy(packing: str, seq_len: int, stride: int | None) -> str:
-    """What stands before a token when it is scored, for people."""
+def context_policy(packing: str, seq_len: int, stride: int | None, n_stretches: int = 0) -> str:
+    """What stands before a token when it is scored, for people.
+
+    Args: n_stretches: in which recurrent layers carry on what they remember; 0: they do not.
+    """
     what = "its document" if packing == DOCUMENTS else "the text"
+    if n_stretches:
+        return (
+            f"windows of {seq_len} in order: each token is scored once; recurrent layers remember {what} "
+            f"through {n_stretches} long stretches, attention what lies in the window"
+        )
     if stride is not None and stride < seq_len:
         return (
             f"windows of {seq_len} slide by {stride}: each token is scored once, after {seq_len - stride} "

@@ -359,7 +359,7 @@ def saved(model: GPT, tokenizer: Tokenizer, folder: Path) -> Finding:
 def cut(batch: Batch, n_rows: int, n_tokens: int) -> Batch:
     """The first rows and tokens of a batch."""
     part = (slice(n_rows), slice(n_tokens))
-    ids, targets, weights, starts = (None if a is None else np.ascontiguousarray(a[part]) for a in batch)
+    ids, targets, weights, starts = (None if a is None else np.ascontiguousarray(a[part]) for a in batch[:4])
     assert ids is not None and targets is not None
     return Batch(ids, targets, weights, starts)
 

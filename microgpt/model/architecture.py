@@ -116,6 +116,18 @@ def activation_floats(config: ModelConfig, n_tokens: int, recompute: bool = Fals
     return n_tokens * (stays + passing) + head_rows * (logits + config.n_embd)
 
 
+def memory_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """What the model remembers of one row's text beyond a call, by the names of `Batch.memory`."""
+    layers = Architecture(config)
+    of_blocks = [item for block in layers.blocks for item in block.memory().items()]
+    return {**layers.embedding.memory(), **dict(of_blocks)}
+
+
+def is_recurrent(config: ModelConfig) -> bool:
+    """Whether any block of the model remembers text beyond a call."""
+    return any(block.memory() for block, _ in blocks_by_kind(config))
+
+
 def state_bytes(config: ModelConfig) -> int:
     """Of what a decoder remembers of each token."""
     of_ids = np.dtype(np.int32).itemsize

@@ -15,9 +15,13 @@ class Batch(NamedTuple):
     weights: (B, T), how much the loss at each target counts, of either sign; None: each counts once.
     starts:  (B, T) int32, the place in its row at which the document of each token begins: no token sees one
              before; None: every row is one document.
+    memory:  what recurrent layers remember of the text before each row, by layer and name; a pass through the
+             model leaves there what they remember behind it, in new arrays.  Zeros, or {}: nothing yet;
+             None: rows begin anew, and nothing is to be remembered.
     """
 
     ids: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None = None
     starts: np.ndarray | None = None
+    memory: dict[str, np.ndarray] | None = None

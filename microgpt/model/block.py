@@ -10,7 +10,7 @@ from .config import ModelConfig
 from .embedding_mix import EmbeddingMix
 from .fusion import new_mixer
 from .kinds import MLPS
-from .layer import NO_KEYS, Call, Cost, Layer, Saved
+from .layer import NO_KEYS, Call, Cost, Layer, Saved, memory_of
 from .norm import new_norm
 from .parameters import Arena, Parameter
 from .state import State
@@ -136,6 +136,10 @@ class Block:
         states: dict[str, State] = self.mixer.new_states(capacity, dtype)
         return states | (self.mlp.new_states(capacity, dtype) if hasattr(self.mlp, "new_states") else {})
 
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """What both remember of a row's text beyond a call."""
+        return memory_of(self.mixer) | memory_of(self.mlp)
+
     def cost(self, T: int) -> Cost:
         """Of both branches, and of the mix."""
         cost = self.first.cost(T) + self.second.cost(T)
@@ -152,7 +156,7 @@ class Recomputed:
     arXiv 1604.06174): the same operations on the same numbers, so the same bits."""
 
     def __init__(self, block: Block) -> None:
-        self.block, self.new_states = block, block.new_states
+        self.block, self.new_states, self.memory = block, block.new_states, block.memory
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""

@@ -13,6 +13,7 @@ from .state import TokensState
 # Of the weights of earlier tokens' embeddings, of either sign: so that a token and the one before it add up
 # to something in which both can be told apart from the start.
 BACK_STD = 0.7
+EARLIER = "wte.earlier"  # ids that go on before each row, by this name in `Call.before`
 
 
 class Embedding:
@@ -44,6 +45,10 @@ class Embedding:
         tables = [self.weight] + [self.back] * bool(self.look_back) + [self.places] * self.has_places
         return tables + (self.norm.parameters() if self.norm else [])
 
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """The last ids of a row's text: one more than each, so that 0 is none."""
+        return {EARLIER: (self.look_back,)} if self.look_back else {}
+
     def new_states(self, capacity: int) -> dict[str, TokensState]:
         """No tokens yet."""
         return {"wte": TokensState(capacity)}
@@ -61,7 +66,11 @@ class Embedding:
         if self.has_places and self.places.name in g:
             ops.embedding_backward(dx, _places(call), g[self.places.name])
         if self.look_back:
-            dx = self._unmixed(dx.reshape(*ids.shape, -1), ids, p, g, call.starts)
+            dx = dx.reshape(*ids.shape, -1)
+            ids, starts, n = self._with_earlier(ids, call)
+            if n:
+                dx = np.concatenate([np.zeros((len(dx), n, dx.shape[-1]), dx.dtype), dx], 1)
+            dx = self._unmixed(dx, ids, p, g, starts)
         if self.weight.name in g:
             ops.embedding_backward(dx.reshape(ids.size, -1), ids.reshape(-1), g[self.weight.name])
 
@@ -71,9 +80,12 @@ class Embedding:
 
     def _x(self, ids: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """Rows of whole windows (N, C), before the norm."""
-        rows = self._rows(ids, p)
+        seen, starts, n = self._with_earlier(ids, call)
+        if EARLIER in call.before:
+            call.after[EARLIER] = _last_ids(seen, starts, self.look_back).astype(p.flat.dtype)
+        rows = self._rows(seen, p)
         if self.look_back:
-            rows = self._mixed(rows.reshape(*ids.shape, -1), p, call.starts)
+            rows = self._mixed(rows.reshape(*seen.shape, -1), p, starts)[:, n:]
         x = rows.reshape(ids.size, -1)
         return self._placed(x, _places(call), p) if self.has_places else x
 
@@ -85,6 +97,21 @@ class Embedding:
 
     def _rows(self, ids: np.ndarray, p: Arena) -> np.ndarray:
         return ops.embedding_forward(p[self.weight.name], ids.reshape(-1))
+
+    def _with_earlier(self, ids: np.ndarray, call: Call) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """ids (B, n + T) with the n that go on before them, and where documents begin among all these.
+
+        Ids that a row does not have before it count as of another document.
+        """
+        if EARLIER not in call.before:
+            return ids, call.starts, 0
+        earlier = call.before[EARLIER].astype(np.int32)
+        n, first = self.look_back, (earlier == 0).sum(1, dtype=np.int32)[:, None]
+        starts = np.broadcast_to(first, ids.shape)
+        if call.starts is not None:
+            starts = np.where(call.starts > 0, call.starts + n, first)
+        starts = np.concatenate([np.broadcast_to(first, earlier.shape), starts], 1)
+        return np.concatenate([np.maximum(earlier - 1, 0), ids], 1), starts, n
 
     def _mixed(self, rows: np.ndarray, p: Arena, starts: np.ndarray | None = None) -> np.ndarray:
         """x (B, T, C) of the rows of every token."""
@@ -124,6 +151,13 @@ def _places(call: Call) -> np.ndarray:
     """The position of each row in its document, (N,) int32."""
     places = np.broadcast_to(np.arange(call.T, dtype=np.int32), (call.B, call.T))
     return (places if call.starts is None else places - call.starts).reshape(-1)
+
+
+def _last_ids(ids: np.ndarray, starts: np.ndarray | None, n: int) -> np.ndarray:
+    """One more than each of the last n ids, (B, n); 0 for those before the last document."""
+    assert starts is not None
+    is_of_last = np.arange(ids.shape[1] - n, ids.shape[1]) >= starts[:, -1:]
+    return np.where(is_of_last, ids[:, -n:] + 1, 0)
 
 
 def _seen(rows: np.ndarray, k: int, starts: np.ndarray | None) -> np.ndarray:

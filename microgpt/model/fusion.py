@@ -10,7 +10,7 @@ from microgpt.core import arrays, ops, recurrent
 
 from .config import ModelConfig
 from .kinds import MIXERS
-from .layer import Call, Cost, Mixer, Saved
+from .layer import Call, Cost, Mixer, Saved, memory_of
 from .linear import Linear
 from .parameters import Arena, Parameter
 from .recurrence import gradient
@@ -59,6 +59,10 @@ class Fusion:
     def new_states(self, capacity: int, dtype: Any) -> dict[str, Any]:
         """Those of both mixers."""
         return {at: state for mixer in self.mixers for at, state in mixer.new_states(capacity, dtype).items()}
+
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """What both mixers remember of a row's text."""
+        return {name: shape for mixer in self.mixers for name, shape in memory_of(mixer).items()}
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""

@@ -77,6 +77,13 @@ class GPT:
             states |= block.new_states(capacity, self.dtype)
         return ModelState(states)
 
+    def new_memory(self, B: int) -> dict[str, np.ndarray]:
+        """What is remembered of the text before B rows when there is none, for `Batch.memory`."""
+        shapes = self.embedding.memory()
+        for block in self.blocks:
+            shapes |= block.memory()
+        return {name: np.zeros((B, *shape), self.dtype) for name, shape in shapes.items()}
+
     # ---- training --------------------------------------------------------------------------------
 
     def loss_and_grad(self, batch: Batch, keys: np.ndarray | None = None) -> tuple[float, int]:
@@ -94,13 +101,15 @@ class GPT:
         del x
         self._trunk_backward(dx, batch.ids, saved, call)
         self.facts = call.facts
+        _remember(batch, call)
         return nats, len(scored)
 
     def _call(self, batch: Batch, keys: np.ndarray | None = None) -> Call:
         B, T = batch.ids.shape
         self._expect_room(T)
         dropout = 0.0 if keys is None else self.config.dropout
-        return Call(B, T, dropout, keys, starts=batch.starts, precision=self.precision)
+        before = {} if batch.memory is None else self.new_memory(B) | batch.memory
+        return Call(B, T, dropout, keys, starts=batch.starts, precision=self.precision, before=before)
 
     def _expect_room(self, n: int) -> None:
         if not 1 <= n <= self.config.seq_len:
@@ -202,6 +211,7 @@ class GPT:
         """Some rows, their logits and targets, until there were all."""
         call = self._call(batch)
         normed, targets = self._hidden(batch.ids, call), batch.targets.reshape(-1)
+        _remember(batch, call)
         for rows in self._head_chunks(len(normed)):
             yield rows, self._logits(normed[rows], call), targets[rows]
 
@@ -228,3 +238,9 @@ class GPT:
         """The normed last residual stream, (N, C)."""
         x, _ = self._trunk_forward(ids, call, keep=False)
         return self.norm.forward(x, self.params)[0]
+
+
+def _remember(batch: Batch, call: Call) -> None:
+    """Leave in the batch what layers remember behind it, if it asks for that."""
+    if batch.memory is not None:
+        batch.memory.update((name, call.after[name]) for name in call.before)

@@ -117,6 +117,14 @@ class Layer(Protocol):
         """For each token of sequences of T."""
 
 
+def memory_of(layer: object) -> dict[str, tuple[int, ...]]:
+    """What a layer remembers of the text of one row beyond a call: shapes, by the names of `Call.before`.
+
+    Those that look back within the call alone have no `memory`.
+    """
+    return layer.memory() if hasattr(layer, "memory") else {}
+
+
 class Mixer(Layer, Protocol):
     """A layer in which positions see each other, so it remembers what it has seen while decoding.
 

@@ -57,6 +57,11 @@ class Mamba2:
         linears = (self.gate, self.inner, self.dt, self.out)
         return [*(w for linear in linears for w in linear.parameters()), *self.own.values()]
 
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """The last rows that the convolution sees, and the states of the heads."""
+        conv, heads = (TAPS - 1, self.width), (self.H, self.N, self.P)
+        return {f"{self.at}.conv": conv, f"{self.at}.ssd": heads}
+
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """Nothing remembered yet."""
         return {self.at: RecurrentState()}

@@ -162,6 +162,6 @@ def last_rows(x: np.ndarray, n: int, starts: np.ndarray | None, before: np.ndarr
     ahead = np.zeros((B, n, C), x.dtype) if before is None else before
     rows = np.concatenate([ahead, x[:, max(0, T - n) :]], 1)[:, -n:]
     if starts is None:
-        return rows
+        return np.ascontiguousarray(rows)
     first = starts[:, -1:]
     return rows * ((np.arange(T - n, T) >= first) | (first == 0))[:, :, None].astype(x.dtype)

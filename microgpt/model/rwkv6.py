@@ -80,6 +80,11 @@ class RWKV6:
         """Of all projections, then those of its own."""
         return [*(w for part in self._projections() for w in part.parameters()), *self._vectors()]
 
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """The last row, for both shifts, and the states of the heads."""
+        row, heads = (self.C,), (self.H, self.C // self.H, self.C // self.H)
+        return {f"{self.at}.shift": row, f"{self.at}.shift_more": row, f"{self.at}.wkv": heads}
+
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """Nothing remembered yet."""
         return {self.at: RecurrentState()}
@@ -201,6 +206,10 @@ class ChannelMix6:
         """Of the projections, and the mixes."""
         linears = (self.fc, self.receptance, self.proj)
         return [*(w for linear in linears for w in linear.parameters()), self.mix]
+
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """The last row."""
+        return {f"{self.at}.shift": (self.fc.n_in,)}
 
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """No row before."""

@@ -80,6 +80,11 @@ class RWKV7:
         """Of all projections, then those of its own."""
         return [*(w for part in self._projections() for w in part.parameters()), *self._vectors()]
 
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """The last row, and the states of the heads."""
+        heads = self.H, self.C // self.H, self.C // self.H
+        return {f"{self.at}.shift": (self.C,), f"{self.at}.wkv": heads}
+
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """Nothing remembered yet."""
         return {self.at: RecurrentState()}
@@ -214,6 +219,10 @@ class ChannelMix7:
     def parameters(self) -> list[Parameter]:
         """Of both projections, and the mix."""
         return [*self.fc.parameters(), *self.proj.parameters(), self.mix]
+
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """The last row."""
+        return {f"{self.at}.shift": (self.fc.n_in,)}
 
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """No row before."""

@@ -1,7 +1,7 @@
 """Checkpoints: save a run so that any crash leaves the old or the new one; load only what proves to be whole.
 
     step_00001000/  model.safetensors  optimizer.safetensors  config.json  tokenizer.json  state.json
-                    manifest.json
+                    manifest.json  (memory.safetensors: what recurrent layers carry on, if they do)
 
 A Snapshot copies the state in memory; `persist` writes a snapshot and touches nothing else, so that it can
 run beside training.  The manifest holds size and SHA-256 of the other files; it is written last, then the
@@ -14,6 +14,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from microgpt.files import durable
 from microgpt.files.records import json_bytes, read_json
 from microgpt.files.tensors import check_shapes, header, read_into, shapes_in, write_tensors
 from microgpt.model import GPT, Arena, ModelConfig
-from microgpt.model.architecture import table
+from microgpt.model.architecture import memory_shapes, table
 from microgpt.tokenizer import Tokenizer, TokenizerError
 
 from .kept import (
@@ -33,6 +34,7 @@ from .kept import (
     CONFIG,
     FORMAT,
     MANIFEST,
+    MEMORY,
     MODEL_FILES,
     MOMENTS,
     STATE,
@@ -49,6 +51,7 @@ from .kinds import OPTIMIZERS
 from .layout import checkpoint_name, checkpoints, remove_leftovers
 from .spec import Plan
 
+NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
 COPY_ITEMS = 1 << 16  # a piece of an arena that is copied, then checked while it is in the cache
 
 Value = TypeVar("Value")
@@ -81,9 +84,15 @@ class Snapshot:
         self.in_use = threading.Lock()
         self.step = -1  # -1: holds nothing that may be saved
         self.documents: dict[str, bytes] = {}
+        self.memory: dict[str, np.ndarray] = {}  # what memory.safetensors holds; {}: there is none
 
-    def fill(self, config: dict[str, Any], state: dict[str, Any]) -> "Snapshot":
-        """Copy all that `persist` needs.  Refuses weights or moments that are not finite."""
+    def fill(
+        self, config: dict[str, Any], state: dict[str, Any], memory: Mapping[str, np.ndarray] = NOTHING
+    ) -> "Snapshot":
+        """Copy all that `persist` needs.  Refuses weights or moments that are not finite.
+
+        Args: memory: of the source; these arrays are never changed, so they need no copy.
+        """
         with self.in_use:
             self.step = -1
             slots = [(name, self._copies[name], slot) for name, slot in self._slots.items()]
@@ -93,6 +102,7 @@ class Snapshot:
                         f"not saved: some {what} are not finite; resume from the last checkpoint"
                     )
             state = {"format": FORMAT, **state}
+            self.memory = dict(memory)
             self.documents = {CONFIG: json_bytes(config), STATE: json_bytes(state)}
             self.step = state["step"]
         return self
@@ -178,11 +188,13 @@ def _write(snap: Snapshot, directory: Path) -> None:
         WEIGHTS: write_tensors(directory / WEIGHTS, snap.weights),
         MOMENTS: write_tensors(directory / MOMENTS, snap.moments),
     }
+    if snap.memory:
+        files[MEMORY] = write_tensors(directory / MEMORY, snap.memory)
     for name, content in snap.documents.items():
         files[name] = durable.write_file(directory / name, [content])
     snap.tokenizer.save(directory / TOKENIZER)
     files[TOKENIZER] = durable.describe(directory / TOKENIZER)
-    listed = {name: files[name]._asdict() for name in ALL_FILES}
+    listed = {name: files[name]._asdict() for name in ALL_FILES if name in files}
     durable.write_file(directory / MANIFEST, [json_bytes({"format": FORMAT, "files": listed})])
     durable.sync_directory(directory)
 
@@ -258,6 +270,22 @@ def load_weights(checkpoint: Path, model: GPT) -> None:
 def load_moments(checkpoint: Path, optimizer: Optimizer) -> None:
     """Copy a verified checkpoint's moments into an optimizer of the same shape."""
     read_into(checkpoint / MOMENTS, by_slot(optimizer.slots))
+
+
+def load_memory(checkpoint: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What recurrent layers remembered at a verified checkpoint, in new arrays; {} where `like` is."""
+    memory = {name: np.empty_like(rows) for name, rows in like.items()}
+    if memory:
+        read_into(checkpoint / MEMORY, memory)
+    return memory
+
+
+def memory_shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """What memory.safetensors must hold: of each micro-batch of a step, what is remembered of its rows."""
+    if not plan.train.carry_state:
+        return {}
+    of_rows = {name: (plan.train.batch_size, *shape) for name, shape in memory_shapes(plan.model).items()}
+    return by_slot({str(number): of_rows for number in range(plan.train.grad_accum)})
 
 
 def read_config(checkpoint: Path) -> dict[str, Any]:

@@ -79,7 +79,10 @@ def _checkpoint(path: Path) -> str:
     checkpoints.checked_tokenizer(path, plan.model)
     moments = shapes_in(path / checkpoints.MOMENTS)
     check_shapes(path / checkpoints.MOMENTS, moments, checkpoints.shapes_of_slots(moments, plan))
-    for name in (checkpoints.WEIGHTS, checkpoints.MOMENTS):
+    if remembered := checkpoints.memory_shapes_of(plan):
+        check_shapes(path / checkpoints.MEMORY, shapes_in(path / checkpoints.MEMORY), remembered)
+    files = checkpoints.WEIGHTS, checkpoints.MOMENTS, checkpoints.MEMORY
+    for name in files if remembered else files[:2]:
         if tensor := not_finite(path / name):
             raise CheckpointError(f"{path / name}: {tensor} holds a value that is not finite")
     return _state(path)

@@ -21,8 +21,10 @@ from .layout import RUNS, STEP_NAME, checkpoints, newest_run
 
 FORMAT = 1
 WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
+MEMORY = "memory.safetensors"  # only of runs that carry on what layers remember
 CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
-ALL_FILES = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)
+NEEDED = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)
+ALL_FILES = (*NEEDED, MEMORY)
 MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, STATE)  # all that inference reads
 
 BEST, NEWEST = "best", "newest"
@@ -46,6 +48,8 @@ def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
         if size != entry["size"]:
             raise CheckpointError(f"{path / name}: {size} bytes, the manifest says {entry['size']}")
     for name in names:
+        if name == MEMORY and name not in files:
+            continue
         try:
             digest = durable.sha256_of(path / name)
         except OSError as error:
@@ -69,8 +73,8 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
         got = document.get("format")
         raise CheckpointError(f"{path}: checkpoint format {got!r}, this microgpt reads {FORMAT}")
     files = document.get("files")
-    if not isinstance(files, dict) or set(files) != set(ALL_FILES):
-        raise CheckpointError(f"{path / MANIFEST}: does not list exactly {', '.join(ALL_FILES)}")
+    if not isinstance(files, dict) or set(files) | {MEMORY} != set(ALL_FILES):
+        raise CheckpointError(f"{path / MANIFEST}: does not list exactly {', '.join(NEEDED)}")
     for name, entry in files.items():
         kinds = [type(entry.get(key)) for key in ("size", "sha256")] if isinstance(entry, dict) else []
         if kinds != [int, str]:

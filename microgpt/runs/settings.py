@@ -102,6 +102,12 @@ class TrainConfig:
         choices=PACKINGS,
         group=BATCH,
     )
+    carry_state: bool = setting(
+        False,
+        "windows follow on each other, and recurrent layers carry on what they remember from each to the "
+        "next, without a gradient; attention begins anew at each window",
+        group=BATCH,
+    )
     prompt_loss_weight: float = setting(
         1.0,
         "how much a token outside the assistant's answers counts; below 1 a chat model learns to "
@@ -280,6 +286,10 @@ class TrainConfig:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
         if self.stop_after and not self.eval_every:
             raise ConfigError(f"--stop-after {self.stop_after} needs evaluations; give --eval-every, too")
+        if self.carry_state and self.source != "corpus":
+            raise ConfigError(
+                f"--carry-state reads the corpus; source {self.source!r} has batches of its own"
+            )
         _ = self.time_limit_s, self.n_threads  # refuse what they cannot read
 
     @property

@@ -13,6 +13,7 @@ from microgpt.corpus.prepared.config import DataConfig, source_place
 from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
+from microgpt.model.architecture import is_recurrent
 from microgpt.model.config import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
@@ -33,6 +34,13 @@ class Plan:
     train: TrainConfig
     data: DataConfig
     preset: str = ""
+
+    def __post_init__(self) -> None:
+        if self.train.carry_state and not is_recurrent(self.model):
+            raise ConfigError(
+                f"--carry-state: nothing is carried on by --mixer {self.model.mixer!r}; choose a recurrent "
+                "one, such as rwkv7 or mamba2"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""

@@ -13,6 +13,7 @@ import numpy as np
 
 import microgpt
 from microgpt.batches.batches import Batches, EvalWindows, eval_windows
+from microgpt.batches.carried import BatchesInOrder, EvalInOrder
 from microgpt.batches.packing import DOCUMENTS, STREAM
 from microgpt.batches.prompts import PromptLoss
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
@@ -42,7 +43,7 @@ from .clock import Clock
 from .horizon import measure, planned_steps
 from .job import Job
 from .optimizer import Optimizer
-from .parts import Parts, Penalty, Source
+from .parts import IN_ORDER, Parts, Penalty, Source
 from .schedule import train_on
 
 Say = Callable[[str], None]
@@ -94,7 +95,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     log = MetricsLog(run / METRICS, say=say, every=plan.train.log_every)
     session = _session(plan, prepared, made, TrainState(), run, log, tell, [])
     session.job.is_timed = is_timed
-    session.job.restore_parts({})  # measuring may have moved them on
+    session.job.restore_parts(None)  # measuring may have moved them on
     remember(run, prepared.train)
     return session
 
@@ -166,7 +167,7 @@ def resume(
         shutil.copyfile(origin / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes, say, plan.train.log_every)
     session = _session(plan, prepared, made, state, run, log, tell, changes)
-    session.job.restore_parts(document)
+    session.job.restore_parts(source)
     remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
     session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
@@ -213,17 +214,23 @@ def accept(source: Path, changes: list[str], say: Say, allow_inexact: bool) -> N
 
 def _make(plan: Plan, prepared: Prepared) -> Made:
     config, seq_len = plan.train, plan.model.seq_len
-    packing = config.packing
-    batches = Batches(
-        prepared.train, seq_len, config.batch_size, config.seed, _prompt_loss(config, prepared), packing
-    )
+    packing, prompt_loss = config.packing, _prompt_loss(config, prepared)
+    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
+    if config.carry_state:
+        rows = config.batch_size, config.grad_accum
+        batches = BatchesInOrder(prepared.train, seq_len, *rows, prompt_loss, packing)
     byte_lengths = prepared.tokenizer.byte_lengths
-    held_out = eval_windows(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
+    held_out = windows_to_score(config)(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
     model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
     parts = Parts(model, config, prepared, batches)
-    source = _of_kind("source", config.source, SOURCES)(parts)
+    source = _of_kind("source", IN_ORDER if config.carry_state else config.source, SOURCES)(parts)
     penalty = _of_kind("penalty", config.penalty, PENALTIES)(parts) if config.penalty else None
     return Made(model, OPTIMIZERS[config.optimizer](model, config), source, penalty, held_out, batches)
+
+
+def windows_to_score(config: TrainConfig) -> Callable[..., EvalWindows]:
+    """What makes the windows that a run is measured on."""
+    return EvalInOrder if config.carry_state else eval_windows
 
 
 def _of_kind(what: str, name: str, table: dict[str, Any]) -> Any:
@@ -262,6 +269,8 @@ def _session(
     config, slots = plan.train, made.optimizer.slots.values()
     tell.add(log.hear, is_first=True)
     news: deque[str] = deque()
+    n_bytes = sum(arena.flat.nbytes for arena in (made.model.params, *slots))
+    n_bytes += sum(rows.nbytes for rows in made.source.memory().values())
     job = Job(
         model=made.model,
         optimizer=made.optimizer,
@@ -276,7 +285,7 @@ def _session(
         tell=tell,
         snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer),
         news=news,
-        saver=Saver(run, config.keep, news.append, sum(a.flat.nbytes for a in (made.model.params, *slots))),
+        saver=Saver(run, config.keep, news.append, n_bytes),
     )
     return Session(job, state, prepared, made.batches, inexact)
 
@@ -286,7 +295,8 @@ def watch(session: Session) -> Watch:
     job, prepared = session.job, session.prepared
     n_tokens = max(1, job.config.eval_tokens // TRAINING_SHARE)
     lengths, packing = prepared.tokenizer.byte_lengths, job.config.packing
-    training = eval_windows(prepared.train, job.model.config.seq_len, lengths, n_tokens, packing)
+    windows = windows_to_score(job.config)
+    training = windows(prepared.train, job.model.config.seq_len, lengths, n_tokens, packing)
     is_new = session.state.step == 0
     steps = job.config.max_steps
     return Watch(job.model, prepared.train, job.held_out, training, steps, is_new, job.tell)

@@ -118,11 +118,12 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int, dic
     """
     nats, n = 0.0, 0
     facts: list[dict[str, Any]] = []
-    before = dict(job.source.state())
+    before = dict(job.source.state()), job.source.memory()
     for index in range(position, position + job.config.grad_accum):
         if stop:
             job.optimizer.discard()
-            job.source.restore(before)
+            job.source.restore(before[0])
+            job.source.recall(before[1])
             return None
         batch = job.source.batch(index)
         more_nats, more = job.model.loss_and_grad(batch, dropout_keys(job, index))
@@ -270,7 +271,8 @@ def last_save(job: Job, state: TrainState, clock: Clock) -> None:
 def take_snapshot(job: Job, state: TrainState, clock: Clock) -> Snapshot:
     """A copy of all that a checkpoint holds."""
     state.elapsed_s, state.metrics_bytes = clock.elapsed_s, job.log.n_bytes
-    return job.snapshot.fill(job.document, job.identity | job.parts_state() | state.to_dict())
+    told = job.identity | job.parts_state() | state.to_dict()
+    return job.snapshot.fill(job.document, told, job.source.memory())
 
 
 def note_save(job: Job, state: TrainState, clock: Clock, result: SaveResult | None) -> None:

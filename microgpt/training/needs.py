@@ -1,12 +1,13 @@
 """How much memory a training takes, told and checked before it begins."""
 
 import dataclasses
+import math
 
 from microgpt.common.errors import ConfigError
 from microgpt.core import ops
 from microgpt.machine.memory import available_memory
 from microgpt.model import ModelConfig, count_parameters
-from microgpt.model.architecture import activation_floats, parameter_groups, products
+from microgpt.model.architecture import activation_floats, memory_shapes, parameter_groups, products
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 
@@ -25,8 +26,14 @@ def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
 
 
 def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> int:
-    """Bytes of the weights and of the optimizer's slots."""
-    return 4 * (count_parameters(model) + slot_floats(model, train.optimizer))
+    """Bytes of the weights, of the optimizer's slots, and of what is carried on."""
+    return 4 * (count_parameters(model) + slot_floats(model, train.optimizer) + carried_floats(model, train))
+
+
+def carried_floats(model: ModelConfig, train: TrainConfig) -> int:
+    """Floats of what recurrent layers carry on from window to window."""
+    n_rows = train.batch_size * train.grad_accum if train.carry_state else 0
+    return n_rows and n_rows * sum(math.prod(shape) for shape in memory_shapes(model).values())
 
 
 def slot_floats(model: ModelConfig, optimizer: str) -> int:

@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from microgpt.batches.batches import Batches
+from microgpt.batches.carried import BatchesInOrder, continued
 from microgpt.batches.packing import DOCUMENTS
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.model import GPT, Batch
+from microgpt.runs.checkpoint import by_slot
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.settings import TrainConfig
+
+IN_ORDER = "corpus in order"
 
 
 class Parts(NamedTuple):
@@ -38,6 +44,12 @@ class Source(WithState, Protocol):
 
     def outline(self) -> list[str]:
         """Lines that tell a person what it makes, where that needs telling."""
+
+    def memory(self) -> Mapping[str, np.ndarray]:
+        """float32 arrays, beside the state, that checkpoints hold; they are replaced, never changed."""
+
+    def recall(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from such arrays; from {} as at the beginning of a run."""
 
 
 class Penalty(WithState, Protocol):
@@ -78,5 +90,59 @@ class Corpus:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Nothing to do."""
 
+    def memory(self) -> Mapping[str, np.ndarray]:
+        """None."""
+        return {}
+
+    def recall(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Nothing to do."""
+
+
+class CorpusInOrder(Corpus):
+    """The corpus in order, with what recurrent layers remember of the text before each row: truncated
+    back-propagation through time (Williams & Peng 1990, Neural Computation 2), cut at each window.
+
+    Every micro-batch of a step has rows, and memory, of its own.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        assert isinstance(parts.batches, BatchesInOrder)
+        self._in_order, self._model, self._config = parts.batches, parts.model, parts.config
+        self.recall({})
+
+    def batch(self, index: int) -> Batch:
+        """Batch `index` of the run, whose rows go on where they were left."""
+        memory = self._memories[index % self._config.grad_accum]
+        memory.update(continued(memory, self._in_order.begins(index) | ~_is_finite(memory)))
+        return super().batch(index)._replace(memory=memory)
+
+    def outline(self) -> list[str]:
+        """What follows on what."""
+        n = self._config.batch_size * self._config.grad_accum
+        n_each = self._in_order.n_windows // n
+        return [
+            f"windows  in order, {n:,} stretches of {n_each:,} side by side; recurrent layers carry on what "
+            "they remember, attention begins anew at each"
+        ]
+
+    def memory(self) -> Mapping[str, np.ndarray]:
+        """Of each micro-batch and layer; of rows whose numbers went bad, nothing."""
+        return by_slot(
+            {str(k): continued(memory, ~_is_finite(memory)) for k, memory in enumerate(self._memories)}
+        )
+
+    def recall(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `memory` told."""
+        new, n = self._model.new_memory(self._config.batch_size), self._config.grad_accum
+        self._memories = [{name: memory.get(f"{k}.{name}", new[name]) for name in new} for k in range(n)]
+
+
+def _is_finite(memory: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether all that is remembered of a row is finite, (B,)."""
+    of_layers = [np.isfinite(rows).reshape(len(rows), -1).all(1) for rows in memory.values()]
+    return np.logical_and.reduce(of_layers)
+
 
 SOURCES["corpus"] = Corpus
+SOURCES[IN_ORDER] = CorpusInOrder

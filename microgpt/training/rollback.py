@@ -89,11 +89,11 @@ def _remove_above(job: Job, step: int) -> None:
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:
     if source is None:
         job.model.init(job.config.seed)
-        job.restore_parts({})
+        job.restore_parts(None)
         for slot in job.optimizer.slots.values():
             slot.flat[:] = 0
     else:
         checkpoints.load_weights(source, job.model)
-        job.restore_parts(checkpoints.read_json(source / checkpoints.STATE))
+        job.restore_parts(source)
         checkpoints.load_moments(source, job.optimizer)
     job.optimizer.updates = old.updates
