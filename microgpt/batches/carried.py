@@ -28,7 +28,8 @@ class Stretches:
     """Windows in order: number k * n_stretches + r is window k of stretch r.
 
     All stretches have as many windows, all full, so that some tokens at their borders lie in two.  In an
-    epoch every token but the first of the text, and of documents that do not see each other, is a target.
+    epoch every token but the first of the text, and of documents that do not see each other, is a target;
+    of a single stretch, what does not fill a window at the end of the text is not.
 
     Raises: DataError: there is not a window for each stretch.
     """
@@ -45,6 +46,8 @@ class Stretches:
             )
         self._tokens, self._seq_len, self._packing = tokens, seq_len, packing
         self._n_stretches, self._n_each = n_stretches, -(-n_targets // (seq_len * n_stretches))
+        if n_stretches == 1:
+            self._n_each = n_targets // seq_len
         self._spare = n_targets - self._n_each * seq_len
         self.n_windows = n_stretches * self._n_each
 

@@ -86,7 +86,7 @@ class Embedding:
         rows = self._rows(seen, p)
         if self.look_back:
             rows = self._mixed(rows.reshape(*seen.shape, -1), p, starts)[:, n:]
-        x = rows.reshape(ids.size, -1)
+        x = np.ascontiguousarray(rows.reshape(ids.size, -1))
         return self._placed(x, _places(call), p) if self.has_places else x
 
     def _placed(self, x: np.ndarray, places: np.ndarray, p: Arena) -> np.ndarray:

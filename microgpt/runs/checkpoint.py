@@ -194,7 +194,7 @@ def _write(snap: Snapshot, directory: Path) -> None:
         files[name] = durable.write_file(directory / name, [content])
     snap.tokenizer.save(directory / TOKENIZER)
     files[TOKENIZER] = durable.describe(directory / TOKENIZER)
-    listed = {name: files[name]._asdict() for name in ALL_FILES if name in files}
+    listed = {name: files[name]._asdict() for name in (*ALL_FILES, MEMORY) if name in files}
     durable.write_file(directory / MANIFEST, [json_bytes({"format": FORMAT, "files": listed})])
     durable.sync_directory(directory)
 

@@ -23,8 +23,7 @@ FORMAT = 1
 WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
 MEMORY = "memory.safetensors"  # only of runs that carry on what layers remember
 CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.json", "manifest.json"
-NEEDED = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)
-ALL_FILES = (*NEEDED, MEMORY)
+ALL_FILES = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)  # that every checkpoint has
 MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, STATE)  # all that inference reads
 
 BEST, NEWEST = "best", "newest"
@@ -37,8 +36,8 @@ Say = Callable[[str], None]
 # -------------------------------------------------------------------------------- one checkpoint
 
 
-def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
-    """Check every file's size, and the SHA-256 of the named ones, against the manifest."""
+def verify(path: Path, names: Iterable[str] | None = None) -> None:
+    """Check every file's size, and the SHA-256 of the named ones, None: of all, against the manifest."""
     files = _manifest(path)
     for name, entry in files.items():
         try:
@@ -47,9 +46,7 @@ def verify(path: Path, names: Iterable[str] = ALL_FILES) -> None:
             raise CheckpointError(f"{path / name}: {error.strerror}, but the manifest lists it") from error
         if size != entry["size"]:
             raise CheckpointError(f"{path / name}: {size} bytes, the manifest says {entry['size']}")
-    for name in names:
-        if name == MEMORY and name not in files:
-            continue
+    for name in files if names is None else names:
         try:
             digest = durable.sha256_of(path / name)
         except OSError as error:
@@ -73,8 +70,8 @@ def _manifest(path: Path) -> dict[str, dict[str, Any]]:
         got = document.get("format")
         raise CheckpointError(f"{path}: checkpoint format {got!r}, this microgpt reads {FORMAT}")
     files = document.get("files")
-    if not isinstance(files, dict) or set(files) | {MEMORY} != set(ALL_FILES):
-        raise CheckpointError(f"{path / MANIFEST}: does not list exactly {', '.join(NEEDED)}")
+    if not isinstance(files, dict) or set(files) - {MEMORY} != set(ALL_FILES):
+        raise CheckpointError(f"{path / MANIFEST}: does not list exactly {', '.join(ALL_FILES)}")
     for name, entry in files.items():
         kinds = [type(entry.get(key)) for key in ("size", "sha256")] if isinstance(entry, dict) else []
         if kinds != [int, str]:
@@ -164,7 +161,7 @@ def better_than(checkpoint: Path) -> Kept | None:
     return best if best.loss < mine.last_loss else None
 
 
-def newest_valid(run: Path, names: Iterable[str] = ALL_FILES, say: Say = tell) -> Path:
+def newest_valid(run: Path, names: Iterable[str] | None = None, say: Say = tell) -> Path:
     """The newest checkpoint of a run that passes `verify`; `say` hears about each newer one that does not."""
     for path in _valid(run, names, say):
         return path
@@ -178,7 +175,7 @@ def newest_calm(run: Path, say: Say = tell) -> Path | None:
     Returns:  without such a one, the newest valid one; None: there is none at all.
     """
     newest = None
-    for path in _valid(run, ALL_FILES, say):
+    for path in _valid(run, None, say):
         newest = newest or path
         state = _state(path)
         if state is not None and is_calm(state):
@@ -186,7 +183,7 @@ def newest_calm(run: Path, say: Say = tell) -> Path | None:
     return newest
 
 
-def _valid(run: Path, names: Iterable[str], say: Say) -> Iterator[Path]:
+def _valid(run: Path, names: Iterable[str] | None, say: Say) -> Iterator[Path]:
     """The checkpoints of a run that pass `verify`, newest first."""
     for _, path in checkpoints(run):
         try:
@@ -254,7 +251,7 @@ def _listed(those: list[Kept], best: Kept | None) -> str:
 
 
 def find_checkpoint(
-    name: str | Path | None, names: Iterable[str] = ALL_FILES, say: Say = tell, best: bool = False
+    name: str | Path | None, names: Iterable[str] | None = None, say: Say = tell, best: bool = False
 ) -> Path:
     """The verified checkpoint that a name means; of a run the newest valid one.
 
@@ -268,7 +265,7 @@ def find_checkpoint(
     return _best_if_clear(newest, names, say) if best else newest
 
 
-def _best_if_clear(newest: Path, names: Iterable[str], say: Say) -> Path:
+def _best_if_clear(newest: Path, names: Iterable[str] | None, say: Say) -> Path:
     """The best of a run if its newest is clearly worse as measured last, and the best can be used."""
     better = better_than(newest)
     last = next((one.last_loss for one in kept(newest.parent) if one.path == newest), None)

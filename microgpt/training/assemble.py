@@ -95,7 +95,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     log = MetricsLog(run / METRICS, say=say, every=plan.train.log_every)
     session = _session(plan, prepared, made, TrainState(), run, log, tell, [])
     session.job.is_timed = is_timed
-    session.job.restore_parts(None)  # measuring may have moved them on
+    session.job.restore_parts({}, {})  # measuring may have moved them on
     remember(run, prepared.train)
     return session
 
@@ -160,6 +160,7 @@ def resume(
         plan = dataclasses.replace(plan, train=config)
     checkpoints.load_weights(source, made.model)
     checkpoints.load_moments(source, made.optimizer)
+    memory = checkpoints.load_memory(source, made.source.memory())
     made.optimizer.updates = state.updates
     in_place = source.resolve().parent == run.resolve()
     origin = run_of(source)
@@ -167,7 +168,7 @@ def resume(
         shutil.copyfile(origin / METRICS, run / METRICS)
     log = MetricsLog(run / METRICS, state.metrics_bytes, say, plan.train.log_every)
     session = _session(plan, prepared, made, state, run, log, tell, changes)
-    session.job.restore_parts(source)
+    session.job.restore_parts(document, memory)
     remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
     session.job.origin, session.job.is_timed = source, is_timed
     if in_place:

@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from microgpt.batches.batches import EvalWindows
 from microgpt.model import GPT
-from microgpt.runs.checkpoint import STATE, Snapshot, load_memory, read_json
+from microgpt.runs.checkpoint import Snapshot
 from microgpt.runs.events import Listeners
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
@@ -63,10 +65,8 @@ class Job:
         states = {name: dict(part.state()) for name, part in parts.items() if part is not None}
         return {name: state for name, state in states.items() if state}
 
-    def restore_parts(self, checkpoint: Path | None) -> None:
-        """Put source and penalty where a verified checkpoint left them; None: at the beginning."""
-        document = {} if checkpoint is None else read_json(checkpoint / STATE)
-        memory = {} if checkpoint is None else load_memory(checkpoint, self.source.memory())
+    def restore_parts(self, document: Mapping[str, Any], memory: Mapping[str, np.ndarray]) -> None:
+        """Put source and penalty where a state.json and a memory left them; {}: at the beginning."""
         self.source.restore(document.get("source", {}))
         self.source.recall(memory)
         if self.penalty is not None:

@@ -8,6 +8,7 @@ import numpy as np
 from microgpt.batches.batches import Batches
 from microgpt.batches.carried import BatchesInOrder, continued
 from microgpt.batches.packing import DOCUMENTS
+from microgpt.common.errors import ConfigError
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.model import GPT, Batch
 from microgpt.runs.checkpoint import by_slot
@@ -107,7 +108,8 @@ class CorpusInOrder(Corpus):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        assert isinstance(parts.batches, BatchesInOrder)
+        if not isinstance(parts.batches, BatchesInOrder):
+            raise ConfigError(f"source {IN_ORDER!r} is chosen by --carry-state; give that instead")
         self._in_order, self._model, self._config = parts.batches, parts.model, parts.config
         self.recall({})
 

@@ -89,11 +89,12 @@ def _remove_above(job: Job, step: int) -> None:
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:
     if source is None:
         job.model.init(job.config.seed)
-        job.restore_parts(None)
+        job.restore_parts({}, {})
         for slot in job.optimizer.slots.values():
             slot.flat[:] = 0
     else:
         checkpoints.load_weights(source, job.model)
-        job.restore_parts(source)
+        memory = checkpoints.load_memory(source, job.source.memory())
+        job.restore_parts(checkpoints.read_json(source / checkpoints.STATE), memory)
         checkpoints.load_moments(source, job.optimizer)
     job.optimizer.updates = old.updates

@@ -107,6 +107,12 @@ class FakeBatches:
     def restore(self, state):
         pass
 
+    def memory(self):
+        return {}
+
+    def recall(self, memory):
+        pass
+
     def batch(self, index):
         self.asked.append(index)
         words = random.bits(random.key(self.seed, "rows", index), self.batch_size * (T + 1))

@@ -320,7 +320,9 @@ def test_a_penalty_is_in_the_log_and_in_the_state(text, monkeypatch):
 
 
 def test_a_kind_that_is_not_there_is_refused_by_name(text, monkeypatch):
-    with pytest.raises(ConfigError, match="source 'elsewhere' is not known here, only corpus; import what"):
+    with pytest.raises(
+        ConfigError, match="source 'elsewhere' is not known here, only corpus, corpus in order; import"
+    ):
         train_run(small(text, 2, source="elsewhere"), "a", [])
     with pytest.raises(ConfigError, match="optimizer"):
         train_run(small(text, 2, optimizer="elsewhere"), "a", [])
