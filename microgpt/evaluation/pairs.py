@@ -103,7 +103,7 @@ def difference(above: np.ndarray, below: np.ndarray, seed: int, n_draws: int = N
     n = min(len(above), N_CLUSTERS)
     tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975))) if n > 1 else 0.0
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    value = float(above.sum() / below.sum())
+    value = float(above.sum()) / float(below.sum())
     return Difference(value, float(low), float(high), float((drawn < 0).mean()))
 
 
