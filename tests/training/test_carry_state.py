@@ -1,17 +1,21 @@
 """Runs whose recurrent layers carry on what they remember: every way to go on gives the same bits."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from microgpt.batches.carried import BatchesInOrder
+from microgpt.batches.carried import BatchesInOrder, EvalInOrder
 from microgpt.commands import compare, eval, verify
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.corpus.prepared.config import prepared
+from microgpt.evaluation.loss import evaluate
 from microgpt.files.records import read_json
 from microgpt.files.tensors import shapes_in
 from microgpt.model import GPT, Batch
 from microgpt.runs import kept
+from microgpt.runs.checkpoint import load_memory
 from microgpt.runs.events import RolledBack, Trained
 from microgpt.runs.guard import MOST_BAD_STEPS
 from microgpt.runs.kinds import SOURCES
@@ -108,6 +112,11 @@ class Poisoned(CorpusInOrder):
     """Micro-batches whose loss is no number, from the one of this number on, until a run goes back."""
 
     FIRST = 14
+    recalled: ClassVar[list] = []
+
+    def recall(self, memory):
+        self.recalled.append(memory)
+        super().recall(memory)
 
     def batch(self, index):
         batch = super().batch(index)
@@ -119,8 +128,14 @@ class Poisoned(CorpusInOrder):
 @pytest.mark.parametrize("save_every", [0, 4])
 def test_going_back_puts_back_what_was_remembered(save_every, monkeypatch):
     monkeypatch.setitem(SOURCES, IN_ORDER, Poisoned)
-    heard, spec = [], carried(save_every=save_every)
+    heard, spec = [], carried(save_every=save_every, keep=9)
     straight = train_run(spec, "straight", [heard.append])
+    back = Poisoned.recalled[-1]
+    if save_every:
+        saved = load_memory(straight.run / "step_00000004", back)
+        assert saved and all((back[name] == rows).all() for name, rows in saved.items())
+    else:
+        assert back == {}
     assert sum(isinstance(event, RolledBack) for event in heard) == 1 and straight.step == 12
     stopped_at(9, spec, "cut")  # after it went back, for it never got so far before
     assert bits(train_run(spec, "cut", [])) == bits(straight)
@@ -197,7 +212,6 @@ def test_eval_carries_on_as_the_run_did_and_says_so(capsys):
     assert eval.main(["run", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["n_stretches"] > 0
-    # By hand: each stretch in one long pass.
     assert eval.main(["run"]) == 0
     lines = capsys.readouterr().out
     assert "windows of 16 in order" in lines and "recurrent layers remember the text through" in lines
@@ -216,11 +230,7 @@ def test_eval_carries_on_as_the_run_did_and_says_so(capsys):
     assert "the contexts of a token differ" in capsys.readouterr().out
 
 
-def test_the_loss_of_held_out_text_is_that_of_long_passes(monkeypatch):
-    from microgpt.batches.carried import EvalInOrder
-    from microgpt.corpus.prepared.config import prepared
-    from microgpt.evaluation.loss import evaluate
-
+def test_the_loss_of_held_out_text_is_that_of_long_passes():
     plan = carried(seq_len=24).plan()
     corpus = prepared(plan.data, 1, None)
     plan = carried(seq_len=24).plan(corpus.tokenizer.vocab_size)
