@@ -143,7 +143,7 @@ class CorpusInOrder(Corpus):
 def _is_finite(memory: Mapping[str, np.ndarray]) -> np.ndarray:
     """Whether all that is remembered of a row is finite, (B,)."""
     of_layers = [np.isfinite(rows).reshape(len(rows), -1).all(1) for rows in memory.values()]
-    return np.logical_and.reduce(of_layers)
+    return np.all(of_layers, 0)
 
 
 SOURCES["corpus"] = Corpus
