@@ -10,7 +10,7 @@ from microgpt.core import random
 from microgpt.model import Arena, Batch
 from microgpt.model.parameters import Parameter
 from microgpt.runs.checkpoint import Snapshot
-from microgpt.runs.events import Listeners, Started, Told
+from microgpt.runs.events import Listeners, Started, Told, Trained
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.saver import Saver
@@ -197,3 +197,15 @@ def train(job, state=None, stop=None, clock=None):
         finally:
             job.saver.wait()
     return why, state
+
+
+class StopAt(StopFlag):
+    """Asks for the end after a step, as Ctrl-C would; a listener and a flag."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def __call__(self, event):
+        if isinstance(event, Trained) and event.step == self.step:
+            self.request()

@@ -31,7 +31,7 @@ from microgpt.training.optimizer import Optimizer
 from microgpt.training.parts import Corpus
 from microgpt.training.run import resume_run, train_run
 from microgpt.training.stop import StopFlag
-from tests.training.fakes import FakeTime
+from tests.training.fakes import FakeTime, StopAt
 
 TEXT = "".join(f"The {thing} of number {n} is red.\n\n" for n in range(60) for thing in ("hat", "boat"))
 
@@ -279,18 +279,6 @@ def test_a_new_kind_trains_saves_resumes_to_the_bit_and_decodes(kind, text):
     model, tokenizer, _ = load_model(whole.checkpoint)
     said = list(answer_all(model, tokenizer, [Request(np.array([3, 4, 5], np.int32), max_tokens=5)]))
     assert said[0][1].finish in ("stop", "length")
-
-
-class StopAt(StopFlag):
-    """Asks for the end after a step, as Ctrl-C would; a listener and a flag."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def __call__(self, event):
-        if isinstance(event, Trained) and event.step == self.step:
-            self.request()
 
 
 def test_what_a_new_kind_costs_is_counted(kind, text):

@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +18,7 @@ from microgpt.runs.spec import Spec
 from microgpt.training.muon import POLYNOMIALS, Muon
 from microgpt.training.needs import memory_estimate, slot_floats
 from microgpt.training.run import train_run
-from microgpt.training.stop import StopFlag
-from tests.training.fakes import make_config
+from tests.training.fakes import StopAt, make_config
 
 # Three updates of KellerJordan/Muon (commit 857d1adc, MIT) in float64: weights, gradients, and the first
 # gradient made orthogonal; rate 0.02, decay 0.1.
@@ -167,15 +164,11 @@ def text(tmp_path, monkeypatch):
     return tmp_path / "text.txt"
 
 
-def stop_at_5(event):
-    if isinstance(event, Trained) and event.step == 5:
-        os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_a_run_by_the_fast_recipe_learns_and_goes_on_to_the_bit(text):
     heard = []
     whole = train_run(small(text), "whole", [heard.append])
-    first = train_run(small(text), "cut", [stop_at_5], stop=StopFlag())
+    stop = StopAt(5)
+    first = train_run(small(text), "cut", [stop], stop=stop)
     second = train_run(small(text), "cut", [])
     assert first.why == "stopped" and second.step == whole.step == 12
     for name in ("model", "optimizer"):
