@@ -9,6 +9,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, settings_from, whole
 from microgpt.common.output import tell
 from microgpt.core import native
+from microgpt.corpus.reading.options import ReadOptions
 from microgpt.decoding.sampler import SamplerConfig
 from microgpt.evaluation.held_out import carries_state
 from microgpt.machine.cpus import add_threads_flag, thread_count
@@ -82,6 +83,25 @@ def is_carried(loaded: Loaded, args: argparse.Namespace) -> bool:
     if args.carry_state and not is_recurrent(loaded.model.config):
         raise ConfigError(f"--carry-state: {loaded.path} has no recurrent layer; leave it out")
     return carries_state(loaded.path) if args.carry_state is None else bool(args.carry_state)
+
+
+def add_text_flags(flags: Parser, default: str) -> None:
+    """The text to be measured on, how it is read, and how much of it.  default: what it is otherwise."""
+    flags.add_argument_group("data").add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        dest="files",
+        help=f"text or chats, files or folders, or `smalltalk` [default {default}]",
+    )
+    add_settings(flags, ReadOptions)
+    flags.add_argument(
+        "--max-tokens",
+        type=whole(1),
+        metavar="TOKENS",
+        help="score about this many held-out tokens, evenly spread [default all]",
+    )
 
 
 def add_sampling_flags(flags: Parser) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from microgpt.batches.packing import PACKINGS
 from microgpt.common.bars import progress_bar
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, given, whole
+from microgpt.common.flags import Parser, given, whole
 from microgpt.common.output import escaped, json_line
 from microgpt.common.words import counted
 from microgpt.core import native
@@ -30,28 +30,14 @@ from microgpt.evaluation.measure import context_policy, quality
 from microgpt.evaluation.pairs import Comparison, Difference, Side, compare, unlike
 from microgpt.runs.checkpoint import corpus_key
 
-from ._model_flags import Loaded, add_carry_flag, add_model_flags, is_carried, open_checkpoint
+from ._model_flags import Loaded, add_carry_flag, add_model_flags, add_text_flags, is_carried, open_checkpoint
 
 
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt compare", description=__doc__)
     add_model_flags(flags, several=True)
-    flags.add_argument_group("data").add_argument(
-        "--data",
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        dest="files",
-        help="text or chats, files or folders, or `smalltalk` [default what both were trained on]",
-    )
-    add_settings(flags, ReadOptions)
-    flags.add_argument(
-        "--max-tokens",
-        type=whole(1),
-        metavar="TOKENS",
-        help="score about this many held-out tokens, evenly spread [default all]",
-    )
+    add_text_flags(flags, "what both were trained on")
     add_carry_flag(flags)
     flags.add_argument("--packing", choices=PACKINGS, help="windows of both [default each as it was trained]")
     flags.add_argument(

@@ -23,7 +23,7 @@ from typing import Any
 from microgpt.batches.packing import DOCUMENTS, PACKINGS
 from microgpt.common.bars import progress_bar
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, given, whole
+from microgpt.common.flags import Parser, given, whole
 from microgpt.common.output import escaped, json_line, tell
 from microgpt.common.words import counted
 from microgpt.core import native
@@ -39,6 +39,7 @@ from ._model_flags import (
     Loaded,
     add_carry_flag,
     add_model_flags,
+    add_text_flags,
     choice_notes,
     is_carried,
     open_checkpoint,
@@ -49,21 +50,7 @@ def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt eval", description=__doc__)
     add_model_flags(flags, several=True)
-    flags.add_argument_group("data").add_argument(
-        "--data",
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        dest="files",
-        help="text or chats, files or folders, or `smalltalk` [default what it was trained on]",
-    )
-    add_settings(flags, ReadOptions)
-    flags.add_argument(
-        "--max-tokens",
-        type=whole(1),
-        metavar="TOKENS",
-        help="score about this many held-out tokens, evenly spread [default all]",
-    )
+    add_text_flags(flags, "what it was trained on")
     flags.add_argument(
         "--packing",
         choices=PACKINGS,
