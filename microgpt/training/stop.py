@@ -20,6 +20,7 @@ class StopFlag:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}
+        self._caught_one = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -45,10 +46,13 @@ class StopFlag:
         self._previous = {}
 
     def _caught(self, number: int, _frame: FrameType | None) -> None:
+        second, self._caught_one = self._caught_one, True
         self.request(number)
         again = b""
         if signal.SIGINT in self._previous:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # which first handles one that came meanwhile: here
+            if second and number == signal.SIGINT:
+                os.kill(os.getpid(), number)
             again = b" (Ctrl-C again leaves at once, without saving)"
         # os.write, because print may not be re-entered from a signal handler.
         with contextlib.suppress(OSError):

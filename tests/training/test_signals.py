@@ -224,6 +224,27 @@ run_command(main)
     assert done.returncode == -signal.SIGINT and "Traceback" not in done.stderr, done.stderr
 
 
+def test_a_second_signal_that_comes_while_the_first_is_handled_is_not_lost(folder):
+    """Replacing a handler handles what is pending first, in the midst of the first handler."""
+    code = """
+import os, signal, time
+from microgpt.common.command import run_command
+from microgpt.training.stop import StopFlag
+class InTheMidst(StopFlag):
+    def request(self, number):
+        if self.signal is None:
+            self.signal = number
+            os.kill(os.getpid(), signal.SIGINT)
+def main():
+    with InTheMidst():
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(30)
+run_command(main)
+"""
+    done = command(folder, ["-c", code])
+    assert done.returncode == -signal.SIGINT and "Traceback" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
 def test_a_run_goes_on_without_anybody_to_read_its_lines(streams, folder, talker):
     """`microgpt train | head -1`, a terminal that was closed."""
