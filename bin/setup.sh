@@ -60,7 +60,8 @@ install() {
     fi
     echo "installing microgpt and building its C kernels (about a minute; log: $log) ..."
     rm -f "$KERNELS" microgpt/*/_*.so  # what another compiler or Python has left could be loaded instead
-    if ! "$VENV/bin/python" -m pip install --disable-pip-version-check -e ".${1:+[$1]}" >"$log" 2>&1; then
+    # --no-compile: most of scipy is never imported, and Python compiles what is
+    if ! "$VENV/bin/python" -m pip install --disable-pip-version-check --no-compile -e ".${1:+[$1]}" >"$log" 2>&1; then
         tail -n 5 "$log" >&2
         die "installation failed; the whole log is in $log"
     fi
