@@ -21,7 +21,7 @@ from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig
-from microgpt.model.config import PRESETS
+from microgpt.model.config import ADAPTER_FIELDS, PRESETS
 from microgpt.runs.settings import RECIPES, TrainConfig
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
 from microgpt.training.clock import Now
@@ -79,7 +79,9 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         name: f"{shown_value(value)} for {' '.join(what)}"
         for name, value in default_settings(preset, recipe).items()
     }
-    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
+    add_settings(
+        flags, ModelConfig, skip=ADAPTER_FIELDS, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"}
+    )
     add_settings(flags, TrainConfig, shown=shown)
     return flags
 

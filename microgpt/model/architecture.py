@@ -5,11 +5,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from microgpt.common.errors import ConfigError
+
 from .block import Block
 from .config import ModelConfig
 from .embedding import Embedding
 from .layer import Cost
 from .linear import Linear
+from .lora import ALL, is_adapter, targets_in, wanted_targets, with_frozen_base
 from .norm import new_norm
 from .parameters import Parameter
 
@@ -33,13 +36,31 @@ class Architecture:
         self.norm = new_norm("ln_f", config.n_embd, config)
 
     def parameters(self) -> list[Parameter]:
-        """All parameters in the order in which they lie in memory."""
+        """All parameters in the order in which they lie in memory.
+
+        Raises: ConfigError: adapters for a matrix that is not there.
+        """
         of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
-        return [*self.embedding.parameters(), *of_blocks, *self.norm.parameters(), *self._of_head()]
+        parameters = [*self.embedding.parameters(), *of_blocks, *self.norm.parameters(), *self._of_head()]
+        if self.config.lora_rank:
+            self._refuse_unknown(targets_in(parameters))
+        return with_frozen_base(parameters, self.config)
 
     def outside(self) -> list[Parameter]:
         """Those that belong to no block."""
-        return self.embedding.parameters() + self.norm.parameters() + self._of_head()
+        own = self.embedding.parameters() + self.norm.parameters() + self._of_head()
+        return with_frozen_base(own, self.config)
+
+    def _refuse_unknown(self, found: set[str]) -> None:
+        missing = (wanted_targets(self.config) or set()) - found
+        if missing or not found:
+            others = Architecture(replace(self.config, lora_targets=ALL))
+            there = targets_in(part for block in others.blocks for part in block.parameters())
+            rank = self.config.lora_rank
+            raise ConfigError(
+                f"--lora-targets {', '.join(sorted(missing)) or ALL} with --lora-rank {rank}: matrices of "
+                f"this model that are larger are {', '.join(sorted(there)) or 'none'}"
+            )
 
     def _of_head(self) -> list[Parameter]:
         return [] if self.config.tied else self.head.parameters()
@@ -59,10 +80,17 @@ def table(config: ModelConfig) -> list[Parameter]:
     return Architecture(config).parameters()
 
 
+def stored(config: ModelConfig) -> list[Parameter]:
+    """The parameters that a checkpoint of the model holds: all, of an adapted model the adapters alone."""
+    parameters = table(config)
+    return [p for p in parameters if is_adapter(p)] if config.lora_rank else parameters
+
+
 def parameter_groups(config: ModelConfig) -> list[tuple[list[Parameter], int]]:
     """The parameters outside the blocks, and those of one block of each kind, each with how often."""
     outside = Architecture(replace(config, n_layer=1)).outside()
-    return [(outside, 1), *((block.parameters(), n) for block, n in blocks_by_kind(config))]
+    blocks = ((with_frozen_base(block.parameters(), config), n) for block, n in blocks_by_kind(config))
+    return [(outside, 1), *blocks]
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from .embedding_mix import EmbeddingMix
 from .fusion import new_mixer
 from .kinds import MLPS
 from .layer import NO_KEYS, Call, Cost, Layer, Saved, memory_of
+from .lora import adapt
 from .norm import new_norm
 from .parameters import Arena, Parameter
 from .state import State
@@ -101,6 +102,9 @@ class Block:
         self.second = Branch(f"{at}.mlp", f"{at}.ln_2", self.mlp, config)
         self.mix = EmbeddingMix(at, config.n_embd) if config.embedding_mix else None
         self.is_parallel = config.parallel
+        if config.lora_rank:
+            for branch in (self.first, self.second):
+                adapt(branch, config)
 
     def parameters(self) -> list[Parameter]:
         """Of the mix with the embedding, if there is one, and of both branches."""

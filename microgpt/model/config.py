@@ -21,6 +21,7 @@ ATTENTIONS = ("full", "local", "local_global")
 LONG = 2048  # tokens, from which on the window of local attention is 4 and not 6 sqrt(seq_len)
 BIASES = ("qkv", "proj", "mlp", "norm", "head")  # what may add a bias
 POSITIONS = ("rope", "none", "learned")
+LORA = "adapters"  # the group of their flags
 COUNT = Range(1, 1 << 31)  # of layers, heads, channels, positions, tokens
 
 
@@ -225,6 +226,35 @@ class ModelConfig:
     init_head_std: float = setting(
         0.0, "init-std of an untied head; 0: init-std", group="model", within=Range(0, LARGEST)
     )
+    lora_rank: int = setting(
+        0,
+        "rank of adapters beside the matrices of the layers, which alone are trained then; 0: there are none",
+        "rank",
+        group=LORA,
+        within=NOT_NEGATIVE,
+    )
+    lora_alpha: float = setting(
+        0.0,
+        "adapters count alpha / rank; 0: alpha is twice the rank",
+        group=LORA,
+        within=Range(0, LARGEST),
+    )
+    lora_targets: str = setting(
+        "all",
+        "the matrices that have adapters, names of q, k, v, o, gate, up, down with spaces between; all: each "
+        "that is larger than its adapter",
+        "names",
+        group=LORA,
+    )
+    lora_dropout: float = setting(
+        0.05, "probability of dropping an element that goes into an adapter", group=LORA, within=Range(0, 1)
+    )
+    base_weights: str = setting(
+        "fp32",
+        "how the matrices beside adapters are stored; bf16 takes half the memory",
+        choices=("fp32", "bf16"),
+        group=LORA,
+    )
     mixer: str = setting(
         "attention",
         "kinds of the layers through which positions see each other, the first layer's first, and over "
@@ -298,6 +328,11 @@ class ModelConfig:
             (self.has_bias("head") and self.tied, "bias head: a tied head has none; take --no-tied"),
             (self.init_head_std and self.tied, "init_head_std: a tied head has init_embedding_std"),
             (self.qk_norm_after_rope and self.qk_norm == "none", "qk_norm_after_rope: there is no qk_norm"),
+            (
+                not self.lora_rank and self.base_weights != "fp32",
+                f"base_weights {self.base_weights}: only matrices that are not trained are stored so; give a "
+                "lora_rank",
+            ),
             (self.rope_factor != 1 and self.rope_scaling == "none", "rope_factor: choose a rope_scaling"),
             (
                 self.mlp == "moe" and self.top_k > self.n_expert,
@@ -364,6 +399,11 @@ class ModelConfig:
         """Whether a layer's attention has one: the last layer, and each so manieth before it."""
         return bool(self.value_embedding) and (self.n_layer - 1 - layer) % self.value_embedding == 0
 
+    @property
+    def drops(self) -> bool:
+        """Whether training drops any elements."""
+        return bool(self.dropout or (self.lora_rank and self.lora_dropout))
+
     def has_bias(self, part: str) -> bool:
         """Whether a part, one of BIASES, adds a bias."""
         return part in self.bias.split()
@@ -427,6 +467,9 @@ class ModelConfig:
         return cls(
             **{**PRESETS[name], **_heads(PRESETS[name], overrides), "vocab_size": vocab_size, **overrides}
         )
+
+
+ADAPTER_FIELDS = tuple(f.name for f in dataclasses.fields(ModelConfig) if f.metadata.get("group") == LORA)
 
 
 def _heads(preset: dict[str, Any], overrides: dict[str, Any]) -> dict[str, int]:

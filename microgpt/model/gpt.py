@@ -50,7 +50,7 @@ class GPT:
         self.precision = precision
         layers = Architecture(config)
         parameters = [
-            replace(p, trainable=p.name not in frozen, type=types.get(p.name, p.type))
+            replace(p, trainable=p.trainable and p.name not in frozen, type=types.get(p.name, p.type))
             for p in layers.parameters()
         ]
         self.params = Arena(parameters, self.dtype)

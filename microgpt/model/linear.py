@@ -42,14 +42,14 @@ class Linear:
 
     def backward(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> np.ndarray:
         """dy (N, n_out), x of the forward -> dx (N, n_in)."""
-        self.backward_weight(dy, x, g, call)
+        self.backward_weight(dy, x, p, g, call)
         return self.backward_input(dy, p, call)
 
     def backward_input(self, dy: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """dx alone, where x is made later."""
         return ops.linear_backward_input(dy, p[self.name], call.precision)
 
-    def backward_weight(self, dy: np.ndarray, x: np.ndarray, g: Arena, call: Call) -> None:
+    def backward_weight(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> None:
         """Add to the gradients of weight and bias, if they are trained."""
         if self.name in g:
             ops.linear_backward_weight(dy, x, g[self.name], call.precision)

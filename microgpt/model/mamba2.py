@@ -86,7 +86,7 @@ class Mamba2:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         gate, inner, dt, y = saved
         (norm,), (d_norm,) = self._of(p, "norm.weight"), self._gradients(p, g, "norm.weight")
-        self.out.backward_weight(dy, recurrent.gated_rmsnorm_forward(y, gate, norm), g, call)
+        self.out.backward_weight(dy, recurrent.gated_rmsnorm_forward(y, gate, norm), p, g, call)
         d_normed = self.out.backward_input(dy, p, call)
         d_y, d_gate = recurrent.gated_rmsnorm_backward(d_normed, y, gate, norm, d_norm)
         dx = self.gate.backward(d_gate, x, p, g, call)

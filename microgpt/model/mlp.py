@@ -79,7 +79,7 @@ class MLP:
         """dy (N, C), and x of the forward -> dx (N, C).  `wide` is overwritten."""
         d_active = self.proj.backward_input(dy, p, call)
         d_wide, active = self.act.backward(d_active, wide)
-        self.proj.backward_weight(dy, active, g, call)
+        self.proj.backward_weight(dy, active, p, g, call)
         return self.fc.backward(d_wide, x, p, g, call)
 
     def cost(self, T: int) -> Cost:

@@ -126,7 +126,7 @@ class RWKV6:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         (r, k, v, decay, gate), more, betweens, in_decay, y = saved
         silu, norm = recurrent.gate_forward(gate, gate), self._norm(p)
-        self.out.backward_weight(dy, recurrent.rwkv_output_forward(y, silu, *norm), g, call)
+        self.out.backward_weight(dy, recurrent.rwkv_output_forward(y, silu, *norm), p, g, call)
         d_made = self.out.backward_input(dy, p, call)
         sums = [gradient(vector.name, p, g) for vector in (self.gain, self.offset)]
         d_y, d_silu = recurrent.rwkv_output_backward(d_made, y, silu, *norm, *sums)
@@ -234,7 +234,7 @@ class ChannelMix6:
         made = self.proj.forward(ops.relu2_forward(wide), p, call)
         d_made, d_z = recurrent.gate_backward(dy, made, z)
         d_wide, active = ops.relu2_backward(self.proj.backward_input(d_made, p, call), wide)
-        self.proj.backward_weight(d_made, active, g, call)
+        self.proj.backward_weight(d_made, active, p, g, call)
         x_k, x_r = run_back(call, self.at, "shift", recurrent.shift_mix_forward, [x], [mix, None])[0]
         d_mixed = arrays.empty((2, *x.shape), x.dtype)
         d_mixed[0] = self.fc.backward(d_wide, x_k, p, g, call)

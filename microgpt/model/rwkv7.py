@@ -123,7 +123,7 @@ class RWKV7:
         (r, k, lerped, decay, rate, gate), betweens, v, y = saved
         inputs = w, k2, kk, b = self._inputs(k, decay, rate, p)
         bonus, norm = (r, k2, v, p[self.r_k.name]), self._norm(p)
-        self.out.backward_weight(dy, recurrent.rwkv_output_forward(y, gate, *norm, bonus), g, call)
+        self.out.backward_weight(dy, recurrent.rwkv_output_forward(y, gate, *norm, bonus), p, g, call)
         d_made = self.out.backward_input(dy, p, call)
         sums = [gradient(vector.name, p, g) for vector in (self.gain, self.offset)]
         dr_k = gradient(self.r_k.name, p, g)
@@ -244,7 +244,7 @@ class ChannelMix7:
         """dy (N, C), and x of the forward -> dx (N, C).  `wide` is overwritten."""
         mix = p[self.mix.name]
         d_wide, active = ops.relu2_backward(self.proj.backward_input(dy, p, call), wide)
-        self.proj.backward_weight(dy, active, g, call)
+        self.proj.backward_weight(dy, active, p, g, call)
         mixed = run_back(call, self.at, "shift", recurrent.shift_mix_forward, [x], [mix, None])[0][0]
         d_mixed = self.fc.backward(d_wide, mixed, p, g, call)
         d_mix = gradient(self.mix.name, p, g)

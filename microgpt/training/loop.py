@@ -134,7 +134,7 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int, dic
 
 def dropout_keys(job: Job, index: int) -> np.ndarray | None:
     """The keys of a micro-batch's dropout masks, by window of the run; None when nothing is dropped."""
-    if not job.model.config.dropout:
+    if not job.model.config.drops:
         return None
     first = index * job.config.batch_size
     return random.keys(job.config.seed, "dropout", range(first, first + job.config.batch_size))

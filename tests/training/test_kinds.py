@@ -81,7 +81,7 @@ class Square:
         return self.fc.forward(x, p, call)
 
     def backward(self, dy, x, wide, p, g, call):
-        self.proj.backward_weight(dy, wide * wide, g, call)
+        self.proj.backward_weight(dy, wide * wide, p, g, call)
         d_wide = 2 * wide * self.proj.backward_input(dy, p, call)
         return self.fc.backward(d_wide, x, p, g, call)
 
