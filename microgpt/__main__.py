@@ -18,6 +18,7 @@ COMMANDS = {
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",
     "probe": "probe a model and its data: mask, shift, gradients, duplicates, what belongs together",
+    "states": "test what a model remembers: the states of its layers, the branches of a fusion",
     "compare": "tell whether one model is better than another, on the same documents",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",

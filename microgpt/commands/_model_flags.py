@@ -85,8 +85,11 @@ def is_carried(loaded: Loaded, args: argparse.Namespace) -> bool:
     return carries_state(loaded.path) if args.carry_state is None else bool(args.carry_state)
 
 
-def add_text_flags(flags: Parser, default: str) -> None:
-    """The text to be measured on, how it is read, and how much of it.  default: what it is otherwise."""
+def add_text_flags(flags: Parser, default: str, how_much: str = "all") -> None:
+    """The text to be measured on, how it is read, and how much of it.
+
+    Args: default, how_much: what it is otherwise, for people.
+    """
     flags.add_argument_group("data").add_argument(
         "--data",
         nargs="+",
@@ -100,7 +103,7 @@ def add_text_flags(flags: Parser, default: str) -> None:
         "--max-tokens",
         type=whole(1),
         metavar="TOKENS",
-        help="score about this many held-out tokens, evenly spread [default all]",
+        help=f"score about this many held-out tokens, evenly spread [default {how_much}]",
     )
 
 

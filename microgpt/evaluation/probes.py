@@ -109,7 +109,7 @@ def slope(model: GPT, batch: Batch) -> Finding:
     for bf16 rounds small steps away.
     """
     batch = cut(batch, 1, N_TOKENS)
-    with _Nudged(model), _in_fp32(model):
+    with _Nudged(model), in_fp32(model):
         model.grads.flat[:] = 0
         model.loss_and_grad(batch)
         if "balance_loss" in model.facts:
@@ -126,7 +126,7 @@ def slope(model: GPT, batch: Batch) -> Finding:
 
 
 @contextlib.contextmanager
-def _in_fp32(model: GPT) -> Iterator[None]:
+def in_fp32(model: GPT) -> Iterator[None]:
     """While the context lasts, products are of that precision."""
     precision, model.precision = model.precision, "fp32"
     yield

@@ -76,6 +76,16 @@ class Fusion:
         (a, of_a), (b, of_b) = (mixer.forward(x, p, call) for mixer in self.mixers)
         return a, b, None if self.proj else self._shares(x, p, call), (of_a, of_b)
 
+    def parts(self, saved: Saved, p: Arena, call: Call) -> tuple[np.ndarray, np.ndarray]:
+        """What each of the two brings to the result, (N, C) each, of what the forward saved: they add up to
+        it, but for rounding."""
+        a, b, z, _ = saved
+        if self.proj:
+            none = arrays.zeros_like(a)
+            halves = (np.concatenate([a, none], 1), np.concatenate([none, b], 1))
+            return self.proj.forward(halves[0], p, call), self.proj.forward(halves[1], p, call)
+        return a - recurrent.gate_forward(a, z), recurrent.gate_forward(b, z)
+
     def backward(
         self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
