@@ -15,10 +15,11 @@ from csrc.build import LEVELS
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
 PLOT = ["matplotlib>=3.7"]  # draws
+SPEC = ["tomlkit>=0.12", 'tomli>=2; python_version < "3.11"']  # settings in a file: written, and read
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = [
     *("pytest", "pytest-xdist", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
-    *(*ZST, *PARQUET, *PLOT),
+    *(*ZST, *PARQUET, *PLOT, *SPEC),
 ]
 ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTorch built for CPUs alone
     "torch==2.13.0",
@@ -63,7 +64,14 @@ setup(
         "scipy-openblas32>=0.3.28",
         "orjson>=3.9",
     ],
-    extras_require={"zst": ZST, "parquet": PARQUET, "plot": PLOT, "dev": DEVELOPMENT, "oracles": ORACLES},
+    extras_require={
+        "zst": ZST,
+        "parquet": PARQUET,
+        "plot": PLOT,
+        "spec": SPEC,
+        "dev": DEVELOPMENT,
+        "oracles": ORACLES,
+    },
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},

@@ -4,6 +4,7 @@
   microgpt train --preset 10m --data my.jsonl     on your own text
   microgpt train --max-time 10m                   as much as fits into ten minutes
   microgpt train --resume                         go on with the newest run
+  microgpt train --spec run.toml                  as a file says; --write-spec run.toml makes one
 
 Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
 """
@@ -16,6 +17,8 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given, shown_value
+from microgpt.common.output import tell
+from microgpt.common.words import command_line
 from microgpt.corpus.prepared.config import DataConfig
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.split import add_held_out_flags
@@ -24,6 +27,7 @@ from microgpt.model import ModelConfig
 from microgpt.model.config import ADAPTER_FIELDS, PRESETS
 from microgpt.runs.settings import RECIPES, TrainConfig
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
+from microgpt.runs.spec_file import read_spec, write_spec
 from microgpt.training.clock import Now
 from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
@@ -39,6 +43,19 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         metavar="NAME",
         help="size of the model, which sets the flags of its group unless they are given: "
         f"{', '.join(PRESETS)} [default {DEFAULT_PRESET}]",
+    )
+    flags.add_argument(
+        "--spec",
+        type=Path,
+        metavar="FILE",
+        help="settings from a file: TOML as --write-spec writes it, or config.json of a checkpoint; what is "
+        "typed comes before it",
+    )
+    flags.add_argument(
+        "--write-spec",
+        type=Path,
+        metavar="FILE",
+        help="write all settings that this run would have to a new file, with what each means, and end",
     )
     flags.add_argument(
         "--out-dir",
@@ -97,13 +114,14 @@ def named_in(argv: Sequence[str] | None) -> tuple[str, str]:
 
 
 def spec_from(args: argparse.Namespace) -> Spec:
-    """The settings that were typed."""
+    """The settings that were typed, over those of the file that was named."""
     typed: dict[str, Any] = {}
     for config in (ModelConfig, TrainConfig, DataConfig):
         typed |= given(args, config)
     if args.files is not None:
         typed["data"] = args.files
-    return Spec.of(args.preset, **typed)
+    spec = Spec.of(args.preset, **typed)
+    return spec if args.spec is None else spec.over(read_spec(args.spec))
 
 
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
@@ -113,6 +131,8 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     """
     args = parser(*named_in(argv)).parse_args(argv)
     spec, stop, console = spec_from(args), StopFlag(), [Console()]
+    if args.write_spec is not None:
+        return write(spec, args)
     if args.resume is not None:
         where = args.out_dir if args.resume else None
         resume_run(args.resume or args.out_dir, spec, where, args.allow_inexact, console, stop, now)
@@ -121,3 +141,12 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     else:
         start_run(spec, args.out_dir, console, stop, now)
     return stop.exit_code
+
+
+def write(spec: Spec, args: argparse.Namespace) -> int:
+    """Write the settings of a new run instead of training it."""
+    if args.resume is not None:
+        raise ConfigError("--write-spec is for a new run; --resume goes by the config.json of its checkpoint")
+    write_spec(args.write_spec, spec)
+    tell(f"wrote {args.write_spec}; start it with {command_line('train', '--spec', args.write_spec)}")
+    return 0

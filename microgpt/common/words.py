@@ -46,6 +46,19 @@ def parse_duration(text: str) -> float:
     return total
 
 
+COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)")
+TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+
+
+def parse_count(text: str) -> int:
+    """The number of `400M`, `1.5B`, `20k`, `1_000_000`."""
+    match = COUNT.fullmatch(text.strip().lower().replace("_", "").replace(",", ""))
+    number = float(match[1]) * TIMES[match[2]] if match else 0.0
+    if not 1 <= number < 1 << 63:
+        raise ConfigError(f"--tokens {text!r:.80}: expected a number above 0 such as 20k, 400M or 1.5B")
+    return round(number)
+
+
 def format_duration(seconds: float) -> str:
     """`75` -> `1m15s`; below ten seconds with one decimal, below one in milliseconds."""
     if seconds < 1:

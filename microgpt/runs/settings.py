@@ -17,7 +17,7 @@ from microgpt.common.setting import (
     setting,
     unseen,
 )
-from microgpt.common.words import parse_duration
+from microgpt.common.words import parse_count, parse_duration
 from microgpt.core.native import PRECISIONS
 from microgpt.machine.cpus import AUTO, available_cpus, check_threads
 
@@ -25,6 +25,9 @@ from .kinds import OPTIMIZERS
 
 SCHEDULES = ("cosine", "linear", "wsd")
 ORTHOGONALIZERS = ("newton-schulz", "polar-express")  # the polynomials of `training/muon.py`
+
+# How long a run is can be said in one of these ways, or by --max-time alone, which else is a limit besides.
+LENGTHS = ("max_steps", "epochs", "tokens", "tokens_per_param")
 
 LENGTH, BATCH, ADAM = "length of the run", "batch", "optimizer"
 REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machine"
@@ -74,6 +77,29 @@ class TrainConfig:
         "the number of steps is measured and planned for it",
         "time",
         group=LENGTH,
+        of_session=True,
+    )
+    epochs: float | None = setting(
+        None,
+        "length of the run as passes over the corpus, such as 2.5, in place of --max-steps",
+        "passes",
+        group=LENGTH,
+        within=POSITIVE,
+        of_session=True,
+    )
+    tokens: str | None = setting(
+        None,
+        "length of the run as tokens that it trains on, such as 400M, in place of --max-steps",
+        "tokens",
+        group=LENGTH,
+        of_session=True,
+    )
+    tokens_per_param: float | None = setting(
+        None,
+        "length of the run as tokens for each parameter, embeddings counted, in place of --max-steps",
+        "tokens",
+        group=LENGTH,
+        within=POSITIVE,
         of_session=True,
     )
     stop_after: int = setting(
@@ -282,7 +308,7 @@ class TrainConfig:
             raise ConfigError("{} {}: expected {}".format(flag_name(bad[0]), *bad[1:]))
         if self.min_lr > self.lr:
             raise ConfigError(f"--min-lr {self.min_lr:g} is above --lr {self.lr:g}; the rate falls to min_lr")
-        if self.max_steps == 0 and self.max_time is None:
+        if self.max_steps == 0 and self.max_time is None and not self.has_other_length:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
         if self.stop_after and not self.eval_every:
             raise ConfigError(f"--stop-after {self.stop_after} needs evaluations; give --eval-every, too")
@@ -290,12 +316,22 @@ class TrainConfig:
             raise ConfigError(
                 f"--carry-state reads the corpus; source {self.source!r} has batches of its own"
             )
-        _ = self.time_limit_s, self.n_threads  # refuse what they cannot read
+        _ = self.time_limit_s, self.n_threads, self.n_tokens  # refuse what they cannot read
 
     @property
     def time_limit_s(self) -> float | None:
         """Seconds of `max_time`; None without one."""
         return None if self.max_time is None else parse_duration(self.max_time)
+
+    @property
+    def n_tokens(self) -> int | None:
+        """`tokens` as a number; None without."""
+        return None if self.tokens is None else parse_count(self.tokens)
+
+    @property
+    def has_other_length(self) -> bool:
+        """Whether the number of steps follows from passes or tokens (`training/length.py`)."""
+        return any(getattr(self, name) is not None for name in LENGTHS if name != "max_steps")
 
     @property
     def n_threads(self) -> int:

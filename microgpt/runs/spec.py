@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ConfigError
+from microgpt.common.flags import flag_name
 from microgpt.common.plain import check_settings, record_from
 from microgpt.core import native
 from microgpt.corpus.prepared.config import DataConfig, source_place
@@ -17,7 +18,7 @@ from microgpt.model.architecture import is_recurrent
 from microgpt.model.config import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
-from .settings import RECIPES, TrainConfig, recipe
+from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
@@ -76,6 +77,9 @@ class Spec:
             values = {key: _plain(key, value) for key, value in getattr(self, name).items()}
             check_settings(kind, values, "spec")
             object.__setattr__(self, name, values)
+        if len(self.lengths) > 1:
+            flags = " and ".join(map(flag_name, self.lengths))
+            raise ConfigError(f"{flags} each say how long the run is; give one of them")
 
     @classmethod
     def of(cls, preset: str | None = None, **settings: Any) -> "Spec":
@@ -95,10 +99,34 @@ class Spec:
         """The spec that `to_dict` described."""
         return record_from(cls, dict(values), "spec")
 
+    def over(self, base: "Spec") -> "Spec":
+        """These settings, and those of another spec that are not among them.
+
+        Where this one names another preset or recipe, what the other has from its own gives way; and how long
+        the run is, one of the two says alone.
+        """
+        sections = {name: dict(getattr(base, name)) for name in SECTIONS}
+        if self.preset not in (None, base.preset) or self.train.get("recipe", base.recipe) != base.recipe:
+            own = Spec(base.preset, train={"recipe": base.recipe}).plan().to_dict()
+            for section, values in sections.items():
+                for name in [name for name in values if values[name] == own[section][name]]:
+                    del values[name]
+            sections["train"]["recipe"] = base.recipe
+        if self.is_timed or self.lengths:
+            for name in (*LENGTHS, "max_time"):
+                sections["train"].pop(name, None)
+        merged = {name: values | getattr(self, name) for name, values in sections.items()}
+        return Spec(self.preset or base.preset, **merged)
+
+    @property
+    def lengths(self) -> list[str]:
+        """The settings that say how long the run is, but for a time limit."""
+        return [name for name in LENGTHS if self.train.get(name) is not None]
+
     @property
     def is_timed(self) -> bool:
         """Whether the number of steps follows from a time limit."""
-        return self.train.get("max_time") is not None and "max_steps" not in self.train
+        return self.train.get("max_time") is not None and not self.lengths
 
     @property
     def recipe(self) -> str:
@@ -137,8 +165,8 @@ class Spec:
     def _train_config(self, n_layer_params: int) -> TrainConfig:
         """What was named, over the recipe for this size."""
         values = recipe(n_layer_params, self.train.get("lr"), self.recipe) | environment_settings()
-        if self.is_timed:
-            values["max_steps"] = 0
+        if self.is_timed or self.lengths:
+            values["max_steps"] = 0  # follows, unless it is what was named
         config = TrainConfig(**{**values, **self.train})
         return dataclasses.replace(config, precision=native.choose_precision(config.precision))
 
@@ -157,7 +185,7 @@ def _plain(name: str, value: Any) -> Any:
         return [source_place(place) for place in source_names(value)]
     if isinstance(value, np.generic):
         value = value.item()
-    if name == "threads" and type(value) is int:
+    if name in ("threads", "tokens") and type(value) is int:
         return str(value)
     return value
 

@@ -214,12 +214,8 @@ def accept(source: Path, changes: list[str], say: Say, allow_inexact: bool) -> N
 
 
 def _make(plan: Plan, prepared: Prepared) -> Made:
-    config, seq_len = plan.train, plan.model.seq_len
-    packing, prompt_loss = config.packing, _prompt_loss(config, prepared)
-    batches = Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
-    if config.carry_state:
-        rows = config.batch_size, config.grad_accum
-        batches = BatchesInOrder(prepared.train, seq_len, *rows, prompt_loss, packing)
+    config, seq_len, packing = plan.train, plan.model.seq_len, plan.train.packing
+    batches = batches_of(plan, prepared)
     byte_lengths = prepared.tokenizer.byte_lengths
     held_out = windows_to_score(config)(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
     model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
@@ -227,6 +223,16 @@ def _make(plan: Plan, prepared: Prepared) -> Made:
     source = _of_kind("source", IN_ORDER if config.carry_state else config.source, SOURCES)(parts)
     penalty = _of_kind("penalty", config.penalty, PENALTIES)(parts) if config.penalty else None
     return Made(model, OPTIMIZERS[config.optimizer](model, config), source, penalty, held_out, batches)
+
+
+def batches_of(plan: Plan, prepared: Prepared) -> Batches:
+    """The corpus of a run as micro-batches."""
+    config, seq_len = plan.train, plan.model.seq_len
+    packing, prompt_loss = config.packing, _prompt_loss(config, prepared)
+    if config.carry_state:
+        rows = config.batch_size, config.grad_accum
+        return BatchesInOrder(prepared.train, seq_len, *rows, prompt_loss, packing)
+    return Batches(prepared.train, seq_len, config.batch_size, config.seed, prompt_loss, packing)
 
 
 def windows_to_score(config: TrainConfig) -> Callable[..., EvalWindows]:

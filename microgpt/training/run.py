@@ -21,6 +21,7 @@ from microgpt.common.output import harmless
 from microgpt.common.words import command_line
 from microgpt.core import arrays, native
 from microgpt.corpus.chat import role_marker
+from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import refuse_settled
 from microgpt.corpus.token_file import TokenFile
 from microgpt.decoding.decoder import Decoder, uniform_stream
@@ -50,6 +51,7 @@ from .clock import Clock, Now
 from .console import Console
 from .horizon import save_estimate_s
 from .job import Sample
+from .length import with_steps
 from .loop import FINISHED, OUT_OF_TIME, fit
 from .needs import checkpoint_bytes, refuse_too_large
 from .schedule import extension_note, train_on
@@ -144,7 +146,7 @@ def start_run(
         refuse_used(run)
         refuse_full_disk(run, plan)
         prepared = assemble.open_corpus(plan)
-        plan = spec.plan(prepared.tokenizer.vocab_size)
+        plan = with_steps(spec.plan(prepared.tokenizer.vocab_size), lambda: prepared)
         clock.limit(plan.train.time_limit_s)
         settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
         return _train(assemble.start(plan, prepared, run, clock, tell), clock, stop)
@@ -209,6 +211,7 @@ def resume_run(
         }
         data = dataclasses.replace(old.data, **places).located(known_corpus(source))
         plan = dataclasses.replace(old, train=session_config(spec, old, place), data=data)
+        plan = with_steps(plan, lambda: prepared_again(data, known_corpus(source), plan.train.n_threads))
         state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
         step, say = state.step, partial(tell.say, state.step)
         is_timed = step >= plan.train.max_steps and spec.is_timed and not is_same
