@@ -2,7 +2,8 @@
 
 Each answers with findings that have a name, what was seen, and where to look if that is wrong.  They change
 nothing: gradients are zero again afterwards, weights as they were.  All take seconds, on any model and any
-checkpoint, and `probe_all` is what `microgpt probe` runs.
+checkpoint: `probe_all` is what `microgpt probe` runs, `probe_data` and `probe_briefly` what comes before the
+first step of a run.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logsumexp
 
 from microgpt.batches.batches import Batches
 from microgpt.common.words import counted
@@ -21,7 +23,8 @@ from microgpt.core import random
 from microgpt.corpus.prepared.fingerprints import fingerprints
 from microgpt.corpus.token_file import TokenFile
 from microgpt.files.tensors import read_into, write_tensors
-from microgpt.model import GPT, IGNORED, Arena, Batch
+from microgpt.model import GPT, IGNORED, Arena, Batch, flop_per_token
+from microgpt.model.parameters import Parameter
 from microgpt.tokenizer import Tokenizer
 
 N_ROWS, N_TOKENS = 4, 128  # of the windows that probes look at: enough, and quick
@@ -31,8 +34,11 @@ FLAT_NATS = 5e-3  # a change of less than this is lost in rounding
 SLOPE_TOLERANCE = 0.05
 EXPERTS = ".experts."  # in the names of their parameters
 CLEAR = 0.05  # nats a token: differences of shifted losses below this say nothing
+NOTHING_SCORED = "no target is scored in what is looked at"
 LEARNED = 0.5  # nats below ln V from which on a model has learned something
 MOST_DUPLICATES = 0.5  # of held-out documents
+BRIEF_FLOP, FEWEST_TOKENS = 5e9, 8  # of a step on the tokens that brief probes look at
+BRIEF_BYTES = 1 << 25  # of weights that they save
 
 
 class Finding(NamedTuple):
@@ -62,6 +68,8 @@ def gradient(model: GPT, batch: Batch) -> Finding:
     Parameters that begin as zeros can hide others behind them, so those are given small values meanwhile.
     Experts to which none of the tokens go are passed over.
     """
+    if not is_scored(batch).any():
+        return Finding("gradient", None, NOTHING_SCORED)
     frozen = [p.name for p in model.params.parameters if not p.trainable]
     with _Nudged(model):
         model.grads.flat[:] = 0
@@ -190,10 +198,12 @@ def loss_at_targets(model: GPT, batch: Batch) -> Finding:
     batch = cut(batch, 1, N_TOKENS)
     if batch.starts is not None:  # logits are those of one document
         batch = cut(batch, 1, int(np.argmax(batch.starts[0] > 0)) or N_TOKENS)._replace(starts=None)
-    is_scored = batch.targets[0] != IGNORED
-    losses = model.token_losses(batch)[0][is_scored].astype(np.float64)
-    logits = model.logits(batch.ids)[0][is_scored].astype(np.float64)
-    wanted = cross_entropy(logits, batch.targets[0][is_scored])
+    scored = is_scored(batch)[0]
+    if not scored.any():
+        return Finding("loss", None, NOTHING_SCORED)
+    losses = model.token_losses(batch)[0][scored].astype(np.float64)
+    logits = model.logits(batch.ids)[0][scored].astype(np.float64)
+    wanted = cross_entropy(logits, batch.targets[0][scored])
     model.grads.flat[:] = 0
     trained, n = model.loss_and_grad(batch)
     model.grads.flat[:] = 0
@@ -206,27 +216,28 @@ def loss_at_targets(model: GPT, batch: Batch) -> Finding:
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log softmax(logits) at the targets: (n, V), (n,) -> (n,)."""
-    most = logits.max(-1, keepdims=True)
-    lse = np.log(np.exp(logits - most).sum(-1)) + most[:, 0]
-    return lse - np.take_along_axis(logits, targets[:, None], -1)[:, 0]
+    return logsumexp(logits, -1) - np.take_along_axis(logits, targets[:, None], -1)[:, 0]
 
 
 def first_loss_wanted(model: GPT, batch: Batch) -> tuple[float, float]:
-    """What the loss of random weights should be, ln V + half the variance of their logits, and how far from
-    it one batch may be.
+    """What the loss of random weights should be, that of targets which their logits do not know, and how far
+    from it one batch may be.
 
-    For logits that are normal and do not know the targets: E[-z_y + ln sum exp z] = ln V + var / 2.
+    E[-z_y + ln sum exp z] over all y; for normal logits z it is ln V + var / 2.
     """
     batch = cut(batch, 1, N_TOKENS)
     logits = model.logits(batch.ids)[0].astype(np.float64)
+    wanted = float((logsumexp(logits, -1) - logits.mean(-1)).mean())
     variance = float(logits.var(-1).mean())
-    return math.log(model.config.vocab_size) + variance / 2, 0.1 + 4 * math.sqrt(variance / len(logits))
+    return wanted, 0.1 + 4 * math.sqrt(variance / len(logits))
 
 
 def first_loss(model: GPT, batch: Batch, is_random: bool) -> Finding:
     """Whether the loss is what such weights must have before they learn anything, or below it after."""
-    is_scored = batch.targets != IGNORED
-    loss = float(model.token_losses(batch)[is_scored].mean(dtype=np.float64))
+    scored = is_scored(batch)
+    if not scored.any():
+        return Finding("first loss", None, NOTHING_SCORED)
+    loss = float(model.token_losses(batch)[scored].mean(dtype=np.float64))
     if not is_random:
         bound = math.log(model.config.vocab_size)
         text = f"{loss:.3f}, a uniform guess has {bound:.3f}"
@@ -304,14 +315,15 @@ def duplicates(trained: np.ndarray, held_out: TokenFile) -> Finding:
     text = (
         f"{n:,} of {counted(held_out.n_documents, 'held-out document')} are trained on as well ({share:.1%})"
     )
-    return Finding("duplicates", share <= MOST_DUPLICATES, text, "how the corpus is divided")
+    look = "how the corpus is divided: no number measured on them means anything"
+    return Finding("duplicates", share <= MOST_DUPLICATES, text, look)
 
 
 def sizes(train: TokenFile, held_out: TokenFile) -> Finding:
-    """Whether more is trained on than held out."""
-    text = f"{train.n_tokens:,} tokens to train on, {held_out.n_tokens:,} held out"
-    look = "--held-out, --held-out-share: are the sides exchanged?"
-    return Finding("sizes", train.n_tokens > held_out.n_tokens, text, look)
+    """Whether no more is held out than trained on."""
+    text = f"{train.n_bytes:,} bytes to train on, {held_out.n_bytes:,} held out"
+    look = "--held-out and --held-out-share, which may have exchanged the sides"
+    return Finding("sizes", train.n_bytes >= held_out.n_bytes, text, look)
 
 
 def agreement(model: GPT, tokenizer: Tokenizer, files: list[TokenFile]) -> Finding:
@@ -334,23 +346,42 @@ def agreement(model: GPT, tokenizer: Tokenizer, files: list[TokenFile]) -> Findi
     return Finding("tokenizer", True, "model, tokenizer and data have the same tokens")
 
 
-def saved(model: GPT, tokenizer: Tokenizer, folder: Path) -> Finding:
-    """Whether weights and tokenizer come back from the disk as they were, where checkpoints will lie."""
+def saved(model: GPT, tokenizer: Tokenizer, folder: Path, most_bytes: float = math.inf) -> Finding:
+    """Whether weights and tokenizer come back from the disk as they were, where checkpoints will lie.
+
+    Args: most_bytes: of weights; what does not fit is left out.
+    """
     if model.dtype != np.float32:
         return Finding("save", None, "checkpoints hold float32")
+    chosen = fitting(model.params, most_bytes)
     try:
         with tempfile.TemporaryDirectory(prefix=".tmp_probe_", dir=folder) as place:
-            stored = {p.name: model.params[p.name] for p in model.params.in_flat}
+            stored = {p.name: model.params[p.name] for p in chosen}
             write_tensors(Path(place, "model.safetensors"), stored)
             tokenizer.save(Path(place, "tokenizer.json"))
-            again = Arena(model.params.in_flat)
+            again = Arena(chosen)
             read_into(Path(place, "model.safetensors"), again)
-            same = np.array_equal(again.flat.view(np.uint8), model.params.flat.view(np.uint8))
+            same = all(np.array_equal(_bits(again[name]), _bits(value)) for name, value in stored.items())
             same &= Tokenizer.load(Path(place, "tokenizer.json")).sha256 == tokenizer.sha256
     except OSError as error:
         return Finding("save", False, f"{folder}: {os.strerror(error.errno or 0)}", "room and rights there")
     text = "weights and tokenizer come back from the disk to the bit" if same else "they come back changed"
     return Finding("save", same, text, f"the disk of {folder}")
+
+
+def fitting(arena: Arena, most_bytes: float) -> list[Parameter]:
+    """Parameters that have no more bytes together, in order; those that do not fit are passed over."""
+    chosen, n_bytes = [], 0
+    for parameter in arena.in_flat:
+        if n_bytes + arena[parameter.name].nbytes <= most_bytes:
+            chosen.append(parameter)
+            n_bytes += arena[parameter.name].nbytes
+    return chosen
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """To compare even what is no number."""
+    return values.reshape(-1).view(np.uint8)
 
 
 # -------------------------------------------------------------------------------- all of them
@@ -362,6 +393,20 @@ def cut(batch: Batch, n_rows: int, n_tokens: int) -> Batch:
     ids, targets, weights, starts = (None if a is None else np.ascontiguousarray(a[part]) for a in batch[:4])
     assert ids is not None and targets is not None
     return Batch(ids, targets, weights, starts)
+
+
+def is_scored(batch: Batch) -> np.ndarray:
+    """Which targets are, (B, T)."""
+    return batch.targets != IGNORED
+
+
+def telling(batch: Batch, n_tokens: int, n_rows: int = N_ROWS) -> Batch:
+    """The first tokens of the rows in which most of them are scored; all tokens where none of these is."""
+    n_scored = is_scored(cut(batch, len(batch.ids), n_tokens)).sum(1)
+    rows = np.argsort(-n_scored, kind="stable")
+    ids, targets, weights, starts = (None if a is None else a[rows] for a in batch[:4])
+    assert ids is not None and targets is not None
+    return cut(Batch(ids, targets, weights, starts), n_rows, n_tokens if n_scored.any() else ids.shape[1])
 
 
 def raw_rows(tokens: TokenFile, seq_len: int) -> np.ndarray:
@@ -385,10 +430,9 @@ def probe_all(
     Args: batches: of training.  folder: where checkpoints lie.  is_random: the weights have learned nothing.
     """
     whole = batches.batch(0)
-    batch = cut(whole, N_ROWS, N_TOKENS)
+    batch = telling(whole, N_TOKENS)
     yield agreement(model, tokenizer, [train, held_out])
-    yield sizes(train, held_out)
-    yield duplicates(fingerprints(train), held_out)
+    yield from probe_data(train, held_out)
     yield targets(whole)
     yield causality(model, batch)
     yield loss_at_targets(model, batch)
@@ -401,3 +445,31 @@ def probe_all(
     else:
         yield shift(model, raw_rows(held_out, batches.seq_len))
     yield saved(model, tokenizer, folder)
+
+
+def probe_data(train: TokenFile, held_out: TokenFile) -> list[Finding]:
+    """Whether the held-out part can measure anything."""
+    return [sizes(train, held_out), duplicates(fingerprints(train), held_out)]
+
+
+def probe_briefly(
+    model: GPT, tokenizer: Tokenizer, train: TokenFile, held_out: TokenFile, batches: Batches, folder: Path
+) -> Iterator[Finding]:
+    """What takes seconds of a model of any size, of random weights: for large ones, on fewer tokens.
+
+    Args: as of `probe_all`.
+    """
+    whole = batches.batch(0)
+    n_tokens = brief_tokens(flop_per_token(model.config))
+    batch = telling(whole, min(n_tokens, N_TOKENS), max(1, min(N_ROWS, n_tokens // N_TOKENS)))
+    yield agreement(model, tokenizer, [train, held_out])
+    yield targets(whole)
+    yield causality(model, batch)
+    yield first_loss(model, batch, is_random=True)
+    yield gradient(model, batch)
+    yield saved(model, tokenizer, folder, BRIEF_BYTES)
+
+
+def brief_tokens(flop: float) -> int:
+    """How many tokens brief probes look at, of a model that has so many FLOP a token."""
+    return int(min(max(BRIEF_FLOP / flop, FEWEST_TOKENS), N_ROWS * N_TOKENS))

@@ -224,6 +224,24 @@ class RolledBack(Event):
 
 
 @dataclasses.dataclass(frozen=True)
+class Probed(Event):
+    """Probes looked at model and data before the first step.  bad: what is wrong, and where to look."""
+
+    name = "probes"
+    good: int
+    bad: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        if not self.bad:
+            return f"probes: all {self.good} good"
+        return "\n".join([f"probes: {self.good} good, {len(self.bad)} not:", *self.bad])
+
+    def values(self) -> dict[str, Any]:
+        """The bad ones as JSON has them."""
+        return {"good": self.good, "bad": list(self.bad)}
+
+
+@dataclasses.dataclass(frozen=True)
 class Alarmed(Event):
     """Something in the numbers of the run cannot be right, or is of no use: what, why, where to look."""
 

@@ -249,6 +249,13 @@ class TrainConfig:
         within=NOT_NEGATIVE,
         of_session=True,
     )
+    probes: bool = setting(
+        True,
+        "look before the first step whether the numbers can mean what they say (microgpt probe), in seconds; "
+        "data whose held-out part measures nothing is refused",
+        group=REPORTS,
+        of_session=True,
+    )
     log_every: int = setting(
         10, "between lines in metrics.jsonl", "steps", group=REPORTS, within=POSITIVE, of_session=True
     )

@@ -16,14 +16,13 @@ from microgpt.batches.batches import Batches, EvalWindows, eval_windows
 from microgpt.batches.carried import BatchesInOrder, EvalInOrder
 from microgpt.batches.packing import DOCUMENTS, STREAM
 from microgpt.batches.prompts import PromptLoss
-from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.common.words import format_duration
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared as prepared_corpus
 from microgpt.corpus.prepared.config import prepared_again
-from microgpt.corpus.prepared.fingerprints import fingerprints
 from microgpt.corpus.prepared.folder import Prepared
-from microgpt.evaluation.probes import duplicates
+from microgpt.evaluation.probes import Finding
 from microgpt.evaluation.watch import Watch
 from microgpt.model import GPT
 from microgpt.runs import checkpoint as checkpoints
@@ -44,6 +43,7 @@ from .horizon import measure, planned_steps
 from .job import Job
 from .optimizer import Optimizer
 from .parts import IN_ORDER, Parts, Penalty, Source
+from .preflight import data_findings, model_findings
 from .schedule import train_on
 
 Say = Callable[[str], None]
@@ -65,6 +65,7 @@ class Session(NamedTuple):
     prepared: Prepared
     batches: Batches  # of the corpus
     inexact: list[str]  # why a resume cannot equal a run that was never stopped
+    findings: tuple[Finding, ...] = ()  # of probes, of a new run
 
 
 class Made(NamedTuple):
@@ -84,11 +85,12 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
 
 
 def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listeners) -> Session:
-    """A new run with fresh weights.  Raises DataError where what is held out is trained on."""
-    say = partial(tell.say, 0)
-    refuse_duplicates(prepared)
+    """A new run with fresh weights.  Raises DataError where what is held out measures nothing."""
+    say, is_probed = partial(tell.say, 0), plan.train.probes
+    findings = data_findings(prepared) if is_probed else []
     made = _make(plan, prepared)
     made.model.init(plan.train.seed)
+    findings += model_findings(made.model, prepared, made.batches, run) if is_probed else []
     is_timed = plan.train.max_steps == 0
     if is_timed:
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, made, clock, say))
@@ -97,17 +99,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     session.job.is_timed = is_timed
     session.job.restore_parts({}, {})  # measuring may have moved them on
     remember(run, prepared.train)
-    return session
-
-
-def refuse_duplicates(prepared: Prepared) -> None:
-    """Held-out text that is trained on measures nothing.
-
-    Raises: DataError: most of it is.
-    """
-    found = duplicates(fingerprints(prepared.train), prepared.val)
-    if found.is_good is False:
-        raise DataError(f"{found.text}: no number measured on them means anything; hold out other text")
+    return session._replace(findings=tuple(findings))
 
 
 def _with_steps(config: TrainConfig, made: Made, clock: Clock, say: Say) -> TrainConfig:

@@ -54,6 +54,7 @@ from .job import Sample
 from .length import with_steps
 from .loop import FINISHED, OUT_OF_TIME, fit
 from .needs import checkpoint_bytes, refuse_too_large
+from .preflight import probed
 from .schedule import extension_note, train_on
 from .stop import StopFlag
 from .thread_choice import choose_threads
@@ -331,6 +332,8 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     try:
         with StopFlag() if stop is None else stop as flag, job.log:
             job.tell(assemble.began(session, report.header(session)))
+            if session.findings:
+                job.tell(probed(session.findings))
             job.tell.add(assemble.watch(session))
             clock.go_on(before_s)
             try:
