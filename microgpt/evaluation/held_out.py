@@ -130,6 +130,13 @@ def _other_text(
     return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained, _training_text(known, data))
 
 
+def training_text(checkpoint: Path, tokenizer: Tokenizer) -> TokenFile | None:
+    """What the run of a checkpoint was trained on, as it was prepared for it; None: that is gone."""
+    known = Known(corpus_key(checkpoint), tokenizer)
+    data = DataConfig.from_dict(read_config(checkpoint)["data"]).located(known)
+    return _training_text(known, data)
+
+
 def _training_text(known: Known, data: DataConfig) -> TokenFile | None:
     """What a run was trained on, as it was prepared for it; None: that is gone."""
     own = find_kept(known.key)

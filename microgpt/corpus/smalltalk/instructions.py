@@ -102,7 +102,7 @@ def _with_name(turn: Turn, name: str) -> Check:
     return check
 
 
-def _ruled(draw: Draw, kind: str, name: str) -> Turn:
+def ruled(draw: Draw, kind: str, name: str) -> Turn:
     """A question answered under the rule."""
     rule, turn = RULES[kind], draw.pick(SHORT[-3:] if kind == "capitals" else SHORT)(draw)
     reply = rule.apply(turn.short, name)
@@ -114,7 +114,7 @@ def dialogue(draw: Draw) -> list[Turn]:
     kind, name = draw.pick(tuple(RULES)), person(draw)
     rule = RULES[kind]
     start = Turn(draw.pick(rule.wordings).format(x=name), rule.apply("Okay", name))
-    turns = [start, *(_ruled(draw, kind, name) for _ in range(draw.between(2, 4)))]
+    turns = [start, *(ruled(draw, kind, name) for _ in range(draw.between(2, 4)))]
     if draw.chance(20):
         turns += [Turn(draw.pick(STOP), "Okay, I will answer as usual."), draw.pick(SHORT)(draw)]
     before = [draw.pick(SHORT)(draw)] if draw.chance(20) else []

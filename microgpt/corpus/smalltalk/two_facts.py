@@ -86,7 +86,7 @@ def _two(draw: Draw, told: list[Turn], first: Turn, second: Turn) -> list[Turn]:
     return [*turns, *(distractions(draw, 1) if draw.chance(40) else []), asked[1]]
 
 
-def _named(draw: Draw, kind: str, name: str) -> Turn:
+def named(draw: Draw, kind: str, name: str) -> Turn:
     """One of the two is named alone."""
     user = draw.pick(TELL_NAME).format(a=kind, x=name, an_a=with_article(kind))
     return Turn(user, f"Okay, your {kind} is {name}.")
@@ -105,7 +105,7 @@ def names(draw: Draw) -> list[Turn]:
     together = draw.pick(TELL_NAMES).format(a=a, b=b, x=x, y=y, an_a=with_article(a), an_b=with_article(b))
     told = [Turn(together, _noted(first, second))]
     if draw.chance(25):
-        told = [_named(draw, a, x), _named(draw, b, y)]
+        told = [named(draw, a, x), named(draw, b, y)]
     if not draw.chance(35):
         return _two(draw, told, first, second)
     before = [memory.tell(draw, own), *distractions(draw, 1)]

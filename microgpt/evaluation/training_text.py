@@ -1,0 +1,78 @@
+"""What a model was trained on, as text that can be searched: does it say this, and how often?"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from microgpt.corpus.token_file import TokenFile
+from microgpt.tokenizer import Tokenizer
+
+_BLOCK = 1 << 20  # tokens looked at at a time, about
+_BETWEEN = re.compile(r"[^\w'\n]+")  # what stands between words
+
+
+def plain_words(text: str) -> str:
+    """A text as it is searched: its words in lower case, a space around each."""
+    return f" {_BETWEEN.sub(' ', text.lower()).strip()} "
+
+
+class TrainingText:
+    """The messages and paragraphs of a token file.  Reads it block by block, in little memory."""
+
+    def __init__(self, tokens: TokenFile, tokenizer: Tokenizer) -> None:
+        self._tokens = tokens
+        specials = [tokenizer.special_id(name) for name in tokenizer.specials]
+        self._words = list(tokenizer.token_bytes)
+        for i in specials:
+            self._words[i] = b"\n"
+
+    @property
+    def n_blocks(self) -> int:
+        """Pieces that it is read in."""
+        return len(self._cuts()) - 1
+
+    def counts(
+        self, wanted: Sequence[Sequence[str]], progress: Callable[[int], Any] = lambda n: None
+    ) -> list[int]:
+        """In how many lines, which are messages or lines of them, all phrases of each group stand together.
+
+        Phrases are compared word by word, without case and punctuation.  `progress` hears 1 of each block.
+        """
+        groups = [[plain_words(phrase) for phrase in phrases] for phrases in wanted]
+        found = [0] * len(groups)
+        for block in self._blocks():
+            for i, phrases in enumerate(groups):
+                found[i] += lines_with(block, phrases)
+            progress(1)
+        return found
+
+    def _cuts(self) -> list[int]:
+        """Where blocks begin, each at a document, and the end."""
+        n = self._tokens.n_tokens
+        offsets = self._tokens.offsets
+        firsts = np.searchsorted(offsets, np.arange(0, n, _BLOCK, dtype=np.uint64))
+        starts = {int(offsets[i]) for i in firsts if i < len(offsets)}
+        return [*sorted(starts), n]
+
+    def _blocks(self) -> Iterator[str]:
+        for first, end in pairwise(self._cuts()):
+            data = b"".join([self._words[i] for i in self._tokens.ids[first:end].tolist()])
+            text = _BETWEEN.sub(" ", data.decode("utf-8", "replace").lower())
+            yield "\n " + text.replace("\n", " \n ") + " \n"
+
+
+def lines_with(text: str, phrases: Sequence[str]) -> int:
+    """Lines of a text that hold all phrases; of no phrase, none."""
+    if not phrases:
+        return 0
+    rarest = min(phrases, key=text.count)
+    n, at = 0, text.find(rarest)
+    while at >= 0:
+        first, end = text.rfind("\n", 0, at + 1), text.find("\n", at + 1)
+        line = text[first : end if end >= 0 else len(text)]
+        n += all(phrase in line for phrase in phrases)
+        at = text.find(rarest, end) if end >= 0 else -1
+    return n
