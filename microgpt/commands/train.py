@@ -5,6 +5,7 @@
   microgpt train --max-time 10m                   as much as fits into ten minutes
   microgpt train --resume                         go on with the newest run
   microgpt train --spec run.toml                  as a file says; --write-spec run.toml makes one
+  microgpt train --from mine --data book.txt      train what a run has learned on other text
 
 Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, given, shown_value
+from microgpt.common.flags import Parser, add_settings, given, shown_value, whole
 from microgpt.common.output import tell
 from microgpt.common.words import command_line
 from microgpt.corpus.prepared.config import DataConfig
@@ -24,7 +25,7 @@ from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig
-from microgpt.model.config import ADAPTER_FIELDS, PRESETS
+from microgpt.model.config import PRESETS
 from microgpt.runs.settings import RECIPES, TrainConfig
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
 from microgpt.runs.spec_file import read_spec, write_spec
@@ -73,6 +74,22 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         "newest run]",
     )
     flags.add_argument(
+        "--from",
+        dest="parent",
+        metavar="RUN",
+        help="begin with the weights of a run or checkpoint, named as for chat: its model and tokenizer, "
+        "other text, a new schedule; with --lora-rank only adapters beside them are trained",
+    )
+    flags.add_argument(
+        "--extend-context",
+        type=whole(1),
+        dest="seq_len",
+        default=argparse.SUPPRESS,
+        metavar="TOKENS",
+        help="with --from: a longer window, another word for --seq-len; --rope-scaling linear or ntk lets "
+        "positions turn slower by as much, or --rope-theta by a larger base [default as they were]",
+    )
+    flags.add_argument(
         "--allow-inexact",
         action="store_true",
         help="with --resume: go on even where the result cannot equal a run that was never "
@@ -96,9 +113,7 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         name: f"{shown_value(value)} for {' '.join(what)}"
         for name, value in default_settings(preset, recipe).items()
     }
-    add_settings(
-        flags, ModelConfig, skip=ADAPTER_FIELDS, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"}
-    )
+    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
     add_settings(flags, TrainConfig, shown=shown)
     return flags
 
@@ -120,7 +135,7 @@ def spec_from(args: argparse.Namespace) -> Spec:
         typed |= given(args, config)
     if args.files is not None:
         typed["data"] = args.files
-    spec = Spec.of(args.preset, **typed)
+    spec = Spec.of(args.preset, args.parent, **typed)
     return spec if args.spec is None else spec.over(read_spec(args.spec))
 
 
@@ -136,6 +151,8 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     if args.resume is not None:
         where = args.out_dir if args.resume else None
         resume_run(args.resume or args.out_dir, spec, where, args.allow_inexact, console, stop, now)
+    elif args.parent is not None and args.files is None:
+        raise ConfigError(f"--from {args.parent}: name with --data what it is to be trained on now")
     elif args.allow_inexact:
         raise ConfigError("--allow-inexact is for --resume; a new run has nothing to equal")
     else:
@@ -147,6 +164,10 @@ def write(spec: Spec, args: argparse.Namespace) -> int:
     """Write the settings of a new run instead of training it."""
     if args.resume is not None:
         raise ConfigError("--write-spec is for a new run; --resume goes by the config.json of its checkpoint")
+    if spec.parent is not None:
+        raise ConfigError(
+            f"--write-spec is for a run from nothing; --from {spec.parent} goes by that run's settings"
+        )
     write_spec(args.write_spec, spec)
     tell(f"wrote {args.write_spec}; start it with {command_line('train', '--spec', args.write_spec)}")
     return 0

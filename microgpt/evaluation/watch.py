@@ -4,7 +4,7 @@ from functools import cache
 
 from microgpt.batches.batches import EvalWindows
 from microgpt.corpus.token_file import TokenFile
-from microgpt.model import GPT
+from microgpt.model import GPT, count_parameters
 from microgpt.runs.events import Alarmed, Evaluated, Event, EventListener, Planned, Trained
 
 from .alarms import Alarm, Alarms, Facts, Loss
@@ -37,7 +37,7 @@ class Watch:
         first = next(training.batches(1))
         self._alarms = Alarms(
             Facts(
-                model.params.flat.size,
+                count_parameters(model.config),
                 max_steps,
                 first_loss_wanted(model, first) if is_new else None,
                 cache(lambda: held_out_losses(learn(text, TOKENS_COUNTED)[0], held_out)),

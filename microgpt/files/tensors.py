@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ MOST_DIMENSIONS = 8
 METADATA = "__metadata__"
 FINITE_CHUNK_BYTES = 1 << 20
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -35,17 +37,22 @@ class Place(NamedTuple):
     stop: int
 
 
-def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> durable.Written:
-    """Write a new file of float32 tensors, durably.  Equal tensors give equal bytes."""
-    return durable.write_file(path, [header(tensors), *map(_raw, tensors.values())])
+def write_tensors(
+    path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, str] = NOTHING
+) -> durable.Written:
+    """Write a new file of float32 tensors, durably.  Equal tensors give equal bytes.
+
+    about: texts by name that go with them.
+    """
+    return durable.write_file(path, [header(tensors, about), *map(_raw, tensors.values())])
 
 
-def header(tensors: Mapping[str, np.ndarray]) -> bytes:
+def header(tensors: Mapping[str, np.ndarray], about: Mapping[str, str] = NOTHING) -> bytes:
     """The length and the header, filled up so that the tensors start at a multiple of 8 bytes.
 
     Raises: CheckpointError: so many tensors that no reader would take it; or one of another type.
     """
-    entries: dict[str, Any] = {}
+    entries: dict[str, Any] = {METADATA: dict(about)} if about else {}
     start = 0
     for name, tensor in tensors.items():
         if tensor.dtype != np.dtype("<f4"):
@@ -75,6 +82,16 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors in a file."""
     with _reading(path) as file:
         return {name: place.shape for name, place in _places(file, path).items()}
+
+
+def about(path: Path) -> dict[str, str]:
+    """The texts by name that go with the tensors of a file; {}: there are none."""
+    with _reading(path) as file:
+        found = _entries(file, path)[0].get(METADATA, {})
+    is_right = isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
+    if not is_right:
+        raise CheckpointError(f"{path}: {METADATA} is {found!r:.80}, expected texts by name")
+    return dict(found)
 
 
 def check_shapes(path: Path, found: Shapes, wanted: Shapes) -> None:
@@ -132,8 +149,8 @@ def _read_at(file: BinaryIO, offset: int, target: memoryview, path: Path) -> Non
         raise CheckpointError(f"{path}: {error.strerror}") from error
 
 
-def _places(file: BinaryIO, path: Path) -> dict[str, Place]:
-    """The header, by name, in the order of the file."""
+def _entries(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header as it stands there, where what it describes begins, and the length of the file."""
     head = bytearray(LENGTH_BYTES)
     size = durable.size_of(file)
     if size < LENGTH_BYTES:
@@ -144,9 +161,13 @@ def _places(file: BinaryIO, path: Path) -> dict[str, Place]:
         raise CheckpointError(f"{path}: a header of {length} bytes in a file of {size}: no safetensors file")
     text = bytearray(length)
     _read_at(file, LENGTH_BYTES, memoryview(text), path)
-    entries = parse_json(bytes(text), path)
+    return parse_json(bytes(text), path), LENGTH_BYTES + length, size
+
+
+def _places(file: BinaryIO, path: Path) -> dict[str, Place]:
+    """The header, by name, in the order of the file."""
+    entries, first, size = _entries(file, path)
     entries.pop(METADATA, None)
-    first = LENGTH_BYTES + length
     places = sorted(_parsed(entries, first, path), key=lambda item: (item[1].start, item[1].stop))
     _refuse_gaps(places, first, size, path)
     return dict(places)

@@ -12,7 +12,7 @@ from .config import ModelConfig
 from .embedding import Embedding
 from .layer import Cost
 from .linear import Linear
-from .lora import ALL, is_adapter, targets_in, wanted_targets, with_frozen_base
+from .lora import ALL, saved, targets_in, wanted_targets, with_frozen_base
 from .norm import new_norm
 from .parameters import Parameter
 
@@ -81,9 +81,8 @@ def table(config: ModelConfig) -> list[Parameter]:
 
 
 def stored(config: ModelConfig) -> list[Parameter]:
-    """The parameters that a checkpoint of the model holds: all, of an adapted model the adapters alone."""
-    parameters = table(config)
-    return [p for p in parameters if is_adapter(p)] if config.lora_rank else parameters
+    """The parameters that a checkpoint of the model holds."""
+    return saved(table(config))
 
 
 def parameter_groups(config: ModelConfig) -> list[tuple[list[Parameter], int]]:

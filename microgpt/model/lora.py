@@ -187,6 +187,12 @@ def is_adapter(parameter: Parameter) -> bool:
     return parameter.name.endswith(PARTS)
 
 
+def saved(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Those of a model that its checkpoints hold: all, of an adapted model the adapters alone."""
+    parameters = list(parameters)
+    return [parameter for parameter in parameters if is_adapter(parameter)] or parameters
+
+
 def with_frozen_base(parameters: Iterable[Parameter], config: ModelConfig) -> list[Parameter]:
     """The parameters of an adapted model: first the base, which is not trained and whose matrices are stored
     as `base_weights` says, then the adapters, which lie in one stretch.  Those of others stay as they are.

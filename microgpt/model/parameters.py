@@ -10,7 +10,10 @@ import numpy as np
 from microgpt.common.errors import ConfigError
 from microgpt.core import ops, random
 
-TYPES = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}  # and what a number is stored in
+TYPES: dict[str, np.dtype] = {
+    "fp32": np.dtype(np.float32),
+    "bf16": np.dtype(np.uint16),
+}  # and what a number is stored in
 PRODUCTS_READ = ("matrix", "embedding", "head")  # kinds that may be stored in fewer bits
 
 

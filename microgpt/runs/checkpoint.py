@@ -26,7 +26,8 @@ from microgpt.files import durable
 from microgpt.files.records import json_bytes, read_json
 from microgpt.files.tensors import check_shapes, header, read_into, shapes_in, write_tensors
 from microgpt.model import GPT, Arena, ModelConfig
-from microgpt.model.architecture import memory_shapes, table
+from microgpt.model.architecture import memory_shapes, stored, table
+from microgpt.model.lora import is_adapter, saved
 from microgpt.tokenizer import Tokenizer, TokenizerError
 
 from .kept import (
@@ -46,6 +47,7 @@ from .kept import (
     is_calm,
     kept,
     verify,
+    weights_sha256,
 )
 from .kinds import OPTIMIZERS
 from .layout import checkpoint_name, checkpoints, remove_leftovers
@@ -69,15 +71,24 @@ class Optimizer(Protocol):
 class Snapshot:
     """A run at one step, in memory of its own that is taken once and filled again for each save.
 
-    `in_use` is held while somebody writes from that memory; `fill` waits for it.
+    `in_use` is held while somebody writes from that memory; `fill` waits for it.  Of an adapted model the
+    adapters are saved alone.
+
+    Args: about: what goes with the weights in their file, texts by name.
     """
 
-    def __init__(self, model: GPT, optimizer: Optimizer, tokenizer: Tokenizer) -> None:
-        self._params, self._slots = model.params, dict(optimizer.slots)
-        self._weights = model.params.zeros_like()
+    def __init__(
+        self,
+        model: GPT,
+        optimizer: Optimizer,
+        tokenizer: Tokenizer,
+        about: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._params, self._slots, self.about = model.params, dict(optimizer.slots), about
+        self._weights = Arena(saved(model.params.parameters), model.params.flat.dtype)
         self._copies = {name: slot.zeros_like() for name, slot in self._slots.items()}
         for tensors in (self.weights, self.moments):
-            header(tensors)  # refuses what could not be read again, before a step is taken
+            header(tensors, about)  # refuses what could not be read again, before a step is taken
         for copy in (self._weights, *self._copies.values()):
             copy.flat[:] = 0  # take the memory now, so that the first save does not wait for it
         self.tokenizer = tokenizer
@@ -95,9 +106,10 @@ class Snapshot:
         """
         with self.in_use:
             self.step = -1
-            slots = [(name, self._copies[name], slot) for name, slot in self._slots.items()]
-            for what, copy, arena in [("weights", self._weights, self._params), *slots]:
-                if not _copy_finite(copy.flat, arena.flat):
+            slots = [(name, self._copies[name], slot.flat) for name, slot in self._slots.items()]
+            weights = self._params.flat[-self._weights.flat.size :]  # adapters lie behind what is not saved
+            for what, copy, flat in [("weights", self._weights, weights), *slots]:
+                if not _copy_finite(copy.flat, flat):
                     raise CheckpointError(
                         f"not saved: some {what} are not finite; resume from the last checkpoint"
                     )
@@ -128,7 +140,7 @@ def shapes_of_slots(names: Iterable[str], plan: Plan) -> dict[str, tuple[int, ..
     which are those that are trained, what the optimizer keeps; of all of them where none is named."""
     parameters = table(plan.model)
     named = {name.partition(".")[2] for name in names} & {parameter.name for parameter in parameters}
-    trained = [parameter for parameter in parameters if parameter.name in named or not named]
+    trained = [p for p in parameters if p.trainable and (p.name in named or not named)]
     slots = OPTIMIZERS[plan.train.optimizer].parameters_of_slots(trained)
     return by_slot({slot: {p.name: p.shape for p in those} for slot, those in slots.items()})
 
@@ -185,7 +197,7 @@ def _write_beside(snap: Snapshot, target: Path) -> None:
 
 def _write(snap: Snapshot, directory: Path) -> None:
     files = {
-        WEIGHTS: write_tensors(directory / WEIGHTS, snap.weights),
+        WEIGHTS: write_tensors(directory / WEIGHTS, snap.weights, snap.about),
         MOMENTS: write_tensors(directory / MOMENTS, snap.moments),
     }
     if snap.memory:
@@ -229,10 +241,12 @@ def load_model(
     Returns:  the model with its weights, its tokenizer, and state.json's content.
     """
     checkpoint = find_checkpoint(path, MODEL_FILES, say)
-    config = ModelConfig.from_dict(read_config(checkpoint)["model"])
-    tokenizer = checked_tokenizer(checkpoint, config)
-    check_fit(checkpoint, config)
-    model = GPT(config, precision=precision)
+    plan = Plan.from_dict(read_config(checkpoint))
+    tokenizer = checked_tokenizer(checkpoint, plan.model)
+    check_fit(checkpoint, plan.model)
+    model = GPT(plan.model, precision=precision)
+    if plan.model.lora_rank:
+        load_base(base_of(plan), model)
     load_weights(checkpoint, model)
     return model, tokenizer, read_json(checkpoint / STATE)
 
@@ -255,16 +269,44 @@ def checked_tokenizer(checkpoint: Path, config: ModelConfig) -> Tokenizer:
 def check_fit(checkpoint: Path, config: ModelConfig) -> None:
     """Refuse a model config that is not that of the weights, before memory is taken for the model."""
     path = checkpoint / WEIGHTS
-    check_shapes(path, shapes_in(path), {parameter.name: parameter.shape for parameter in table(config)})
+    check_shapes(path, shapes_in(path), {parameter.name: parameter.shape for parameter in stored(config)})
 
 
 def load_weights(checkpoint: Path, model: GPT) -> None:
-    """Copy a verified checkpoint's weights into a model of the same shape, rounded to its types."""
-    params = model.params
+    """Copy a verified checkpoint's weights into a model of the same shape, rounded to its types; of an
+    adapted model the adapters."""
+    _load(checkpoint, model, [parameter.name for parameter in saved(model.params.parameters)])
+
+
+def load_base(checkpoint: Path, model: GPT) -> None:
+    """Copy a verified checkpoint's weights into a model that may have adapters beside them."""
+    _load(checkpoint, model, [p.name for p in model.params.parameters if not is_adapter(p)])
+
+
+def _load(checkpoint: Path, model: GPT, names: Iterable[str]) -> None:
+    params = {name: model.params[name] for name in names}
     rounded = {name: np.empty(x.shape, np.float32) for name, x in params.items() if x.dtype == np.uint16}
     read_into(checkpoint / WEIGHTS, {**params, **rounded})
     for name, values in rounded.items():
-        params.put(name, values)
+        model.params.put(name, values)
+
+
+def base_of(plan: Plan) -> Path:
+    """The verified checkpoint that a run's adapters lie beside.
+
+    Raises: CheckpointError: it is gone, or other weights are there now.
+    """
+    assert plan.parent is not None, "a plan with adapters has a parent"
+    base = Path(plan.parent.place)
+    try:
+        if weights_sha256(base) != plan.parent.sha256:
+            raise CheckpointError(f"{base}: other weights are there now")
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; these adapters belong to the weights with SHA-256 {plan.parent.sha256[:16]}: bring "
+            "them back there, or name a copy of them and these as --adapter"
+        ) from error
+    return base
 
 
 def load_moments(checkpoint: Path, optimizer: Optimizer) -> None:

@@ -55,6 +55,12 @@ def verify(path: Path, names: Iterable[str] | None = None) -> None:
             raise CheckpointError(f"{path / name}: damaged or changed; its SHA-256 is not the manifest's")
 
 
+def weights_sha256(path: Path) -> str:
+    """The SHA-256 of a checkpoint's weights, once they agree with it."""
+    verify(path, (WEIGHTS,))
+    return str(_manifest(path)[WEIGHTS]["sha256"])
+
+
 def is_valid(path: Path) -> bool:
     """Whether a checkpoint is there and passes verification."""
     try:

@@ -15,7 +15,7 @@ from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
 from microgpt.model.architecture import is_recurrent
-from microgpt.model.config import PRESETS
+from microgpt.model.config import ADAPTER_FIELDS, PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
 from .settings import LENGTHS, RECIPES, TrainConfig, recipe
@@ -24,19 +24,46 @@ DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 PLACES = ("data", "held_out")  # settings that hold places of files
 INNER = "onward_"  # how settings begin that a run makes for itself
+# What of a model may change when its weights are trained on.
+CHANGEABLE = frozenset(
+    ("seq_len", "dropout", "rope_theta", "rope_scaling", "rope_factor", "z_loss", *ADAPTER_FIELDS)
+)
 SECTIONS: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "data": DataConfig}
 
 
 @dataclasses.dataclass(frozen=True)
+class Parent:
+    """The checkpoint whose weights a run begins with.
+
+    place: where it lay then.  sha256: of its weights.  step: of it.  tokens: that it had been trained on, by
+    its own parents, too.
+    """
+
+    place: str
+    sha256: str
+    step: int
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run is asked to be.  `model.vocab_size` is settled by the corpus's tokenizer."""
+    """What a run is asked to be.  `model.vocab_size` is settled by the corpus's tokenizer.
+
+    parent: whose weights it begins with; None: it begins with random ones.
+    """
 
     model: ModelConfig
     train: TrainConfig
     data: DataConfig
     preset: str = ""
+    parent: Parent | None = None
 
     def __post_init__(self) -> None:
+        if self.model.lora_rank and self.parent is None:
+            raise ConfigError(
+                f"--lora-rank {self.model.lora_rank}: adapters go beside weights that were trained; name "
+                "those with --from"
+            )
         if self.train.carry_state and not is_recurrent(self.model):
             raise ConfigError(
                 f"--carry-state: nothing is carried on by --mixer {self.model.mixer!r}; choose a recurrent "
@@ -46,13 +73,17 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
         document: dict[str, Any] = {"format": 1, "preset": self.preset}
+        if self.parent:
+            document["parent"] = dataclasses.asdict(self.parent)
         return document | {name: getattr(self, name).to_dict() for name in SECTIONS}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "Plan":
         """The plan that `to_dict` described."""
         sections = {name: kind.from_dict(document[name]) for name, kind in SECTIONS.items()}
-        return cls(**sections, preset=str(document.get("preset", "")))
+        parent = document.get("parent")
+        known = None if parent is None else record_from(Parent, parent, "config.json")
+        return cls(**sections, preset=str(document.get("preset", "")), parent=known)
 
     def with_train(self, **changes: Any) -> "Plan":
         """The plan with other training settings."""
@@ -64,6 +95,7 @@ class Spec:
     """What somebody wants a run to be: settings by name.  What is not named follows preset and size.
 
     model, train, data: fields of ModelConfig, TrainConfig and DataConfig, as JSON has them.
+    parent: a run or a checkpoint, whose weights this one begins with and whose model it is.
     Raises: ConfigError: a name that no setting has, or a value of another type.
     """
 
@@ -71,6 +103,7 @@ class Spec:
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
     train: dict[str, Any] = dataclasses.field(default_factory=dict)
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         for name, kind in SECTIONS.items():
@@ -82,16 +115,17 @@ class Spec:
             raise ConfigError(f"{flags} each say how long the run is; give one of them")
 
     @classmethod
-    def of(cls, preset: str | None = None, **settings: Any) -> "Spec":
+    def of(cls, preset: str | None = None, parent: str | None = None, **settings: Any) -> "Spec":
         """From settings of all kinds: of("tiny", data="my.txt", max_steps=300)."""
         sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         for name, value in settings.items():
             sections[_section_of(name)][name] = value
-        return cls(preset, **sections)
+        return cls(preset, **sections, parent=parent)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and TOML have them."""
-        named = {"preset": self.preset} if self.preset else {}
+        names = {"preset": self.preset, "parent": self.parent}
+        named = {name: value for name, value in names.items() if value}
         return named | {name: dict(getattr(self, name)) for name in SECTIONS}
 
     @classmethod
@@ -116,7 +150,7 @@ class Spec:
             for name in (*LENGTHS, "max_time"):
                 sections["train"].pop(name, None)
         merged = {name: values | getattr(self, name) for name, values in sections.items()}
-        return Spec(self.preset or base.preset, **merged)
+        return Spec(self.preset or base.preset, **merged, parent=self.parent or base.parent)
 
     @property
     def lengths(self) -> list[str]:
@@ -145,11 +179,15 @@ class Spec:
             values["merges"] = merges_of(self.model["vocab_size"], values.get("merges"))
         return DataConfig(**values)
 
-    def plan(self, vocab_size: int | None = None) -> Plan:
-        """All settings.  vocab_size: of the corpus; until it is read, what it should have is taken.
+    def plan(self, vocab_size: int | None = None, parent: tuple[Parent, "Plan"] | None = None) -> Plan:
+        """All settings.
 
-        Raises: ConfigError: settings that cannot be, or that contradict each other or the corpus.
+        Args:   vocab_size: of the corpus; until it is read, what it should have is taken.
+                parent: the checkpoint that is named, and what its run was.
+        Raises: ConfigError: settings that cannot be, or that contradict each other, the corpus or the parent.
         """
+        if parent is not None:
+            return self._plan_from(*parent)
         data, wanted = self.data_config(), self.model.get("vocab_size")
         if vocab_size is not None and wanted not in (None, vocab_size):
             raise ConfigError(
@@ -162,6 +200,22 @@ class Spec:
         model = ModelConfig.from_preset(preset, size, **{**RECIPES[self.recipe].model, **others})
         return Plan(model, self._train_config(count_layer_parameters(model)), data, preset)
 
+    def _plan_from(self, parent: Parent, old: Plan) -> Plan:
+        """All settings of a run that begins with the weights of another."""
+        fixed = {name: value for name, value in self.model.items() if name not in CHANGEABLE}
+        fixed |= {"preset": self.preset} if self.preset else {}
+        recorded = old.model.to_dict() | {"preset": old.preset}
+        for name, value in fixed.items():
+            if value != recorded[name]:
+                raise ConfigError(
+                    f"{flag_name(name)} {value}: the weights of {parent.place} have {recorded[name]}; "
+                    "leave it out"
+                )
+        model = dataclasses.replace(old.model, **_extended(old.model, self.model))
+        data = dataclasses.replace(self.data_config(), merges=old.data.merges)
+        train = self._train_config(count_layer_parameters(old.model))
+        return Plan(model, train, data, old.preset, parent)
+
     def _train_config(self, n_layer_params: int) -> TrainConfig:
         """What was named, over the recipe for this size."""
         values = recipe(n_layer_params, self.train.get("lr"), self.recipe) | environment_settings()
@@ -169,6 +223,28 @@ class Spec:
             values["max_steps"] = 0  # follows, unless it is what was named
         config = TrainConfig(**{**values, **self.train})
         return dataclasses.replace(config, precision=native.choose_precision(config.precision))
+
+
+def _extended(old: ModelConfig, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What changes of a model that is trained on: what is named, and what a longer window brings with it.
+
+    Local attention sees as far as it did.  Where positions are to be scaled and nobody says how far, they are
+    as far as the window grows.
+    """
+    changes = {name: value for name, value in wanted.items() if name in CHANGEABLE}
+    seq_len = changes.get("seq_len", old.seq_len)
+    if seq_len != old.seq_len:
+        if old.positions == "learned":
+            raise ConfigError(
+                f"--seq-len {seq_len}: the model has learned {old.seq_len} positions and knows none beyond"
+            )
+        if old.attention != "full":
+            seen = [old.heads_of(layer) for layer in range(old.n_layer)]
+            changes |= {"window": max(one.window for one in seen)}
+            changes |= {"global_stride": stride} if (stride := max(one.stride for one in seen)) else {}
+    if changes.get("rope_scaling", "none") != "none":
+        changes.setdefault("rope_factor", max(1.0, seq_len / old.seq_len))
+    return changes
 
 
 def _section_of(setting: str) -> str:

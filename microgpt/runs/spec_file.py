@@ -88,8 +88,12 @@ def _of_names(document: dict[str, Any]) -> Spec:
     preset = document.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"preset is {preset!r:.80}, expected a name")
+    parent = document.pop("parent", None)
+    if parent is not None and not isinstance(parent, str):
+        raise ConfigError(f"parent is {parent!r:.80}, expected a run or checkpoint")
     alone = Spec.of(preset, **document)
-    return Spec(preset, **{name: getattr(alone, name) | tables.get(name, {}) for name in SECTIONS})
+    merged = {name: getattr(alone, name) | tables.get(name, {}) for name in SECTIONS}
+    return Spec(preset, **merged, parent=parent)
 
 
 def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -139,7 +143,7 @@ def spec_of(plan: Plan) -> Spec:
             for key, value in sections[name].items()
             if value is not None and not (key in plain and (key.startswith(INNER) or value == defaults[key]))
         }
-    return Spec(plan.preset or None, **sections)
+    return Spec(plan.preset or None, **sections, parent=plan.parent.place if plan.parent else None)
 
 
 # -------------------------------------------------------------------------------- writing

@@ -24,8 +24,9 @@ from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.evaluation.probes import Finding
 from microgpt.evaluation.watch import Watch
-from microgpt.model import GPT
+from microgpt.model import GPT, count_parameters
 from microgpt.runs import checkpoint as checkpoints
+from microgpt.runs import lineage
 from microgpt.runs.checkpoint import known_corpus
 from microgpt.runs.events import Began, Listeners, Resumed, Started
 from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
@@ -89,8 +90,9 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     say, is_probed = partial(tell.say, 0), plan.train.probes
     findings = data_findings(prepared) if is_probed else []
     made = _make(plan, prepared)
-    made.model.init(plan.train.seed)
-    findings += model_findings(made.model, prepared, made.batches, run) if is_probed else []
+    lineage.fill(made.model, plan, plan.train.seed)
+    if is_probed and plan.parent is None:
+        findings += model_findings(made.model, prepared, made.batches, run)
     is_timed = plan.train.max_steps == 0
     if is_timed:
         plan = dataclasses.replace(plan, train=_with_steps(plan.train, made, clock, say))
@@ -150,6 +152,8 @@ def resume(
     if is_timed:  # before there are moments, which a measured update would change
         config = _with_more(plan.train, source, state.step, made, clock, say)
         plan = dataclasses.replace(plan, train=config)
+    if plan.model.lora_rank:
+        checkpoints.load_base(checkpoints.base_of(plan), made.model)
     checkpoints.load_weights(source, made.model)
     checkpoints.load_moments(source, made.optimizer)
     memory = checkpoints.load_memory(source, made.source.memory())
@@ -282,7 +286,8 @@ def _session(
         identity=identity(config, prepared),
         log=log,
         tell=tell,
-        snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer),
+        snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer, lineage.about(plan)),
+        fill=partial(lineage.fill, made.model, plan, config.seed),
         news=news,
         saver=Saver(run, config.keep, news.append, n_bytes),
     )
@@ -296,7 +301,7 @@ def watch(session: Session) -> Watch:
     lengths, packing = prepared.tokenizer.byte_lengths, job.config.packing
     windows = windows_to_score(job.config)
     training = windows(prepared.train, job.model.config.seq_len, lengths, n_tokens, packing)
-    is_new = session.state.step == 0
+    is_new = session.state.step == 0 and "parent" not in job.document
     steps = job.config.max_steps
     return Watch(job.model, prepared.train, job.held_out, training, steps, is_new, job.tell)
 
@@ -307,7 +312,7 @@ def began(session: Session, header: list[str]) -> Began:
     kind = Started if state == TrainState() else Resumed
     return kind(
         state.step,
-        n_params=job.model.params.flat.size,
+        n_params=count_parameters(job.model.config),
         max_steps=job.config.max_steps,
         machine=native.info(job.config.precision),
         inexact=session.inexact or None,

@@ -37,6 +37,7 @@ class Job:
     log: MetricsLog
     tell: Listeners
     snapshot: Snapshot
+    fill: Callable[[], object]  # gives the model the weights that the run begins with
     saver: Saver
     penalty: Penalty | None = None
     origin: Path | None = None  # the checkpoint that this session began with

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 from microgpt.common.errors import ConfigError
 from microgpt.core import ops
 from microgpt.machine.memory import available_memory
-from microgpt.model import ModelConfig, count_parameters
+from microgpt.model import ModelConfig
 from microgpt.model.architecture import activation_floats, memory_shapes, parameter_groups, products
+from microgpt.model.lora import is_adapter
+from microgpt.model.parameters import TYPES, Parameter
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 
@@ -21,13 +24,28 @@ def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
     Weights, gradients and the optimizer's slots; copies of all but the gradients, to be saved; and
     activations.
     """
-    gradients = 4 * count_parameters(model)
-    return PROCESS_BYTES + 2 * checkpoint_bytes(model, train) + gradients + activation_bytes(model, train)
+    gradients = 4 * sum(n * size_of(p for p in those if p.trainable) for those, n in parameter_groups(model))
+    frozen = sum(n * _frozen_bytes(those) for those, n in parameter_groups(model)) if model.lora_rank else 0
+    saved = 2 * checkpoint_bytes(model, train)
+    return PROCESS_BYTES + saved + gradients + frozen + activation_bytes(model, train)
 
 
 def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> int:
     """Bytes of the weights, of the optimizer's slots, and of what is carried on."""
-    return 4 * (count_parameters(model) + slot_floats(model, train.optimizer) + carried_floats(model, train))
+    weights = sum(
+        n * size_of(p for p in those if not model.lora_rank or is_adapter(p))
+        for those, n in parameter_groups(model)
+    )
+    return 4 * (weights + slot_floats(model, train.optimizer) + carried_floats(model, train))
+
+
+def size_of(parameters: Iterable[Parameter]) -> int:
+    """Numbers in all."""
+    return sum(parameter.size for parameter in parameters)
+
+
+def _frozen_bytes(parameters: Iterable[Parameter]) -> int:
+    return sum(p.size * TYPES[p.type].itemsize for p in parameters if not p.trainable)
 
 
 def carried_floats(model: ModelConfig, train: TrainConfig) -> int:

@@ -11,6 +11,7 @@ from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
 from microgpt.files.durable import sha256_of
 from microgpt.machine.memory import peak_memory
+from microgpt.model import count_parameters
 from microgpt.runs.checkpoint import WEIGHTS
 from microgpt.runs.layout import checkpoint_name
 from microgpt.runs.spec import Plan, settings_of_recipe
@@ -34,9 +35,10 @@ def header(session: Session) -> list[str]:
     epochs = (config.max_steps - state.step) * windows_per_step / session.batches.n_windows
     passes = epochs + state.position * config.batch_size / session.batches.n_windows
     return [
-        f"model    {job.model.params.flat.size:,} parameters: {model.n_layer} layers, "
+        f"model    {count_parameters(model):,} parameters: {model.n_layer} layers, "
         f"{model.n_embd} channels, {model.n_head} heads, window {model.seq_len}, "
         f"vocabulary {model.vocab_size}",
+        *_of_parent(session),
         f"corpus   {counted(train.n_documents, 'document')}, {train.n_bytes:,} bytes, "
         f"{train.n_tokens:,} tokens; "
         f"held out {counted(val.n_documents, 'document')}, {val.n_tokens:,} tokens",
@@ -47,12 +49,26 @@ def header(session: Session) -> list[str]:
         *_too_many_passes(passes),
         *_of_recipe(session),
         f"rate     {outline(config)}",
-        f"fits     {fit_note(job.model.params.flat.size, config.max_steps * job.tokens_per_step)}",
+        f"fits     {fit_note(count_parameters(model), config.max_steps * job.tokens_per_step)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {config.precision}; "
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
         f"run      {job.run}",
     ]
+
+
+def _of_parent(session: Session) -> list[str]:
+    """Whose weights the run begins with, and what of them is trained."""
+    plan = Plan.from_dict(session.job.document)
+    if plan.parent is None:
+        return []
+    parent, n = plan.parent, session.job.model.grads.flat.size
+    lines = [f"from     {parent.place} (weights {parent.sha256[:16]}), trained on {parent.tokens:,} tokens"]
+    if plan.model.lora_rank:
+        share = 100 * n / count_parameters(plan.model)
+        what = f"rank {plan.model.lora_rank} on {plan.model.lora_targets}"
+        lines.append(f"adapters {n:,} numbers are trained ({share:.1f} %), {what}; the rest stays as it is")
+    return lines
 
 
 def _of_recipe(session: Session) -> list[str]:

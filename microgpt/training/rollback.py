@@ -88,7 +88,7 @@ def _remove_above(job: Job, step: int) -> None:
 
 def _restore(job: Job, source: Path | None, old: TrainState) -> None:
     if source is None:
-        job.model.init(job.config.seed)
+        job.fill()
         job.restore_parts({}, {})
         for slot in job.optimizer.slots.values():
             slot.flat[:] = 0

@@ -40,6 +40,7 @@ from microgpt.runs.layout import (
     is_log,
     run_of,
 )
+from microgpt.runs.lineage import begin_with
 from microgpt.runs.settings import SESSION_FIELDS, TrainConfig
 from microgpt.runs.spec import Plan, Spec, environment_settings
 from microgpt.runs.state import TrainState
@@ -135,7 +136,9 @@ def start_run(
     clock, tell = Clock(now=now), Listeners(listeners)
     say = partial(tell.say, 0)
     refuse_settled(spec.data_config().data, [name for name in spec.data if name != "data"])
-    plan = spec.plan()
+    begin = None if spec.parent is None else begin_with(spec.parent)
+    of_parent = None if begin is None else begin[:2]
+    plan = spec.plan(parent=of_parent)
     run = where or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     is_numbered = where is None  # two that begin in the same second are told apart
     if not is_numbered:
@@ -146,8 +149,8 @@ def start_run(
         run = directory.path
         refuse_used(run)
         refuse_full_disk(run, plan)
-        prepared = assemble.open_corpus(plan)
-        plan = with_steps(spec.plan(prepared.tokenizer.vocab_size), lambda: prepared)
+        prepared = assemble.open_corpus(plan, None if begin is None else begin.tokenizer)
+        plan = with_steps(spec.plan(prepared.tokenizer.vocab_size, of_parent), lambda: prepared)
         clock.limit(plan.train.time_limit_s)
         settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
         return _train(assemble.start(plan, prepared, run, clock, tell), clock, stop)

@@ -46,7 +46,7 @@ class FakeModel:
     """Logits of the next token = a table row plus a bias; dropout zeroes gradients of whole rows."""
 
     def __init__(self, dropout=0.2):
-        self.config = SimpleNamespace(seq_len=T, vocab_size=V, dropout=dropout)
+        self.config = SimpleNamespace(seq_len=T, vocab_size=V, dropout=dropout, drops=bool(dropout))
         self.params = arena({"table.weight": (V, V), "bias.weight": (V,)})
         self.grads = self.params.zeros_like()
         self.poison = {}  # call number -> loss to return instead
@@ -181,6 +181,7 @@ def make_job(run, config, model=None, metrics_bytes=0):
         log,
         tell,
         Snapshot(model, optimizer, FakeTokenizer()),
+        lambda: model.init(config.seed),
         Saver(run, config.keep, log.say, n_bytes=0),
     )
     job.sample = lambda step, stop: f"sample after {job.optimizer.updates} updates"

@@ -94,7 +94,7 @@ def test_a_run_that_goes_on_is_not_taken_for_a_new_one(text):
 
 
 def test_held_out_text_that_is_trained_on_is_refused(text, monkeypatch):
-    monkeypatch.setattr(assemble, "open_corpus", lambda plan: opened(plan, lambda made: made.val))
+    monkeypatch.setattr(assemble, "open_corpus", lambda plan, _: opened(plan, lambda made: made.val))
     with pytest.raises(DataError, match=r"are trained on as well \(100.0%\); look at .*--no-probes"):
         alarms(text)
     assert not Path("run").exists()
