@@ -1,0 +1,72 @@
+"""A run of ours in turns: the product's own `train_run`, whose clock stands still in between (`_turns`)."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from microgpt.batches.batches import eval_windows
+from microgpt.evaluation.loss import evaluate
+from microgpt.model import Batch
+from microgpt.runs.events import Began, Ended, Event, Trained
+from microgpt.runs.kinds import SOURCES
+from microgpt.runs.spec import Spec
+from microgpt.training.parts import Corpus, Parts
+from microgpt.training.run import train_run
+
+from ._turns import TurnClock, say
+
+POINTS = 12  # of a curve
+TIMED = "corpus, timed"
+
+
+def main() -> None:
+    """Train what the JSON object in the first argument describes."""
+    job: dict[str, Any] = json.loads(sys.argv[1])
+    clock, seconds = TurnClock(), job["seconds"]
+    due, tokens = seconds / POINTS, 0
+    parts: Parts
+
+    class Timed(Corpus):
+        """The corpus; asking for a batch is where a step begins."""
+
+        def __init__(self, mine: Parts) -> None:
+            nonlocal parts
+            parts = mine
+            super().__init__(mine)
+
+        def batch(self, index: int) -> Batch:
+            clock.start()
+            return super().batch(index)
+
+    def measure(step: int) -> None:
+        model, prepared = parts.model, parts.prepared
+        lengths = prepared.tokenizer.byte_lengths
+        windows = eval_windows(prepared.val, model.config.seq_len, lengths, parts.config.eval_tokens)
+        result = evaluate(model, windows, parts.config.batch_size)
+        assert result
+        say(seconds=round(clock.now(), 2), step=step, tokens=tokens, bpb=result.bpb)
+
+    def hear(event: Event) -> None:
+        nonlocal due, tokens
+        if isinstance(event, Began):
+            clock.ready(parameters=event.n_params)
+        elif isinstance(event, Trained):
+            clock.stop()
+            tokens = event.tokens
+            if clock.now() >= due:
+                measure(event.step)
+                due += seconds / POINTS
+            clock.after_step()
+        elif isinstance(event, Ended):
+            measure(event.step)
+
+    SOURCES[TIMED] = Timed
+    settings = {**job["settings"], "max_time": f"{seconds}s", "source": TIMED}
+    settings |= {"eval_every": 0, "sample_every": 0, "save_every": 0}
+    outcome = train_run(Spec.of(job["preset"], **settings), Path(job["run"]), [hear], now=clock.now)
+    say(end=outcome.why, steps=outcome.step)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Recipes in turns: the clock that stands still, the words of a contestant, what is read off the curves."""
+
+import io
+import json
+
+import pytest
+
+from benchmarks import _turns, quality
+from microgpt.common.errors import ConfigError
+
+
+def curve(name, seed, *points):
+    return {
+        "name": name,
+        "seed": seed,
+        "parameters": 7,
+        "points": [{"seconds": s, "tokens": 10 * s, "bpb": bpb} for s, bpb in points],
+    }
+
+
+def test_time_passes_inside_steps_alone(monkeypatch, capsys):
+    time = [0.0]
+    monkeypatch.setattr(_turns.time, "monotonic", lambda: time[0])
+    monkeypatch.setattr(_turns.sys, "stdin", io.StringIO("15\n25\n"))
+    clock = _turns.TurnClock()
+
+    def step(seconds):
+        clock.start()
+        time[0] += seconds
+        clock.after_step()
+        time[0] += 100  # an evaluation
+
+    clock.start()
+    time[0] += 7  # what preparation measures
+    assert clock.now() == 7
+    clock.ready(parameters=1)
+    step(10)
+    assert clock.now() == 10 and capsys.readouterr().out.count("\n") == 1
+    step(6)
+    assert json.loads(capsys.readouterr().out) == {"turn": 16.0} and clock.until_s == 41
+
+
+def test_a_contestant_is_a_recipe_with_settings():
+    assert quality.settings_of("fast:mlp=relu2,lr=0.004,qk_norm=true") == {
+        "recipe": "fast",
+        "mlp": "relu2",
+        "lr": 0.004,
+        "qk_norm": True,
+    }
+    with pytest.raises(ConfigError, match="no recipe 'quick'"):
+        quality.settings_of("quick:lr=1")
+
+
+def test_how_soon_a_curve_was_where_another_ended():
+    points = curve("fast", 0, (0, 4.0), (100, 2.0), (200, 1.0))["points"]
+    assert quality.seconds_to(points, 3.0) == pytest.approx(50)
+    assert quality.seconds_to(points, 1.0) == pytest.approx(200)
+    assert quality.seconds_to(points, 0.9) is None
+
+
+def test_the_table_has_medians_and_the_best_first():
+    runs = [curve("road", s, (0, 4.0), (100, 2.0 + s)) for s in range(3)]
+    runs += [curve("fast", s, (0, 4.0), (100, 1.0 + s)) for s in range(3)]
+    head, _, first, second = quality.table(runs)
+    assert head.endswith("| s to road's 3.000 |")
+    assert first == "| fast | 7 | 1,000 | 100 | 1.000, 2.000, 3.000 | 2.000 | 50 |"
+    assert second.startswith("| road | 7 |") and second.endswith(
+        "| 2.000, 3.000, 4.000 | 3.000 | - |"
+    )  # one never came there
