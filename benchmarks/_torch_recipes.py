@@ -115,7 +115,7 @@ class Nanochat(nn.Module):
         self.wte, self.head = nn.Embedding(V, C), nn.Linear(C, V, bias=False)
         self.blocks = nn.ModuleList(NanochatBlock(C, H) for _ in range(L))
         angles = torch.outer(torch.arange(T), 10_000.0 ** -(torch.arange(0, C // H, 2) / (C // H)))
-        self.register_buffer("turn", torch.stack((angles.cos(), angles.sin())))
+        self.turn = torch.stack((angles.cos(), angles.sin()))
         for name, p in self.named_parameters():
             if "_out" in name or name.startswith("head"):
                 nn.init.zeros_(p)

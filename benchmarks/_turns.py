@@ -64,12 +64,12 @@ class Contestant:
     """A process that trains in turns, seen from outside.  A context manager: the process ends with it."""
 
     def __init__(self, name: str, module: str, job: dict[str, Any]) -> None:
-        self.name, self.points, self.facts = name, [], {}
+        self.name = name
+        self.points: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {}
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", module, json.dumps(job)]
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        self.points: list[dict[str, Any]]
-        self.facts: dict[str, Any]
 
     def get_ready(self) -> None:
         """Wait until it could train."""

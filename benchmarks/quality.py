@@ -119,10 +119,8 @@ def peer_job(args: argparse.Namespace, name: str, seed: int, folder: Path) -> di
     if not train.exists():
         np.save(train, np.asarray(prepared.train.ids))
         batches = list(windows.batches(64))
-        parts = {
-            what: np.concatenate([getattr(batch, what) for batch in batches]) for what in ("ids", "targets")
-        }
-        np.savez(held_out, **parts)
+        ids, targets = (np.concatenate([getattr(b, what) for b in batches]) for what in ("ids", "targets"))
+        np.savez(held_out, ids=ids, targets=targets)
     shape = {name: getattr(plan.model, name) for name in ("seq_len", "n_embd", "n_layer", "n_head")}
     return {
         **shape,
