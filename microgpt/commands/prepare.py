@@ -24,9 +24,10 @@ from microgpt.common.words import command_line, counted
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.folder import SIDES, TOKENIZER, Prepared, refuse_settled
 from microgpt.corpus.prepared.make import held_out_too, prepare
-from microgpt.corpus.prepared.split import HeldOutWanted, add_held_out_flags, held_out_wanted
+from microgpt.corpus.prepared.split import HeldOutWanted, add_held_out_flags, few_note, held_out_wanted
 from microgpt.corpus.reading.options import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
+from microgpt.evaluation.probes import sizes
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.runs.checkpoint import load_tokenizer
 from microgpt.runs.kept import find_checkpoint, place_of
@@ -170,8 +171,17 @@ def lines(prepared: Prepared, seq_len: int, elapsed_s: float) -> list[str]:
         f"skipped   {skipped}{first}",
         *(f"left out  {what}: {n:,}" for what, n in found["left_out"].items()),
         *([f"left out  {held_out_too(n_copies)}"] if n_copies else []),
+        *(f"warning   {text}" for text in warnings(prepared)),
         f"ready in {elapsed_s:.1f} s; next: {next_step}",
     ]
+
+
+def warnings(prepared: Prepared) -> list[str]:
+    """What makes numbers on the held-out part worth little, for people."""
+    found = sizes(prepared.train, prepared.val)
+    exchanged = [f"more is held out than trained on; look at {found.look}"] if found.is_good is False else []
+    few = few_note(prepared.val.n_documents)
+    return exchanged + ([few] if few else [])
 
 
 def files_read(prepared: Prepared) -> int:

@@ -8,7 +8,8 @@ from microgpt.common.words import command_line, counted, format_duration
 from microgpt.core import native
 from microgpt.evaluation.alarms import fit_note
 from microgpt.evaluation.chat_probe import knows_chats
-from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, half_width, with_interval
+from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, Ratio, with_interval
+from microgpt.evaluation.measure import too_little
 from microgpt.files.durable import sha256_of
 from microgpt.machine.memory import peak_memory
 from microgpt.model import count_parameters
@@ -139,13 +140,17 @@ def _results(session: Session) -> list[str]:
         lines.append(f"loss     {float(metrics['loss']):.4f} nats/token at the last step")
     if "val_bpb" in metrics:
         error = metrics.get("val_error")
-        half = half_width(None if error is None else float(error), windows.n_documents)
-        loss = with_interval(float(metrics["val_loss"]), half)
+        measured = Ratio(
+            float(metrics["val_loss"]), None if error is None else float(error), windows.n_documents
+        )
+        half, small = measured.half_width, too_little(measured)
+        loss = with_interval(measured.value, half)
         lines += [
             f"held out {loss} nats/token, {float(metrics['val_bpb']):.4f} bits per byte "
             f"(step {metrics['val_step']:,})",
             f"         on {counted(windows.n_documents, 'document')}, {windows.n_tokens:,} tokens"
             + ("" if half is None else f"; {INTERVAL_NOTE}"),
+            *([f"         {small}"] if small else []),
             f"         {BPB_NOTE}",
         ]
     return lines + _best(session)

@@ -78,6 +78,18 @@ def test_prepare_tells_what_is_in_a_corpus(tmp_path, capsys):
     assert found["files"] == 1 and "\nread      1 file\nskipped   1 bad line; the first: " in out
 
 
+@pytest.mark.parametrize(
+    ("n", "share", "warnings"),
+    [(400, "0.7", ["more is held out", "documents held out"]), (400, "0.1", ["documents held out"])],
+)
+def test_prepare_warns_of_a_held_out_part_that_is_small_or_too_large(tmp_path, capsys, n, share, warnings):
+    (tmp_path / "x.txt").write_text("\n\n".join(f"text number {i}" for i in range(n)))
+    assert prepare.main([str(tmp_path / "x.txt"), "--merges", "2", "--held-out-share", share]) == 0
+    found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert len(found) == len(warnings)
+    assert all(text in line for line, text in zip(found, warnings, strict=True))
+
+
 def test_prepare_tells_what_is_not_learned(tmp_path, capsys):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
     rows = [{"text": "one"}, {"text": "two"}, {"messages": turns}]

@@ -53,7 +53,8 @@ from .folder import (
 )
 from .split import EVERYTHING, HeldOutWanted, Split
 
-FORMAT = 2  # part of the hash: raise it when the same corpus would be prepared differently
+FORMAT = 3  # part of the hash: raise it when the same corpus would be prepared differently
+EARLIER = 2  # where less of a small corpus is held out: a run keeps what was prepared so for it
 _CHUNK_CHARACTERS = 1 << 20
 _ENDS = 8  # so many ends of names are told
 
@@ -106,6 +107,9 @@ def prepare(
     key = _key(content, _merges(merges, single_digits) if tokenizer is None else tokenizer.sha256)
     if known and known.key in _keys(content, merges, known.tokenizer):
         key, tokenizer = known
+    elif known and (kept := _kept_from_before(content, merges, known, root)):
+        bars.tell_skipped(kept.meta)
+        return kept
     learn = partial(train, n_merges=merges, threads=threads, single_digits=single_digits)
     directory = chosen_place or _kept_place(key, root)
     if chosen_place and not overwrite:
@@ -149,7 +153,7 @@ def is_known(
         content = _content(Corpus(names, options, smalltalk_bytes, wanted), _Bars(True))
     except DataError:
         return False  # no corpus at all
-    return known.key in _keys(content, merges, known.tokenizer)
+    return any(known.key in _keys(content, merges, known.tokenizer, form) for form in (FORMAT, EARLIER))
 
 
 def prepare_held_out(
@@ -262,11 +266,19 @@ def _content(corpus: Corpus, bars: _Bars) -> str:
         return corpus.digest(progress)
 
 
-def _key(content: str, tokenizer: str) -> str:
-    return hashlib.sha256(f"{FORMAT} {content} {tokenizer}".encode()).hexdigest()
+def _key(content: str, tokenizer: str, form: int = FORMAT) -> str:
+    return hashlib.sha256(f"{form} {content} {tokenizer}".encode()).hexdigest()
 
 
-def _keys(content: str, merges: int, tokenizer: Tokenizer) -> list[str]:
+def _kept_from_before(
+    content: str, merges: int, known: Known, root: str | os.PathLike | None
+) -> Prepared | None:
+    """What an earlier version prepared of this content, if a run has it and it is still kept."""
+    is_it = known.key in _keys(content, merges, known.tokenizer, EARLIER)
+    return find_kept(known.key, root) if is_it else None
+
+
+def _keys(content: str, merges: int, tokenizer: Tokenizer, form: int = FORMAT) -> list[str]:
     """Every key that a corpus of this content can have got together with this tokenizer.
 
     It was trained on the corpus, with the merges asked for now or, of a prepared folder, those it has, with
@@ -274,7 +286,7 @@ def _keys(content: str, merges: int, tokenizer: Tokenizer) -> list[str]:
     """
     sizes = (merges, len(tokenizer.merges))
     ways = [*(_merges(size, single) for size in sizes for single in (False, True)), tokenizer.sha256]
-    return [_key(content, way) for way in ways]
+    return [_key(content, way, form) for way in ways]
 
 
 def _merges(merges: int, single_digits: bool) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -359,6 +360,20 @@ def test_a_corpus_is_known_again_however_it_got_its_tokenizer(chats, write, tmp_
     moved.write_bytes(chats.read_bytes() + chat_line("a", "b").encode())
     assert prepare(moved, merges=merges, known=known).meta["key"] != before.meta["key"]
     assert not is_known(moved, known, merges=merges)
+
+
+def test_what_a_run_has_of_an_earlier_version_stays_as_it_is(chats, monkeypatch):
+    how = {"merges": 50, "wanted": HeldOutWanted(held_out_share=0.5)}
+    with monkeypatch.context() as then:
+        then.setattr(room, "_key", partial(room._key, form=room.EARLIER))
+        before = prepare(chats, **how)
+    known = Known(before.meta["key"], before.tokenizer)
+    assert prepare(chats, known=known, **how).meta == before.meta and is_known(chats, known, **how)
+    anew = prepare(chats, **how)
+    assert anew.meta["key"] != before.meta["key"] == prepare(chats, known=known, **how).meta["key"]
+    for path in before.directory.iterdir():
+        path.unlink()
+    assert prepare(chats, known=known, **how).meta["key"] == anew.meta["key"]
 
 
 def test_what_is_kept_is_found_by_its_key_when_the_sources_are_gone(chats):

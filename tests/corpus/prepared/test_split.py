@@ -44,10 +44,25 @@ def test_the_place_depends_on_roles_and_borders():
 
 
 def test_about_one_percent_of_a_large_corpus():
-    documents = many(20_000)
-    assert 140 < len(held_out(documents)) < 260
+    documents = many(60_000, words=5)
+    assert 500 < len(held_out(documents)) < 700
     assert choose(documents) == Split()
     assert [d for d in documents if place(d) < rule.PLACES // 100] == held_out(documents)
+
+
+@pytest.mark.parametrize(
+    ("n", "share"), [(30_000, 0.02), (12_000, 0.05), (7_000, 0.1), (400, 0.1), (30, 0.1)]
+)
+def test_more_of_a_small_corpus_so_that_there_are_500_documents_but_a_tenth_at_most(n, share):
+    assert choose(many(n)) == Split(0, int(share * rule.PLACES))
+
+
+def test_of_shares_that_are_too_little_the_largest_that_leaves_half_the_text():
+    small = next(d for d in many(2000) if place(d) < 0.05 * rule.PLACES)
+    rest = [d for d in many(60) if place(d) > 0.1 * rule.PLACES]
+    giants = (f"giant {i} " + "word " * 5000 for i in range(500))
+    giant = next(d for d in giants if 0.05 < place(d) / rule.PLACES < 0.1)
+    assert choose([small, *rest, giant]) == Split(0, int(0.05 * rule.PLACES))
 
 
 def test_copies_of_a_document_stay_together():
