@@ -32,14 +32,19 @@ def _program() -> list[str]:
 MOST_S = 10 * 365.25 * 86_400  # of --max-time
 
 
-DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)([kmbt]?)")
+MOST_AMOUNT = 1e30
+DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
+)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `90s`, `10m`, `1h30m`, `45` (seconds)."""
+    """Seconds of `90s`, `10m`, `1h30m`, `7d`, `45` (seconds)."""
     match = DURATION.fullmatch(text.strip().lower())
-    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
-    total = 3600 * hours + 60 * minutes + seconds
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0,) * 4
+    total = 86_400 * days + 3600 * hours + 60 * minutes + seconds
     if not 0 < total < MOST_S:
         bound = "above 0" if total <= 0 else "below ten years"
         raise ConfigError(f"--max-time {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
@@ -70,3 +75,20 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def parse_amount(text: str) -> float:
+    """`950k`, `3.5m`, `1.3B`, `2e9` as a number, above 0."""
+    match = AMOUNT.fullmatch(text.strip().lower())
+    value = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if not 0 < value < MOST_AMOUNT:
+        raise ConfigError(f"{text!r}: expected an amount such as 950k, 3.5M or 1.3B")
+    return value
+
+
+def format_amount(n: float) -> str:
+    """`950`, `950k`, `3.5M`, `1.3B`, `14T`."""
+    for unit in ("t", "b", "m", "k"):
+        if n >= 0.9995 * UNITS[unit]:
+            return f"{n / UNITS[unit]:.3g}{unit if unit == 'k' else unit.upper()}"
+    return f"{n:.3g}"

@@ -8,6 +8,7 @@ from microgpt.common.words import command_line, counted, format_duration
 from microgpt.core import native
 from microgpt.evaluation.alarms import fit_note
 from microgpt.evaluation.chat_probe import knows_chats
+from microgpt.evaluation.law_runs import MOST_PASSES
 from microgpt.evaluation.loss import BPB_NOTE, INTERVAL_NOTE, Ratio, with_interval
 from microgpt.evaluation.measure import too_little
 from microgpt.files.durable import sha256_of
@@ -21,9 +22,6 @@ from .assemble import Session
 from .loop import FINISHED, NO_GAIN, STOPPED
 from .needs import memory_estimate
 from .schedule import outline
-
-# Up to here text that comes again is worth nearly as much as new (Muennighoff et al. 2023, arXiv 2305.16264).
-MANY_PASSES = 4
 
 
 def header(session: Session) -> list[str]:
@@ -81,7 +79,7 @@ def _of_recipe(session: Session) -> list[str]:
 
 def _too_many_passes(passes: float) -> list[str]:
     """A warning where the same text comes so often that it may be learned by heart."""
-    if passes <= MANY_PASSES:
+    if passes <= MOST_PASSES:
         return []
     return [
         f"warning  the same text comes {passes:,.0f} times: the model may learn it by heart and get worse on "

@@ -1,0 +1,1 @@
+"""What compares runs, and what starts some to be compared."""
