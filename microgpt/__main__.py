@@ -14,6 +14,7 @@ from microgpt.common.signals import let_die, raise_stopped
 COMMANDS = {
     "prepare": "turn text and chats into token files and see what is in them",
     "train": "train a model on text or chats, or go on with a run",
+    "sft": "fine-tune a model on conversations: it learns what the assistant says",
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",

@@ -107,18 +107,23 @@ class Batches:
 
     def batch(self, index: int) -> Batch:
         """Batch `index`; a target that is not learned is IGNORED."""
-        windows = [self._layout.pieces(number) for number in self.windows(index)]
+        return self.rows(index * self.batch_size, self.batch_size)
+
+    def rows(self, first: int, n: int) -> Batch:
+        """Windows first .. first + n - 1 of the run."""
+        windows = [self._layout.pieces(number) for number in self.numbers(first, n)]
         batch = read(self._tokens, windows, self.seq_len)
         if self._prompt_loss:
-            starts = [pieces[0].start for pieces in windows]
-            kept = self._prompt_loss.targets_kept(batch.ids, starts, first=index * self.batch_size)
-            batch.targets[~kept] = IGNORED
+            self._prompt_loss.leave_out(batch, [pieces[0].start for pieces in windows], first)
         return batch
 
     def windows(self, index: int) -> list[int]:
         """The numbers of the windows in batch `index`, each in [0, n_windows)."""
-        first = index * self.batch_size
-        places = (divmod(i, self.n_windows) for i in range(first, first + self.batch_size))
+        return self.numbers(index * self.batch_size, self.batch_size)
+
+    def numbers(self, first: int, n: int) -> list[int]:
+        """The numbers of windows first .. first + n - 1 of the run, each in [0, n_windows)."""
+        places = (divmod(i, self.n_windows) for i in range(first, first + n))
         return [int(self._order(epoch)[i]) for epoch, i in places]
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -138,6 +143,7 @@ class EvalWindows:
     nats summed over all targets / ln 2 / n_bytes.
 
     Args:     is_scored: of each document, whether its tokens are; None: all are.
+              prompt_loss: leaves out targets; None: all are scored.
     """
 
     n_stretches = 0  # in which windows follow on each other, for what layers remember; 0: each is for itself
@@ -150,9 +156,10 @@ class EvalWindows:
         n_windows: int,
         byte_lengths: np.ndarray,
         is_scored: np.ndarray | None = None,
+        prompt_loss: PromptLoss | None = None,
     ) -> None:
         self.tokens, self.seq_len, self._layout, self.n_windows = tokens, seq_len, layout, n_windows
-        self._is_scored = is_scored
+        self._is_scored, self._prompt_loss = is_scored, prompt_loss
         self.n_tokens = self.n_bytes = 0
         self.n_all_documents = len(tokens.offsets)
         self.byte_lengths = byte_lengths
@@ -172,6 +179,8 @@ class EvalWindows:
             if self._is_scored is not None:
                 unscored = ~self._is_scored[self.owners(places(windows, self.seq_len))]
                 batch.targets[unscored] = IGNORED
+            if self._prompt_loss:
+                self._prompt_loss.leave_out(batch, [pieces[0].start for pieces in windows], 0)
             yield batch
 
     def places(self, batch_size: int) -> Iterator[np.ndarray]:
@@ -201,6 +210,7 @@ def eval_windows(
     packing: str = STREAM,
     is_scored: np.ndarray | None = None,
     stride: int | None = None,
+    prompt_loss: PromptLoss | None = None,
 ) -> EvalWindows:
     """Evenly spread windows of about `max_tokens` targets in all (None = every one), none scored twice.
 
@@ -215,7 +225,7 @@ def eval_windows(
     layout = _layout(tokens, seq_len, packing, stride=stride)
     n = layout.n_windows
     n_chosen = n if max_tokens is None else max(1, min(n, max_tokens // (stride or seq_len)))
-    return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths, is_scored)
+    return EvalWindows(tokens, seq_len, layout, n_chosen, byte_lengths, is_scored, prompt_loss)
 
 
 def refuse_too_few(tokens: TokenFile) -> None:

@@ -112,10 +112,9 @@ class BatchesInOrder(Batches):
         self._stretches = Stretches(tokens, seq_len, batch_size * grad_accum, packing)
         super().__init__(tokens, seq_len, batch_size, 0, prompt_loss, packing, self._stretches)
 
-    def windows(self, index: int) -> list[int]:
-        """The numbers of the windows in batch `index`, each in [0, n_windows)."""
-        first = index * self.batch_size
-        return [i % self.n_windows for i in range(first, first + self.batch_size)]
+    def numbers(self, first: int, n: int) -> list[int]:
+        """The numbers of windows first .. first + n - 1 of the run, each in [0, n_windows)."""
+        return [i % self.n_windows for i in range(first, first + n)]
 
     def begins(self, index: int) -> np.ndarray:
         """Which rows of a batch begin anew, (B,) bool."""

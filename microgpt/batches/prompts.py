@@ -9,7 +9,8 @@ fine-tuning interface uses; there the loss is scaled, here targets are left out:
 import numpy as np
 
 from microgpt.core import random
-from microgpt.corpus.chat import BOS, role_marker
+from microgpt.corpus.chat import BOS, ROLES, role_marker
+from microgpt.model import IGNORED, Batch
 from microgpt.tokenizer import Tokenizer
 
 SCAN = 1 << 20  # tokens looked through at a time
@@ -27,6 +28,10 @@ class PromptLoss:
         self._known: dict[int, bool] = {0: True}  # number of a block -> what holds where it begins
         self._learned = np.array([tokenizer.special_id(m) for m in (BOS, role_marker("assistant"))])
         self._prompt = np.array([tokenizer.special_id(role_marker(role)) for role in ("user", "system")])
+
+    def leave_out(self, batch: Batch, starts: list[int], first: int) -> None:
+        """Make IGNORED what is not learned; arguments as of `targets_kept`."""
+        batch.targets[~self.targets_kept(batch.ids, starts, first)] = IGNORED
 
     def targets_kept(self, ids: np.ndarray, starts: list[int], first: int) -> np.ndarray:
         """Whether the target after each of ids (B, T) is learned.
@@ -76,3 +81,17 @@ class PromptLoss:
         piece = np.asarray(self._ids[start:end])
         found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
         return bool(np.isin(piece[found[-1]], self._learned)) if found.size else None
+
+
+class AnswerLoss(PromptLoss):
+    """Leaves out every target but what the assistant says, each time up to the end of its turn; the marker
+    that gives it the turn is none of it.  Documents of plain text are learned whole."""
+
+    def __init__(self, ids: np.ndarray, tokenizer: Tokenizer) -> None:
+        super().__init__(ids, tokenizer, 0.0, 0)
+        self._markers = [tokenizer.special_id(role_marker(role)) for role in ROLES]
+
+    def leave_out(self, batch: Batch, starts: list[int], first: int) -> None:
+        """Make IGNORED what is not learned."""
+        super().leave_out(batch, starts, first)
+        batch.targets[np.isin(batch.targets, self._markers)] = IGNORED

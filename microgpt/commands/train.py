@@ -20,7 +20,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given, shown_value, whole
 from microgpt.common.output import tell
 from microgpt.common.words import command_line
-from microgpt.corpus.prepared.config import DataConfig
+from microgpt.corpus.prepared.config import DataConfig, weighted
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
@@ -102,7 +102,8 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         metavar="FILE",
         dest="files",
         help="files or folders of text, JSONL chats or DailyDialog, or what microgpt prepare made of them; "
-        "smalltalk: the embedded corpus; with --resume, where the text of the run is now "
+        "smalltalk: the embedded corpus; a.jsonl=0.9 b.txt=0.1 gives each its share of the windows; "
+        "with --resume, where the text of the run is now "
         f"[default {SMALLTALK}]",
     )
     add_settings(flags, DataConfig)
@@ -134,7 +135,7 @@ def spec_from(args: argparse.Namespace) -> Spec:
     for config in (ModelConfig, TrainConfig, DataConfig):
         typed |= given(args, config)
     if args.files is not None:
-        typed["data"] = args.files
+        typed |= weighted(args.files)
     spec = Spec.of(args.preset, args.parent, **typed)
     return spec if args.spec is None else spec.over(read_spec(args.spec))
 

@@ -170,6 +170,19 @@ class Evaluated(Event):
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluatedBeside(Event):
+    """The held-out part of a text beside the corpus was measured.  text: its sources."""
+
+    name = "eval beside"
+    text: str
+    loss: float
+    bpb: float
+
+    def told(self) -> str:
+        return f"held out of {self.text}: {self.loss:.4f} nats/token, {self.bpb:.4f} bits per byte"
+
+
+@dataclasses.dataclass(frozen=True)
 class Sampled(Event):
     """What the model says now."""
 

@@ -303,6 +303,7 @@ class TrainConfig:
 
     # Where batches come from and what is added to the loss, by the names of `kinds`: no flags, for programs.
     source: str = unseen("corpus")
+    answers_only: bool = unseen(False)  # what the assistant says is learned, and plain text
     penalty: str = unseen("")
 
     # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
@@ -319,6 +320,8 @@ class TrainConfig:
             raise ConfigError("--max-steps 0 leaves the run without an end; give a --max-time, such as 10m")
         if self.stop_after and not self.eval_every:
             raise ConfigError(f"--stop-after {self.stop_after} needs evaluations; give --eval-every, too")
+        if self.answers_only and self.carry_state:
+            raise ConfigError("--carry-state reads text in order; fine-tuning reads whole conversations")
         if self.carry_state and self.source != "corpus":
             raise ConfigError(
                 f"--carry-state reads the corpus; source {self.source!r} has batches of its own"

@@ -22,7 +22,7 @@ from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
-PLACES = ("data", "held_out")  # settings that hold places of files
+PLACES = ("data", "held_out", "mixed", "replay")  # settings that hold places of files
 INNER = "onward_"  # how settings begin that a run makes for itself
 # What of a model may change when its weights are trained on.
 CHANGEABLE = frozenset(
@@ -173,7 +173,7 @@ class Spec:
     def data_config(self) -> DataConfig:
         """The corpus that is named.  A vocabulary size is another way to say how many merges."""
         values: dict[str, Any] = {
-            name: tuple(value) if name in PLACES else value for name, value in self.data.items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.data.items()
         }
         if "vocab_size" in self.model:
             values["merges"] = merges_of(self.model["vocab_size"], values.get("merges"))

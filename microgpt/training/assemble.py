@@ -4,7 +4,7 @@ import dataclasses
 import platform
 import shutil
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +14,15 @@ import numpy as np
 import microgpt
 from microgpt.batches.batches import Batches, EvalWindows, eval_windows
 from microgpt.batches.carried import BatchesInOrder, EvalInOrder
+from microgpt.batches.mixed import MixedBatches
 from microgpt.batches.packing import DOCUMENTS, STREAM
-from microgpt.batches.prompts import PromptLoss
-from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.batches.prompts import AnswerLoss, PromptLoss
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.common.words import format_duration
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared as prepared_corpus
 from microgpt.corpus.prepared.config import prepared_again
-from microgpt.corpus.prepared.folder import Prepared
+from microgpt.corpus.prepared.folder import Prepared, made_of
 from microgpt.evaluation.probes import Finding
 from microgpt.evaluation.watch import Watch
 from microgpt.model import GPT, count_parameters
@@ -43,7 +44,7 @@ from .clock import Clock
 from .horizon import measure, planned_steps
 from .job import Job
 from .optimizer import Optimizer
-from .parts import IN_ORDER, Parts, Penalty, Source
+from .parts import IN_ORDER, MIXTURE, Parts, Penalty, Source
 from .preflight import data_findings, model_findings
 from .schedule import train_on
 
@@ -77,7 +78,9 @@ class Made(NamedTuple):
     source: Source
     penalty: Penalty | None
     held_out: EvalWindows
-    batches: Batches  # of the corpus
+    batches: Batches  # of the corpus, and of texts beside it
+    beside: dict[str, EvalWindows]  # held-out parts of those texts, by their sources
+    texts: list[Prepared]  # beside the corpus
 
 
 def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
@@ -137,6 +140,7 @@ def resume(
     changes: list[str],
     clock: Clock,
     tell: Listeners,
+    allow_inexact: bool = False,
 ) -> Session:
     """The run that a verified checkpoint holds, to be continued in `run`.
 
@@ -148,6 +152,10 @@ def resume(
     state = TrainState.from_dict(document)
     say = partial(tell.say, state.step)
     made = _make(plan, prepared)
+    before, now = document.get("beside", ""), keys_of(made.texts).get("beside", "")
+    others = [f"text beside the corpus was {before:.16}, is {now:.16}"] if before != now else []
+    accept(source, others, say, allow_inexact)
+    changes = changes + others
     is_timed = plan.train.max_steps == 0
     if is_timed:  # before there are moments, which a measured update would change
         config = _with_more(plan.train, source, state.step, made, clock, say)
@@ -183,7 +191,17 @@ def _with_more(
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What makes a resumed run differ from a straight one, by two state.json, as words for a person."""
-    names = ("tokenizer", "corpus", "arithmetic", "precision", "isa", "gemm", "blas_core", "blas", "microgpt")
+    names = (
+        "tokenizer",
+        "corpus",
+        "arithmetic",
+        "precision",
+        "isa",
+        "gemm",
+        "blas_core",
+        "blas",
+        "microgpt",
+    )
     old, new = {"arithmetic": 1, **_flat(before)}, _flat(now)
     return [
         f"{name} was {old.get(name)!s:.16}, is {new.get(name)!s:.16}"
@@ -210,21 +228,53 @@ def accept(source: Path, changes: list[str], say: Say, allow_inexact: bool) -> N
 
 
 def _make(plan: Plan, prepared: Prepared) -> Made:
-    config, seq_len, packing = plan.train, plan.model.seq_len, plan.train.packing
+    config = plan.train
     batches = batches_of(plan, prepared)
-    byte_lengths = prepared.tokenizer.byte_lengths
-    held_out = windows_to_score(config)(prepared.val, seq_len, byte_lengths, config.eval_tokens, packing)
+    beside = open_beside(plan, prepared.tokenizer)
+    if beside:
+        others = [batches_of(plan, one, is_replay) for one, is_replay in beside]
+        batches = MixedBatches([batches, *others], plan.data.all_shares, config.batch_size)
+    held_out = held_out_windows(plan, prepared)
     model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
     parts = Parts(model, config, prepared, batches)
-    source = _of_kind("source", IN_ORDER if config.carry_state else config.source, SOURCES)(parts)
+    named = (
+        IN_ORDER if config.carry_state else MIXTURE if beside and config.source == "corpus" else config.source
+    )
+    source = _of_kind("source", named, SOURCES)(parts)
     penalty = _of_kind("penalty", config.penalty, PENALTIES)(parts) if config.penalty else None
-    return Made(model, OPTIMIZERS[config.optimizer](model, config), source, penalty, held_out, batches)
+    measured = {
+        " ".join(one.meta["sources"]): held_out_windows(plan, one, is_replay) for one, is_replay in beside
+    }
+    optimizer = OPTIMIZERS[config.optimizer](model, config)
+    return Made(model, optimizer, source, penalty, held_out, batches, measured, [one for one, _ in beside])
 
 
-def batches_of(plan: Plan, prepared: Prepared) -> Batches:
-    """The corpus of a run as micro-batches."""
+def open_beside(plan: Plan, tokenizer: Tokenizer) -> list[tuple[Prepared, bool]]:
+    """The texts beside the corpus, and whether each is replayed, which is to be learned whole."""
+    found = [prepared_corpus(data, plan.train.n_threads, tokenizer) for data in plan.data.beside]
+    n_mixed = len(plan.data.mixed)
+    return [(one, number >= n_mixed) for number, one in enumerate(found)]
+
+
+def held_out_windows(plan: Plan, prepared: Prepared, is_replay: bool = False) -> EvalWindows:
+    """What a run is measured on: where only answers are learned, on those.
+
+    Raises: DataError: there is none in what is held out.
+    """
+    config, lengths = plan.train, prepared.tokenizer.byte_lengths
+    how = prepared.val, plan.model.seq_len, lengths, config.eval_tokens, config.packing
+    if is_replay or not config.answers_only:
+        return windows_to_score(config)(*how)
+    found = eval_windows(*how, prompt_loss=AnswerLoss(prepared.val.ids, prepared.tokenizer))
+    if not found.n_tokens:
+        raise DataError(f"{prepared.val.path}: no turn of the assistant is held out; give more conversations")
+    return found
+
+
+def batches_of(plan: Plan, prepared: Prepared, is_replay: bool = False) -> Batches:
+    """The corpus of a run as micro-batches; what is replayed is learned whole."""
     config, seq_len = plan.train, plan.model.seq_len
-    packing, prompt_loss = config.packing, _prompt_loss(config, prepared)
+    packing, prompt_loss = config.packing, None if is_replay else _prompt_loss(config, prepared)
     if config.carry_state:
         rows = config.batch_size, config.grad_accum
         return BatchesInOrder(prepared.train, seq_len, *rows, prompt_loss, packing)
@@ -247,6 +297,13 @@ def _of_kind(what: str, name: str, table: dict[str, Any]) -> Any:
 
 def _prompt_loss(config: TrainConfig, prepared: Prepared) -> PromptLoss | None:
     """Which targets outside the answers are learned; None: all."""
+    if config.answers_only:
+        answers = AnswerLoss(prepared.train.ids, prepared.tokenizer)
+        if not answers.leaves_something():
+            raise ConfigError(
+                f"{made_of(prepared.meta)}: no message in it is the assistant's; give chats with answers"
+            )
+        return answers
     weight = config.prompt_loss_weight
     if weight == 1:
         return None
@@ -283,7 +340,8 @@ def _session(
         config=config,
         run=run,
         document=plan.to_dict(),
-        identity=identity(config, prepared),
+        identity=identity(config, prepared) | keys_of(made.texts),
+        beside=made.beside,
         log=log,
         tell=tell,
         snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer, lineage.about(plan)),
@@ -340,6 +398,11 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
         **_corpus_identity(prepared),
         "versions": versions,
     }
+
+
+def keys_of(texts: Sequence[Prepared]) -> dict[str, str]:
+    """What state.json records of the texts beside the corpus."""
+    return {"beside": " ".join(one.meta["key"] for one in texts)} if texts else {}
 
 
 def _corpus_identity(prepared: Prepared) -> dict[str, str]:

@@ -40,6 +40,9 @@ class Job:
     fill: Callable[[], object]  # gives the model the weights that the run begins with
     saver: Saver
     penalty: Penalty | None = None
+    beside: Mapping[str, EvalWindows] = dataclasses.field(
+        default_factory=dict
+    )  # measured, too, by its sources
     origin: Path | None = None  # the checkpoint that this session began with
     sample: Sample | None = None
     news: deque[str] = dataclasses.field(default_factory=deque)  # of the thread that saves

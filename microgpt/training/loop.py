@@ -13,6 +13,7 @@ from microgpt.runs.checkpoint import Snapshot
 from microgpt.runs.events import (
     Empty,
     Evaluated,
+    EvaluatedBeside,
     Planned,
     Sampled,
     Saved,
@@ -155,7 +156,11 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     """Evaluate on held-out windows and report; nothing is recorded if a stop came in between."""
     with clock.timing("evaluation"):
         result = evaluate(job.model, job.held_out, job.config.batch_size, stop)
-    if result is None:
+        beside = {
+            name: evaluate(job.model, windows, job.config.batch_size, stop)
+            for name, windows in job.beside.items()
+        }
+    if result is None or None in beside.values():
         return
     state.evaluated_at = state.step
     state.metrics |= {
@@ -171,6 +176,9 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
     held_out, dt_s = job.held_out, clock.costs_s["evaluation"]
     counts = held_out.n_tokens, held_out.n_bytes
     job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s))
+    for name, other in beside.items():
+        assert other is not None
+        job.tell(EvaluatedBeside(state.step, name, other.loss, other.bpb))
 
 
 def note_best(state: TrainState) -> None:

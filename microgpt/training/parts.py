@@ -7,6 +7,7 @@ import numpy as np
 
 from microgpt.batches.batches import Batches
 from microgpt.batches.carried import BatchesInOrder, continued
+from microgpt.batches.mixed import MixedBatches
 from microgpt.batches.packing import DOCUMENTS
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.prepared.folder import Prepared
@@ -15,7 +16,7 @@ from microgpt.runs.checkpoint import by_slot
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.settings import TrainConfig
 
-IN_ORDER = "corpus in order"
+IN_ORDER, MIXTURE = "corpus in order", "mixture"
 
 
 class Parts(NamedTuple):
@@ -146,5 +147,19 @@ def _is_finite(memory: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.all(of_layers, 0)
 
 
+class Mixture(Corpus):
+    """Windows of several texts, each with its share."""
+
+    def outline(self) -> list[str]:
+        """The shares."""
+        assert isinstance(self._batches, MixedBatches), "chosen where there are several texts"
+        shares = " + ".join(f"{100 * share:g} %" for share in self._batches.shares)
+        return [
+            *super().outline(),
+            f"mixture  {shares} of the windows, of each text in the order they are named",
+        ]
+
+
 SOURCES["corpus"] = Corpus
+SOURCES[MIXTURE] = Mixture
 SOURCES[IN_ORDER] = CorpusInOrder

@@ -42,7 +42,7 @@ from microgpt.runs.layout import (
 )
 from microgpt.runs.lineage import begin_with
 from microgpt.runs.settings import SESSION_FIELDS, TrainConfig
-from microgpt.runs.spec import Plan, Spec, environment_settings
+from microgpt.runs.spec import PLACES, Plan, Spec, environment_settings
 from microgpt.runs.state import TrainState
 from microgpt.tokenizer import Tokenizer
 
@@ -210,9 +210,7 @@ def resume_run(
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place, say=partial(tell.say, 0))
         old = Plan.from_dict(checkpoint.read_config(source))
-        places: dict[str, Any] = {
-            name: tuple(spec.data[name]) for name in ("data", "held_out") if name in spec.data
-        }
+        places: dict[str, Any] = {name: tuple(spec.data[name]) for name in PLACES if name in spec.data}
         data = dataclasses.replace(old.data, **places).located(known_corpus(source))
         plan = dataclasses.replace(old, train=session_config(spec, old, place), data=data)
         plan = with_steps(plan, lambda: prepared_again(data, known_corpus(source), plan.train.n_threads))
@@ -244,7 +242,7 @@ def resume_run(
             clock.limit(limit_s)
         prepared, changes = assemble.reopen(plan, source, say, allow_inexact)
         settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, clock, say)
-        session = assemble.resume(plan, prepared, source, run, changes, clock, tell)
+        session = assemble.resume(plan, prepared, source, run, changes, clock, tell, allow_inexact)
         if note := extension_note(step, old.train, session.job.config):
             say(note)
         return _train(session, clock, stop)
@@ -297,7 +295,7 @@ def session_config(spec: Spec, old: Plan, place: Path) -> TrainConfig:
     fixed = {name: value for name, value in wanted.items() if name not in SESSION_FIELDS}
     recorded = {**old.train.to_dict(), **old.data.to_dict(), **old.model.to_dict(), "preset": old.preset}
     fixed |= spec.model | spec.data
-    for name in ("data", "held_out"):  # what is there decides, not where it is
+    for name in PLACES:  # what is there decides, not where it is
         fixed.pop(name, None)
     if spec.preset is not None:
         fixed["preset"] = spec.preset

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from microgpt.batches import prompts
-from microgpt.batches.batches import IGNORED, Batches
-from microgpt.batches.prompts import PromptLoss
+from microgpt.batches.batches import IGNORED, Batches, eval_windows
+from microgpt.batches.prompts import AnswerLoss, PromptLoss
 from microgpt.corpus.chat import Message, render
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.tokenizer import train
@@ -132,3 +132,35 @@ def test_each_token_of_a_long_message_is_looked_back_through_once(tokenizer):
     kept = [loss.targets_kept(window, [int(start)], 0)[0, 0] for start in starts]
     assert kept == [start > 200 * BLOCK + 2 for start in starts]
     assert Counted.read < len(ids) + 2 * BLOCK * len(starts), "once in all, and two blocks for each window"
+
+
+@pytest.mark.parametrize("packing", ["stream", "documents"])
+@pytest.mark.parametrize("seq_len", [6, 40])
+def test_in_fine_tuning_every_turn_of_the_assistant_is_learned_to_its_end_and_no_marker(
+    tmp_path, tokenizer, packing, seq_len
+):
+    system = [Message("system", "ss"), Message("assistant", "b"), *CHAT]
+    documents = [CHAT, LONG, "plain", system]
+    made = batches(tmp_path, tokenizer, documents, 0.5, seq_len, packing=packing)
+    ids = np.concatenate([render(document, tokenizer) for document in documents])
+    made._prompt_loss = AnswerLoss(ids, tokenizer)
+    found = targets_by_place(made, len(ids))
+    end = tokenizer.special_id("<|end|>")
+    texts, text = [], []
+    for token in found:
+        if token >= 0:
+            text.append(int(token))
+            if token == end:
+                texts.append(tokenizer.decode(text[:-1]).decode())
+                text = []
+    assert text == []
+    assert texts == ["aaaa", "aaa", "a" * 2 * BLOCK, "plain", "b", "aaaa", "aaa"]
+
+
+def test_held_out_windows_score_the_same_targets(tmp_path, tokenizer):
+    made = batches(tmp_path, tokenizer, [CHAT, CHAT], 0.5, 40, packing="documents")
+    answers = AnswerLoss(made._tokens.ids, tokenizer)
+    windows = eval_windows(made._tokens, 40, tokenizer.byte_lengths, packing="documents", prompt_loss=answers)
+    targets = np.concatenate([batch.targets for batch in windows.batches(1)])
+    assert windows.n_tokens == (targets != IGNORED).sum() == 2 * (4 + 1 + 3 + 1)
+    assert windows.n_bytes == 2 * (4 + 3)

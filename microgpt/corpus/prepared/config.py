@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name
 from microgpt.common.output import tell
 from microgpt.common.plain import record_from
-from microgpt.common.setting import from_to, refused, setting
+from microgpt.common.setting import Range, from_to, refused, setting, unseen
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.tokenizer import MAX_MERGES, MERGES, Tokenizer
 
@@ -25,6 +25,9 @@ MOST_BYTES = 10**12  # of a corpus that is made here: it lies on the disk
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The corpus of a run.  `data` and `held_out` hold absolute paths or the name of the embedded corpus.
+
+    mixed, replay: places of texts that are trained on beside it, each a corpus of its own that is read with
+    the same options; shares: of `data` and of each of `mixed`, what is left beside `replay_share`.
 
     They say where to look first: what the corpus is, its content decides, not its place.
     """
@@ -53,10 +56,20 @@ class DataConfig:
     keys: str | None = ReadOptions.keys
     held_out: tuple[str, ...] = ()
     held_out_share: float = HeldOutWanted.held_out_share
+    mixed: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    replay: tuple[str, ...] = ()
+    replay_share: float = unseen(0.0, Range(0, 1))
 
     def __post_init__(self) -> None:
         if bad := refused(self):
             raise ConfigError("{} {}: expected {}".format(flag_name(bad[0]), *bad[1:]))
+        if bool(self.mixed) != bool(self.shares) or (self.shares and len(self.shares) != 1 + len(self.mixed)):
+            raise ConfigError("--data: give each of several texts its share, as in a.jsonl=0.9 b.txt=0.1")
+        if bool(self.replay) != bool(self.replay_share):
+            raise ConfigError(
+                "--replay and --replay-share belong together: what is replayed, and how much of it"
+            )
         _ = self.reading, self.wanted
 
     @property
@@ -70,6 +83,19 @@ class DataConfig:
     def wanted(self) -> HeldOutWanted:
         """Which part is held out."""
         return HeldOutWanted(self.held_out, self.held_out_share)
+
+    @property
+    def beside(self) -> "list[DataConfig]":
+        """The texts beside `data`, one corpus each, in the order of `all_shares`."""
+        alone: dict[str, Any] = {"mixed": (), "shares": (), "replay": (), "replay_share": 0.0, "held_out": ()}
+        sources = [*((name,) for name in self.mixed), *([self.replay] if self.replay else [])]
+        return [dataclasses.replace(self, data=source, **alone) for source in sources]
+
+    @property
+    def all_shares(self) -> list[float]:
+        """The share of `data` in the windows that are trained on, and of each text beside it."""
+        own = [share * (1 - self.replay_share) for share in self.shares or (1.0,)]
+        return own + ([self.replay_share] if self.replay else [])
 
     @property
     def how(self) -> dict[str, Any]:
@@ -99,7 +125,8 @@ class DataConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
-        return dataclasses.asdict(self) | {"data": list(self.data), "held_out": list(self.held_out)}
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataConfig":
@@ -107,6 +134,33 @@ class DataConfig:
         if not values.get("data"):
             raise ConfigError(f"config.json: data is {values.get('data')!r}, expected a list of files")
         return record_from(cls, values, "config.json")
+
+
+def weighted(words: Sequence[str]) -> dict[str, Any]:
+    """Settings of sources as they are typed: names alone, or each with its share, as in a=0.9 b=0.1.
+
+    Raises: ConfigError: only some have a share.
+    """
+    pairs = [_share_of(word) for word in words]
+    if all(share is None for _, share in pairs):
+        return {"data": list(words)}
+    names, shares = [name for name, _ in pairs], [share for _, share in pairs if share is not None]
+    if len(shares) < len(names) or len(names) < 2:
+        raise ConfigError(
+            f"--data {' '.join(words)}: give each of several texts its share, as in a=0.9 b=0.1"
+        )
+    return {"data": names[:1], "mixed": names[1:], "shares": shares}
+
+
+def _share_of(word: str) -> tuple[str, float | None]:
+    """A name and its share; a file that is called so has none."""
+    name, equals, number = word.rpartition("=")
+    if not equals or os.path.exists(word):
+        return word, None
+    try:
+        return name, float(number)
+    except ValueError:
+        return word, None
 
 
 def source_place(name: str | os.PathLike) -> str:

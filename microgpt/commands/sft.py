@@ -1,0 +1,133 @@
+"""Fine-tune a trained model on conversations: it learns what the assistant says in them.
+
+  microgpt sft --from mine --data talk.jsonl                      a model of your own, in runs/
+  microgpt sft --from mine --data talk.jsonl --replay book.txt --replay-share 0.3    which forgets less
+  microgpt sft --from mine --data talk.jsonl --lora               only small adapters are trained
+  microgpt sft --from mine --data talk.jsonl=0.9 other.jsonl=0.1  of several, each its share
+  microgpt sft --resume mine-sft                                  go on with one that was stopped
+
+Conversations stand whole in their windows and do not see each other.  The rate is a tenth of the parent's
+peak; the end comes after three epochs, or when what is held out no longer gains, and chat then takes the best
+checkpoint.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from microgpt.common.errors import ConfigError
+from microgpt.common.flags import Parser, add_settings, given
+from microgpt.corpus.prepared.config import DataConfig, weighted
+from microgpt.corpus.prepared.split import add_held_out_flags
+from microgpt.corpus.reading.options import ReadOptions
+from microgpt.model import ModelConfig
+from microgpt.model.config import ADAPTER_FIELDS
+from microgpt.runs.settings import TrainConfig
+from microgpt.runs.spec import CHANGEABLE, Spec
+from microgpt.training.clock import Now
+from microgpt.training.console import Console
+from microgpt.training.run import resume_run, start_run
+from microgpt.training.stop import StopFlag
+from microgpt.tuning.sft import EPOCHS, EVAL_EVERY, GENTLER, PATIENCE, default_rank, sft_spec
+
+REPLAY_SHARE = 0.3
+SETTLED = ("packing", "carry_state", "prompt_loss_weight", "recipe", "probes")  # settings that are not for it
+SHOWN = {
+    "lr": f"the parent's peak / {GENTLER}",
+    "min_lr": f"--lr / {GENTLER}",
+    "batch_size": "the parent's",
+    "grad_accum": "the parent's",
+    "precision": "the parent's",
+    "epochs": f"{EPOCHS:g}",
+    "eval_every": str(EVAL_EVERY),
+    "stop_after": str(PATIENCE),
+    "seq_len": "the parent's",
+    "dropout": "the parent's",
+}
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt sft", description=__doc__)
+    flags.add_argument("--from", dest="parent", metavar="RUN", help="the trained model, named as for chat")
+    flags.add_argument(
+        "--out-dir", type=Path, metavar="DIR", help="directory of the run [default a new one in runs/]"
+    )
+    flags.add_argument("--resume", metavar="RUN", help="go on with a fine-tuning that was stopped")
+    data = flags.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        dest="files",
+        help="conversations, as microgpt train reads them; a.jsonl=0.9 b.jsonl=0.1 gives each its share of "
+        "the windows",
+    )
+    data.add_argument(
+        "--replay",
+        nargs="+",
+        metavar="FILE",
+        help="text that the model was trained on before, to be trained on in between, whole, so that it "
+        "forgets less",
+    )
+    data.add_argument(
+        "--replay-share",
+        type=float,
+        metavar="SHARE",
+        help=f"of the windows that are replayed [default {REPLAY_SHARE} with --replay]",
+    )
+    flags.add_argument_group("adapters").add_argument(
+        "--lora", action="store_true", help="train adapters, of a rank that suits the size of the model"
+    )
+    add_settings(flags, DataConfig, skip=("merges", "single_digits"))
+    add_settings(flags, ReadOptions)
+    add_held_out_flags(flags)
+    add_settings(
+        flags, ModelConfig, skip=[name for name in _names(ModelConfig) if name not in CHANGEABLE], shown=SHOWN
+    )
+    add_settings(flags, TrainConfig, skip=SETTLED, shown=SHOWN)
+    return flags
+
+
+def _names(config: type) -> list[str]:
+    return list(config.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def spec_from(args: argparse.Namespace) -> Spec:
+    """The fine-tuning that was typed."""
+    if args.parent is None or args.files is None:
+        raise ConfigError(
+            "a fine-tuning needs --from RUN, the trained model, and --data FILE, what it is to learn"
+        )
+    if args.replay_share is not None and not args.replay:
+        raise ConfigError(f"--replay-share {args.replay_share:g}: name with --replay what is to be replayed")
+    settings = typed(args) | weighted(args.files)
+    if args.lora and not settings.get("lora_rank"):
+        settings["lora_rank"] = default_rank(args.parent)
+    if idle := [name for name in ADAPTER_FIELDS if name in settings and not settings.get("lora_rank")]:
+        raise ConfigError(
+            f"--{idle[0].replace('_', '-')}: there are no adapters; give --lora or --lora-rank, too"
+        )
+    share = REPLAY_SHARE if args.replay_share is None else args.replay_share
+    return sft_spec(args.parent, settings, args.replay or (), share)
+
+
+def typed(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings among the flags."""
+    found: dict[str, Any] = {}
+    for config in (ModelConfig, TrainConfig, DataConfig):
+        found |= given(args, config)
+    return {name: value for name, value in found.items() if name not in ("replay", "replay_share")}
+
+
+def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
+    """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
+    args, stop, console = parser().parse_args(argv), StopFlag(), [Console()]
+    if args.resume is not None:
+        resume_run(args.resume, Spec.of(**typed(args)), args.out_dir, False, console, stop, now)
+    else:
+        start_run(spec_from(args), args.out_dir, console, stop, now)
+    return stop.exit_code

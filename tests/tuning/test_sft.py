@@ -1,0 +1,135 @@
+"""Fine-tuning: what it learns from, resumed to the bit with replay and adapters, both held-out losses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microgpt.commands.sft import main as sft
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.files.records import read_json
+from microgpt.model import IGNORED
+from microgpt.runs.checkpoint import load_model
+from microgpt.runs.events import Evaluated, EvaluatedBeside, Trained
+from microgpt.runs.spec import Plan
+from microgpt.training import assemble
+from microgpt.training.run import train_run
+from microgpt.tuning.sft import rank_for, sft_spec
+from tests.training.fakes import StopAt
+from tests.training.test_kinds import checkpoint_bytes, small, text  # noqa: F401
+
+FIXED = {"threads": "1", "sample_every": 0, "log_every": 1, "eval_tokens": 64}
+
+
+@pytest.fixture
+def parent(text):  # noqa: F811
+    chats = [
+        [("user", f"Say {n}."), ("assistant", f"It is {n}."), ("user", "And?"), ("assistant", "No.")]
+        for n in range(90)
+    ]
+    lines = [json.dumps({"messages": [{"role": r, "content": c} for r, c in chat]}) for chat in chats]
+    Path("talk.jsonl").write_text("\n".join(lines))
+    return train_run(small(text, 4, merges=60, seq_len=96), "runs/parent", [])
+
+
+def spec_of(steps=6, replay=(), share=0.0, data="talk.jsonl", **settings):
+    values = FIXED | {"data": [data], "max_steps": steps, "eval_every": 4} | settings
+    return sft_spec("parent", values, replay, share)
+
+
+def test_only_what_the_assistant_says_is_learned(parent, monkeypatch):
+    heard, seen = [], []
+    whole = assemble.GPT.loss_and_grad
+    monkeypatch.setattr(
+        assemble.GPT,
+        "loss_and_grad",
+        lambda self, batch, keys=None: seen.append(batch) or whole(self, batch, keys),
+    )
+    train_run(spec_of(2), "a", [heard.append])
+    tokenizer = load_model("parent")[1]
+    user, end = (tokenizer.special_id(name) for name in ("<|user|>", "<|end|>"))
+    for batch in seen:
+        learned = batch.targets[batch.targets != IGNORED]
+        assert user not in learned and (learned == end).any()
+        words = tokenizer.decode(learned).decode()
+        assert "It is" in words and "Say" not in words and "And" not in words
+        assert batch.starts is not None, "conversations do not see each other"
+    assert len([event for event in heard if isinstance(event, Trained)]) == 2
+
+
+def test_it_takes_from_its_parent_what_is_not_given(parent):
+    spec = spec_of(2)
+    assert spec.train["lr"] == pytest.approx(0.001) and spec.train["batch_size"] == 2
+    assert spec.train["packing"] == "documents" and spec.train["stop_after"] == 3
+    assert "epochs" in sft_spec("parent", {"data": "talk.jsonl"}).train and "epochs" not in spec.train
+    assert spec_of(2, lr=0.5).train["min_lr"] == 0.05
+    assert [rank_for(n) for n in (1e6, 1e9, 2e9, 3e9, 1e11)] == [8, 16, 16, 32, 32]
+
+
+@pytest.mark.parametrize(
+    "adapters", [{}, {"lora_rank": 2, "base_weights": "bf16"}], ids=["all weights", "adapters"]
+)
+def test_a_stopped_fine_tuning_goes_on_to_the_bit(parent, adapters):
+    how = {"replay": ["text.txt"], "share": 0.3, **adapters}
+    heard = []
+    straight = train_run(spec_of(8, **how), "straight", [heard.append])
+    stop = StopAt(3)
+    train_run(spec_of(8, **how), "cut", [stop], stop=stop)
+    assert checkpoint_bytes(train_run(spec_of(8, **how), "cut", [])) == checkpoint_bytes(straight)
+    beside = [event for event in heard if isinstance(event, EvaluatedBeside)]
+    assert len(beside) == len([event for event in heard if isinstance(event, Evaluated)]) == 3
+    assert all(event.text.endswith("text.txt") and np.isfinite(event.loss) for event in beside)
+
+
+def test_a_text_beside_that_changed_is_told_on_resume(parent):
+    how = {"replay": ["text.txt"], "share": 0.3}
+    stop = StopAt(3)
+    train_run(spec_of(8, **how), "cut", [stop], stop=stop)
+    Path("text.txt").write_text(Path("text.txt").read_text() + "\n\nOne more hat.\n\n")
+    with pytest.raises(CheckpointError, match="text beside the corpus was"):
+        train_run(spec_of(8, **how), "cut", [])
+
+
+def test_texts_are_mixed_by_their_shares_in_training_from_nothing_too(parent):
+    spec = small("talk.jsonl", 4, merges=60, seq_len=48, mixed=["text.txt"], shares=[0.75, 0.25])
+    outcome = train_run(spec, "mixed", [])
+    plan = Plan.from_dict(read_json(outcome.checkpoint / "config.json"))
+    assert plan.data.all_shares == [0.75, 0.25] and plan.data.mixed == (str(Path("text.txt").absolute()),)
+    assert checkpoint_bytes(train_run(spec, "mixed", [])) == checkpoint_bytes(outcome)
+
+
+def test_text_without_an_answer_is_refused(parent):
+    lines = [json.dumps({"messages": [{"role": "user", "content": f"Only {n}."}]}) for n in range(60)]
+    Path("ask.jsonl").write_text("\n".join(lines))
+    with pytest.raises((ConfigError, DataError), match="no message in it is the assistant's"):
+        train_run(spec_of(2, data="ask.jsonl"), "a", [])
+
+
+def test_the_command(parent):
+    words = [
+        "--from",
+        "parent",
+        "--data",
+        "talk.jsonl",
+        "--threads",
+        "1",
+        "--max-steps",
+        "2",
+        "--sample-every",
+        "0",
+    ]
+    for wrong, line in (
+        (words[:2], "needs --from RUN"),
+        ([*words, "--replay-share", "0.2"], "name with --replay"),
+        ([*words, "--lora-alpha", "3"], "there are no adapters"),
+        ([*words, "--data", "x=0.3"], "give each of several texts its share"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            sft(wrong)
+    assert sft([*words, "--out-dir", "runs/a", "--lora", "--replay", "text.txt"]) == 0
+    model, _, _ = load_model("a")
+    assert model.config.lora_rank == 8
+    plan = Plan.from_dict(read_json(Path("runs/a/step_00000002/config.json")))
+    assert plan.data.replay_share == 0.3 and plan.train.answers_only
+    assert sft(["--resume", "a", "--max-steps", "3"]) == 0
