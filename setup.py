@@ -16,10 +16,11 @@ ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
 PLOT = ["matplotlib>=3.7"]  # draws
 SPEC = ["tomlkit>=0.12", 'tomli>=2; python_version < "3.11"']  # settings in a file: written, and read
+STATS = ["statsmodels>=0.14"]  # agreement of raters
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = [
     *("pytest", "pytest-xdist", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
-    *(*ZST, *PARQUET, *PLOT, *SPEC),
+    *(*ZST, *PARQUET, *PLOT, *SPEC, *STATS),
 ]
 ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTorch built for CPUs alone
     "torch==2.13.0",
@@ -69,9 +70,11 @@ setup(
         "parquet": PARQUET,
         "plot": PLOT,
         "spec": SPEC,
+        "stats": STATS,
         "dev": DEVELOPMENT,
         "oracles": ORACLES,
     },
+    package_data={"microgpt.research": ["*.txt", "*.html"]},
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},

@@ -24,6 +24,7 @@ COMMANDS = {
     "canaries": "what a chat model can do: recall, long contexts, corrections, instructions, persona",
     "failures": "where a model fails: documents, tokens, questions; missing data or missing ability",
     "fit": "fit a law of loss to finished runs and foretell larger ones",
+    "judge": "have people judge the answers of two models blindly, and count what they say",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",
     "presets": "list the sizes of models: layers, parameters, memory, FLOP a token",
