@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare": "turn text and chats into token files and see what is in them",
     "train": "train a model on text or chats, or go on with a run",
     "sft": "fine-tune a model on conversations: it learns what the assistant says",
+    "merge": "make a whole model of adapters and the model that they lie beside",
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",

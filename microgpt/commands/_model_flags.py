@@ -17,6 +17,7 @@ from microgpt.model import GPT, count_parameters
 from microgpt.model.architecture import is_recurrent
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint
+from microgpt.runs.lineage import load_adapted
 from microgpt.tokenizer import Tokenizer
 
 
@@ -57,6 +58,12 @@ def add_model_flags(flags: Parser, several: bool = False) -> None:
         help=f"a run, by its path or as in runs/NAME: {of_a_run}; RUN@best, RUN@newest, RUN@STEP or a path "
         "name one checkpoint of it [default the newest run]",
     )
+    if not several:
+        flags.add_argument(
+            "--adapter",
+            metavar="RUN",
+            help="adapters that were trained beside this very checkpoint: their run, or a file of them",
+        )
     add_threads_flag(flags)
     flags.add_argument(
         "--precision",
@@ -139,14 +146,21 @@ def seed_from(args: argparse.Namespace) -> int:
 
 def open_model(args: argparse.Namespace) -> Loaded:
     """Load a model to talk to: of a run its newest checkpoint, or the best if that is clearly better."""
-    return open_checkpoint(args, args.checkpoint, best=True)
+    return open_checkpoint(args, args.checkpoint, best=True, adapter=args.adapter)
 
 
-def open_checkpoint(args: argparse.Namespace, name: str | None, best: bool = False) -> Loaded:
-    """Load a checkpoint (`find_checkpoint`) in the precision that was typed, and set the threads."""
+def open_checkpoint(
+    args: argparse.Namespace, name: str | None, best: bool = False, adapter: str | None = None
+) -> Loaded:
+    """Load a checkpoint (`find_checkpoint`) in the precision that was typed, and set the threads.
+
+    adapter: what lies beside it; None: nothing, or what its run trained.
+    """
     precision = native.choose_precision(args.precision)
     native.set_threads(thread_count(args.threads))
     if warning := native.warning(precision):
         tell(f"warning: {warning}")
     path = find_checkpoint(name, MODEL_FILES, best=best)
+    if adapter is not None:
+        return Loaded(*load_adapted(path, adapter, precision), path)
     return Loaded(*load_model(path, precision=precision), path)

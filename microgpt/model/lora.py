@@ -134,10 +134,16 @@ def adapt(layer: Any, config: ModelConfig) -> None:
     Small networks (`LowRank`) are of low rank themselves and stay as they are.
     """
     wanted = wanted_targets(config)
-    for holder, key, linear in _linears(layer):
+    for holder, key, linear in [*_linears(layer)]:
         adapters = [one for one in _adapters(linear, config) if wanted is None or one.target in wanted]
         if adapters:
             holder[key] = Adapted(linear, adapters, config)
+
+
+def adapted_in(layer: Any) -> Iterator[Adapted]:
+    """The layers in a layer that have adapters, each once."""
+    found = {id(linear): linear for _, _, linear in _linears(layer) if isinstance(linear, Adapted)}
+    yield from found.values()
 
 
 def wanted_targets(config: ModelConfig) -> set[str] | None:
@@ -152,8 +158,7 @@ def _linears(layer: Any) -> Iterator[tuple[Any, Any, Linear]]:
     for key in range(len(holder)) if isinstance(layer, list) else list(holder):
         part = holder[key]
         if isinstance(part, Linear):
-            if not isinstance(part, Adapted):
-                yield holder, key, part
+            yield holder, key, part
         elif isinstance(part, list) or (hasattr(part, "parameters") and not isinstance(part, LowRank)):
             yield from _linears(part)
 
