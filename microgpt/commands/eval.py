@@ -5,6 +5,7 @@
   microgpt eval runs/x --data my.txt     another text, all of it that was not trained on
   microgpt eval runs/x --stride 64       every token with much before it: windows slide by so many
   microgpt eval runs/x --data smalltalk --show-errors     the embedded corpus and its exam
+  microgpt eval runs/x --suite ood,long  unusual text, and text longer than the window
 
 Loss is in nats per token, with its 95 % interval: by the standard error over documents.
 Bits per byte of text compare models of different vocabularies.  Beside it stands what counting the training
@@ -44,6 +45,7 @@ from ._model_flags import (
     is_carried,
     open_checkpoint,
 )
+from ._suites import add_suite_flags, suite_results
 
 
 def parser() -> Parser:
@@ -65,6 +67,7 @@ def parser() -> Parser:
         "these before it; smaller is slower [default the window: as in training]",
     )
     add_carry_flag(flags)
+    add_suite_flags(flags)
     flags.add_argument(
         "--questions",
         type=whole(0),
@@ -119,11 +122,14 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
             print(f"its conversations are new; {SEEN}", flush=True)
     result = examined(loaded, held_out, args.questions)
     report |= {"exam": result and result.to_dict() | errors_of(result, args.show_errors)}
+    lines, report["suites"] = suite_results(loaded, held_out, args)
+    if result:
+        lines = [*exam_lines(result, args), *lines]
     if args.json:
         tell(*choice_notes(loaded.path))
         print(json_line(report))
-    elif result:
-        print(*map(escaped, exam_lines(result, args)), sep="\n")
+    elif lines:
+        print(*map(escaped, lines), sep="\n", flush=True)
     return report
 
 

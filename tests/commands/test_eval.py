@@ -199,3 +199,18 @@ def test_probe_looks_at_a_checkpoint_and_its_corpus(runs, tokenizer, capsys, mon
     assert capsys.readouterr().out.startswith("BAD  overfit: ")
     with pytest.raises(SystemExit):
         probe.main(["c", "--samples", "101"])
+
+
+def test_suites_stand_behind_the_rest_and_in_json(tokenizer, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = saved(tmp_path / "run", tokenizer, 40)
+    (tmp_path / "b.txt").write_text("Another domain altogether.\n\n" * 9)
+    words = [place, "--questions", "0", "--brief", "--max-tokens", "500"]
+    assert eval.main([*words, "--suite", "ood,long", "--other", "b.txt"]) == 0
+    out = capsys.readouterr().out
+    assert "in capitals" in out and "b.txt" in out and "140 to 159" in out and "found again" in out
+    assert eval.main([*words, "--suite", "ood", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["suites"]
+    assert found["ood"][0]["times"] == 1 and "long" not in found
+    with pytest.raises(SystemExit):
+        eval.main([*words, "--suite", "odd"])
