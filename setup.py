@@ -74,7 +74,7 @@ setup(
         "dev": DEVELOPMENT,
         "oracles": ORACLES,
     },
-    package_data={"microgpt.research": ["*.txt", "*.html"]},
+    package_data={"microgpt.planning": ["*.csv"], "microgpt.research": ["*.txt", "*.html"]},
     setup_requires=["cffi>=1.16"],
     cffi_modules=["csrc/build.py:tokenizer", *(f"csrc/build.py:{level}" for level in LEVELS)],
     entry_points={"console_scripts": ["microgpt=microgpt.__main__:main"]},

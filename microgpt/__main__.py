@@ -13,6 +13,7 @@ from microgpt.common.signals import let_die, raise_stopped
 
 COMMANDS = {
     "prepare": "turn text and chats into token files and see what is in them",
+    "plan": "tell before a run what it takes: parameters, memory, tokens, time; which size to choose",
     "train": "train a model on text or chats, or go on with a run",
     "sft": "fine-tune a model on conversations: it learns what the assistant says",
     "merge": "make a whole model of adapters and the model that they lie beside",
@@ -28,6 +29,7 @@ COMMANDS = {
     "judge": "have people judge the answers of two models blindly, and count what they say",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",
+    "doctor": "tell what this computer is and does in a second: one screen for a bug report",
     "presets": "list the sizes of models: layers, parameters, memory, FLOP a token",
     "tokenizer": "the tokenizer alone: train it on text files, encode, decode, show",
     "quickstart": "train a small chat model on the embedded corpus and talk to it",

@@ -24,12 +24,18 @@ ROOMS = [  # from top to bottom; a room below may import from one above
     "microgpt.evaluation",
     "microgpt.training",
     "microgpt.chat",
+    "microgpt.planning",
     "microgpt.tuning",
     "microgpt.research",
     "microgpt.commands",
 ]
 VERSION = {"microgpt", "microgpt.__version__"}  # what lies above all rooms
-LEAVES = {"microgpt.chat", "microgpt.tuning", "microgpt.research"}  # no room but the commands imports them
+LEAVES = {  # no room but the commands imports them
+    "microgpt.chat",
+    "microgpt.planning",
+    "microgpt.tuning",
+    "microgpt.research",
+}
 DOORS = {"microgpt/core/native.py": "_kernels_", "tokenizer/native.py": "_bpe"}
 FILES = sorted({p for room in ROOMS for p in (ROOT / room.replace(".", "/")).rglob("*.py")})
 

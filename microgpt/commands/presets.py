@@ -11,6 +11,7 @@ from typing import Any
 
 from microgpt.common.flags import Parser, whole
 from microgpt.common.output import show
+from microgpt.common.words import aligned
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.architecture import count_active_parameters
 from microgpt.model.config import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
@@ -65,11 +66,7 @@ def facts_of(name: str, vocab_size: int) -> dict[str, Any]:
 
 def table(found: list[dict[str, Any]]) -> list[str]:
     """Lines of aligned columns, numbers flush right."""
-    rows = [TITLES, *map(_row, found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    ]
+    return aligned([TITLES, *map(_row, found)])
 
 
 def _row(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given, shown_value, whole
-from microgpt.common.output import tell
+from microgpt.common.output import show, tell
 from microgpt.common.words import command_line
 from microgpt.corpus.prepared.config import DataConfig, weighted
 from microgpt.corpus.prepared.corpus import SMALLTALK
@@ -26,6 +26,8 @@ from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
+from microgpt.planning.outline import outline
+from microgpt.planning.rehearsal import open_plan, probed, rehearse
 from microgpt.runs.settings import RECIPES, TrainConfig
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
 from microgpt.runs.spec_file import read_spec, write_spec
@@ -57,6 +59,11 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         type=Path,
         metavar="FILE",
         help="write all settings that this run would have to a new file, with what each means, and end",
+    )
+    flags.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read the corpus, tell the plan, probe the model and its data, and end before the first step",
     )
     flags.add_argument(
         "--out-dir",
@@ -149,6 +156,8 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     spec, stop, console = spec_from(args), StopFlag(), [Console()]
     if args.write_spec is not None:
         return write(spec, args)
+    if args.dry_run:
+        return rehearsed(spec, args)
     if args.resume is not None:
         where = args.out_dir if args.resume else None
         resume_run(args.resume or args.out_dir, spec, where, args.allow_inexact, console, stop, now)
@@ -159,6 +168,22 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     else:
         start_run(spec, args.out_dir, console, stop, now)
     return stop.exit_code
+
+
+def rehearsed(spec: Spec, args: argparse.Namespace) -> int:
+    """All that comes before the first step of a new run.  Returns: 1 if it does not fit or a probe is bad."""
+    if args.resume is not None:
+        raise ConfigError("--dry-run is for a new run; microgpt probe looks at one that is there")
+    plan, prepared = open_plan(spec, tell)
+    found = rehearse(plan, prepared, tell)
+    show(*outline(*found))
+    if found.timing is None:
+        return 1
+    is_good = True
+    for finding in probed(found.plan, prepared):
+        is_good &= finding.is_good is not False
+        show(finding.told())
+    return 0 if is_good else 1
 
 
 def write(spec: Spec, args: argparse.Namespace) -> int:

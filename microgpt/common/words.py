@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 
 from .errors import ConfigError
 
@@ -40,28 +41,23 @@ DURATION = re.compile(
 )
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, flag: str = "--max-time") -> float:
     """Seconds of `90s`, `10m`, `1h30m`, `7d`, `45` (seconds)."""
     match = DURATION.fullmatch(text.strip().lower())
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0,) * 4
     total = 86_400 * days + 3600 * hours + 60 * minutes + seconds
     if not 0 < total < MOST_S:
         bound = "above 0" if total <= 0 else "below ten years"
-        raise ConfigError(f"--max-time {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
+        raise ConfigError(f"{flag} {text!r}: expected a time {bound} such as 90s, 10m or 1h30m")
     return total
 
 
-COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)")
-TIMES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-
-
-def parse_count(text: str) -> int:
-    """The number of `400M`, `1.5B`, `20k`, `1_000_000`."""
-    match = COUNT.fullmatch(text.strip().lower().replace("_", "").replace(",", ""))
-    number = float(match[1]) * TIMES[match[2]] if match else 0.0
-    if not 1 <= number < 1 << 63:
-        raise ConfigError(f"--tokens {text!r:.80}: expected a number above 0 such as 20k, 400M or 1.5B")
-    return round(number)
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns, the first flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    ]
 
 
 def format_duration(seconds: float) -> str:
@@ -92,3 +88,14 @@ def format_amount(n: float) -> str:
         if n >= 0.9995 * UNITS[unit]:
             return f"{n / UNITS[unit]:.3g}{unit if unit == 'k' else unit.upper()}"
     return f"{n:.3g}"
+
+
+def parse_count(text: str, flag: str = "--tokens", such: str = "20k, 400M or 1.5B") -> int:
+    """A whole number of things, as a flag has it: `400M`, `1_000_000`."""
+    try:
+        number = parse_amount(text.replace("_", ""))
+    except ConfigError:
+        number = 0.0
+    if not 1 <= number < 1 << 63:
+        raise ConfigError(f"{flag} {text!r:.80}: expected a number from 1 up such as {such}")
+    return round(number)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .cgroups import MOUNT, PROC, folders, words
 
+NO_LIMIT = 1 << 60  # bytes: what version 1 of control groups says without one
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -16,6 +17,15 @@ def available_memory(meminfo: Path = MEMINFO, proc: Path = PROC, mount: Path = M
     """Bytes that this process can still get."""
     in_groups = (_room(folder) for folder in folders("memory", proc, mount))
     return min(_free(meminfo), _address_space(), *in_groups)
+
+
+def group_limit(proc: Path = PROC, mount: Path = MOUNT) -> float | None:
+    """Bytes that the tightest control group allows; None without a limit."""
+    limits = (
+        _number(folder / "memory.max", folder / "memory.limit_in_bytes")
+        for folder in folders("memory", proc, mount)
+    )
+    return min((limit for limit in limits if limit is not None and limit < NO_LIMIT), default=None)
 
 
 def _free(meminfo: Path) -> float:

@@ -2,25 +2,40 @@
 
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from microgpt.core import native, ops
 
+STREAM_BYTES = 96 << 20  # of three arrays together: more than caches hold
 
-def product_flop_per_s(precision: str) -> float:
-    """The rate of one matrix product, fp32 or bf16, on one thread."""
-    n, before = 512, native.threads()
+
+def product_flop_per_s(precision: str, threads: int = 1) -> float:
+    """The rate of one matrix product, fp32 or bf16, on so many threads."""
+    n = 512 if threads == 1 else 1024
     x = np.ones((n, n), np.float32)
-    native.set_threads(1)
-    taken = []
+    return 2 * n**3 / _least_s(lambda: ops.linear_forward(x, x, precision), threads)
+
+
+def bandwidth_bytes_per_s(threads: int) -> float:
+    """The rate at which y = a + b moves memory, on so many threads."""
+    n, keys = STREAM_BYTES // 12, np.zeros(1, np.uint64)
+    a, b = np.ones(n, np.float32), np.ones(n, np.float32)
+    return 12 * n / _least_s(lambda: ops.residual_forward(a, b, 0.0, keys), threads)
+
+
+def _least_s(work: Callable[[], object], threads: int) -> float:
+    """The least of a few times on so many threads."""
+    before, taken = native.threads(), []
+    native.set_threads(threads)
     for _ in range(4):
         start = time.perf_counter()
-        ops.linear_forward(x, x, precision)
+        work()
         taken.append(time.perf_counter() - start)
     native.set_threads(before)
-    return 2 * n**3 / min(taken)
+    return min(taken)
 
 
 def cpu_name() -> str:

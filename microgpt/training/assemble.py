@@ -41,7 +41,7 @@ from microgpt.runs.trained_on import remember
 from microgpt.tokenizer import Tokenizer
 
 from .clock import Clock
-from .horizon import measure, planned_steps
+from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
 from .job import Job
 from .optimizer import Optimizer
 from .parts import IN_ORDER, MIXTURE, Parts, Penalty, Source
@@ -68,6 +68,7 @@ class Session(NamedTuple):
     batches: Batches  # of the corpus
     inexact: list[str]  # why a resume cannot equal a run that was never stopped
     findings: tuple[Finding, ...] = ()  # of probes, of a new run
+    timing: Timing | None = None  # measured before the first step, where that was worth it
 
 
 class Made(NamedTuple):
@@ -97,24 +98,40 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     if is_probed and plan.parent is None:
         findings += model_findings(made.model, prepared, made.batches, run)
     is_timed = plan.train.max_steps == 0
-    if is_timed:
-        plan = dataclasses.replace(plan, train=_with_steps(plan.train, made, clock, say))
+    timing = _timing(plan.train, made, clock, say)
+    if is_timed and timing:
+        plan = plan.with_train(max_steps=_steps_in(plan.train, timing, clock, say))
     log = MetricsLog(run / METRICS, say=say, every=plan.train.log_every)
     session = _session(plan, prepared, made, TrainState(), run, log, tell, [])
     session.job.is_timed = is_timed
     session.job.restore_parts({}, {})  # measuring may have moved them on
     remember(run, prepared.train)
-    return session._replace(findings=tuple(findings))
+    return session._replace(findings=tuple(findings), timing=timing)
 
 
-def _with_steps(config: TrainConfig, made: Made, clock: Clock, say: Say) -> TrainConfig:
-    """Fix the number of steps that the time limit allows."""
-    say(f"measuring how many steps fit into {config.max_time} ...")
-    timing = measure(made.model, made.optimizer, made.source, made.held_out, clock)
+def measured(plan: Plan, prepared: Prepared, clock: Clock) -> Timing:
+    """What the parts of a new run take here, by a few of its steps."""
+    made = _make(plan, prepared)
+    lineage.fill(made.model, plan, plan.train.seed)
+    return measure(made.model, made.optimizer, made.source, made.held_out, clock)
+
+
+def _timing(config: TrainConfig, made: Made, clock: Clock, say: Say, step: int = 0) -> Timing | None:
+    """What the parts of a run take, before it starts: where its time decides the number of steps, or where it
+    is long enough to be told how long."""
+    is_timed = config.max_steps == 0
+    if is_timed:
+        say(f"measuring how many steps fit into {config.max_time} ...")
+    elif not is_worth_measuring(config.max_steps - step):
+        return None
+    return measure(made.model, made.optimizer, made.source, made.held_out, clock)
+
+
+def _steps_in(config: TrainConfig, timing: Timing, clock: Clock, say: Say) -> int:
+    """The number of steps that the time limit allows."""
     steps = planned_steps(clock.left_s, timing, config)
-    step_s = config.grad_accum * timing.micro_s + timing.update_s
-    say(f"one step takes {format_duration(step_s)}, so the run has {steps:,} steps")
-    return dataclasses.replace(config, max_steps=steps)
+    say(f"one step takes {format_duration(step_s(timing, config))}, so the run has {steps:,} steps")
+    return steps
 
 
 def reopen(plan: Plan, source: Path, say: Say, allow_inexact: bool = False) -> tuple[Prepared, list[str]]:
@@ -157,9 +174,11 @@ def resume(
     accept(source, others, say, allow_inexact)
     changes = changes + others
     is_timed = plan.train.max_steps == 0
-    if is_timed:  # before there are moments, which a measured update would change
-        config = _with_more(plan.train, source, state.step, made, clock, say)
-        plan = dataclasses.replace(plan, train=config)
+    # Before there are moments, which a measured update would change.
+    timing = _timing(plan.train, made, clock, say, state.step)
+    if is_timed and timing:
+        more = _steps_in(plan.train, timing, clock, say)
+        plan = dataclasses.replace(plan, train=_with_more(plan.train, source, state.step, more))
     if plan.model.lora_rank:
         checkpoints.load_base(checkpoints.base_of(plan), made.model)
     checkpoints.load_weights(source, made.model)
@@ -177,15 +196,12 @@ def resume(
     session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
         session.job.saver.saved_at = state.step
-    return session
+    return session._replace(timing=timing)
 
 
-def _with_more(
-    config: TrainConfig, source: Path, step: int, made: Made, clock: Clock, say: Say
-) -> TrainConfig:
-    """The settings of a finished run with as many steps more as the time limit allows."""
+def _with_more(config: TrainConfig, source: Path, step: int, more: int) -> TrainConfig:
+    """The settings of a finished run with so many steps more."""
     old = Plan.from_dict(checkpoints.read_config(source)).train
-    more = _with_steps(config, made, clock, say).max_steps
     return train_on(step, old, dataclasses.replace(config, max_steps=step + more))
 
 

@@ -6,6 +6,7 @@ with another --max-steps: it is recorded in the checkpoint's config, so a resume
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,8 @@ AS_GOOD_AS_DONE = 0.01  # of all steps: the rate is at its floor by then
 SAVE_BYTES_PER_S = 100e6  # a slow disk
 SAMPLE_S = 1.0
 PROBE_SHARE, LONGEST_PROBE_S, FEWEST_PROBES = 0.02, 10.0, 3
+SHORT_PROBE_S = 1.0
+PROBE_STEPS = 6  # as long as about so many steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +43,14 @@ class Timing:
 
 
 def measure(model: GPT, optimizer: Optimizer, source: Source, held_out: EvalWindows, clock: Clock) -> Timing:
-    """Time the parts of a run before its first step, leaving weights and moments exactly as they are."""
+    """Time the parts of a run before its first step, leaving weights and moments exactly as they are.
+
+    Of a run with a time limit for a share of it, so that the plan is a good one; else for a few steps.
+    """
     batch = source.batch(0)
     keys = np.zeros(len(batch.ids), np.uint64)
-    budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s)
+    is_limited = math.isfinite(clock.left_s)
+    budget_s = min(LONGEST_PROBE_S, PROBE_SHARE * clock.left_s) if is_limited else SHORT_PROBE_S
     micro_s = _mean_time(lambda: model.loss_and_grad(source.batch(0), keys), clock.now, budget_s)
     model.grads.flat[:] = 0
     # With gradients, slots and a rate of zero, an update changes nothing.
@@ -53,6 +60,11 @@ def measure(model: GPT, optimizer: Optimizer, source: Source, held_out: EvalWind
     return Timing(
         micro_s, update_s, rows_s * held_out.n_windows / len(rows.ids), save_estimate_s(model, optimizer)
     )
+
+
+def is_worth_measuring(steps: int) -> bool:
+    """Whether a run of so many steps is long enough to be timed before it starts."""
+    return PROBE_SHARE * steps >= PROBE_STEPS
 
 
 def save_estimate_s(model: GPT, optimizer: Optimizer) -> float:
@@ -76,26 +88,41 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
 
     Raises: ConfigError: not even one does.
     """
-    step_s = config.grad_accum * timing.micro_s + timing.update_s
-    per_step_s = (
-        step_s
+    closing_s = _closing_s(timing, config)
+    steps = int((MARGIN * available_s - closing_s) / _per_step_s(timing, config))
+    if steps < 1:
+        raise ConfigError(
+            f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
+            f"a step takes {format_duration(step_s(timing, config))}, evaluating and saving "
+            f"{format_duration(closing_s)}; give more time"
+        )
+    return steps
+
+
+def run_s(steps: int, timing: Timing, config: TrainConfig) -> float:
+    """Seconds that so many steps take with their evaluations, samples and saves."""
+    return steps * _per_step_s(timing, config) + _closing_s(timing, config)
+
+
+def step_s(timing: Timing, config: TrainConfig) -> float:
+    """Seconds of one step by itself."""
+    return config.grad_accum * timing.micro_s + timing.update_s
+
+
+def _per_step_s(timing: Timing, config: TrainConfig) -> float:
+    """Seconds of a step and its share of what comes between steps."""
+    return (
+        step_s(timing, config)
         + _shared(timing.evaluation_s, config.eval_every)
         + _shared(SAMPLE_S, config.sample_every)
         + _shared(timing.save_s, config.save_every)
     )
-    closing_s = timing.save_s
-    if config.eval_every:
-        closing_s += 2 * timing.evaluation_s  # at both ends of the run
-    if config.sample_every:
-        closing_s += SAMPLE_S
-    steps = int((MARGIN * available_s - closing_s) / per_step_s)
-    if steps < 1:
-        raise ConfigError(
-            f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
-            f"a step takes {format_duration(step_s)}, evaluating and saving {format_duration(closing_s)}; "
-            "give more time"
-        )
-    return steps
+
+
+def _closing_s(timing: Timing, config: TrainConfig) -> float:
+    """Seconds of what is done once: evaluations at both ends, the last sample and save."""
+    evaluations_s = 2 * timing.evaluation_s if config.eval_every else 0.0
+    return timing.save_s + evaluations_s + (SAMPLE_S if config.sample_every else 0.0)
 
 
 def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float) -> int:

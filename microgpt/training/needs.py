@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from microgpt.common.errors import ConfigError
 from microgpt.core import ops
@@ -15,19 +16,51 @@ from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 
 MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
+MOST_WINDOWS = 1 << 16  # of a micro-batch that is tried
 PROCESS_BYTES = 60e6  # interpreter, libraries, the pages in use of the packed corpus
 
 
-def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes that training takes at its peak.
+class Needs(NamedTuple):
+    """Bytes that training takes at its peak, by what they are for.
 
-    Weights, gradients and the optimizer's slots; copies of all but the gradients, to be saved; and
-    activations.
+    state:  what recurrent layers carry from window to window.
+    copies: of weights and slots, for a checkpoint to be written while training goes on.
     """
-    gradients = 4 * sum(n * size_of(p for p in those if p.trainable) for those, n in parameter_groups(model))
-    frozen = sum(n * _frozen_bytes(those) for those, n in parameter_groups(model)) if model.lora_rank else 0
-    saved = 2 * checkpoint_bytes(model, train)
-    return PROCESS_BYTES + saved + gradients + frozen + activation_bytes(model, train)
+
+    process: float
+    weights: float
+    gradients: float
+    slots: float
+    state: float
+    copies: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """All together."""
+        return sum(self)
+
+
+def needs_of(model: ModelConfig, train: TrainConfig) -> Needs:
+    """What training takes."""
+    groups = parameter_groups(model)
+    saved, state = checkpoint_bytes(model, train), 4 * carried_floats(model, train)
+    slots = 4 * slot_floats(model, train.optimizer)
+    frozen = sum(n * _frozen_bytes(those) for those, n in groups) if model.lora_rank else 0
+    return Needs(
+        process=PROCESS_BYTES,
+        weights=saved - slots - state + frozen,
+        gradients=4 * sum(n * size_of(p for p in those if p.trainable) for those, n in groups),
+        slots=slots,
+        state=2 * state,
+        copies=saved - state,
+        activations=activation_bytes(model, train),
+    )
+
+
+def memory_estimate(model: ModelConfig, train: TrainConfig) -> float:
+    """Bytes that training takes at its peak."""
+    return needs_of(model, train).total
 
 
 def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> int:
@@ -74,26 +107,40 @@ def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
 def refuse_too_large(model: ModelConfig, train: TrainConfig) -> None:
     """Raises: ConfigError: the training takes more memory than there is; it says what would fit."""
     needed, available = memory_estimate(model, train), available_memory()
-    if needed <= available:
-        return
-    plain = largest_batch(model, train, available)
-    recomputed = largest_batch(model, dataclasses.replace(train, recompute=True), available)
-    fitting = [f"--batch-size {plain}"] if plain else []
+    if needed > available:
+        raise ConfigError(
+            f"this training takes about {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free; "
+            + what_fits(model, train, available)
+        )
+
+
+def what_fits(model: ModelConfig, train: TrainConfig, available: float) -> str:
+    """The flags with which a training that is too large takes its steps of as many tokens in the memory there
+    is; or that there are none."""
+    recomputing = dataclasses.replace(train, recompute=True)
+    plain, recomputed = (largest_batch(model, config, available) for config in (train, recomputing))
+    fitting = [_batch_flags(train, plain)] if plain else []
     if recomputed > plain:
-        fitting.append(f"--recompute --batch-size {recomputed}")
-    raise ConfigError(
-        f"this training takes about {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free; "
-        + (f"{' or '.join(fitting)} fits" if fitting else "take a smaller model or --seq-len")
-    )
+        fitting.append(f"--recompute {_batch_flags(train, recomputed)}".rstrip())
+    return f"{' or '.join(fitting)} fits" if fitting else "take a smaller model or --seq-len"
+
+
+def _batch_flags(train: TrainConfig, size: int) -> str:
+    """The flags of a smaller micro-batch and more of them."""
+    if size == train.batch_size:
+        return ""
+    return f"--batch-size {size} --grad-accum {train.batch_size * train.grad_accum // size}"
 
 
 def largest_batch(model: ModelConfig, train: TrainConfig, available: float) -> int:
-    """The largest batch, up to the one that is wanted, whose training fits; 0: not even one window's does."""
-    fits, too_large = 0, train.batch_size + 1
-    while too_large - fits > 1:
-        middle = (fits + too_large) // 2
-        if memory_estimate(model, dataclasses.replace(train, batch_size=middle)) <= available:
-            fits = middle
-        else:
-            too_large = middle
-    return fits
+    """The largest micro-batch, up to the one that is wanted, which divides the windows of a step and whose
+    training fits; 0: not even one window's does."""
+    windows = train.batch_size * train.grad_accum
+    sizes = (n for n in range(min(train.batch_size, MOST_WINDOWS), 0, -1) if windows % n == 0)
+    return next((n for n in sizes if memory_estimate(model, smaller(train, n)) <= available), 0)
+
+
+def smaller(train: TrainConfig, size: int) -> TrainConfig:
+    """The same steps in micro-batches of another size that divides them."""
+    accum = train.batch_size * train.grad_accum // size
+    return dataclasses.replace(train, batch_size=size, grad_accum=accum)

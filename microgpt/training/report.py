@@ -19,6 +19,7 @@ from microgpt.runs.layout import checkpoint_name
 from microgpt.runs.spec import Plan, settings_of_recipe
 
 from .assemble import Session
+from .horizon import run_s, step_s
 from .loop import FINISHED, NO_GAIN, STOPPED
 from .needs import memory_estimate
 from .schedule import outline
@@ -45,13 +46,14 @@ def header(session: Session) -> list[str]:
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
-        *_too_many_passes(passes),
+        *too_many_passes(passes),
         *_of_recipe(session),
         f"rate     {outline(config)}",
         f"fits     {fit_note(count_parameters(model), config.max_steps * job.tokens_per_step)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {config.precision}; "
         f"about {memory_estimate(model, config) / 1e9:.2f} GB of memory",
+        *_time(session),
         f"run      {job.run}",
     ]
 
@@ -70,6 +72,19 @@ def _of_parent(session: Session) -> list[str]:
     return lines
 
 
+def _time(session: Session) -> list[str]:
+    """How long the run will take, where that was measured."""
+    job, timing = session.job, session.timing
+    if timing is None:
+        return []
+    config = job.config
+    seconds = run_s(config.max_steps - session.state.step, timing, config)
+    return [
+        f"time     about {format_duration(seconds)}, {format_duration(step_s(timing, config))} a step; "
+        "evaluations, samples and saves included"
+    ]
+
+
 def _of_recipe(session: Session) -> list[str]:
     """What the recipe of the run set, as flags that would set it."""
     plan = Plan.from_dict(session.job.document)
@@ -77,7 +92,7 @@ def _of_recipe(session: Session) -> list[str]:
     return [f"recipe   {plan.train.recipe}: {' '.join(flags)}"] if flags else []
 
 
-def _too_many_passes(passes: float) -> list[str]:
+def too_many_passes(passes: float) -> list[str]:
     """A warning where the same text comes so often that it may be learned by heart."""
     if passes <= MOST_PASSES:
         return []
@@ -103,11 +118,22 @@ def summary(session: Session, why: str, seconds: float, first_step: int) -> list
     return [
         f"{_ending(session, why)}: {counted(state.step - first_step, 'step')}, {n_tokens:,} tokens in "
         f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
+        *_estimated(session, seconds, state.step - first_step),
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "
         f"(estimated {memory_estimate(job.model.config, job.config) / 1e9:.2f} for training alone)",
         f"saved    {checkpoint}  (weights sha256 {sha256_of(checkpoint / WEIGHTS)[:16]})",
         f"next     {next_command(session, why)}",
+    ]
+
+
+def _estimated(session: Session, seconds: float, steps: int) -> list[str]:
+    """The time that was estimated for the steps that were done, beside the one they took."""
+    if session.timing is None or not steps:
+        return []
+    estimate = run_s(steps, session.timing, session.job.config)
+    return [
+        f"time     {format_duration(seconds)}, estimated {format_duration(estimate)} before the first step"
     ]
 
 

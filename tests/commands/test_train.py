@@ -187,9 +187,12 @@ def test_a_run_too_large_for_the_memory_is_refused_with_what_would_fit(monkeypat
     monkeypatch.setattr(needs, "available_memory", lambda: 120e6)
     with pytest.raises(MicrogptError) as error:
         new("--batch-size", "5000", "--n-layer", "4")
-    match = re.search(r"--batch-size (\d+) or --recompute --batch-size (\d+) fits", str(error.value))
+    way = r"--batch-size (\d+) --grad-accum (\d+)"
+    match = re.search(rf"{way} or --recompute {way} fits", str(error.value))
     assert "takes about" in str(error.value) and "0.1 GB are free" in str(error.value)
-    assert not Path("runs").exists() and int(match[1]) < int(match[2]) < 5000
+    sizes = [int(number) for number in match.groups()]
+    assert not Path("runs").exists() and sizes[0] < sizes[2] < 5000
+    assert sizes[0] * sizes[1] == sizes[2] * sizes[3] == 5000, "steps of as many tokens"
     assert new("--batch-size", match[1], "--n-layer", "4", "--max-steps", "1", "--eval-every", "0") == 0
     monkeypatch.setattr(needs, "available_memory", lambda: 1e6)
     with pytest.raises(MicrogptError, match="take a smaller model or --seq-len"):

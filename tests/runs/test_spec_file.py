@@ -127,7 +127,7 @@ def test_a_number_of_tokens_is_said_as_people_do(text, n):
     assert Spec.of(tokens=n).train["tokens"] == str(n), "from a program it is a number"
 
 
-@pytest.mark.parametrize("text", ["", "0", "-3", "many", "4Mio", "1e9", "99999999999T"])
+@pytest.mark.parametrize("text", ["", "0", "-3", "many", "4Mio", "0.5", "99999999999T"])
 def test_other_words_for_a_number_are_refused(text):
     with pytest.raises(ConfigError, match="--tokens"):
         TrainConfig(tokens=text)

@@ -1,0 +1,1 @@
+"""What a run will be before it starts: its size, memory, time, and which model to choose.  Trains nothing."""

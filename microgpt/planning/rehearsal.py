@@ -1,0 +1,87 @@
+"""A run up to its first step, which is not taken: the corpus is read, the plan counted, a few steps timed."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from microgpt.common.errors import ConfigError
+from microgpt.corpus.prepared.folder import Prepared
+from microgpt.evaluation.probes import Finding, probe_all
+from microgpt.machine.memory import available_memory
+from microgpt.model import GPT
+from microgpt.runs.lineage import begin_with, fill
+from microgpt.runs.spec import Plan, Spec
+from microgpt.training import assemble
+from microgpt.training.clock import Clock
+from microgpt.training.horizon import Timing, planned_steps
+from microgpt.training.length import with_steps
+from microgpt.training.run import set_up_machine, settle_threads
+
+from .facts import Facts, facts_of
+
+Say = Callable[[str], None]
+
+
+class Rehearsal(NamedTuple):
+    """A plan that is settled, its numbers, and what its parts take here; None: it does not fit."""
+
+    plan: Plan
+    facts: Facts
+    timing: Timing | None
+
+
+def open_plan(spec: Spec, say: Say) -> tuple[Plan, Prepared]:
+    """The plan that a spec comes to on its corpus, which is prepared if it was not, and the corpus."""
+    begin = None if spec.parent is None else begin_with(spec.parent)
+    of_parent = None if begin is None else begin[:2]
+    plan = spec.plan(parent=of_parent)
+    set_up_machine(plan.train, say)
+    prepared = assemble.open_corpus(plan, None if begin is None else begin.tokenizer)
+    return with_steps(spec.plan(prepared.tokenizer.vocab_size, of_parent), lambda: prepared), prepared
+
+
+def rehearse(plan: Plan, prepared: Prepared, say: Say, is_timed: bool = True) -> Rehearsal:
+    """Count and time a run that is not to take place.
+
+    Where its length is a time, the plan gets the steps that fit into it.
+    """
+    n_windows = assemble.batches_of(plan, prepared).n_windows
+    facts = facts_of(plan, n_windows)
+    if not is_timed or facts.needs.total > available_memory():
+        return Rehearsal(plan, facts, None)
+    clock = Clock()
+    clock.limit(plan.train.time_limit_s)
+    settle_threads(plan, plan.train.max_steps or float("inf"), clock, say)
+    timing = assemble.measured(plan, prepared, clock)
+    if not plan.train.max_steps:
+        plan = plan.with_train(max_steps=planned_steps(clock.left_s, timing, plan.train))
+    return Rehearsal(plan, facts_of(plan, n_windows), timing)
+
+
+def of_presets(names: list[str], spec: Spec, plan: Plan, prepared: Prepared, say: Say) -> list[Rehearsal]:
+    """The same run of several sizes of model.
+
+    Raises: ConfigError: it begins with weights of another run, which have their size.
+    """
+    if spec.parent is not None:
+        raise ConfigError(f"--from {spec.parent}: its weights have one size; there is none to choose")
+    found = []
+    for name in names:
+        other = dataclasses.replace(spec, preset=name)
+        sized = with_steps(other.plan(plan.model.vocab_size), lambda: prepared)
+        found.append(rehearse(sized, prepared, say))
+    return found
+
+
+def probed(plan: Plan, prepared: Prepared) -> Iterator[Finding]:
+    """The probes of the model that would be trained, on its corpus."""
+    model = GPT(plan.model, recompute=plan.train.recompute, precision=plan.train.precision)
+    fill(model, plan, plan.train.seed)
+    is_random = plan.parent is None
+    batches = assemble.batches_of(plan, prepared)
+    with tempfile.TemporaryDirectory() as folder:
+        yield from probe_all(
+            model, prepared.tokenizer, prepared.train, prepared.val, batches, Path(folder), is_random
+        )
