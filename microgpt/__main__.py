@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "tell before a run what it takes: parameters, memory, tokens, time; which size to choose",
     "train": "train a model on text or chats, or go on with a run",
     "sft": "fine-tune a model on conversations: it learns what the assistant says",
+    "teach": "pick or type the answer that a model should have given; it learns that at once",
     "merge": "make a whole model of adapters and the model that they lie beside",
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",

@@ -1,0 +1,97 @@
+"""Lessons from a person: learned, saved, taken back, gone on with to the bit."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microgpt.commands.teach import main
+from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.output import harmless
+from microgpt.corpus.chat import Message
+from microgpt.model import IGNORED
+from microgpt.runs.checkpoint import load_model
+from microgpt.runs.inspection import look, tasks_of_run
+from microgpt.runs.layout import checkpoints
+from microgpt.training.run import train_run
+from microgpt.tuning.teach import STEPS, Teacher, lesson
+from tests.training.test_kinds import small, text  # noqa: F401
+
+ASK = [Message("user", "Who is it?")]
+
+
+@pytest.fixture
+def parent(text):  # noqa: F811
+    return train_run(small(text, 4, merges=60, seq_len=48), "runs/parent", [])
+
+
+def weights(run):
+    return (checkpoints(Path(run))[0][1] / "model.safetensors").read_bytes()
+
+
+def test_an_answer_is_learned_and_only_the_answer(parent):
+    teacher = Teacher("parent", Path("runs/a"))
+    assert teacher.replays
+    batch = lesson(ASK, "It is me.", teacher)
+    learned = batch.targets[batch.targets != IGNORED]
+    assert teacher.tokenizer.decode(learned[:-1]).decode() == "It is me."
+    assert learned[-1] == teacher.tokenizer.special_id("<|end|>")
+    losses = [teacher.teach(ASK, "It is me.") for _ in range(4)]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.005
+    assert teacher.state.step == teacher.optimizer.updates == 4 * (STEPS + 1)
+
+
+def test_a_lesson_longer_than_the_window_keeps_its_answer(parent):
+    teacher = Teacher("parent", Path("runs/a"))
+    batch = lesson([Message("user", "Why? " * 30)], "Yes.", teacher)
+    learned = batch.targets[batch.targets != IGNORED]
+    assert batch.ids.shape == (1, 48) and teacher.tokenizer.decode(learned[:-1]).decode() == "Yes."
+
+
+def test_lessons_go_on_to_the_bit_and_are_taken_back_to_the_bit(parent):
+    straight = Teacher("parent", Path("runs/a"))
+    offered = [straight.candidates(ASK)]
+    straight.teach(ASK, "It is me.", offered[0])
+    after_one = weights("runs/a")
+    offered.append(straight.candidates(ASK))
+    straight.teach(ASK, "It is you.")
+    first = Teacher("parent", Path("runs/b"))
+    first.teach(ASK, "It is me.", offered[0])
+    again = Teacher("parent", Path("runs/b"))  # as after a kill
+    assert again.candidates(ASK) == offered[1] and len(offered[1]) == 5
+    again.teach(ASK, "It is you.")
+    assert weights("runs/b") == weights("runs/a")
+    assert again.undo() and weights("runs/b") == after_one
+    pairs = [json.loads(line) for line in Path("runs/b/pairs.jsonl").read_text().splitlines()]
+    assert [pair["chosen"] for pair in pairs] == ["It is me."] and pairs[0]["rejected"] == offered[0]
+    assert again.undo() and not again.undo()
+    base, taught = load_model("parent")[0], load_model("b")[0]
+    assert np.array_equal(base.params.flat, taught.params.flat)
+    assert [finding.problem for finding in look(tasks_of_run(Path("runs/a")))] == [""] * 3
+
+
+def test_a_run_of_something_else_is_not_taught_over(parent, text):  # noqa: F811
+    with pytest.raises(ConfigError, match="holds a run without lessons"):
+        Teacher("parent", Path("runs/parent"))
+    Teacher("parent", Path("runs/a"))
+    train_run(small(text, 2, merges=60, seq_len=48), "runs/other", [])
+    with pytest.raises(CheckpointError, match="holds lessons of another model"):
+        Teacher("other", Path("runs/a"))
+
+
+def test_the_command_in_a_pipe(parent, monkeypatch, capsys):
+    typed = "Who is it?\n2\nWhat now?\nNothing.\n\n/undo\nHello?\n\n/quit\nnever\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert main(["parent", "--threads", "1"]) == 0
+    out = capsys.readouterr()
+    assert "held out" in out.out and "bits per byte before" in out.out and "1 lesson;" in out.out
+    assert "taken back" in out.err
+    (pair,) = map(json.loads, Path("runs/parent-taught/pairs.jsonl").read_text().splitlines())
+    assert f"\n2  {harmless(pair['chosen'])}\n3  " in out.out and len(pair["rejected"]) == 4
+    monkeypatch.setattr("sys.stdin", io.StringIO("/quit\n"))
+    assert (
+        main(["parent", "--threads", "1"]) == 0
+        and "1 lesson in runs/parent-taught" in capsys.readouterr().err
+    )
