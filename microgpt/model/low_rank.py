@@ -1,20 +1,16 @@
 """Small networks beside the large products: up(act(down(x))) + bias, through few channels."""
 
-import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from microgpt.core import ops, random
+from microgpt.core import ops
 
+from .first_values import matrix, vector, zeros
 from .layer import Call, Cost
-from .linear import Linear
-from .parameters import Arena, Parameter
+from .parameters import Arena, Parameter, Values
 from .recurrence import gradient
-
-UP_GAIN = 0.1  # the rows of `up` begin about as long
 
 
 class _Act(NamedTuple):
@@ -32,23 +28,25 @@ ACTS = {
 class LowRank:
     """x (N, C) -> y (N, n_out) through `rank` channels.
 
-    Args: act: what happens to those: nothing, tanh or sigmoid.
+    Args: up: what its matrix begins with; that of `down` begins as zeros.
+          act: what happens to the channels between: nothing, tanh or sigmoid.
           bias: what it begins as, (n_out,); None: there is none.
     """
 
     def __init__(
-        self, name: str, n_out: int, C: int, rank: int, act: str = "", bias: np.ndarray | None = None
+        self,
+        name: str,
+        n_out: int,
+        C: int,
+        rank: int,
+        up: Values,
+        act: str = "",
+        bias: np.ndarray | None = None,
     ) -> None:
         self.act, self.rank = ACTS[act], rank
-        self.down = Linear(f"{name}.down", rank, C, 1.0)
-        self.up = Linear(f"{name}.up", n_out, rank, UP_GAIN / math.sqrt(n_out))
-        self.down.weight = replace(self.down.weight, values=lambda key, shape: np.zeros(shape))
-        self.bias = None
-        if bias is not None:
-            begin = bias.copy()
-            self.bias = Parameter(
-                f"{name}.bias", (n_out,), 0, decay=False, kind="gain", values=lambda key, shape: begin
-            )
+        self.down = matrix(f"{name}.down", rank, C, zeros)
+        self.up = matrix(f"{name}.up", n_out, rank, up)
+        self.bias = None if bias is None else vector(f"{name}.bias", bias)
 
     def parameters(self) -> list[Parameter]:
         """Of both products, and the bias."""
@@ -72,17 +70,3 @@ class LowRank:
     def cost(self) -> Cost:
         """The channels between stay."""
         return self.down.cost() + self.up.cost() + Cost(kept=self.rank)
-
-
-def even(half: float) -> Callable[[int, tuple[int, ...]], np.ndarray]:
-    """First values even between -half and half."""
-
-    def values(key: int, shape: tuple[int, ...]) -> np.ndarray:
-        return (2 * random.uniform(key, math.prod(shape)) - 1).reshape(shape) * half
-
-    return values
-
-
-def constant(begin: np.ndarray) -> Callable[[int, tuple[int, ...]], np.ndarray]:
-    """First values that no chance has a part in."""
-    return lambda key, shape: begin

@@ -16,6 +16,8 @@ TYPES: dict[str, np.dtype] = {
 }  # and what a number is stored in
 PRODUCTS_READ = ("matrix", "embedding", "head")  # kinds that may be stored in fewer bits
 
+Values = Callable[[int, tuple[int, ...]], np.ndarray]  # first values from a key of `random` and a shape
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -39,9 +41,7 @@ class Parameter:
     trainable: bool = True
     type: str = "fp32"
     init: str = "normal"
-    values: Callable[[int, tuple[int, ...]], np.ndarray] | None = field(
-        default=None, compare=False, repr=False
-    )
+    values: Values | None = field(default=None, compare=False, repr=False)
     blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

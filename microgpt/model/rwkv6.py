@@ -1,18 +1,16 @@
 """RWKV-6: a state that fades by channels, as fast as the token says."""
 
-import math
-from dataclasses import replace
-
 import numpy as np
 
 from microgpt.core import arrays, ops, recurrent
 
 from .config import ModelConfig
+from .first_values import even, matrix, orthogonal, vector, zeros
 from .kinds import MIXERS, MLPS
 from .layer import Call, Cost, Saved
 from .linear import Linear
-from .low_rank import LowRank, constant, even
-from .parameters import Arena, Parameter
+from .low_rank import LowRank
+from .parameters import Arena, Parameter, Values
 from .recurrence import (
     RecurrentState,
     advance,
@@ -20,11 +18,10 @@ from .recurrence import (
     gradient,
     run,
     run_back,
-    shift_mix,
-    shift_mix_back,
     shift_mix_more,
     shift_mix_more_back,
 )
+from .token_shift import TokenShift
 
 NORM_EPS = 64e-5  # of the norm of each head, whatever its width
 MIXES = "wkvrg"  # what rows are mixed for: decay, key, value, receptance, gate
@@ -45,32 +42,32 @@ class RWKV6:
         late = 1 - rise**rest
         begins = {"w": late, "k": late, "v": late - 0.3 * depth, "r": 1 - rise ** (rest / 2)}
         begins["g"] = begins["r"]
-        self.first_mix = self._own("first_mix", (1, C), late[None])
-        self.mix = self._own("mix", (5, C), np.stack([begins[name] for name in MIXES]))
-        self.mixes = [LowRank(f"{self.at}.mix_{name}", C, C, config.low_rank(1.7), "tanh") for name in MIXES]
+        self.shift = TokenShift(self.at, late[None], "first_mix")
+        self.mix = self._vector("mix", np.stack([begins[name] for name in MIXES]))
+        self.mixes = [self._low_rank(f"mix_{name}", config.low_rank(1.7)) for name in MIXES]
         decay = -6 + 5 * line ** (0.7 + 1.3 * depth)
-        self.decay = LowRank(f"{self.at}.decay", C, C, config.low_rank(2.5), "tanh", decay)
-        self.receptance = self._linear("receptance", C, 0.5)
-        self.key = self._linear("key", C, 0.05)
-        self.value = self._linear("value", C, 0.5)
-        self.gate = self._linear("gate", C, 0.05)
-        self.out = self._linear("out", C, 0)
+        self.decay = self._low_rank("decay", config.low_rank(2.5), decay)
+        self.receptance = self._matrix("receptance", orthogonal(1))
+        self.key = self._matrix("key", orthogonal(0.1))
+        self.value = self._matrix("value", orthogonal(1))
+        self.gate = self._matrix("gate", orthogonal(0.1))
+        self.out = self._matrix("out", zeros)
         zigzag = (np.arange(1, C + 1) % 3 - 1) * 0.1
-        self.bonus = self._own("bonus", (C,), depth * (1 - line) + zigzag)
-        self.gain = self._own("norm.weight", (C,), np.full(C, ((1 + layer) / config.n_layer) ** 0.7))
-        self.offset = self._own("norm.bias", (C,), np.zeros(C))
+        self.bonus = self._vector("bonus", depth * (1 - line) + zigzag)
+        self.gain = self._vector("norm.weight", np.full(C, ((1 + layer) / config.n_layer) ** 0.7))
+        self.offset = self._vector("norm.bias", np.zeros(C))
 
-    def _own(self, name: str, shape: tuple[int, ...], begin: np.ndarray) -> Parameter:
-        values = constant(begin)
-        return Parameter(f"{self.at}.{name}", shape, 0, decay=False, kind="gain", values=values)
+    def _vector(self, name: str, begin: np.ndarray) -> Parameter:
+        return vector(f"{self.at}.{name}", begin)
 
-    def _linear(self, name: str, C: int, width: float) -> Linear:
-        linear = Linear(f"{self.at}.{name}", C, C, 1.0)
-        linear.weight = replace(linear.weight, values=even(width / math.sqrt(C)))
-        return linear
+    def _matrix(self, name: str, values: Values) -> Linear:
+        return matrix(f"{self.at}.{name}", self.C, self.C, values)
+
+    def _low_rank(self, name: str, rank: int, bias: np.ndarray | None = None) -> LowRank:
+        return LowRank(f"{self.at}.{name}", self.C, self.C, rank, even(0.01), "tanh", bias)
 
     def _vectors(self) -> list[Parameter]:
-        return [self.first_mix, self.mix, self.bonus, self.gain, self.offset]
+        return [self.shift.mix, self.mix, self.bonus, self.gain, self.offset]
 
     def _projections(self) -> list[Linear | LowRank]:
         linears = [self.receptance, self.key, self.value, self.gate, self.out]
@@ -82,8 +79,8 @@ class RWKV6:
 
     def memory(self) -> dict[str, tuple[int, ...]]:
         """The last row, for both shifts, and the states of the heads."""
-        row, heads = (self.C,), (self.H, self.C // self.H, self.C // self.H)
-        return {f"{self.at}.shift": row, f"{self.at}.shift_more": row, f"{self.at}.wkv": heads}
+        heads = self.H, self.C // self.H, self.C // self.H
+        return {**self.shift.memory(), f"{self.at}.shift_more": (self.C,), f"{self.at}.wkv": heads}
 
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """Nothing remembered yet."""
@@ -99,7 +96,7 @@ class RWKV6:
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """Projections, shares and channels between those of low rank, and what is read from the states."""
-        first = run(call, self.at, "shift", shift_mix, [x], [p[self.first_mix.name]])[0]
+        first = self.shift.forward(x, p, call)[0]
         more, betweens = arrays.empty((5, *x.shape), x.dtype), []
         for i, part in enumerate(self.mixes):
             more[i], between = part.forward(first, p, call)
@@ -171,13 +168,11 @@ class RWKV6:
             d_mixed[i] = linears[name].backward(grads[name], mixed[i], p, g, call)
         weights = [mix, gradient(self.mix.name, p, g)]
         dx, d_more = run_back(call, self.at, "shift_more", shift_mix_more_back, [d_mixed, x, more], weights)
-        mix = p[self.first_mix.name]
-        first = run_back(call, self.at, "shift", recurrent.shift_mix_forward, [x], [mix, None])[0][0]
+        first = self.shift.again(x, p, call)[0]
         d_first = arrays.zeros_like(x)
         for part, d_shares, between in zip(self.mixes, d_more, betweens, strict=True):
             d_first += part.backward(d_shares, first, between, p, g, call)
-        weights = [mix, gradient(self.first_mix.name, p, g)]
-        dx += run_back(call, self.at, "shift", shift_mix_back, [d_first[None], x], weights)[0]
+        dx += self.shift.backward(d_first[None], x, p, g, call)
         return dx
 
 
@@ -195,21 +190,19 @@ class ChannelMix6:
         self.at, C, layer = at, config.n_embd, int(at.split(".")[1])
         F = 7 * C // 2 // 32 * 32 or 7 * C // 2
         begin = np.tile(1 - (np.arange(C) / C) ** (1 - layer / config.n_layer), (2, 1))
-        self.mix = Parameter(f"{self.at}.mix", (2, C), 0, decay=False, kind="gain", values=constant(begin))
-        self.fc = Linear(f"{self.at}.fc", F, C, 1.0)
-        self.receptance = Linear(f"{self.at}.receptance", C, C, 1.0)
-        self.proj = Linear(f"{self.at}.proj", C, F, 1.0)
-        for linear, width in ((self.fc, 0.5), (self.receptance, 0.05), (self.proj, 0)):
-            linear.weight = replace(linear.weight, values=even(width / math.sqrt(C)))
+        self.shift = TokenShift(at, begin)
+        self.fc = matrix(f"{at}.fc", F, C, orthogonal(1))
+        self.receptance = matrix(f"{at}.receptance", C, C, zeros)
+        self.proj = matrix(f"{at}.proj", C, F, zeros)
 
     def parameters(self) -> list[Parameter]:
         """Of the projections, and the mixes."""
         linears = (self.fc, self.receptance, self.proj)
-        return [*(w for linear in linears for w in linear.parameters()), self.mix]
+        return [*(w for linear in linears for w in linear.parameters()), self.shift.mix]
 
     def memory(self) -> dict[str, tuple[int, ...]]:
         """The last row."""
-        return {f"{self.at}.shift": (self.fc.n_in,)}
+        return self.shift.memory()
 
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """No row before."""
@@ -223,24 +216,23 @@ class ChannelMix6:
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """The wide rows before they are squared, and the gates before their sigmoid."""
-        x_k, x_r = run(call, self.at, "shift", shift_mix, [x], [p[self.mix.name]])
+        x_k, x_r = self.shift.forward(x, p, call)
         return self.fc.forward(x_k, p, call), self.receptance.forward(x_r, p, call)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, saved: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C).  The wide rows are overwritten."""
-        (wide, z), mix = saved, p[self.mix.name]
+        wide, z = saved
         made = self.proj.forward(ops.relu2_forward(wide), p, call)
         d_made, d_z = recurrent.gate_backward(dy, made, z)
         d_wide, active = ops.relu2_backward(self.proj.backward_input(d_made, p, call), wide)
         self.proj.backward_weight(d_made, active, p, g, call)
-        x_k, x_r = run_back(call, self.at, "shift", recurrent.shift_mix_forward, [x], [mix, None])[0]
+        x_k, x_r = self.shift.again(x, p, call)
         d_mixed = arrays.empty((2, *x.shape), x.dtype)
         d_mixed[0] = self.fc.backward(d_wide, x_k, p, g, call)
         d_mixed[1] = self.receptance.backward(d_z, x_r, p, g, call)
-        weights = [mix, gradient(self.mix.name, p, g)]
-        return run_back(call, self.at, "shift", shift_mix_back, [d_mixed, x], weights)[0]
+        return self.shift.backward(d_mixed, x, p, g, call)
 
     def cost(self, T: int) -> Cost:
         """One product more than forward and backward have, for what is gated is made again."""

@@ -1,28 +1,18 @@
 """RWKV-7: a state that is corrected: it forgets what it holds for a key and takes in a value for another."""
 
-import math
-from dataclasses import replace
-
 import numpy as np
 
 from microgpt.core import arrays, ops, recurrent
 
 from .config import ModelConfig
+from .first_values import matrix, orthogonal, vector, zeros
 from .kinds import MIXERS, MLPS
 from .layer import Call, Cost, Saved
 from .linear import Linear
-from .low_rank import LowRank, constant, even
-from .parameters import Arena, Parameter
-from .recurrence import (
-    RecurrentState,
-    advance,
-    bytes_per_token,
-    gradient,
-    run,
-    run_back,
-    shift_mix,
-    shift_mix_back,
-)
+from .low_rank import LowRank
+from .parameters import Arena, Parameter, Values
+from .recurrence import RecurrentState, advance, bytes_per_token, gradient, run, run_back
+from .token_shift import TokenShift
 
 NORM_EPS = 64e-5  # of the norm of each head, whatever its width
 FIRST = "rwkv7.first_value"  # of the call's shared arrays, and its gradient
@@ -43,38 +33,37 @@ class RWKV7:
         self.H, self.C = C // config.recurrent_head, C
         self.is_first = layer == config.first_with("rwkv7")
         begin = _Begin(layer, config)
-        self.mix = self._own("mix", (6, C), begin.mixes())
-        self.receptance = self._linear("receptance", C, 0.5)
-        self.key = self._linear("key", C, 0.05)
-        self.value = self._linear("value", C, 0.5)
-        self.out = self._linear("out", C, 0)
+        self.shift = TokenShift(self.at, begin.mixes())
+        self.receptance = self._matrix("receptance", orthogonal(1))
+        self.key = self._matrix("key", orthogonal(0.1))
+        self.value = self._matrix("value", orthogonal(1))
+        self.out = self._matrix("out", zeros)
         rank = config.low_rank
-        self.decay = LowRank(f"{self.at}.decay", C, C, rank(2.5), "tanh", begin.decay())
-        self.rate = LowRank(f"{self.at}.rate", C, C, rank(2.5), "", begin.rate())
-        self.gate = LowRank(f"{self.at}.gate", C, C, rank(5.0), "sigmoid")
-        lerp = None if self.is_first else LowRank(f"{self.at}.lerp", C, C, rank(1.7), "", begin.lerp())
-        self.lerp = lerp
-        self.k_k = self._own("k_k", (C,), 0.71 - 0.1 * begin.line)
-        self.k_a = self._own("k_a", (C,), np.full(C, 1.02))
-        self.r_k = self._own("r_k", (C,), np.full(C, -0.04))
-        self.gain = self._own("norm.weight", (C,), np.full(C, ((1 + layer) / config.n_layer) ** 0.7))
-        self.offset = self._own("norm.bias", (C,), np.zeros(C))
+        self.decay = self._low_rank("decay", rank(2.5), "tanh", begin.decay())
+        self.rate = self._low_rank("rate", rank(2.5), "", begin.rate())
+        self.gate = self._low_rank("gate", rank(5.0), "sigmoid")
+        self.lerp = None if self.is_first else self._low_rank("lerp", rank(1.7), "", begin.lerp())
+        self.k_k = self._vector("k_k", 0.71 - 0.1 * begin.line)
+        self.k_a = self._vector("k_a", np.full(C, 1.02))
+        self.r_k = self._vector("r_k", np.full(C, -0.04))
+        self.gain = self._vector("norm.weight", np.full(C, ((1 + layer) / config.n_layer) ** 0.7))
+        self.offset = self._vector("norm.bias", np.zeros(C))
 
-    def _own(self, name: str, shape: tuple[int, ...], begin: np.ndarray) -> Parameter:
-        values = constant(begin)
-        return Parameter(f"{self.at}.{name}", shape, 0, decay=False, kind="gain", values=values)
+    def _vector(self, name: str, begin: np.ndarray) -> Parameter:
+        return vector(f"{self.at}.{name}", begin)
 
-    def _linear(self, name: str, C: int, width: float) -> Linear:
-        linear = Linear(f"{self.at}.{name}", C, C, 1.0)
-        linear.weight = replace(linear.weight, values=even(width / math.sqrt(C)))
-        return linear
+    def _matrix(self, name: str, values: Values) -> Linear:
+        return matrix(f"{self.at}.{name}", self.C, self.C, values)
+
+    def _low_rank(self, name: str, rank: int, act: str, bias: np.ndarray | None = None) -> LowRank:
+        return LowRank(f"{self.at}.{name}", self.C, self.C, rank, orthogonal(0.1), act, bias)
 
     def _projections(self) -> list[Linear | LowRank]:
         lerp = [self.lerp] if self.lerp else []
         return [self.receptance, self.key, self.value, self.out, self.decay, self.rate, self.gate, *lerp]
 
     def _vectors(self) -> list[Parameter]:
-        return [self.mix, self.k_k, self.k_a, self.r_k, self.gain, self.offset]
+        return [self.shift.mix, self.k_k, self.k_a, self.r_k, self.gain, self.offset]
 
     def parameters(self) -> list[Parameter]:
         """Of all projections, then those of its own."""
@@ -83,7 +72,7 @@ class RWKV7:
     def memory(self) -> dict[str, tuple[int, ...]]:
         """The last row, and the states of the heads."""
         heads = self.H, self.C // self.H, self.C // self.H
-        return {f"{self.at}.shift": (self.C,), f"{self.at}.wkv": heads}
+        return {**self.shift.memory(), f"{self.at}.wkv": heads}
 
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """Nothing remembered yet."""
@@ -100,7 +89,7 @@ class RWKV7:
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """Projections, channels between those of low rank, values, and what is read from the states."""
-        x_r, x_w, x_k, x_v, x_a, x_g = run(call, self.at, "shift", shift_mix, [x], [p[self.mix.name]])
+        x_r, x_w, x_k, x_v, x_a, x_g = self.shift.forward(x, p, call)
         r, k, own = (
             linear.forward(rows, p, call)
             for linear, rows in ((self.receptance, x_r), (self.key, x_k), (self.value, x_v))
@@ -187,10 +176,7 @@ class RWKV7:
         """dx (N, C) from the gradients of all projections."""
         dr, dk, dv, d_decay, d_rate, d_gate, d_share = grads
         in_decay, in_rate, in_gate, in_lerp = betweens
-        mix = p[self.mix.name]
-        x_r, x_w, x_k, x_v, x_a, x_g = run_back(
-            call, self.at, "shift", recurrent.shift_mix_forward, [x], [mix, None]
-        )[0]
+        x_r, x_w, x_k, x_v, x_a, x_g = self.shift.again(x, p, call)
         d_mixed = arrays.empty((6, *x.shape), x.dtype)
         d_mixed[0] = self.receptance.backward(dr, x_r, p, g, call)
         d_mixed[1] = self.decay.backward(d_decay, x_w, in_decay, p, g, call)
@@ -200,8 +186,7 @@ class RWKV7:
         d_mixed[5] = self.gate.backward(d_gate, x_g, in_gate, p, g, call)
         if self.lerp:
             d_mixed[3] += self.lerp.backward(d_share, x_v, in_lerp, p, g, call)
-        d_mix = gradient(self.mix.name, p, g)
-        return run_back(call, self.at, "shift", shift_mix_back, [d_mixed, x], [mix, d_mix])[0]
+        return self.shift.backward(d_mixed, x, p, g, call)
 
 
 class ChannelMix7:
@@ -209,20 +194,17 @@ class ChannelMix7:
 
     def __init__(self, at: str, config: ModelConfig) -> None:
         self.at, C, layer = at, config.n_embd, int(at.split(".")[1])
-        begin = _Begin(layer, config).falling(1.0, 4)[None]
-        self.mix = Parameter(f"{self.at}.mix", (1, C), 0, decay=False, kind="gain", values=constant(begin))
-        self.fc = Linear(f"{self.at}.fc", 4 * C, C, 1.0)
-        self.proj = Linear(f"{self.at}.proj", C, 4 * C, 1.0)
-        self.fc.weight = replace(self.fc.weight, values=even(0.5 / math.sqrt(C)))
-        self.proj.weight = replace(self.proj.weight, values=even(0))
+        self.shift = TokenShift(at, _Begin(layer, config).falling(1.0, 4)[None])
+        self.fc = matrix(f"{at}.fc", 4 * C, C, orthogonal(1))
+        self.proj = matrix(f"{at}.proj", C, 4 * C, zeros)
 
     def parameters(self) -> list[Parameter]:
         """Of both projections, and the mix."""
-        return [*self.fc.parameters(), *self.proj.parameters(), self.mix]
+        return [*self.fc.parameters(), *self.proj.parameters(), self.shift.mix]
 
     def memory(self) -> dict[str, tuple[int, ...]]:
         """The last row."""
-        return {f"{self.at}.shift": (self.fc.n_in,)}
+        return self.shift.memory()
 
     def new_states(self, capacity: int, dtype: np.dtype) -> dict[str, RecurrentState]:
         """No row before."""
@@ -236,19 +218,16 @@ class ChannelMix7:
 
     def rebuild(self, x: np.ndarray, p: Arena, call: Call) -> Saved:
         """The wide rows before they are squared."""
-        return self.fc.forward(run(call, self.at, "shift", shift_mix, [x], [p[self.mix.name]])[0], p, call)
+        return self.fc.forward(self.shift.forward(x, p, call)[0], p, call)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, wide: Saved, p: Arena, g: Arena, call: Call
     ) -> np.ndarray:
         """dy (N, C), and x of the forward -> dx (N, C).  `wide` is overwritten."""
-        mix = p[self.mix.name]
         d_wide, active = ops.relu2_backward(self.proj.backward_input(dy, p, call), wide)
         self.proj.backward_weight(dy, active, p, g, call)
-        mixed = run_back(call, self.at, "shift", recurrent.shift_mix_forward, [x], [mix, None])[0][0]
-        d_mixed = self.fc.backward(d_wide, mixed, p, g, call)
-        d_mix = gradient(self.mix.name, p, g)
-        return run_back(call, self.at, "shift", shift_mix_back, [d_mixed[None], x], [mix, d_mix])[0]
+        d_mixed = self.fc.backward(d_wide, self.shift.again(x, p, call)[0], p, g, call)
+        return self.shift.backward(d_mixed[None], x, p, g, call)
 
     def cost(self, T: int) -> Cost:
         """As of a plain MLP, and the last row of a state."""

@@ -101,7 +101,7 @@ def test_gradients_within_a_window_are_those_of_differences(model, borders, reco
         return model.token_losses(last._replace(memory=dict(before))).sum()
 
     assert nats == pytest.approx(loss(), abs=1e-10)
-    h, rng = 1e-5, np.random.default_rng(2)
+    h, rng = 1e-6, np.random.default_rng(2)
     for name in model.grads:
         x, direction = model.params[name], rng.normal(size=model.params[name].shape)
         kept = x.copy()
