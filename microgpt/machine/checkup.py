@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from .memory import available_memory, group_limit
 from .rates import bandwidth_bytes_per_s, cpu_name, product_flop_per_s
 
 CPU, PAGES = Path("/sys/devices/system/cpu"), Path("/sys/kernel/mm/transparent_hugepage/enabled")
-NEEDED = ("numpy", "scipy", "cffi", "scipy-openblas32", "orjson", "tqdm")
-OPTIONAL = ("tomlkit", "matplotlib", "pyarrow", "zstandard", "torch")
+PACKAGE, DEVELOPMENT = "microgpt-cpu", re.compile(r"extra == .(dev|oracles)")
 # Variables that change how fast this computer trains, or in what bits, and how.
 VARIABLES = {
     "MICROGPT_ISA": "forces an instruction set",
@@ -42,10 +42,20 @@ def checkup() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of everything that computes."""
     found = {"microgpt": microgpt.__version__, "python": platform.python_version()}
-    for name in (*NEEDED, *OPTIONAL):
+    for name in dependencies():
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def dependencies() -> list[str]:
+    """Packages that microgpt names, but for development; NumPy alone where microgpt is not installed."""
+    try:
+        named = importlib.metadata.requires(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        named = []
+    names = [re.split(r"[^\w.-]", line)[0] for line in named if not DEVELOPMENT.search(line)]
+    return list(dict.fromkeys(["numpy", *names]))
 
 
 def system() -> dict[str, Any]:
