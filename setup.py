@@ -15,12 +15,14 @@ from csrc.build import LEVELS
 ZST = ["zstandard"]  # reads .zst corpora; Python 3.14 has its own
 PARQUET = ["pyarrow"]  # reads .parquet corpora
 PLOT = ["matplotlib>=3.7"]  # draws
+TERMINAL = ["plotext>=5.3,<6", "shtab>=1.8"]  # curves in a terminal, and completion in shells
+TENSORBOARD = ["tensorboardX>=2.6"]  # writes for TensorBoard, without PyTorch
 SPEC = ["tomlkit>=0.12", 'tomli>=2; python_version < "3.11"']  # settings in a file: written, and read
 STATS = ["statsmodels>=0.14"]  # agreement of raters
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = [
     *("pytest", "pytest-xdist", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
-    *(*ZST, *PARQUET, *PLOT, *SPEC, *STATS),
+    *(*ZST, *PARQUET, *PLOT, *SPEC, *STATS, *TERMINAL, *TENSORBOARD),
 ]
 ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTorch built for CPUs alone
     "torch==2.13.0",
@@ -69,6 +71,8 @@ setup(
         "zst": ZST,
         "parquet": PARQUET,
         "plot": PLOT,
+        "terminal": TERMINAL,
+        "tensorboard": TENSORBOARD,
         "spec": SPEC,
         "stats": STATS,
         "dev": DEVELOPMENT,

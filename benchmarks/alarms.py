@@ -57,7 +57,7 @@ def main() -> int:
             spec = {"merges": 500, "smalltalk_bytes": 400_000, "held_out_share": 0.1, "sample_every": 0}
             spec |= {"max_steps": args.steps, "eval_every": args.steps // 10, "eval_tokens": 8000}
             train_run(Spec.of("tiny", **(spec | settings)), Path(folder, f"run{number}"), [found.append])
-            loss = [event.loss for event in found if isinstance(event, Evaluated)][-1]
+            loss = [event.loss_nats for event in found if isinstance(event, Evaluated)][-1]
             alarms = [event.told() for event in found if isinstance(event, Alarmed)]
             n_alarms += len(alarms)
             print(f"{number:2} {settings}: {loss:.3f} nats held out", *alarms, sep="\n   ", flush=True)

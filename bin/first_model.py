@@ -28,7 +28,8 @@ events = read_metrics(run / "metrics.jsonl")
 pyplot.figure(figsize=(7, 4))
 for name, label, form in (("train", "training", "-"), ("eval", "held out", "o-")):
     found = [event for event in events if event["event"] == name]
-    pyplot.plot([event["step"] for event in found], [event["loss"] for event in found], form, label=label)
+    steps, losses = ([event[key] for event in found] for key in ("step", "loss_nats"))
+    pyplot.plot(steps, losses, form, label=label)
 pyplot.xlabel("optimizer steps")
 pyplot.ylabel("loss (nats per token)")
 pyplot.legend()

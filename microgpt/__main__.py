@@ -10,6 +10,7 @@ from microgpt.common.command import run_command
 from microgpt.common.errors import MicrogptError
 from microgpt.common.output import tell
 from microgpt.common.signals import let_die, raise_stopped
+from microgpt.common.words import did_you_mean
 
 COMMANDS = {
     "prepare": "turn text and chats into token files and see what is in them",
@@ -31,8 +32,12 @@ COMMANDS = {
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",
     "doctor": "tell what this computer is and does in a second: one screen for a bug report",
+    "plot": "draw the losses, rates and speeds of runs into a picture",
+    "report": "write all that is known of a run into one HTML page",
+    "watch": "watch a run from another terminal: its curves and where it stands",
     "presets": "list the sizes of models: layers, parameters, memory, FLOP a token",
     "tokenizer": "the tokenizer alone: train it on text files, encode, decode, show",
+    "completion": "print what completes these commands in bash, zsh or fish",
     "quickstart": "train a small chat model on the embedded corpus and talk to it",
 }
 HELP = "\n".join(
@@ -60,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"microgpt {__version__}")
         sys.exit(0)
     if name not in COMMANDS:
-        tell(f"unknown command {name!r}; there are {', '.join(COMMANDS)}")
+        tell(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; there are {', '.join(COMMANDS)}")
         sys.exit(2)
     run(name, rest)
 

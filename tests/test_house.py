@@ -27,6 +27,7 @@ ROOMS = [  # from top to bottom; a room below may import from one above
     "microgpt.planning",
     "microgpt.tuning",
     "microgpt.research",
+    "microgpt.reporting",
     "microgpt.commands",
 ]
 VERSION = {"microgpt", "microgpt.__version__"}  # what lies above all rooms
@@ -35,6 +36,7 @@ LEAVES = {  # no room but the commands imports them
     "microgpt.planning",
     "microgpt.tuning",
     "microgpt.research",
+    "microgpt.reporting",
 }
 DOORS = {"microgpt/core/native.py": "_kernels_", "tokenizer/native.py": "_bpe"}
 FILES = sorted({p for room in ROOMS for p in (ROOT / room.replace(".", "/")).rglob("*.py")})

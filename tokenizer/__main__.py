@@ -7,12 +7,13 @@ microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints 
 """
 
 import argparse
+import difflib
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user ends in one line and exit code 2."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
         _open_output()
         args.command(args)
@@ -69,7 +70,26 @@ def _printable(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
+    """argparse with errors of one line, which tell what may have been meant."""
+
+    commands: Any  # below it
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [
+                flag for command in self.commands.choices.values() for flag in command._option_string_actions
+            ]
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(unknown[0], known)}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            meant = _meant(str(value), action.choices or ())
+            raise argparse.ArgumentError(action, f"{error.message}{meant}") from None
 
     def error(self, message: str) -> NoReturn:
         """End with what was wrong."""
@@ -77,11 +97,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _meant(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like one that is not known, if any is."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def parser() -> Parser:
     """All commands and flags."""
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = Parser("microgpt tokenizer", description="Byte-level BPE on files.")
-    commands = parser.add_subparsers(required=True, metavar="train|encode|decode|show")
+    commands = parser.commands = parser.add_subparsers(required=True, metavar="train|encode|decode|show")
 
     p = commands.add_parser("train", help="learn merges from text files", formatter_class=formatter)
     p.set_defaults(command=_train, less="learn from less text, or with fewer --threads")

@@ -129,7 +129,7 @@ def result_of(run: Path) -> dict[str, object]:
         path = last / name
         results[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
     events = [event for event in read_metrics(run / METRICS) if event["event"] == "train"]
-    return results | {LOSSES: [(event["step"], event["loss"]) for event in events]}
+    return results | {LOSSES: [(event["step"], event["loss_nats"]) for event in events]}
 
 
 # -------------------------------------------------------------------------------- kill -9

@@ -5,6 +5,7 @@
 
 The checkpoints that a run keeps stand there by their steps: `NAME@9000` names one for chat, sample, eval,
 verify and train --resume, `NAME@best` the one marked * (least held-out loss), `NAME@newest` the last.
+Tokens are those seen in training, bpb the last held-out bits per byte, disk what a run takes there.
 Nothing is read to the last byte; microgpt verify does that.
 """
 
@@ -19,16 +20,16 @@ from microgpt.chat.terminal import harmless
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import Parser
 from microgpt.common.output import show
-from microgpt.common.words import command_line
+from microgpt.common.words import command_line, short_number
 from microgpt.model import ModelConfig, count_parameters
 from microgpt.runs.checkpoint import read_config
-from microgpt.runs.kept import best_of, kept
-from microgpt.runs.layout import RUNS, checkpoints, runs_below, size_of
+from microgpt.runs.kept import best_of, kept, origin_of
+from microgpt.runs.layout import RUNS, checkpoints, runs_below, size_of, state_of_run
 
 WIDTH = 80
 KEPT_WIDTH = 15  # of the steps that are kept; what does not fit is left out in the middle
-TITLES = ("run", "params", "steps", "bpb", "kept", "saved", "size")
-NUMBERS = ("params", "steps", "bpb", "size")  # columns that are flush right
+TITLES = ("run", "params", "tokens", "bpb", "state", "steps kept", "disk")
+NUMBERS = ("params", "tokens", "bpb", "disk")  # columns that are flush right
 
 
 def parser() -> Parser:
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def facts_of(run: Path) -> dict[str, Any] | None:
     """What there is to know about a run without reading it whole; None if a training removes it meanwhile."""
     those = {one.path: one for one in kept(run)}
-    best, listed = best_of(those.values()), []
+    best = best_of(those.values())
+    listed: list[dict[str, Any]] = []
     for step, path in checkpoints(run):
         with contextlib.suppress(FileNotFoundError):
             saved = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
@@ -87,11 +89,14 @@ def facts_of(run: Path) -> dict[str, Any] | None:
     if not listed:
         return None
     newest = next(iter(those.values()), None)
+    about = described(newest.path if newest else None)
     return {
         "name": run.name,
         "path": str(run),
-        **described(newest.path if newest else None),
+        **about,
+        "state": state_of_run(run, listed[0]["step"], about["max_steps"]),
         "step": listed[0]["step"],
+        "tokens": newest.state.get("tokens") if newest else None,
         "bpb": newest.last_bpb if newest else None,
         "saved": listed[0]["saved"],
         "bytes": size_of(run),
@@ -108,8 +113,9 @@ def described(checkpoint: Path | None) -> dict[str, Any]:
                 "preset": config.get("preset"),
                 "n_params": count_parameters(ModelConfig.from_dict(config["model"])),
                 "max_steps": config["train"].get("max_steps"),
+                "origin": origin_of(config),
             }
-    return {"preset": None, "n_params": None, "max_steps": None}
+    return {"preset": None, "n_params": None, "max_steps": None, "origin": None}
 
 
 # -------------------------------------------------------------------------------- table
@@ -127,8 +133,11 @@ def table(found: Sequence[dict[str, Any]]) -> list[str]:
         aligned = (f"{row[t]:{'>' if t in NUMBERS else '<'}{widths[t]}}" for t in TITLES)
         lines.append("  ".join(aligned).rstrip())
     marks = {"*": "best on held-out text: RUN@best", "?": "damaged: microgpt verify RUN"}
-    shown = "".join(row["kept"] for row in rows)
-    return lines + [f"{mark} {text}" for mark, text in marks.items() if mark in shown]
+    shown = "".join(row["steps kept"] for row in rows)
+    lines += [f"{mark} {text}" for mark, text in marks.items() if mark in shown]
+    return lines + [
+        shortened(f"{facts['name']} {facts['origin']}", WIDTH) for facts in found if facts["origin"]
+    ]
 
 
 def cells(facts: dict[str, Any]) -> dict[str, str]:
@@ -136,11 +145,11 @@ def cells(facts: dict[str, Any]) -> dict[str, str]:
     return {
         "run": harmless(facts["name"]),
         "params": "?" if facts["n_params"] is None else short_count(facts["n_params"]),
-        "steps": f"{facts['step']:,}",
+        "tokens": "" if facts["tokens"] is None else short_number(facts["tokens"]),
         "bpb": "" if facts["bpb"] is None else f"{facts['bpb']:.3f}",
-        "kept": kept_steps(facts["checkpoints"]),
-        "saved": facts["saved"][:10],
-        "size": short_size(facts["bytes"]),
+        "state": facts["state"],
+        "steps kept": kept_steps(facts["checkpoints"]),
+        "disk": short_size(facts["bytes"]),
     }
 
 

@@ -28,7 +28,10 @@ from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
 from microgpt.planning.outline import outline
 from microgpt.planning.rehearsal import open_plan, probed, rehearse
-from microgpt.runs.settings import RECIPES, TrainConfig
+from microgpt.reporting.hook import TIME_S, OnEvent
+from microgpt.reporting.tensorboard import TensorBoard
+from microgpt.runs.events import EventListener
+from microgpt.runs.settings import RECIPES, REPORTS, TrainConfig
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
 from microgpt.runs.spec_file import read_spec, write_spec
 from microgpt.training.clock import Now
@@ -123,6 +126,18 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
     }
     add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
     add_settings(flags, TrainConfig, shown=shown)
+    reports = flags.add_argument_group(REPORTS)
+    reports.add_argument(
+        "--on-event",
+        metavar="COMMAND",
+        help="shell command that is started at each alarm and at the end or stop of the session, with a line "
+        f"of JSON on its standard input; it may take {TIME_S:g} seconds",
+    )
+    reports.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write what is measured for TensorBoard, too, in a folder of that name in the run's",
+    )
     return flags
 
 
@@ -147,26 +162,37 @@ def spec_from(args: argparse.Namespace) -> Spec:
     return spec if args.spec is None else spec.over(read_spec(args.spec))
 
 
+def listeners_from(args: argparse.Namespace) -> list[EventListener]:
+    """Who hears of the run: the screen, and what was asked for."""
+    console = Console()
+    listeners: list[EventListener] = [console]
+    if args.tensorboard:
+        listeners.append(TensorBoard(given(args, TrainConfig).get("log_every", TrainConfig.log_every)))
+    if args.on_event:
+        listeners.append(OnEvent(args.on_event, console))
+    return listeners
+
+
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     """Run the command.  now: the time in seconds, by which --max-time is kept.
 
     Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
     """
     args = parser(*named_in(argv)).parse_args(argv)
-    spec, stop, console = spec_from(args), StopFlag(), [Console()]
+    spec, stop, listeners = spec_from(args), StopFlag(), listeners_from(args)
     if args.write_spec is not None:
         return write(spec, args)
     if args.dry_run:
         return rehearsed(spec, args)
     if args.resume is not None:
         where = args.out_dir if args.resume else None
-        resume_run(args.resume or args.out_dir, spec, where, args.allow_inexact, console, stop, now)
+        resume_run(args.resume or args.out_dir, spec, where, args.allow_inexact, listeners, stop, now)
     elif args.parent is not None and args.files is None:
         raise ConfigError(f"--from {args.parent}: name with --data what it is to be trained on now")
     elif args.allow_inexact:
         raise ConfigError("--allow-inexact is for --resume; a new run has nothing to equal")
     else:
-        start_run(spec, args.out_dir, console, stop, now)
+        start_run(spec, args.out_dir, listeners, stop, now)
     return stop.exit_code
 
 

@@ -14,14 +14,15 @@ from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
 from .setting import MOST
+from .words import did_you_mean
 
 Config = TypeVar("Config")
 FLAG = re.compile(r"--[\w-]+")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors, `_` accepted for `-` in flag names, no guessing of cut-off names, and
-    help groups that several config classes can share."""
+    """argparse with one-line errors that tell what may have been meant, `_` accepted for `-` in flag names,
+    no guessing of cut-off names, and help groups that several config classes can share."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **kwargs}
@@ -30,6 +31,22 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args([_dashed(word) for word in words], namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+            meant = did_you_mean(flag, self._option_string_actions) if flag else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise argparse.ArgumentError(
+                action, f"{error.message}{did_you_mean(value, action.choices or ())}"
+            ) from None
 
     def add_argument_group(self, title: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The group of this title, made when it is new."""

@@ -1,11 +1,12 @@
 """Small things said the same way by every command."""
 
+import difflib
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .errors import ConfigError
 
@@ -13,6 +14,12 @@ from .errors import ConfigError
 def counted(n: int, what: str) -> str:
     """`1 document`, `2 documents`."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def did_you_mean(word: object, known: Iterable[object]) -> str:
+    """` (did you mean train?)`, or nothing where no known word is like it."""
+    near = difflib.get_close_matches(str(word), [str(one) for one in known], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def command_line(*words: object) -> str:
@@ -28,6 +35,14 @@ def _program() -> list[str]:
             return words
     place = os.path.relpath(sys.executable)
     return [sys.executable if place.startswith(os.pardir) else place, "-m", "microgpt"]
+
+
+def short_number(n: float) -> str:
+    """`987`, `1.4k`, `17k`, `1.2M`."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.{1 if n < 10 * size else 0}f}{letter}"
+    return f"{n:.0f}"
 
 
 MOST_S = 10 * 365.25 * 86_400  # of --max-time

@@ -52,7 +52,7 @@ class Watch:
         elif isinstance(event, Trained):
             self._tokens = event.tokens
             speed = event.tok_per_s, event.dt_s
-            self._sound(event.step, self._alarms.stepped(event.step, event.loss, event.lr, *speed))
+            self._sound(event.step, self._alarms.stepped(event.step, event.loss_nats, event.lr, *speed))
         elif isinstance(event, Evaluated):
             batch_size = max(1, TOKENS_AT_ONCE // self._training.seq_len)
             trained = evaluate(self._model, self._training, batch_size)
@@ -60,7 +60,7 @@ class Watch:
             found = self._alarms.evaluated(
                 event.step,
                 self._tokens,
-                Loss(event.loss, event.error),
+                Loss(event.loss_nats, event.error_nats),
                 Loss(trained.loss, trained.error),
                 {name: self._model.params[name] for name in self._model.grads},
             )

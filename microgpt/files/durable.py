@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -21,6 +22,7 @@ except ImportError as error:  # pragma: no cover
     raise ImportError("microgpt needs a POSIX system (Linux, macOS, or WSL on Windows)") from error
 
 CHUNK_BYTES = 1 << 20
+LOOK_S = 0.05  # within which `is_locked` has looked
 _locked: dict[int, tuple[int, int]] = {}  # descriptors of locks that this process holds, and of what
 
 
@@ -162,16 +164,30 @@ def lock_directory(path: Path, tell_waiting: Callable[[], object] | None = None)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if tell_waiting is None:
-                raise
-            if which in _locked.values():
+                time.sleep(LOOK_S)  # somebody may only be looking
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            elif which in _locked.values():
                 raise OSError(errno.EDEADLK, "it is in use by this very command", str(path)) from None
-            tell_waiting()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                tell_waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
     except BaseException:
         os.close(descriptor)
         raise
     _locked[descriptor] = which
     return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the exclusive lock of a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)  # which gives back what was taken to look
+    return False
 
 
 def unlock_directory(descriptor: int) -> None:

@@ -1,6 +1,6 @@
 """GPT: embedding, residual branches, norm, head and loss.  Forward and backward, no autograd."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
@@ -86,20 +86,29 @@ class GPT:
 
     # ---- training --------------------------------------------------------------------------------
 
-    def loss_and_grad(self, batch: Batch, keys: np.ndarray | None = None) -> tuple[float, int]:
+    def loss_and_grad(
+        self,
+        batch: Batch,
+        keys: np.ndarray | None = None,
+        passed: Callable[[str], object] = lambda part: None,
+    ) -> tuple[float, int]:
         """Loss in nats, weighted and summed, and the number of targets that it is the sum of, whatever their
         weights; adds the gradient of the sum into `grads`.  Sums and counts of any parts of a batch add up to
         those of the whole.
 
         Args: keys: of each row's dropout, (B,) uint64; None for no dropout.
+              passed: hears of each part when it is over: forward; head, both ways; backward.
         """
         call = self._call(batch, keys)
         x, saved = self._trunk_forward(batch.ids, call)
+        passed("forward")
         scored = np.flatnonzero(batch.targets != IGNORED)
         call.n_targets = len(scored)
         nats, dx = self._head_loss_and_grad(x, batch, scored, call)
         del x
+        passed("head")
         self._trunk_backward(dx, batch.ids, saved, call)
+        passed("backward")
         self.facts = call.facts
         _remember(batch, call)
         return nats, len(scored)

@@ -1,13 +1,17 @@
 """What happens in a run, as records that are sent to listeners.
 
 A listener is any function of one event: the log, the line on the screen, a plot, an alarm.  The fields of an
-event are what metrics.jsonl says of it, but for those that are for the session alone.
+event are what metrics.jsonl says of it, but for those that are for the session alone; README, "What a run
+writes down", has them all.  A field says its unit at the end of its name (_nats, _s seconds, _bytes, bpb bits
+per byte); what says none is a count, or has none.
 """
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
+
+from microgpt.machine.memory import peak_memory
 
 EventListener = Callable[["Event"], None]
 _UNLOGGED = {"is_logged": False}
@@ -59,14 +63,20 @@ class Told(Event):
 class Began(Event):
     """A session is about to take its first step.
 
-    machine: what computes.  inexact: why a resume cannot equal a run that was never stopped.  bpb: the last
-    held-out result.  header: lines that say what is trained, on what, and with what.
+    machine: what computes.  flop_per_token: of training on one.  peak_flop_per_s: that the threads can do at
+    most, measured.  memory_bytes: that training will take, estimated.  inexact: why a resume cannot equal a
+    run that was never stopped.  run: its directory.  bpb: the last held-out result.  header: lines that say
+    what is trained, on what, and with what.
     """
 
     n_params: int
     max_steps: int
     machine: dict[str, Any]
+    flop_per_token: int
+    peak_flop_per_s: float
+    memory_bytes: float
     inexact: list[str] | None = None
+    run: str | None = _for_session(None)
     bpb: float | None = _for_session(None)
     header: tuple[str, ...] = _for_session(())
 
@@ -93,21 +103,23 @@ class Resumed(Began):
 class Trained(Event):
     """An optimizer step was done.
 
-    loss:   nats a target.  penalty: what was added to it, where there is a penalty.  tokens: seen so far.
+    loss_nats, penalty_nats: a target; what was added to it, where there is a penalty.  lr: learning rate.
+    grad_norm: of all gradients, before they are clipped.  tokens: seen so far.  dt_s: of this step.
+    elapsed_s: of training so far, over all sessions.  left_s: to the end of the session, as expected.
     facts:  what layers tell of the step by name, such as the share of tokens that each expert got.
-    left_s: before the session must have ended.
     """
 
     name = "train"
-    loss: float
+    loss_nats: float
     lr: float
     grad_norm: float
     tokens: int
     dt_s: float
     tok_per_s: float
-    penalty: float | None = None
+    elapsed_s: float
+    left_s: float
+    penalty_nats: float | None = None
     facts: dict[str, Any] | None = None
-    left_s: float | None = _for_session(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +129,7 @@ class Empty(Event):
     name = "empty"
     position: int
     tok_per_s: float = _for_session(0.0)
+    left_s: float = _for_session(0.0)
     is_first: bool = _for_session(False)
     prompt_loss_weight: float = _for_session(0.0)
 
@@ -134,12 +147,12 @@ class Skipped(Event):
     """A step was skipped because its numbers are not finite."""
 
     name = "skip"
-    loss: float
+    loss_nats: float
     grad_norm: float
     position: int
 
     def told(self) -> str:
-        return f"step {self.step} skipped: loss {self.loss}, gradient norm {self.grad_norm}"
+        return f"step {self.step} skipped: loss {self.loss_nats}, gradient norm {self.grad_norm}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +160,7 @@ class Spiked(Event):
     """A loss or a gradient far above those before."""
 
     name = "spike"
-    loss: float
+    loss_nats: float
     grad_norm: float
     lr: float
     why: str = _for_session("")
@@ -158,28 +171,35 @@ class Spiked(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated(Event):
-    """Held-out text was measured.  error: standard error of the loss; None where it cannot be told."""
+    """Held-out text was measured.
+
+    loss_nats: a token.  bpb: bits per byte.  error_nats: standard error of the loss; None where it cannot be
+    told.  documents, tokens, bytes: that it was measured on.  dt_s: that it took.  elapsed_s: of training so
+    far, over all sessions.
+    """
 
     name = "eval"
-    loss: float
+    loss_nats: float
     bpb: float
-    error: float | None
+    error_nats: float | None
+    documents: int
     tokens: int
     bytes: int
     dt_s: float
+    elapsed_s: float
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedBeside(Event):
-    """The held-out part of a text beside the corpus was measured.  text: its sources."""
+    """The held-out part of a text beside the corpus was measured.  text: its sources.  loss_nats: a token."""
 
-    name = "eval beside"
+    name = "eval_beside"
     text: str
-    loss: float
+    loss_nats: float
     bpb: float
 
     def told(self) -> str:
-        return f"held out of {self.text}: {self.loss:.4f} nats/token, {self.bpb:.4f} bits per byte"
+        return f"held out of {self.text}: {self.loss_nats:.4f} nats/token, {self.bpb:.4f} bits per byte"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +224,7 @@ class Planned(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Saved(Event):
-    """A checkpoint was written and read back."""
+    """A checkpoint was written and read back.  seconds: that it took, beside the training or in its way."""
 
     checkpoint: int
     seconds: float
@@ -269,11 +289,16 @@ class Alarmed(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Ended(Event):
-    """The session is over.  why: in a word or two, or the error that ended it.  summary: lines about what
-    came out, where its last checkpoint is written."""
+    """The session is over.
 
+    why: in a word or two, or the error that ended it.  peak_bytes: most memory that the process held.
+    summary: lines about what came out, where its last checkpoint is written.
+    """
+
+    name = "end"
     why: str
-    summary: tuple[str, ...] = ()
+    peak_bytes: float
+    summary: tuple[str, ...] = _for_session(())
 
 
 class Listeners:
@@ -299,7 +324,7 @@ class Listeners:
 
     def tell_failure(self, step: int, error: BaseException) -> None:
         """Tell all that an error ends the session; what a listener makes of that changes nothing."""
-        ended = Ended(step, str(error) or type(error).__name__)
+        ended = Ended(step, str(error) or type(error).__name__, peak_memory())
         for listener in self._listeners:
             with contextlib.suppress(Exception):
                 listener(ended)

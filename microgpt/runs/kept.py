@@ -26,6 +26,8 @@ CONFIG, TOKENIZER, STATE, MANIFEST = "config.json", "tokenizer.json", "state.jso
 ALL_FILES = (WEIGHTS, MOMENTS, CONFIG, TOKENIZER, STATE)  # that every checkpoint has
 MODEL_FILES = (WEIGHTS, CONFIG, TOKENIZER, STATE)  # all that inference reads
 
+BRANCH = "branch_of"  # in config.json: the checkpoint of another run that this one went on from
+
 BEST, NEWEST = "best", "newest"
 CLEARLY_WORSE = 1.01  # times the loss of the best: chat and sample take that one instead of the newest
 WANTED = "a run (runs/NAME) or its checkpoint"
@@ -149,6 +151,14 @@ def _state(checkpoint: Path) -> dict[str, Any] | None:
         return read_json(checkpoint / STATE)
     except CheckpointError:
         return None
+
+
+def origin_of(config: dict[str, Any]) -> str | None:
+    """Where a run came from that was not begun from nothing, in words, by the config.json of it."""
+    if config.get(BRANCH):
+        return f"went on from {config[BRANCH]}"
+    parent = config.get("parent")
+    return f"began with the weights of {parent['place']}" if parent else None
 
 
 def best_of(those: Iterable[Kept]) -> Kept | None:

@@ -17,6 +17,7 @@ from microgpt.files import durable
 
 RUNS = Path("runs")
 METRICS = "metrics.jsonl"
+RUNNING = "running"
 SPARE_BYTES = 16 << 20  # beside the tensors: the other files, and what the file system needs for itself
 STEP_NAME = re.compile(r"step_(\d{8,})")
 # What `durable` and a save call unfinished work.
@@ -120,6 +121,13 @@ def size_of(path: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             n_bytes += file.stat().st_size if file.is_file() else 0
     return n_bytes
+
+
+def state_of_run(run: Path, step: int, max_steps: int | None) -> str:
+    """Whether a run that has done so many of its steps is running, finished or stopped."""
+    if durable.is_locked(run):
+        return RUNNING
+    return "stopped" if max_steps is None or step < max_steps else "finished"
 
 
 def free_space_problem(run: Path, n_bytes: int) -> str | None:

@@ -1,6 +1,7 @@
 """Where a run stands: all that a resume needs beside weights, moments and configs."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from microgpt.common.errors import CheckpointError
@@ -8,8 +9,10 @@ from microgpt.common.plain import is_of_kind, record_from
 from microgpt.common.setting import NOT_NEGATIVE, Range, unseen
 
 from .guard import Setbacks, SpikeWatch
+from .metrics import plain
 
 COUNTS = ("val_step", "best_step", "evals_since_best")  # among the metrics
+SPENT = "spent_"  # how metrics begin that tell what time was spent on
 NO_NUMBERS = ("nan", "inf", "-inf")
 A_STEP = Range(-1)  # -1: it never was
 
@@ -43,6 +46,19 @@ class TrainState:
         state = record_from(cls, values, "state.json", CheckpointError, is_among_others=True)
         _check_metrics(state.metrics)
         return state
+
+    def spent(self, seconds: Mapping[str, float]) -> None:
+        """Remember among the metrics what the time of the run was spent on."""
+        self.metrics |= {f"{SPENT}{part}_s": plain(s) for part, s in seconds.items()}
+
+    @property
+    def spent_s(self) -> dict[str, float]:
+        """Seconds of the run by what they were spent on, over all sessions."""
+        return {
+            name.removeprefix(SPENT).removesuffix("_s"): float(seconds)
+            for name, seconds in self.metrics.items()
+            if name.startswith(SPENT)
+        }
 
     def go_back_to(self, old: "TrainState") -> None:
         """Be an earlier state again, but go on with the data behind all that was read, and remember it."""

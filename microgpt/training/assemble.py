@@ -25,11 +25,13 @@ from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared, made_of
 from microgpt.evaluation.probes import Finding
 from microgpt.evaluation.watch import Watch
-from microgpt.model import GPT, count_parameters
+from microgpt.machine.rates import product_flop_per_s
+from microgpt.model import GPT, count_parameters, flop_per_token
 from microgpt.runs import checkpoint as checkpoints
 from microgpt.runs import lineage
 from microgpt.runs.checkpoint import known_corpus
 from microgpt.runs.events import Began, Listeners, Resumed, Started
+from microgpt.runs.kept import BRANCH
 from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
 from microgpt.runs.layout import METRICS, run_of
 from microgpt.runs.metrics import MetricsLog
@@ -43,6 +45,7 @@ from microgpt.tokenizer import Tokenizer
 from .clock import Clock
 from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
 from .job import Job
+from .needs import memory_estimate
 from .optimizer import Optimizer
 from .parts import IN_ORDER, MIXTURE, Parts, Penalty, Source
 from .preflight import data_findings, model_findings
@@ -192,6 +195,8 @@ def resume(
     log = MetricsLog(run / METRICS, state.metrics_bytes, say, plan.train.log_every)
     session = _session(plan, prepared, made, state, run, log, tell, changes)
     session.job.restore_parts(document, memory)
+    if branch := checkpoints.read_config(source).get(BRANCH) if in_place else str(source):
+        session.job.document[BRANCH] = branch
     remember(run, prepared.train, source.parent, is_same=known_corpus(source).key == prepared.meta["key"])
     session.job.origin, session.job.is_timed = source, is_timed
     if in_place:
@@ -382,14 +387,18 @@ def watch(session: Session) -> Watch:
 
 def began(session: Session, header: list[str]) -> Began:
     """What there is to tell of a session's beginning."""
-    job, state = session.job, session.state
+    job, state, precision = session.job, session.state, session.job.config.precision
     kind = Started if state == TrainState() else Resumed
     return kind(
         state.step,
         n_params=count_parameters(job.model.config),
         max_steps=job.config.max_steps,
-        machine=native.info(job.config.precision),
+        machine=native.info(precision),
+        flop_per_token=round(flop_per_token(job.model.config)),
+        peak_flop_per_s=native.threads() * product_flop_per_s(precision),
+        memory_bytes=memory_estimate(job.model.config, job.config),
         inexact=session.inexact or None,
+        run=str(job.run),
         bpb=_bpb(state),
         header=tuple(header),
     )

@@ -9,6 +9,7 @@ Now = Callable[[], float]  # the time in seconds since some moment
 
 MARGIN = 1.25  # a closing evaluation or save may take this much longer than the last one
 LEAVING_S, LEAVING_SHARE = 1.0, 0.05  # of the limit, kept for the end of the process: the lesser of both
+SMOOTHING = 0.98  # of the seconds of a step
 
 
 class Clock:
@@ -25,7 +26,10 @@ class Clock:
         self._begun = self._started = now()
         self._deadline = deadline
         self.costs_s = dict(costs_s or {})  # seconds that each kind of work took last time
+        self.spent_s: dict[str, float] = {}  # seconds of the run by what they were spent on, all sessions
+        self.step_s = math.nan  # of a step as they are now, the mean of many
         self._lap: tuple[float, int] | None = None
+        self._mark, self._weight = 0.0, 0.0
 
     def limit(self, seconds: float | None) -> None:
         """Have the command end so long after it began; None: no limit."""
@@ -44,9 +48,29 @@ class Clock:
     @contextlib.contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Remember what the block inside costs."""
-        start = self.now()
+        start = self.begin()
         yield
-        self.costs_s[name] = self.now() - start
+        self.spend(name)
+        self.costs_s[name] = self._mark - start
+
+    def begin(self) -> float:
+        """Time is spent on something from now on; the time."""
+        self._mark = self.now()
+        return self._mark
+
+    def spend(self, part: str) -> None:
+        """Count what has passed since `begin` or the last part of it."""
+        before, self._mark = self._mark, self.now()
+        self.spent_s[part] = self.spent_s.get(part, 0.0) + self._mark - before
+
+    def end_step(self, start: float) -> float:
+        """The seconds of a step that began then and whose last part was just counted."""
+        seconds = self._mark - start
+        self.costs_s["step"] = seconds
+        self._weight = SMOOTHING * self._weight + 1 - SMOOTHING  # without it the first would count too little
+        share = (1 - SMOOTHING) / self._weight
+        self.step_s = seconds if share == 1 else self.step_s + share * (seconds - self.step_s)
+        return seconds
 
     @property
     def left_s(self) -> float:
@@ -57,6 +81,11 @@ class Clock:
     def remaining_s(self) -> float:
         """Seconds before the deadline that steps may take: closing evaluation, sample and save are kept."""
         return self.left_s - MARGIN * sum(self.costs_s.values())
+
+    @property
+    def usable_s(self) -> float:
+        """Seconds before the deadline, without what is kept in case that the end takes longer than before."""
+        return self.remaining_s + sum(self.costs_s.values())
 
     def seconds_per_step(self, step: int) -> float | None:
         """Mean seconds of a step since the last call, all that came between included; None at first."""

@@ -19,7 +19,8 @@ class Console:
         match event:
             case Began():
                 show(*event.header)
-                self._progress = self._new_progress(event.step, event.max_steps, event.bpb)
+                peak_tok_per_s = event.peak_flop_per_s / event.flop_per_token
+                self._progress = self._new_progress(event.step, event.max_steps, event.bpb, peak_tok_per_s)
             case Ended():
                 if self._progress is not None:
                     self._progress.close()
@@ -35,10 +36,8 @@ class Console:
         if self._progress is None:
             return
         match event:
-            case Trained():
-                self._progress.stepped(event.step, event.loss, event.tok_per_s, event.left_s)
-            case Empty():
-                self._progress.stepped(event.step, None, event.tok_per_s)
+            case Trained() | Empty():
+                self._progress.stepped(event)
             case Evaluated():
                 self._progress.evaluated(event.bpb)
             case Planned():

@@ -135,6 +135,19 @@ def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float
     return step + fitting if fitting >= 1 and is_end and is_worth_it else max_steps
 
 
+def expected_s(step: int, config: TrainConfig, clock: Clock) -> float:
+    """Seconds to the end of a session after so many steps: of steps, evaluations and samples as they are now
+    and the last save, but not beyond its limit.
+    """
+    last = config.max_steps
+    wanted = (last - step) * clock.step_s + clock.costs_s.get("save", 0.0)
+    for name, every in (("evaluation", config.eval_every), ("sample", config.sample_every)):
+        if every:
+            n = last // every - (step - 1) // every + (last % every > 0)  # the one at the end included
+            wanted += n * clock.costs_s.get(name, 0.0)
+    return max(0.0, min(wanted, clock.usable_s))
+
+
 def _shared(seconds: float, every: int) -> float:
     """What something done every so often adds to each step."""
     return seconds / every if every else 0.0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from microgpt.runs.settings import TrainConfig
 from microgpt.runs.state import TrainState
 
 from .clock import Clock
-from .horizon import AS_GOOD_AS_DONE, replanned_steps
+from .horizon import AS_GOOD_AS_DONE, expected_s, replanned_steps
 from .job import Job
 from .rollback import roll_back
 from .schedule import learning_rate
@@ -67,13 +68,16 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             continue
 
         # ---- one optimizer step
-        start = clock.now()
-        summed = accumulate(job, state.position, stop)
+        start = clock.begin()
+        summed = accumulate(job, state.position, stop, clock.spend)
         if summed is None:
             break
         nats, n, facts = summed
         loss = nats / max(n, 1)
-        penalty = job.penalty.add(loss, n) if job.penalty is not None and n else None
+        penalty = None
+        if job.penalty is not None and n:
+            penalty = job.penalty.add(loss, n)
+            clock.spend("penalty")
         grad_norm = job.optimizer.grad_norm(max(n, 1))
         lr = learning_rate(state.step, job.config)
         is_good = math.isfinite(loss) and math.isfinite(penalty or 0.0) and math.isfinite(grad_norm)
@@ -82,15 +86,16 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         else:
             job.optimizer.discard()
         advance(state, job)
-        clock.costs_s["step"] = dt = clock.now() - start
+        clock.spend("optimizer")
+        dt = clock.end_step(start)
 
         # ---- say what happened
         if not n:
-            report_empty_step(job, state, dt)
+            report_empty_step(job, state, dt, clock)
         elif is_good:
             report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
         else:
-            report_bad_step(job, state, loss=loss, grad_norm=grad_norm)
+            report_bad_step(job, state, loss, grad_norm)
             if state.setbacks.is_stuck:
                 recover(job, state, clock, f"{MOST_BAD_STEPS} steps in a row without finite numbers")
 
@@ -109,11 +114,14 @@ def due(step: int, every: int, leaving: bool = False) -> bool:
     return every > 0 and (leaving or step % every == 0)
 
 
-def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int, dict[str, Any]] | None:
+def accumulate(
+    job: Job, position: int, stop: StopFlag, passed: Callable[[str], object] = lambda part: None
+) -> tuple[float, int, dict[str, Any]] | None:
     """Put the summed gradient of one step's micro-batches into model.grads, which are zero between steps.
 
     Each target that is scored counts the same, however the step is cut into micro-batches.
 
+    Args:     passed: hears of each part of the work when it is over: data, and those of the model.
     Returns:  the loss in nats, summed, the number of scored targets, and what layers told, the mean of all
               micro-batches; None if a stop came before the last micro-batch, which changes nothing.
     """
@@ -126,8 +134,9 @@ def accumulate(job: Job, position: int, stop: StopFlag) -> tuple[float, int, dic
             job.source.restore(before[0])
             job.source.recall(before[1])
             return None
-        batch = job.source.batch(index)
-        more_nats, more = job.model.loss_and_grad(batch, dropout_keys(job, index))
+        batch, keys = job.source.batch(index), dropout_keys(job, index)
+        passed("data")
+        more_nats, more = job.model.loss_and_grad(batch, keys, passed)
         nats, n = nats + more_nats, n + more
         facts.append(job.model.facts)
     return nats, n, {name: np.mean([told[name] for told in facts], 0).tolist() for name in facts[0]}
@@ -154,31 +163,32 @@ def advance(state: TrainState, job: Job) -> None:
 
 def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
     """Evaluate on held-out windows and report; nothing is recorded if a stop came in between."""
+    held_out, start = job.held_out, clock.now()
     with clock.timing("evaluation"):
-        result = evaluate(job.model, job.held_out, job.config.batch_size, stop)
+        result = evaluate(job.model, held_out, job.config.batch_size, stop)
         beside = {
             name: evaluate(job.model, windows, job.config.batch_size, stop)
             for name, windows in job.beside.items()
         }
-    if result is None or None in beside.values():
-        return
-    state.evaluated_at = state.step
-    state.metrics |= {
-        "val_loss": plain(result.loss),
-        "val_bpb": plain(result.bpb),
-        "val_step": state.step,
-        "val_s": plain(clock.costs_s["evaluation"]),
-    }
-    if result.error is not None:
-        state.metrics["val_error"] = plain(result.error)
-    if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:
-        note_best(state)
-    held_out, dt_s = job.held_out, clock.costs_s["evaluation"]
-    counts = held_out.n_tokens, held_out.n_bytes
-    job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s))
-    for name, other in beside.items():
-        assert other is not None
-        job.tell(EvaluatedBeside(state.step, name, other.loss, other.bpb))
+        if result is None or None in beside.values():
+            return
+        state.evaluated_at = state.step
+        dt_s, elapsed_s = clock.now() - start, clock.elapsed_s
+        state.metrics |= {
+            "val_loss": plain(result.loss),
+            "val_bpb": plain(result.bpb),
+            "val_step": state.step,
+            "val_s": plain(dt_s),
+        }
+        if result.error is not None:
+            state.metrics["val_error"] = plain(result.error)
+        if due(state.step, job.config.eval_every) or state.step >= job.config.max_steps:
+            note_best(state)
+        counts = held_out.n_documents, held_out.n_tokens, held_out.n_bytes
+        job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s, elapsed_s))
+        for name, other in beside.items():
+            assert other is not None
+            job.tell(EvaluatedBeside(state.step, name, other.loss, other.bpb))
 
 
 def note_best(state: TrainState) -> None:
@@ -262,7 +272,9 @@ def save_is_due(job: Job, state: TrainState, clock: Clock) -> bool:
 def begin_save(job: Job, state: TrainState, clock: Clock) -> None:
     """Save this moment beside the training.  Weights that are no numbers send the run back instead."""
     try:
+        clock.begin()
         job.saver.save(take_snapshot(job, state, clock))
+        clock.spend("save")
     except CheckpointError as error:
         recover(job, state, clock, str(error))
 
@@ -279,6 +291,7 @@ def last_save(job: Job, state: TrainState, clock: Clock) -> None:
 def take_snapshot(job: Job, state: TrainState, clock: Clock) -> Snapshot:
     """A copy of all that a checkpoint holds."""
     state.elapsed_s, state.metrics_bytes = clock.elapsed_s, job.log.n_bytes
+    state.spent(clock.spent_s)
     told = job.identity | job.parts_state() | state.to_dict()
     return job.snapshot.fill(job.document, told, job.source.memory())
 
@@ -324,30 +337,31 @@ def trained(
     clock: Clock,
 ) -> Trained:
     """What there is to tell of a step."""
-    speed = job.tokens_per_step / dt
-    left_s = clock.left_s
-    return Trained(state.step, loss, lr, grad_norm, state.tokens, dt, speed, penalty, facts or None, left_s)
+    speed, left_s = job.tokens_per_step / dt, expected_s(state.step, job.config, clock)
+    times = dt, speed, clock.elapsed_s, left_s
+    return Trained(state.step, loss, lr, grad_norm, state.tokens, *times, penalty, facts or None)
 
 
 def report_step(job: Job, state: TrainState, step: Trained) -> None:
     """Tell a step, and remember what the next session and `microgpt runs` show of it."""
     state.setbacks.recovered()
     state.metrics |= {
-        "loss": plain(step.loss),
+        "loss": plain(step.loss_nats),
         "lr": step.lr,
         "grad_norm": plain(step.grad_norm),
         "tok_per_s": plain(step.tok_per_s),
     }
     job.tell(step)
-    if spike := state.watch.see(step.step, step.loss, step.grad_norm):
-        job.tell(Spiked(step.step, step.loss, step.grad_norm, step.lr, spike))
+    if spike := state.watch.see(step.step, step.loss_nats, step.grad_norm):
+        job.tell(Spiked(step.step, step.loss_nats, step.grad_norm, step.lr, spike))
 
 
-def report_empty_step(job: Job, state: TrainState, dt: float) -> None:
+def report_empty_step(job: Job, state: TrainState, dt: float, clock: Clock) -> None:
     """Tell a step in whose windows nothing was to be learned."""
     is_first, job.is_empty_told = not job.is_empty_told, True
     position, speed = state.position - job.config.grad_accum, job.tokens_per_step / dt
-    job.tell(Empty(state.step, position, speed, is_first, job.config.prompt_loss_weight))
+    left_s = expected_s(state.step, job.config, clock)
+    job.tell(Empty(state.step, position, speed, left_s, is_first, job.config.prompt_loss_weight))
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:

@@ -1,59 +1,58 @@
-"""What a person sees while a run goes on: a bar on a terminal, a line every few seconds elsewhere."""
+"""What a person sees while a run goes on: one line on a terminal, a line every few seconds elsewhere."""
 
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from microgpt.common.output import Lasting, escaped
-from microgpt.common.words import format_duration
+from microgpt.common.words import format_duration, short_number
+from microgpt.runs.events import Empty, Trained
 
-BAR = "{desc} |{bar}|"  # what does not fit is cut off at its end
-SMOOTHING = 0.95  # of the shown loss
+WIDTH = 80  # columns, where there is no terminal
+SHORTEST_BAR = 10  # columns that must be left for the bar to be drawn
+SMOOTHING = 0.95  # of the shown loss and gradient norm
 SPEED_SMOOTHING = 0.8  # of the shown tokens per second
 
 
 class Progress:
-    """Shows steps done, loss, held-out bits per byte, tokens per second and time left, on stderr."""
+    """Shows on stderr: steps done, loss (nats a token), held-out bits per byte, learning rate, norm of the
+    gradient, tokens per second, these as a share of what the CPU computes at most, and the time left.
+
+    Args: peak_tok_per_s: that the threads would do if all they did were large matrix products.
+    """
 
     def __init__(
         self,
         step: int,
         max_steps: int,
         bpb: float | None = None,
+        peak_tok_per_s: float = math.inf,
         stream: TextIO | None = None,
         line_every_s: float = 5.0,
     ) -> None:
         self._stream: Any = Lasting(stream or sys.stderr)
-        self._started, self._first_step = time.monotonic(), step
-        self._step, self._max_steps, self._bpb = step, max_steps, bpb
+        self._step, self._max_steps, self._bpb, self._peak = step, max_steps, bpb, peak_tok_per_s
         self._loss: float | None = None
+        self._norm: float | None = None
         self._tok_per_s: float | None = None
+        self._lr, self._left_s = 0.0, 0.0
         self._line_every_s, self._line_due = line_every_s, 0.0
         self._bar: Any = None
         self._has_bar = self._stream.isatty()
-        self._left_s = math.inf  # before training must have ended
 
-    def stepped(self, step: int, loss: float | None, tok_per_s: float, left_s: float | None = None) -> None:
-        """Show one finished step; one without a loss leaves that which is shown.  left_s: before training
-        must have ended."""
-        self._open_bar()
-        if left_s is not None:
-            self._left_s = left_s
-        if self._tok_per_s is None:  # what came before the first step is not its price
-            self._started, self._first_step = time.monotonic(), step
-        self._step = step
-        if loss is not None:
-            self._loss = _smoothed(self._loss, loss, SMOOTHING)
-        self._tok_per_s = _smoothed(self._tok_per_s, tok_per_s, SPEED_SMOOTHING)
-        if self._bar is not None:
-            self._bar.set_description_str(self._line(), refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif time.monotonic() >= self._line_due:
-            self._line_due = time.monotonic() + self._line_every_s
-            self.say(f"step {self._line()}")
+    def stepped(self, event: Trained | Empty) -> None:
+        """Show one finished step; an empty one leaves the loss that is shown."""
+        self._step, self._left_s = event.step, event.left_s
+        self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
+        if isinstance(event, Trained):
+            self._loss = _smoothed(self._loss, event.loss_nats, SMOOTHING)
+            self._norm = _smoothed(self._norm, event.grad_norm, SMOOTHING)
+            self._lr = event.lr
+        self._draw()
 
     def planned(self, max_steps: int) -> None:
         """Count up to another number of steps from now on."""
@@ -78,31 +77,61 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _open_bar(self) -> None:
-        if self._has_bar and self._bar is None:
-            self._bar = tqdm(
-                desc=f"{self._step}/{self._max_steps}",
-                total=self._max_steps,
-                initial=self._step,
-                file=self._stream,
-                bar_format=BAR,
-                dynamic_ncols=True,
-            )
+    def _draw(self) -> None:
+        if self._has_bar:
+            if self._bar is None:
+                first = {"total": self._max_steps, "initial": self._step, "file": self._stream}
+                self._bar = _Line(self.line, **first)
+            self._bar.update(self._step - self._bar.n)
+        elif time.monotonic() >= self._line_due:
+            self._line_due = time.monotonic() + self._line_every_s
+            self.say(self.line(math.inf))
 
-    def _line(self) -> str:
-        return f"{self._step}/{self._max_steps}  {self._numbers()}{self._time_left()}"
+    def line(self, width: float) -> str:
+        """All of it in so many columns: where it is narrow, words that explain go first."""
+        steps, norm = f"{self._step}/{self._max_steps}", self._norm
+        loss = "" if self._loss is None else f"loss {self._loss:.3f}"
+        bpb = "" if self._bpb is None else f"{self._bpb:.3f} bpb"
+        speed = self._tok_per_s or 0.0
+        share, left = f"{speed / self._peak:.0%}", format_duration(self._left_s)
+        rest = (
+            f"lr {self._lr:.1e}".replace("e-0", "e-") if self._lr else "",
+            "" if norm is None else f"norm {norm:.2g}",
+            f"{short_number(speed)} tok/s",
+        )
+        forms = (
+            (
+                "  ",
+                f"step {steps}",
+                loss,
+                bpb and f"held-out {bpb}",
+                *rest,
+                f"{share} of peak",
+                f"{left} left",
+            ),
+            ("  ", steps, loss, bpb, *rest, f"{share} of peak", f"{left} left"),
+            (" ", steps, loss, bpb, *rest, f"{share} peak", f"{left} left"),
+            (" ", steps, loss, bpb, *rest, share, f"{left} left"),
+            (" ", steps, loss, bpb, *rest, share, left),
+        )
+        lines = [between.join(filter(None, words)) for between, *words in forms]
+        return next((line for line in lines if len(line) <= width), lines[-1])
 
-    def _numbers(self) -> str:
-        held_out = "" if self._bpb is None else f"held-out {self._bpb:.3f} bpb, "
-        loss = "" if self._loss is None else f"loss {self._loss:.3f}, "
-        return f"{loss}{held_out}{self._tok_per_s:,.0f} tok/s"
 
-    def _time_left(self) -> str:
-        if self._step == self._first_step:
-            return ""
-        per_step = (time.monotonic() - self._started) / (self._step - self._first_step)
-        left = min(per_step * (self._max_steps - self._step), self._left_s)
-        return f", {format_duration(left)} left" if left > 0 else ""
+class _Line(tqdm):
+    """A bar of tqdm whose words are made when they are drawn, which is ten times a second at most."""
+
+    def __init__(self, words: Callable[[float], str], **kwargs: Any) -> None:
+        self._words = words
+        super().__init__(dynamic_ncols=True, **kwargs)
+
+    def __str__(self) -> str:
+        facts = self.format_dict
+        width = facts["ncols"] or WIDTH
+        words = self._words(width)
+        if width - len(words) < SHORTEST_BAR:
+            return words[:width]
+        return self.format_meter(**{**facts, "bar_format": words + " |{bar}|"})
 
 
 def _smoothed(old: float | None, new: float, keep: float) -> float:

@@ -26,6 +26,7 @@ from microgpt.corpus.prepared.folder import refuse_settled
 from microgpt.corpus.token_file import TokenFile
 from microgpt.decoding.decoder import Decoder, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
+from microgpt.machine.memory import peak_memory
 from microgpt.runs import checkpoint
 from microgpt.runs.checkpoint import known_corpus
 from microgpt.runs.events import Ended, EventListener, Listeners
@@ -227,7 +228,7 @@ def resume_run(
             )
         elif why := why_done(step, plan.train, limit_s):
             say(finished_note(source, step))
-            tell(Ended(step, why))
+            tell(Ended(step, why, peak_memory()))
             return Outcome(run, why, step, plan.train.max_steps, source, _numbers(state), 0.0)
         else:
             plan = dataclasses.replace(plan, train=train_on(step, old.train, plan.train))
@@ -330,8 +331,9 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     job.sample = make_sample(session)
     costs_s = {"save": save_estimate_s(job.model, job.optimizer)}
     clock.costs_s |= costs_s | {"evaluation": state.metrics.get("val_s", 0.0)}
+    clock.spent_s = state.spent_s
     try:
-        with StopFlag() if stop is None else stop as flag, job.log:
+        with StopFlag() if stop is None else stop as flag:
             job.tell(assemble.began(session, report.header(session)))
             if session.findings:
                 job.tell(probed(session.findings))
@@ -344,13 +346,15 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
                     job.say(state.step, f"warning: {result.error}")
                 job.pass_on_news(state.step)
         seconds = clock.elapsed_s - before_s
-        job.tell(Ended(state.step, why, tuple(report.summary(session, why, seconds, first_step))))
+        lines = report.summary(session, why, seconds, first_step)
+        job.tell(Ended(state.step, why, peak_memory(), tuple(lines)))
     except BaseException as error:
         job.tell.tell_failure(state.step, error)
         if isinstance(error, MemoryError):
             raise MicrogptError(report.out_of_memory(session)) from error
         raise
     finally:
+        job.log.close()
         arrays.release()  # for a next run in this process
     newest = job.run / checkpoint_name(state.step)
     return Outcome(job.run, why, state.step, job.config.max_steps, newest, _numbers(state), seconds)

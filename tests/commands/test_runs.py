@@ -10,6 +10,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.corpus.prepared.config import DataConfig
 from microgpt.model import GPT, ModelConfig, count_parameters
 from microgpt.runs.checkpoint import Snapshot, persist
+from microgpt.runs.layout import RunDirectory
 from microgpt.runs.settings import TrainConfig
 from microgpt.runs.spec import Plan
 from microgpt.runs.state import TrainState
@@ -23,16 +24,21 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def save(run, losses, when=1_900_000_000):
-    """A run of a tiny model.  losses: by step; when: of its last checkpoint, in seconds since 1970."""
+def save(run, losses, when=1_900_000_000, **more):
+    """A run of a tiny model.  losses: by step; when: of its last checkpoint, in seconds since 1970.
+    more: in its config.json."""
     run.mkdir(parents=True)
     tokenizer = Tokenizer([], list(SPECIALS))
     model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=8, vocab_size=tokenizer.vocab_size))
-    document = Plan(model.config, TrainConfig(), DataConfig(), "tiny").to_dict()
+    document = Plan(model.config, TrainConfig(), DataConfig(), "tiny").to_dict() | more
     snapshot = Snapshot(model, Adam(model, TrainConfig()), tokenizer)
     for step, loss in losses.items():
         metrics = {} if loss is None else {"val_loss": loss, "val_bpb": loss / 2, "val_step": step}
-        path = persist(snapshot.fill(document, TrainState(step=step, metrics=metrics).to_dict()), run, 99)
+        path = persist(
+            snapshot.fill(document, TrainState(step=step, tokens=8 * step, metrics=metrics).to_dict()),
+            run,
+            99,
+        )
         os.utime(path, (when, when))
     return count_parameters(model.config)
 
@@ -48,11 +54,11 @@ def test_a_table_of_the_newest_run_first_with_the_best_checkpoint_marked(here, c
     (here / "runs" / "empty").mkdir()
     (here / "runs" / "file").write_text("")
     titles, new, old, mark = listed(capsys).splitlines()
-    assert titles.split() == ["run", "params", "steps", "bpb", "kept", "saved", "size"]
-    assert new.split()[:5] == ["new", f"{n:,}", "3,000", "0.875", "1000"] and "2000* 3000  2030-03-1" in new
-    assert old.split()[:4] == ["old", f"{n:,}", "5", "5"] and "2023-11-1" in old
+    assert titles.split() == ["run", "params", "tokens", "bpb", "state", "steps", "kept", "disk"]
+    assert new.split()[:5] == ["new", f"{n:,}", "24k", "0.875", "stopped"] and "1000 2000* 3000 " in new
+    assert old.split()[:5] == ["old", f"{n:,}", "40", "stopped", "5"]
     assert "RUN@best" in mark and mark.startswith("* ")
-    assert titles.index("kept") == new.index("1000"), "they stand below each other"
+    assert titles.index("steps kept") == new.index("1000"), "they stand below each other"
 
 
 def test_no_line_is_wider_than_80_columns_and_the_best_and_newest_step_stay(here, capsys):
@@ -76,6 +82,18 @@ def test_json_has_all_of_it(here, capsys):
     assert found["bytes"] == sum(path.stat().st_size for path in files)
     assert found["bytes"] == sum(one["bytes"] for one in found["checkpoints"])
     assert found["saved"].startswith("2030-03-1")
+    assert (found["tokens"], found["state"], found["origin"]) == (24, "stopped", None)
+
+
+def test_what_runs_and_what_is_done_and_where_a_run_branched_off(here, capsys):
+    last = TrainConfig().max_steps
+    save(here / "runs" / "x", {last: 1.5})
+    save(here / "runs" / "y", {1: 1.5}, branch_of="runs/x/step_00020000")
+    with RunDirectory(here / "runs" / "y"):
+        out = listed(capsys)
+        assert " running " in out and " finished " in out
+        assert out.splitlines()[-1] == "y went on from runs/x/step_00020000"
+    assert " running " not in listed(capsys)
 
 
 def test_a_damaged_checkpoint_is_marked_and_not_read_for_facts(here, capsys):

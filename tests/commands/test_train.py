@@ -89,7 +89,7 @@ def test_10_and_10_steps_equal_20_on_any_number_of_threads(grad_accum, capfd):
     assert tensors("runs/a/step_00000020") == tensors("runs/b/step_00000020")
     losses = [
         [
-            (line["step"], line["loss"])
+            (line["step"], line["loss_nats"])
             for line in read_metrics(Path(run, "metrics.jsonl"))
             if line["event"] in ("train", "eval")
         ]
@@ -174,7 +174,7 @@ def test_every_checkpoint_goes_on_to_the_same_bits_across_epochs():
 
     def trained(run):
         lines = read_metrics(Path(run, "metrics.jsonl"))
-        return [(line["step"], line["loss"]) for line in lines if line["event"] == "train"]
+        return [(line["step"], line["loss_nats"]) for line in lines if line["event"] == "train"]
 
     for step in (2, 4, 6, 8, 10):
         out = f"runs/from{step}"
@@ -204,10 +204,10 @@ def test_a_run_too_large_for_the_memory_is_refused_with_what_would_fit(monkeypat
 def test_memory_that_runs_out_is_one_line_that_names_the_good_checkpoint(monkeypatch):
     real = loop.accumulate
 
-    def accumulate(job, position, stop):
+    def accumulate(job, position, *others):
         if position == 5:
             raise MemoryError
-        return real(job, position, stop)
+        return real(job, position, *others)
 
     monkeypatch.setattr(loop, "accumulate", accumulate)
     with pytest.raises(MicrogptError, match=r"at step 5; runs/a/step_00000004 is good.*--recompute") as error:
@@ -305,7 +305,8 @@ def test_header_and_summary_tell_the_truth(capfd):
     assert f"finished: 5 steps, {5 * 96} tokens" in out and "runs/a/step_00000005" in out
     assert f"{state['metrics']['val_bpb']:.4f} bits per byte (step 5)" in out
     assert out.rstrip().endswith(f"next     {command_line('chat', 'runs/a')}")
-    assert re.search(r"step 1/5  loss \d\.\d+, held-out \d\.\d+ bpb, [\d,]+ tok/s", err)
+    numbers = r"loss \d\.\d+  held-out \d\.\d+ bpb  lr 1\.0e-4  norm [\d.]+  [\d.]+k? tok/s  \d+% of peak"
+    assert re.search(f"step 1/5  {numbers}  .* left", err)
 
 
 def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(capfd):

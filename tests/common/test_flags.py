@@ -64,6 +64,24 @@ def test_mistakes_are_one_line(words, word, capsys):
     assert stop.value.code == 2 and word in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words, meant",
+    [
+        (["--tray", "1"], "--n-trays"),
+        (["--heta=9"], "--heat"),
+        (["--mode", "gril"], "grill"),
+        (["--n_tray", "1"], "--n-trays"),
+        (["--colour", "1"], ""),
+        (["--mode", "xyz"], ""),
+    ],
+)
+def test_what_may_have_been_meant_is_told(words, meant, capsys):
+    with pytest.raises(SystemExit):
+        parse(*words)
+    error = capsys.readouterr().err
+    assert (f"(did you mean {meant}?)" in error) if meant else ("did you mean" not in error)
+
+
 def test_a_missing_required_setting_is_named():
     with pytest.raises(ConfigError, match="--n-trays"):
         settings_from(parse(), Oven)

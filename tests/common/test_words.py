@@ -35,3 +35,8 @@ def test_a_printed_command_is_the_one_that_runs_here(tmp_path, monkeypatch, on_p
     assert line.startswith(f"{start} chat ")
     said = subprocess.run(line, shell=True, capture_output=True, text=True).stdout
     assert "env dir/bin/" in said and said.endswith("chat|it's mine|7|")
+
+
+@pytest.mark.parametrize("n, text", {987.4: "987", 1437: "1.4k", 16_572: "17k", 1_234_567: "1.2M"}.items())
+def test_speeds_are_short(n, text):
+    assert words.short_number(n) == text

@@ -260,7 +260,7 @@ def checkpoint_bytes(outcome):
 
 
 def trained_lines(run):
-    return [line["loss"] for line in read_metrics(run / "metrics.jsonl") if line["event"] == "train"]
+    return [line["loss_nats"] for line in read_metrics(run / "metrics.jsonl") if line["event"] == "train"]
 
 
 def test_a_new_kind_trains_saves_resumes_to_the_bit_and_decodes(kind, text):
@@ -273,7 +273,7 @@ def test_a_new_kind_trains_saves_resumes_to_the_bit_and_decodes(kind, text):
     second = train_run(small(text, 12, **kind), "cut", [])
     assert second.step == 12 and checkpoint_bytes(second) == checkpoint_bytes(whole)
     assert trained_lines(second.run) == trained_lines(whole.run)
-    losses = [event.loss for event in heard if isinstance(event, Trained)]
+    losses = [event.loss_nats for event in heard if isinstance(event, Trained)]
     assert len(losses) == 12 and losses[-1] < losses[0] and isinstance(heard[-1], Ended)
     verify(whole.checkpoint)
     model, tokenizer, _ = load_model(whole.checkpoint)
@@ -300,8 +300,8 @@ def test_a_penalty_is_in_the_log_and_in_the_state(text, monkeypatch):
     monkeypatch.setitem(PENALTIES, "toy", Leash)
     outcome = train_run(small(text, 6, penalty="toy"), "a", [])
     lines = [line for line in read_metrics(outcome.run / "metrics.jsonl") if line["event"] == "train"]
-    assert all(line["penalty"] > 0 for line in lines)
-    assert "penalty" not in read_metrics(train_run(small(text, 2), "b", []).run / "metrics.jsonl")[2]
+    assert all(line["penalty_nats"] > 0 for line in lines)
+    assert "penalty_nats" not in read_metrics(train_run(small(text, 2), "b", []).run / "metrics.jsonl")[2]
 
     state = read_json(outcome.checkpoint / "state.json")
     assert state["penalty"]["strength"] == pytest.approx(0.01 * 1.05**6)
@@ -355,7 +355,7 @@ def test_what_layers_tell_of_a_step_is_the_mean_of_its_micro_batches(text):
     assert len(loads) == 2 and all(sum(load) == pytest.approx(1) and len(load) == 3 for load in loads)
     lines = [line for line in read_metrics(outcome.run / "metrics.jsonl") if line["event"] == "train"]
     assert lines[0]["facts"]["balance_loss"] == pytest.approx(first.facts["balance_loss"], rel=1e-6)
-    assert lines[0]["loss"] < 7, "reported without the penalties of routers"
+    assert lines[0]["loss_nats"] < 7, "reported without the penalties of routers"
 
 
 @pytest.mark.parametrize("index", [6, 7])

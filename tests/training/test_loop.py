@@ -1,14 +1,9 @@
 """The loop on a fake model: exact resume, stops, bad numbers, what is logged."""
 
-import fcntl
 import hashlib
-import io
 import math
 import os
 import shutil
-import struct
-import termios
-import time
 
 import numpy as np
 import pytest
@@ -25,11 +20,10 @@ from microgpt.training import loop
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.loop import FINISHED, NO_GAIN, OUT_OF_TIME, STOPPED, accumulate
-from microgpt.training.progress import Progress
 from microgpt.training.stop import StopFlag
 from tests.training.fakes import FakeBatches, FakeModel, FakeTime, FakeWindows, make_config, make_job, train
 
-TIMES = ("dt_s", "tok_per_s")
+TIMES = ("dt_s", "tok_per_s", "elapsed_s", "left_s")
 
 
 def digest(job):
@@ -79,7 +73,7 @@ class StopAfter(StopFlag):
 def test_training_learns_and_leaves_a_checkpoint(tmp_path):
     job = new_run(tmp_path, "a", max_steps=60)
     why, state = train(job)
-    losses = [line["loss"] for line in events(job.run) if line["event"] == "eval"]
+    losses = [line["loss_nats"] for line in events(job.run) if line["event"] == "eval"]
     assert why == FINISHED and state.step == state.updates == 60
     assert losses[-1] < losses[0] - 0.2
     assert [step for step, _ in checkpoints(job.run)] == [60]
@@ -254,11 +248,11 @@ def test_a_loss_is_the_mean_over_scored_targets_and_an_empty_step_is_none(tmp_pa
     logged = events(job.run)
     assert [line["step"] for line in logged if line["event"] == "train"] == [1, 2, 4, 5, 7, 8]
     assert [line["step"] for line in logged if line["event"] == "empty"] == [3, 6, 9]
-    assert all(1 < line["loss"] < 5 for line in logged if line["event"] == "train")
+    assert all(1 < line["loss_nats"] < 5 for line in logged if line["event"] == "train")
     for tensors in (checkpoint.WEIGHTS, checkpoint.MOMENTS):
         both = [(job.run / f"step_0000000{n}" / tensors).read_bytes() for n in (2, 3)]
         assert both[0] == both[1]
-    assert state.metrics["loss"] == logged[-2]["loss"] and state.watch.loss.n == 6
+    assert state.metrics["loss"] == logged[-2]["loss_nats"] and state.watch.loss.n == 6
     assert capsys.readouterr().err.count("nothing to learn in step") == 1
 
 
@@ -280,7 +274,7 @@ def test_a_target_counts_the_same_in_a_full_micro_batch_and_in_one_with_few(tmp_
         train(job)
     np.testing.assert_allclose(jobs[0].model.params.flat, jobs[1].model.params.flat, rtol=0, atol=1e-5)
     for one, other in zip(*(events(job.run) for job in jobs), strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["loss_nats"] == pytest.approx(other["loss_nats"], rel=1e-5)
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
@@ -510,57 +504,6 @@ def test_nothing_is_evaluated_sampled_or_saved_when_off(tmp_path):
     job = new_run(tmp_path, "a", eval_every=0, sample_every=0, save_every=0, log_every=7)
     train(job)
     assert [(line["event"], line["step"]) for line in events(job.run)] == [("train", n) for n in (1, 7, 14)]
-
-
-def test_progress_without_a_terminal_prints_plain_lines():
-    stream = io.StringIO()
-    progress = Progress(0, 10, stream=stream, line_every_s=0)
-    progress.stepped(1, 2.5, 1000)
-    progress.evaluated(1.25)
-    progress.stepped(2, 2.5, 1000)
-    progress.close()
-    first, second = stream.getvalue().splitlines()
-    assert first == "step 1/10  loss 2.500, 1,000 tok/s"  # one step tells no speed
-    assert "held-out 1.250 bpb" in second and second.endswith(" left")
-
-
-@pytest.fixture
-def terminal():
-    """A terminal of 80 columns: its file to write to, and a function that gives what was written."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with open(theirs, "w") as file:
-
-        def written():
-            print(end="\0", file=file, flush=True)  # a terminal passes on what it was given in pieces
-            text = b""
-            while not text.endswith(b"\0"):
-                text += os.read(ours, 1 << 16)
-            return text[:-1].decode()
-
-        yield file, written
-    os.close(ours)
-
-
-def test_the_bar_fits_80_columns_with_units_and_tells_the_time_that_is_left(monkeypatch, terminal):
-    now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    stream, written = terminal
-    progress = Progress(0, 100_000, bpb=12.345, stream=stream)
-    ends = now + 150
-    for step in range(1, 20):
-        progress.stepped(step, 10.0, 1_234_567, ends - now)
-        now += 0.1
-    progress._bar.refresh()
-    progress.planned(20)
-    progress.stepped(20, 10.0, 1_234_567)
-    progress._bar.refresh()
-    progress.close()
-    lines = [line.strip() for line in written().replace("\n", "\r").split("\r") if line.strip()]
-    assert max(map(len, lines)) <= 80
-    expected = "19/100000  loss 10.000, held-out 12.345 bpb, 1,234,567 tok/s, 2m28s left |"
-    assert any(line.startswith(expected) for line in lines)
-    assert lines[-1].startswith("20/20  loss 10.000, held-out 12.345 bpb, 1,234,567 tok/s |")
 
 
 def test_evaluation_is_the_mean_over_scored_targets_in_nats_and_in_bits_per_byte():

@@ -174,7 +174,7 @@ def test_a_run_by_the_fast_recipe_learns_and_goes_on_to_the_bit(text):
     for name in ("model", "optimizer"):
         files = [one.checkpoint / f"{name}.safetensors" for one in (whole, second)]
         assert files[0].read_bytes() == files[1].read_bytes()
-    losses = [event.loss for event in heard if isinstance(event, Trained)]
+    losses = [event.loss_nats for event in heard if isinstance(event, Trained)]
     assert losses[-1] < losses[0] - 0.5
     verify(whole.checkpoint)
 

@@ -79,7 +79,7 @@ def test_a_stopped_fine_tuning_goes_on_to_the_bit(parent, adapters):
     assert checkpoint_bytes(train_run(spec_of(8, **how), "cut", [])) == checkpoint_bytes(straight)
     beside = [event for event in heard if isinstance(event, EvaluatedBeside)]
     assert len(beside) == len([event for event in heard if isinstance(event, Evaluated)]) == 3
-    assert all(event.text.endswith("text.txt") and np.isfinite(event.loss) for event in beside)
+    assert all(event.text.endswith("text.txt") and np.isfinite(event.loss_nats) for event in beside)
 
 
 def test_a_text_beside_that_changed_is_told_on_resume(parent):
