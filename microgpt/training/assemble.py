@@ -395,7 +395,7 @@ def began(session: Session, header: list[str]) -> Began:
         max_steps=job.config.max_steps,
         machine=native.info(precision),
         flop_per_token=round(flop_per_token(job.model.config)),
-        peak_flop_per_s=native.threads() * product_flop_per_s(precision),
+        peak_flop_per_s=product_flop_per_s(precision, native.threads()),
         memory_bytes=memory_estimate(job.model.config, job.config),
         inexact=session.inexact or None,
         run=str(job.run),
