@@ -27,6 +27,8 @@ COMMANDS = {
     "compare": "tell whether one model is better than another, on the same documents",
     "canaries": "what a chat model can do: recall, long contexts, corrections, instructions, persona",
     "failures": "where a model fails: documents, tokens, questions; missing data or missing ability",
+    "capacity": "what holds a run back: data, size, schedule, a bug, or nothing",
+    "options": "what could be trained in a memory and a time: wide, deep, experts, shorter windows",
     "fit": "fit a law of loss to finished runs and foretell larger ones",
     "judge": "have people judge the answers of two models blindly, and count what they say",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
