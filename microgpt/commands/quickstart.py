@@ -70,9 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         eval.main([run, "--brief"])
     if sys.stdin.isatty() and sys.stdout.isatty():
         print()
-        return chat.main([run])
-    show_conversation(run)
-    return 0
+        code = chat.main([run])
+    else:
+        show_conversation(run)
+    own = command_line("sft", "--from", run, "--data", "mine.jsonl")
+    print(f"\nTo make it yours, with conversations of your own: {escaped(own)}")
+    return code
 
 
 def show_conversation(run: str, seed: int | None = None) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given
+from microgpt.common.output import show
 from microgpt.corpus.prepared.config import DataConfig, weighted
 from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
@@ -30,6 +31,7 @@ from microgpt.training.clock import Now
 from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
 from microgpt.training.stop import StopFlag
+from microgpt.tuning.extension import effect
 from microgpt.tuning.sft import EPOCHS, EVAL_EVERY, GENTLER, PATIENCE, default_rank, sft_spec
 
 REPLAY_SHARE = 0.3
@@ -129,5 +131,7 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     if args.resume is not None:
         resume_run(args.resume, Spec.of(**typed(args)), args.out_dir, False, console, stop, now)
     else:
-        start_run(spec_from(args), args.out_dir, console, stop, now)
+        outcome = start_run(spec_from(args), args.out_dir, console, stop, now)
+        if not stop:
+            show(*effect(outcome.checkpoint))
     return stop.exit_code

@@ -38,6 +38,7 @@ from microgpt.training.clock import Now
 from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
 from microgpt.training.stop import StopFlag
+from microgpt.tuning.extension import effect
 
 
 def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser:
@@ -192,7 +193,9 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     elif args.allow_inexact:
         raise ConfigError("--allow-inexact is for --resume; a new run has nothing to equal")
     else:
-        start_run(spec, args.out_dir, listeners, stop, now)
+        outcome = start_run(spec, args.out_dir, listeners, stop, now)
+        if args.parent is not None and not stop:
+            show(*effect(outcome.checkpoint))
     return stop.exit_code
 
 

@@ -1,6 +1,7 @@
 """Runs that begin with the weights of another: what is recorded, adapters in files of their own, refusals."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -127,10 +128,12 @@ def test_a_window_may_grow_and_positions_are_scaled_with_it(parent):
     resume_run("wide", Spec.of(max_steps=4), None)
 
 
-def test_the_command_begins_with_another_run(parent):
+def test_the_command_begins_with_another_run(parent, capsys):
     words = ["--from", "parent", "--max-steps", "1", "--out-dir", "a", "--threads", "1", "--eval-every", "0"]
     with pytest.raises(ConfigError, match="--from parent: name with --data"):
         train_main(words)
     assert train_main([*words, "--data", "other.txt", "--extend-context", "24", "--lora-rank", "2"]) == 0
     model, _, _ = load_model("a")
     assert (model.config.seq_len, model.config.lora_rank) == (24, 2)
+    shown = capsys.readouterr().out
+    assert "loss by position" in shown and re.search(r"\n +21 to +23  \d\.\d{4}  \d\.\d{4}\n", shown)
