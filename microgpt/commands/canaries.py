@@ -35,6 +35,7 @@ from microgpt.evaluation.canary_items import CANARIES, CATEGORIES, Canary
 from microgpt.evaluation.held_out import training_text
 from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import Share
+from microgpt.evaluation.training_text import TrainingText
 from microgpt.model import count_parameters
 
 from ._model_flags import Loaded, add_model_flags, open_checkpoint
@@ -113,8 +114,10 @@ def asked(args: argparse.Namespace, name: str | None, canaries: list[Canary]) ->
     """Ask one model."""
     loaded = open_checkpoint(args, name)
     training = training_text(loaded.path, loaded.tokenizer)
-    with progress_bar("canaries", args.items * len(canaries), "item") as progress:
-        how = args.items, args.seed, progress.update, canaries
+    n_blocks = TrainingText(training, loaded.tokenizer).n_blocks if training else 0
+    searching = progress_bar("searching the training text", n_blocks, "block")
+    with searching, progress_bar("canaries", args.items * len(canaries), "item") as progress:
+        how = args.items, args.seed, progress.update, canaries, searching.update
         return loaded, run_canaries(loaded.model, loaded.tokenizer, training, *how)
 
 

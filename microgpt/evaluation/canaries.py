@@ -126,12 +126,14 @@ def answers_of(model: GPT, tokenizer: Tokenizer, n_rows: int | None = None) -> A
 
 
 def guessed(seed: int = 0) -> Answers:
-    """Each question gets the right answer of another, drawn at random."""
+    """Each question gets the right answer of another, drawn at random; where there is no other, none."""
 
     def answers(questions: Sequence[Question]) -> Iterator[tuple[int, str | None]]:
-        draw = Draw(f"guesses {seed} {len(questions)}")
-        for number in range(len(questions)):
-            yield number, questions[draw.below(len(questions))].expected
+        n = len(questions)
+        draw = Draw(f"guesses {seed} {n} {questions[0].messages[-1].content}")
+        for number in range(n):
+            other = (number + draw.between(1, n - 1)) % n if n > 1 else None
+            yield number, None if other is None else questions[other].expected
 
     return answers
 
@@ -263,14 +265,16 @@ def run_canaries(
     seed: int = 0,
     progress: Callable[[int], Any] = lambda n: None,
     canaries: Sequence[Canary] = CANARIES,
+    searched: Callable[[int], Any] = lambda n: None,
 ) -> Report:
     """Ask a model all canaries of which its training text holds anything.
 
     Args: training: what it was trained on; None: gone, so all are asked, and no bigram stands beside it.
-          progress: hears n_items of each canary in all.
+          progress: hears n_items of each canary in all.  searched: hears 1 of each block of the training text
+          that is looked through for what it teaches.
     """
     room = Room(tokenizer, model.config.seq_len)
-    why = _not_of_the_kind(model, tokenizer, training, canaries)
+    why = _not_of_the_kind(model, tokenizer, training, canaries, searched)
     players = {"model": answers_of(model, tokenizer), "random": guessed(seed)}
     if training is not None and not all(why.values()):
         players["bigram"] = counted(training, tokenizer)
@@ -288,7 +292,11 @@ def run_canaries(
 
 
 def _not_of_the_kind(
-    model: GPT, tokenizer: Tokenizer, training: TokenFile | None, canaries: Sequence[Canary]
+    model: GPT,
+    tokenizer: Tokenizer,
+    training: TokenFile | None,
+    canaries: Sequence[Canary],
+    searched: Callable[[int], Any],
 ) -> dict[str, str]:
     """Why a canary does not apply to a model, by its name; "": it does."""
     if not knows_chats(model, tokenizer):
@@ -299,7 +307,8 @@ def _not_of_the_kind(
     if training is None:
         return {canary.name: "" for canary in canaries}
     signs = sorted({sign for canary in canaries for sign in canary.signs})
-    n = dict(zip(signs, TrainingText(training, tokenizer).counts([[sign] for sign in signs]), strict=True))
+    text = TrainingText(training, tokenizer)
+    n = dict(zip(signs, text.counts([[sign] for sign in signs], searched, FEWEST_SIGNS), strict=True))
     return {
         canary.name: ""
         if sum(n[sign] for sign in canary.signs) >= FEWEST_SIGNS

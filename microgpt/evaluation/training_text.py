@@ -35,11 +35,15 @@ class TrainingText:
         return len(self._cuts()) - 1
 
     def counts(
-        self, wanted: Sequence[Sequence[str]], progress: Callable[[int], Any] = lambda n: None
+        self,
+        wanted: Sequence[Sequence[str]],
+        progress: Callable[[int], Any] = lambda n: None,
+        enough: int | None = None,
     ) -> list[int]:
         """In how many lines, which are messages or lines of them, all phrases of each group stand together.
 
         Phrases are compared word by word, without case and punctuation.  `progress` hears 1 of each block.
+        enough: read no further once every group has so many; None: read all.
         """
         groups = [[plain_words(phrase) for phrase in phrases] for phrases in wanted]
         found = [0] * len(groups)
@@ -47,6 +51,8 @@ class TrainingText:
             for i, phrases in enumerate(groups):
                 found[i] += lines_with(block, phrases)
             progress(1)
+            if enough is not None and min(found, default=enough) >= enough:
+                break
         return found
 
     def _cuts(self) -> list[int]:

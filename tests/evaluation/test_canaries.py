@@ -51,6 +51,12 @@ def test_items_are_answered_by_what_is_expected_and_hardly_by_the_answers_of_oth
     )
 
 
+def test_nobody_guesses_the_answer_of_the_question_itself():
+    items = [[Step(f"{i}?", f"{i}", names_known(f"{i}"))] for i in range(5)]
+    assert not any(outcome.is_right for outcome in ask(items, guessed()))
+    assert len({outcome.answer for outcome in ask(items * 9, guessed())}) == 5
+
+
 def test_items_follow_from_the_seed(room):
     canary = BY_NAME["C1d"]
     told = [[[step[:2] for step in steps] for steps in items_of(canary, 5, room, seed)] for seed in (0, 0, 1)]
@@ -221,7 +227,7 @@ def test_a_canary_of_whose_kind_the_training_text_has_nothing_is_not_asked(
     found = run_canaries(model, tokenizer, tokens, 1, 0, heard.append, kinds)
     assert [bool(one.why_not) for one in found.asked] == [False, True] and sum(heard) == 2
     assert "'a fiction'" in found.asked[1].why_not and set(found.baselines) == {"random", "bigram"}
-    assert found.to_dict()["canaries"]["C1a"]["random"] == 1
+    assert found.to_dict()["canaries"]["C1a"]["random"] == 0, "there is no other item to guess from"
 
 
 def test_a_model_of_plain_text_is_not_asked(tokenizer, model, trained, monkeypatch):
@@ -260,6 +266,8 @@ def test_text_is_searched_in_blocks_that_begin_with_documents(tokenizer, trained
     wanted = [sum(f" {w} " in f" {' '.join(line.lower().split())} " for line in lines) for w in words]
     heard = []
     found = text.counts([[word] for word in words], heard.append)
+    few: list[int] = []
+    assert min(text.counts([[word] for word in words], few.append, 2)) >= 2 and sum(few) < len(talks)
     assert sum(heard) == len(talks) and np.all(np.array(found) >= wanted) and min(found) > 3
 
 
