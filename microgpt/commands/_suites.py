@@ -95,9 +95,9 @@ def unusual_lines(found: list[Unusual]) -> list[str]:
 def beyond_lines(found: Beyond, seq_len: int) -> list[str]:
     """Loss by position, then what was found again."""
     lines = ["", f"{'tokens of the text before it':30}{'tokens':>10}{'nats/token':>21}"]
-    for row in found.positions:
-        interval = with_interval(row.loss.value, row.loss.half_width)
-        lines.append(f"{row.label:30}{row.n_tokens:10,}{interval:>21}")
+    for part in found.positions:
+        place, interval = f"{part.first:,} to {part.last:,}", with_interval(part.loss, part.half_width)
+        lines.append(f"{place:30}{part.n_tokens:10,}{interval:>21}")
     lines += [f"  the window of training is {seq_len:,}", ""]
     lines.append(f"{'windows':>8}{'names found again':>26}{'a passage twice, nats/token':>32}")
     for times in LENGTHS:

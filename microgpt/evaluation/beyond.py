@@ -17,11 +17,11 @@ from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT, Batch
 from microgpt.tokenizer import Tokenizer
 
-from .breakdown import Breakdown, Grouping, Row
 from .canaries import answers_of, ask
 from .canary_items import Room, Step, asked, filled, own_name, said
-from .held_out import score
-from .loss import Ratio, Scored, ratio
+from .held_out import TOKENS_AT_ONCE
+from .loss import Ratio, ratio
+from .positions import Stretch, loss_by_position
 from .statistics import Share, share
 
 LENGTHS = (1, 2, 3, 4)  # windows
@@ -41,7 +41,7 @@ class Beyond(NamedTuple):
               stood at its beginning as well.
     """
 
-    positions: list[Row]
+    positions: list[Stretch]
     keys: dict[int, Share] | None
     passages: dict[int, Ratio]
 
@@ -49,7 +49,7 @@ class Beyond(NamedTuple):
         """For JSON."""
         keys = {str(k): s._asdict() | {"share": s.value} for k, s in (self.keys or {}).items()}
         return {
-            "positions": {row.label: row.to_dict() for row in self.positions},
+            "positions": [stretch._asdict() for stretch in self.positions],
             "passkey": keys or None,
             "repeated_passage": {
                 str(k): {"gain": r.value, "standard_error": r.error} for k, r in self.passages.items()
@@ -74,27 +74,14 @@ def widened(model: GPT, times: int) -> GPT:
     return wide
 
 
-def by_place(seq_len: int, times: int) -> Grouping:
-    """How far from the beginning of a long window a token lies, in parts of the window of training."""
-    size = max(1, seq_len // PARTS)
-    n = -(-times * seq_len // size)
-    labels = [f"{i * size:,} to {min((i + 1) * size, times * seq_len) - 1:,}" for i in range(n)]
-
-    def group_of(scored: Scored) -> np.ndarray:
-        return (scored.places.astype(np.int64) - 1) % (times * seq_len) // size
-
-    return Grouping(labels, group_of)
-
-
-def positions(model: GPT, tokenizer: Tokenizer, tokens: TokenFile, seq_len: int, times: int) -> list[Row]:
+def positions(model: GPT, tokenizer: Tokenizer, tokens: TokenFile, times: int) -> list[Stretch]:
     """Loss by place in windows that are cut from the stream of held-out text.
 
-    Args: model: with a window of `times` times seq_len.
+    Args: model: with a window of `times` times that of training.
     """
-    how = tokens, times * seq_len, tokenizer.byte_lengths, MOST_TOKENS
-    places = Breakdown({"place": by_place(seq_len, times)})
-    score(model, eval_windows(*how, packing=STREAM), observers=[places])
-    return places.rows("place")
+    T = model.config.seq_len
+    windows = eval_windows(tokens, T, tokenizer.byte_lengths, MOST_TOKENS, packing=STREAM)
+    return loss_by_position(model, windows, max(1, TOKENS_AT_ONCE // T), PARTS * times)
 
 
 def key_item(draw: Draw, room: Room) -> list[Step]:
@@ -141,8 +128,7 @@ def beyond(
 
     Raises: ConfigError: there is no window beyond that of training.
     """
-    seq_len = model.config.seq_len
-    places = positions(widened(model, LENGTHS[-1]), tokenizer, tokens, seq_len, LENGTHS[-1])
+    places = positions(widened(model, LENGTHS[-1]), tokenizer, tokens, LENGTHS[-1])
     progress(1)
     keys: dict[int, Share] = {}
     passages: dict[int, Ratio] = {}

@@ -10,7 +10,6 @@ from microgpt.common.errors import ConfigError
 from microgpt.corpus.chat import render
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import beyond
-from microgpt.evaluation.loss import Scored
 from microgpt.model import GPT, ModelConfig
 
 
@@ -34,17 +33,6 @@ def test_learned_positions_end_at_the_window():
         beyond.widened(GPT(config), 2)
 
 
-def scored(*places):
-    zeros = np.zeros(len(places))
-    return Scored(zeros, np.array(places, np.uint64), zeros, zeros, zeros)
-
-
-def test_places_are_counted_from_the_beginning_of_the_long_window():
-    grouping = beyond.by_place(10, 4)
-    assert len(grouping.labels) == 8 and (grouping.labels[0], grouping.labels[-1]) == ("0 to 4", "35 to 39")
-    assert grouping.group_of(scored(1, 5, 6, 40, 41, 46, 80)).tolist() == [0, 0, 1, 7, 0, 1, 7]
-
-
 @pytest.fixture
 def text(tokenizer, tmp_path):
     path = tmp_path / "tokens"
@@ -55,9 +43,9 @@ def text(tokenizer, tmp_path):
 
 def test_every_token_has_its_place(model, tokenizer, text):
     wide = beyond.widened(model, 4)
-    rows = beyond.positions(wide, tokenizer, text, model.config.seq_len, 4)
-    assert len(rows) == 8 and sum(row.n_tokens for row in rows) == text.n_tokens - 1
-    assert max(row.n_tokens for row in rows) - min(row.n_tokens for row in rows) <= model.config.seq_len // 2
+    parts = beyond.positions(wide, tokenizer, text, 4)
+    assert [(part.first, part.last) for part in parts[:3]] == [(0, 23), (24, 47), (48, 71)]
+    assert len(parts) == 8 and sum(part.n_tokens for part in parts) == text.n_tokens - 1
 
 
 def test_names_are_told_first_and_asked_last_in_a_full_window(tokenizer, monkeypatch):

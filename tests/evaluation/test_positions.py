@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from microgpt.batches.batches import eval_windows
 from microgpt.corpus.token_file import TokenFile, write_token_file
@@ -22,3 +23,8 @@ def test_every_part_is_the_mean_of_its_positions(tmp_path, model, tokenizer):
     losses = model.token_losses(next(alone.batches(1)))[0]
     first = loss_by_position(model, alone, 1, n_parts=5)[0]
     assert first.loss == pytest.approx(losses[:9].mean(), rel=1e-6)
+    assert first.half_width is None
+    rows = [model.token_losses(batch)[0] for batch in windows.batches(1)]
+    by_window = [row[:9].mean(dtype=np.float64) for row in rows]
+    error = np.std(by_window, ddof=1) / np.sqrt(len(by_window))
+    assert found[0].half_width == pytest.approx(error * stdtrit(len(by_window) - 1, 0.975), rel=1e-5)
