@@ -1,6 +1,6 @@
 """Which size of model ends lowest in a given time or memory: by runs that were measured, and by nothing else.
 
-`quality.csv` holds them; `python -m benchmarks.quality` makes it.  A run of a length between two that were
+`quality.csv` holds them; `python -m benchmarks.choices` makes it.  A run of a length between two that were
 measured is taken to end between them; of longer and shorter ones, or other text, nothing is known.
 """
 

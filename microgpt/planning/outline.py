@@ -84,7 +84,7 @@ def time_taken(plan: Plan, facts: Facts, timing: Timing) -> list[str]:
     speed = facts.tokens_per_step / seconds
     flop_per_s = speed * facts.flop
     machine = native.info(plan.train.precision)
-    peak = product_flop_per_s(plan.train.precision) * machine["threads"]
+    peak = product_flop_per_s(plan.train.precision, machine["threads"])
     return [
         f"time     {format_duration(run_s(facts.steps, timing, plan.train))} here, evaluations, samples and "
         "saves included",

@@ -1,0 +1,43 @@
+"""Tables that are made of measurements: the newest of each kind, and README has what the results say."""
+
+import csv
+
+from benchmarks import choices, estimates
+from microgpt.planning.choice import measured
+
+ROW = {"preset": "1m", "batch_size": 4, "precision": "fp32", "recompute": True, "threads": "2", "isa": "avx2"}
+ROW |= {"estimated_bytes": 1.1e9, "peak_bytes": 1e9, "estimated_step_s": 0.09, "step_s": 0.1}
+
+
+def test_a_line_tells_how_far_off_an_estimate_was():
+    assert estimates.table([ROW])[-1] == "| 1m | 4 | fp32 | yes | 1.10 | 1.00 | +10% | 90 | 100 | -10% |"
+
+
+def test_a_result_replaces_the_older_one_of_its_combination(tmp_path):
+    path = tmp_path / "results"
+    for row in (ROW, ROW | {"preset": "tiny"}, ROW | {"recompute": False}, ROW | {"step_s": 7.0}):
+        estimates.keep(row, path)
+    found = estimates.results(path)
+    assert [(row["preset"], row["recompute"]) for row in found] == [
+        ("tiny", True),
+        ("1m", False),
+        ("1m", True),
+    ]
+    assert found[2]["step_s"] == 7.0
+
+
+def test_a_run_is_put_into_the_table_of_quality(tmp_path):
+    path = tmp_path / "quality.csv"
+    path.write_text(",".join(choices.COLUMNS) + "\n")
+    row = dict(zip(choices.COLUMNS, ("talk", "1m", 10**6, 5000, 2.5, 0, "road"), strict=True))
+    for one in (row, row | {"tokens": 400}, row | {"bpb": 2.25}, row | {"seed": 1}):
+        choices.keep(one, path)
+    assert [(found.tokens, found.bpb) for found in measured(path)] == [(400, 2.5), (5000, 2.25), (5000, 2.5)]
+    assert [line["seed"] for line in csv.DictReader(path.open())] == ["0", "0", "1"]
+
+
+def test_a_combination_is_run_with_the_vocabulary_of_presets():
+    case = {"preset": "tiny", "batch_size": 2, "precision": "fp32", "recompute": True, "threads": "1"}
+    plan = estimates.spec_of(case, 3).plan()
+    assert (plan.train.batch_size, plan.train.recompute, plan.train.max_steps) == (2, True, 3)
+    assert plan.model.vocab_size == 4261
