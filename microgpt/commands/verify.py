@@ -23,6 +23,7 @@ from microgpt.runs.inspection import Finding, Task, look, task_of_checkpoint, ta
 from microgpt.runs.kept import is_checkpoint, place_of
 from microgpt.runs.layout import checkpoints, runs_below
 from microgpt.tokenizer import Tokenizer
+from microgpt.tuning import scu
 
 WANTED = "a run (runs/NAME), one of its checkpoints, a folder of runs, or a prepared corpus"
 
@@ -68,7 +69,9 @@ def tasks_of(name: str | Path | None) -> list[Task]:
     runs = [place] if checkpoints(place) else runs_below(place)
     if not runs:
         raise CheckpointError(f"{place}: no checkpoint in it; expected {WANTED}")
-    return [task for run in runs for task in tasks_of_run(run)]
+    found = [task for run in runs for task in tasks_of_run(run)]
+    under = [run / scu.METADATA for run in runs if (run / scu.METADATA).exists()]
+    return found + [Task(path, scu.check_metadata) for path in under]
 
 
 def _tokens(path: Path) -> str:

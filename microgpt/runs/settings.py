@@ -304,7 +304,9 @@ class TrainConfig:
     # Where batches come from and what is added to the loss, by the names of `kinds`: no flags, for programs.
     source: str = unseen("corpus")
     answers_only: bool = unseen(False)  # what the assistant says is learned, and plain text
+    source_settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each of them is told
     penalty: str = unseen("")
+    penalty_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
     onward_step: int = unseen(0, NOT_NEGATIVE)  # 0: it never did

@@ -15,6 +15,7 @@ from microgpt.corpus.reading.options import ReadOptions
 from microgpt.files import durable
 from microgpt.files.records import LARGEST_JSON, parse_json
 
+from .kinds import PENALTIES
 from .spec import INNER, PLACES, SECTIONS, Plan, Spec
 
 WIDTH = 110  # of a line of comment
@@ -63,11 +64,24 @@ def _document(path: Path) -> dict[str, Any]:
             return parse_json(data, path)
         except MicrogptError as error:
             raise ConfigError(str(error)) from error
+    return _toml(data, path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A file of TOML.  Raises ConfigError: it cannot be read."""
+    try:
+        with durable.open_regular(path) as file:
+            return _toml(file.read(LARGEST_JSON + 1), path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def _toml(data: bytes, path: Path) -> dict[str, Any]:
     if len(data) > LARGEST_JSON:
         raise ConfigError(f"{path}: more than {LARGEST_JSON >> 20} MB; not a file of settings")
     toml = _toml_reader(path)
     try:
-        return toml.loads(data.decode())
+        return dict(toml.loads(data.decode()))
     except ValueError as error:  # of its letters, too
         raise ConfigError(f"{path}: not readable as TOML ({error})") from error
 
@@ -83,7 +97,12 @@ def _toml_reader(path: Path) -> Any:
 
 
 def _of_names(document: dict[str, Any]) -> Spec:
-    """From tables and from settings outside of them."""
+    """From tables and from settings outside of them: [lora] has settings of adapters without their first
+    word, a table that is named as a penalty what that is told."""
+    if isinstance(document.get("lora"), dict):
+        document |= {f"lora_{name}": value for name, value in document.pop("lora").items()}
+    for name in set(PENALTIES) & set(document):
+        document |= {"penalty": name, "penalty_settings": document.pop(name)}
     tables = {name: document.pop(name) for name in SECTIONS if isinstance(document.get(name), dict)}
     preset = document.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
@@ -137,7 +156,7 @@ def spec_of(plan: Plan) -> Spec:
         del sections["train"]["max_steps"]
     for name, kind in SECTIONS.items():
         plain = {field.name for field in dataclasses.fields(kind) if _help(field) is None}
-        defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+        defaults = {field.name: _default(field) for field in dataclasses.fields(kind)}
         sections[name] = {
             key: value
             for key, value in sections[name].items()
@@ -202,6 +221,11 @@ def _toml_writer() -> Any:
         return importlib.import_module("tomlkit")
     except ImportError:
         raise ConfigError(f"--write-spec needs the tomlkit package; {EXTRA}") from None
+
+
+def _default(field: dataclasses.Field) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _help(field: dataclasses.Field) -> str | None:

@@ -257,7 +257,7 @@ def _make(plan: Plan, prepared: Prepared) -> Made:
         batches = MixedBatches([batches, *others], plan.data.all_shares, config.batch_size)
     held_out = held_out_windows(plan, prepared)
     model = GPT(plan.model, recompute=config.recompute, precision=config.precision)
-    parts = Parts(model, config, prepared, batches)
+    parts = Parts(model, plan, prepared, batches)
     named = (
         IN_ORDER if config.carry_state else MIXTURE if beside and config.source == "corpus" else config.source
     )

@@ -69,6 +69,11 @@ class Job:
         states = {name: dict(part.state()) for name, part in parts.items() if part is not None}
         return {name: state for name, state in states.items() if state}
 
+    def facts_of_parts(self) -> dict[str, Any]:
+        """What source and penalty tell of the last step."""
+        told = {} if self.penalty is None else self.penalty.facts()
+        return {**self.source.facts(), **told}
+
     def restore_parts(self, document: Mapping[str, Any], memory: Mapping[str, np.ndarray]) -> None:
         """Put source and penalty where a state.json and a memory left them; {}: at the beginning."""
         self.source.restore(document.get("source", {}))

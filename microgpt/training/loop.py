@@ -93,6 +93,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         if not n:
             report_empty_step(job, state, dt, clock)
         elif is_good:
+            facts |= job.facts_of_parts()
             report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
         else:
             report_bad_step(job, state, loss, grad_norm)

@@ -15,6 +15,7 @@ from microgpt.model import GPT, Batch
 from microgpt.runs.checkpoint import by_slot
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.settings import TrainConfig
+from microgpt.runs.spec import Plan
 
 IN_ORDER, MIXTURE = "corpus in order", "mixture"
 
@@ -23,13 +24,21 @@ class Parts(NamedTuple):
     """What a source or a penalty may be made of.  batches: of the corpus, as the settings ask for."""
 
     model: GPT
-    config: TrainConfig
+    plan: Plan
     prepared: Prepared
     batches: Batches
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings of the training."""
+        return self.plan.train
 
 
 class WithState(Protocol):
     """What goes on in a resumed run as if that had never been stopped."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What there is to tell of the last step, by name, as plain values; the log keeps it."""
 
     def state(self) -> Mapping[str, Any]:
         """Plain values, as JSON has them, that checkpoints hold."""
@@ -84,6 +93,10 @@ class Corpus:
             f"windows  {batches.n_windows:,} of whole documents, {100 * batches.fill:.1f} % full; "
             "token counts include the filling"
         ]
+
+    def facts(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
 
     def state(self) -> Mapping[str, Any]:
         """None."""

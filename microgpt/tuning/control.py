@@ -49,7 +49,7 @@ class Control:
     )
     scu_law: str = setting(
         VELOCITY,
-        "how lambda follows S: by changes of the relative error; by the guide's leaky integral; or not at all",
+        "how lambda follows S: by changes of the relative error; by the guide's leaky integral; not at all",
         choices=(VELOCITY, GUIDE, FIXED),
         group=GROUP,
     )
@@ -89,6 +89,15 @@ class Law:
     strength: lambda.  smoothed: S, smoothed.  error: of it, as the law counts.  integral: of the errors.
     moves:    what the law without its deadband would have added to ln lambda in the last steps.
     """
+
+    strength: float
+    smoothed: float | None
+    error: float | None
+    integral: float
+    saturated: int  # 1: at the upper bound, -1: at the lower
+    in_deadband: bool
+    range: tuple[float, float]
+    moves: deque[float]
 
     def __init__(self, control: Control) -> None:
         self.control = control
@@ -136,14 +145,12 @@ class Law:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; from {} as at the beginning."""
         first = self.control.lambda_init
-        self.strength: float = state.get("strength", first)
-        self.smoothed: float | None = state.get("smoothed")
-        self.error: float | None = state.get("error")
-        self.integral: float = state.get("integral", 0.0)
-        self.saturated: int = state.get("saturated", 0)  # 1: at the upper bound, -1: at the lower
-        self.in_deadband: bool = state.get("in_deadband", False)
+        self.strength = state.get("strength", first)
+        self.smoothed, self.error = state.get("smoothed"), state.get("error")
+        self.integral, self.saturated = state.get("integral", 0.0), state.get("saturated", 0)
+        self.in_deadband = state.get("in_deadband", False)
         low, high = state.get("range", (first, first))
-        self.range: tuple[float, float] = (low, high)
+        self.range = low, high
         self.moves = deque(map(float, state.get("moves", ())), STEADY_STEPS)
 
 

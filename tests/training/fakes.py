@@ -104,6 +104,9 @@ class FakeBatches:
     def outline(self):
         return []
 
+    def facts(self):
+        return {}
+
     def state(self):
         return {}
 

@@ -150,7 +150,7 @@ def test_rows_whose_numbers_went_bad_begin_anew():
         offsets, n_documents = np.zeros(1, np.uint64), 1
 
     batches = BatchesInOrder(Tokens, 16, 2, 2, None, "stream")
-    source = CorpusInOrder(Parts(model, plan.train, None, batches))
+    source = CorpusInOrder(Parts(model, plan, None, batches))
     for index in range(2):
         model.loss_and_grad(source.batch(index))
     before = source.memory()

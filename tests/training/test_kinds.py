@@ -179,6 +179,9 @@ class Leash:
         self.strength *= 1.05
         return value
 
+    def facts(self):
+        return {"strength": self.strength}
+
     def state(self):
         return {"strength": self.strength}
 
@@ -301,6 +304,8 @@ def test_a_penalty_is_in_the_log_and_in_the_state(text, monkeypatch):
     outcome = train_run(small(text, 6, penalty="toy"), "a", [])
     lines = [line for line in read_metrics(outcome.run / "metrics.jsonl") if line["event"] == "train"]
     assert all(line["penalty_nats"] > 0 for line in lines)
+    strengths = [line["facts"]["strength"] for line in lines]
+    assert strengths == pytest.approx([0.01 * 1.05**n for n in range(1, 7)])
     assert "penalty_nats" not in read_metrics(train_run(small(text, 2), "b", []).run / "metrics.jsonl")[2]
 
     state = read_json(outcome.checkpoint / "state.json")

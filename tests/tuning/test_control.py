@@ -1,4 +1,4 @@
-"""The laws of control on simulated plants: how far they overshoot, whether they wind up, keep bounds, settle."""
+"""The laws of control on simulated plants: do they overshoot, wind up, keep bounds, settle?"""
 
 from dataclasses import replace
 
