@@ -376,11 +376,10 @@ def _session(
 def watch(session: Session) -> Watch:
     """Who sounds an alarm where the numbers of a run cannot be right."""
     job, prepared = session.job, session.prepared
-    n_tokens = max(1, job.config.eval_tokens // TRAINING_SHARE)
-    lengths, packing = prepared.tokenizer.byte_lengths, job.config.packing
-    windows = windows_to_score(job.config)
-    training = windows(prepared.train, job.model.config.seq_len, lengths, n_tokens, packing)
-    is_new = session.state.step == 0 and "parent" not in job.document
+    plan = Plan.from_dict(job.document)
+    few = plan.with_train(eval_tokens=max(1, job.config.eval_tokens // TRAINING_SHARE))
+    training = held_out_windows(few, dataclasses.replace(prepared, val=prepared.train))
+    is_new = session.state.step == 0 and plan.parent is None
     steps = job.config.max_steps
     return Watch(job.model, prepared.train, job.held_out, training, steps, is_new, job.tell)
 

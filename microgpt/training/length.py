@@ -22,7 +22,8 @@ def with_steps(plan: Plan, corpus: Callable[[], Prepared]) -> Plan:
         return plan
     windows_per_step = config.batch_size * config.grad_accum
     if config.epochs is not None:
-        steps = config.epochs * batches_of(plan, corpus()).n_windows / windows_per_step
+        windows = batches_of(plan, corpus()).n_windows / plan.data.all_shares[0]  # others come in between
+        steps = config.epochs * windows / windows_per_step
     else:
         steps = wanted_tokens(plan) / (windows_per_step * plan.model.seq_len)
     whole = max(1, math.ceil(steps * (1 - 1e-9)))  # 2.9999999 and 3.0000001 are meant to be 3

@@ -167,10 +167,8 @@ class Mixture(Corpus):
         """The shares."""
         assert isinstance(self._batches, MixedBatches), "chosen where there are several texts"
         shares = " + ".join(f"{100 * share:g} %" for share in self._batches.shares)
-        return [
-            *super().outline(),
-            f"mixture  {shares} of the windows, of each text in the order they are named",
-        ]
+        n = self._batches.parts[0].n_windows
+        return [f"mixture  {shares} of the windows, by text as they are named; the first has {n:,} windows"]
 
 
 SOURCES["corpus"] = Corpus
