@@ -2,7 +2,7 @@
 
   microgpt capacity runs/x                      while it trains or afterwards
   microgpt capacity x --runs s1 s2 m1 m2 l1 l2  beside the law that these finished runs show
-  microgpt capacity x --reach 1.1               whether it will come to that many bits per byte
+  microgpt capacity x --coherent 1.1              whether it will come to that many bits per byte
 
 The probes come first, for a broken model looks as one that is too small.  Then comes the course of held-out
 loss with the fall of the learning rate taken out: where it will end, and what as much training again would
@@ -34,7 +34,7 @@ def parser() -> Parser:
     flags = Parser(prog="microgpt capacity", description=__doc__)
     add_model_flags(flags)
     flags.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="finished runs on the same text")
-    flags.add_argument("--reach", type=float, metavar="BPB", help="held-out bits per byte that are wanted")
+    flags.add_argument("--coherent", type=float, metavar="BPB", help="held-out bits per byte that make sense")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     return flags
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json_line(report(facts, verdict)))
     else:
-        show(*map(escaped, [f"run      {loaded.path}", *lines_of(facts, args.reach), *told(verdict)]))
+        show(*map(escaped, [f"run      {loaded.path}", *lines_of(facts, args.coherent), *told(verdict)]))
     return 1 if verdict.word == BUG else 0
 
 
@@ -75,7 +75,7 @@ def lines_of(facts: Facts, reach: float | None) -> list[str]:
         lines.append(f"alarms   {', '.join(facts.alarms)}")
     lines.append(
         f"size     {format_amount(facts.n_params)} parameters, {format_amount(facts.tokens)} tokens so far "
-        f"({facts.ratio:.3g} for each, {facts.passes:.2g} passes), {format_amount(facts.end_tokens)} by the "
+        f"({facts.ratio:,.1f} for each, {facts.passes:.2g} passes), {format_amount(facts.end_tokens)} by the "
         f"end; best are about {facts.optimum:.3g} for each"
     )
     lines.append(

@@ -134,7 +134,9 @@ def lines_of(found: list[Option], memory: float, time: str) -> list[str]:
         cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
         lines.append("  ".join(cells).rstrip())
     for one in found:
-        settings = " ".join(f"{flag_name(k)} {shown_value(v)}" for k, v in one.settings.items())
+        settings = " ".join(
+            flag_name(k) + ("" if v is True else f" {shown_value(v)}") for k, v in one.settings.items()
+        )
         lines += [
             f"{one.name}: {settings or 'no change'}",
             f"  from the present weights: {one.weights}",

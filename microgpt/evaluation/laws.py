@@ -283,12 +283,15 @@ def left_out(found: Fit) -> dict[int, float]:
 
     Returns:  nothing where the others are too few to show a law.
     """
-    sizes, errors = found.points.sizes, {}
-    for number in range(sizes.max() + 1):
-        here = sizes == number
-        rest = found.points.where(~here)
-        if rest.sizes.max() + 1 < FEWEST_SIZES or len(rest.loss) <= found.law.n_numbers:
-            return {}
-        law, own = fit(rest, found.delta, bool(found.law.ratio)).law, found.points.where(here)
-        errors[number] = float((np.log(own.loss) - np.log(law.loss(own.n_params, own.tokens))).mean())
+    points, sizes = found.points, found.points.sizes
+    is_left_out = sizes == np.arange(sizes.max() + 1)[:, None]  # (sizes, n)
+    n_others = len(sizes) - is_left_out.sum(1).max()
+    if len(is_left_out) <= FEWEST_SIZES or n_others <= found.law.n_numbers:
+        return {}
+    laws = refit(found, np.broadcast_to(points.loss, is_left_out.shape), 1.0 - is_left_out)
+    errors = {}
+    for number, here in enumerate(is_left_out):
+        own = points.where(here)
+        wanted = laws.at(number).loss(own.n_params, own.tokens)
+        errors[number] = float((np.log(own.loss) - np.log(wanted)).mean())
     return errors
