@@ -19,6 +19,7 @@ COMMANDS = {
     "sft": "fine-tune a model on conversations: it learns what the assistant says",
     "teach": "pick or type the answer that a model should have given; it learns that at once",
     "merge": "make a whole model of adapters and the model that they lie beside",
+    "dpo": "let a model prefer some answers to others, by pairs of them",
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",
