@@ -14,8 +14,8 @@ from microgpt.common.errors import ShapeError
 
 from . import native, reference_recurrent
 from .arrays import empty, empty_like, workspace
+from .backend import op
 from .native import arg, out
-from .ops import op
 
 NORM_EPS = reference_recurrent.NORM_EPS
 Maybe = np.ndarray | None
@@ -304,10 +304,7 @@ def wkv7_forward(
         out(y),
         out(after),
         out(workspace(native.lib.mg_wkv7_scratch(T, N))),
-        *_rows(r=r, w=w, k=k, v=v, kk=kk, b=b),
-        _starts(starts, B, T),
-        _maybe("before", before, (B, H, N, N)),
-        *(B, T, H, N),
+        *_scan_inputs({"r": r, "w": w, "k": k, "v": v, "kk": kk, "b": b}, H, starts, before),
     )
     return y, after
 
@@ -326,16 +323,13 @@ def wkv7_backward(
     before: Maybe = None,
 ) -> tuple[np.ndarray, ...]:
     """(dr, dw, dk, dv, dkk, db)."""
-    B, T, C = r.shape
+    _, T, C = r.shape
     N = _channels_of_heads(C, H)
     gradients = tuple(empty_like(r) for _ in range(6))
     native.lib.mg_wkv7_backward(
         *(out(gradient) for gradient in gradients),
         out(workspace(native.lib.mg_wkv7_scratch(T, N))),
-        *_rows(dy=dy, r=r, w=w, k=k, v=v, kk=kk, b=b),
-        _starts(starts, B, T),
-        _maybe("before", before, (B, H, N, N)),
-        *(B, T, H, N),
+        *_scan_inputs({"dy": dy, "r": r, "w": w, "k": k, "v": v, "kk": kk, "b": b}, H, starts, before),
     )
     return gradients
 
@@ -367,11 +361,7 @@ def wkv6_forward(
         out(y),
         out(after),
         out(workspace(native.lib.mg_wkv6_scratch(B, T, H, N))),
-        *_rows(r=r, k=k, v=v, decay=decay),
-        arg("u", u, (C,)),
-        _starts(starts, B, T),
-        _maybe("before", before, (B, H, N, N)),
-        *(B, T, H, N),
+        *_scan_inputs({"r": r, "k": k, "v": v, "decay": decay}, H, starts, before, arg("u", u, (C,))),
     )
     return y, after
 
@@ -397,13 +387,22 @@ def wkv6_backward(
         *(out(gradient) for gradient in gradients),
         arg("du", du, (C,)),
         out(workspace(native.lib.mg_wkv6_scratch(B, T, H, N))),
-        *_rows(dy=dy, r=r, k=k, v=v, decay=decay),
-        arg("u", u, (C,)),
-        _starts(starts, B, T),
-        _maybe("before", before, (B, H, N, N)),
-        *(B, T, H, N),
+        *_scan_inputs(
+            {"dy": dy, "r": r, "k": k, "v": v, "decay": decay}, H, starts, before, arg("u", u, (C,))
+        ),
     )
     return gradients
+
+
+def _scan_inputs(
+    rows: dict[str, np.ndarray], H: int, starts: Maybe, before: Maybe, *weights: Any
+) -> list[Any]:
+    """What a scan over states (N, N) of H heads reads: rows (B, T, H N) by name, weights, what is remembered,
+    and the sizes."""
+    B, T, C = next(iter(rows.values())).shape
+    N = _channels_of_heads(C, H)
+    memory = _starts(starts, B, T), _maybe("before", before, (B, H, N, N))
+    return [*_rows(**rows), *weights, *memory, B, T, H, N]
 
 
 @op

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from microgpt.core import random
+from microgpt.core import ops, random
 
 from .linear import Linear
 from .parameters import Parameter, Values
@@ -53,16 +53,17 @@ def orthogonal(gain: float) -> Values:
 
 
 def orthonormal(rows: np.ndarray) -> np.ndarray:
-    """Rows (n, m), n <= m, each without its part along those before it, and of length 1, (n, m) float64.
+    """Rows (n, m), n <= m, each without its part along those before it, and of length 1, (n, m) float32.
 
-    Gram-Schmidt, twice for accuracy (Giraud et al. 2005, Numerische Mathematik 101), in blocks: LAPACK's QR
-    is made of thousands of small products whose threads wait for each other.
+    Gram-Schmidt, twice for accuracy (Giraud et al. 2005, Numerische Mathematik 101), in blocks.  With our own
+    products: threads of NumPy's, also in LAPACK's QR, wait for each other for seconds beside other work.
     """
-    rows = rows.astype(np.float64)
+    rows = rows.astype(np.float32)
     for first in range(0, len(rows), BLOCK):
         done, block = rows[:first], rows[first : first + BLOCK]
         for _ in range(2):
-            block -= block @ done.T @ done
+            if first:
+                block -= ops.linear_backward_input(ops.linear_forward(block, done), done)
             for n, row in enumerate(block):
                 along = np.einsum("nm,m->n", block[:n], row)
                 row -= np.einsum("n,nm->m", along, block[:n])

@@ -12,8 +12,9 @@ import sys
 import numpy as np
 import pytest
 
-from microgpt.core import arrays, native, ops, recurrent
+from microgpt.core import arrays, native
 from microgpt.core.cases import CASES
+from tests.core.homes import HOMES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect through ctypes")
 
@@ -79,7 +80,7 @@ def fill_memory(monkeypatch, fill):
         return made
 
     for make in (arrays.empty, arrays.empty_like, arrays.workspace):
-        for module in (ops, recurrent):
+        for module in (module for module in HOMES if hasattr(module, make.__name__)):
             monkeypatch.setattr(module, make.__name__, filled(make))
 
 
