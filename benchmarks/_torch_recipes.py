@@ -71,7 +71,7 @@ class NanoGPT(nn.Module):
         x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
         return F.linear(self.ln_f(self.blocks(x)), self.wte.weight)
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def optimizers(self, _: torch.dtype) -> list[torch.optim.Optimizer]:
         """AdamW, whose decay is of matrices alone."""
         matrices = [p for p in self.parameters() if p.ndim == 2]
         others = [p for p in self.parameters() if p.ndim < 2]
@@ -130,7 +130,7 @@ class Nanochat(nn.Module):
             x = block(x, self.turn[:, : ids.shape[1]])
         return CAP * torch.tanh(self.head(rms(x)).float() / CAP)
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def optimizers(self, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
         """AdamW for embedding and head, Muon for what lies between."""
         scale = (self.wte.embedding_dim / 768) ** -0.5
         groups = [
@@ -138,7 +138,7 @@ class Nanochat(nn.Module):
             {"params": [self.head.weight], "lr": 0.004 * scale},
         ]
         adam = torch.optim.AdamW(groups, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0, fused=True)
-        return [adam, TorchMuon(self.blocks.parameters())]
+        return [adam, TorchMuon(self.blocks.parameters(), dtype)]
 
     @staticmethod
     def rate(share: float) -> float:
@@ -147,10 +147,11 @@ class Nanochat(nn.Module):
 
 
 class TorchMuon(torch.optim.Optimizer):
-    """`training.muon` for matrices, in PyTorch, in bf16 as its authors have it."""
+    """`training.muon` for matrices, in PyTorch; in bf16, as its authors have it, where the run is."""
 
-    def __init__(self, matrices: Any) -> None:
+    def __init__(self, matrices: Any, dtype: torch.dtype) -> None:
         super().__init__(matrices, {"lr": 0.02})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:  # type: ignore[override]
@@ -159,7 +160,7 @@ class TorchMuon(torch.optim.Optimizer):
             for p in group["params"]:
                 m = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 m.lerp_(p.grad, 1 - MOMENTUM)
-                update = orthogonal(p.grad.lerp(m, MOMENTUM).bfloat16()).float()
+                update = orthogonal(p.grad.lerp(m, MOMENTUM).to(self.dtype)).float()
                 p.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, p.shape[0] / p.shape[1])))
 
 
@@ -194,12 +195,13 @@ class Run:
         self.held_out = [torch.from_numpy(held_out[name].astype(np.int64)) for name in ("ids", "targets")]
         shape = [job[name] for name in ("vocab_size", "seq_len", "n_embd", "n_layer", "n_head")]
         self.model = RECIPES[job["recipe"]](*shape)
-        self.optimizers = self.model.optimizers()
+        self.is_bf16 = job["precision"] == "bf16"
+        self.optimizers = self.model.optimizers(torch.bfloat16 if self.is_bf16 else torch.float32)
         self.peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
 
     def loss(self, ids: torch.Tensor, targets: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
         """Nats of targets that are not -1."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.job["precision"] == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.is_bf16):
             logits = self.model(ids)
         return F.cross_entropy(
             logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1, reduction=reduction

@@ -31,7 +31,7 @@ PRESET, MAX_TIME = "1m", "8m"
 RECIPE = (
     f"--preset {PRESET} --max-time {MAX_TIME} "
     "--merges 1000 --single-digits --packing documents --look-back 3 --init-std 0.08 --batch-size 4 "
-    "--lr 6e-3 --min-lr 6e-5 --warmup-steps 100 --beta2 0.99 --prompt-loss-weight 0.2 --precision auto"
+    "--recipe fast --lr 6e-3 --min-lr 6e-5 --beta2 0.99 --prompt-loss-weight 0.2 --precision auto"
 )
 
 

@@ -51,7 +51,7 @@ RECIPES = {
             "beta1": 0.9,
             "beta2": 0.95,
             "schedule": "wsd",
-            "decay_share": 0.5,
+            "decay_share": 0.8,
             "warmup_steps": 30,
         },
     ),
@@ -147,9 +147,9 @@ class TrainConfig:
     )
 
     recipe: str = setting(
-        "road",
-        "settings that go together, unless they are given: road, Adam and a cosine by the model's size; "
-        "fast, muon, and a rate that falls over the last half, without dropout",
+        "fast",
+        "settings that go together, unless they are given: fast, muon, and a rate that falls over most of "
+        "the run, without dropout; road, the classic one: Adam and a cosine by the model's size",
         choices=RECIPES,
         group=ADAM,
     )
@@ -357,7 +357,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
         """The config that `to_dict` described."""
-        return record_from(cls, values, "config.json")
+        return record_from(cls, {"recipe": "road", **values}, "config.json")  # before there were others
 
 
 # What ends, saves or reports a run, but changes no step.  (So may max_steps change, although the learning
