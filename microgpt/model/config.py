@@ -501,8 +501,10 @@ def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any)
 # Presets are named by what they count to, within 5 %, with a vocabulary of 4261 or of these (10m is then
 # 10,003,712; the quickstart has 1261).
 COUNTED_WITH = 4261
-COUNTED_WITH_OTHERS = {"1m": 1361, "10m": 2188, "125m-llama": 49_152}
+COUNTED_WITH_OTHERS = {"1m": 1361, "10m": 2188, "10m-untied": 2188, "125m-llama": 49_152}
 _ROAD = {"dropout": 0.1}
+# An untied head, paid in layers, which begins at zero as all that goes into the residual stream does.
+_UNTIED = {"tied": False, "init_head_std": 1e-5, "init_out": "zero", "embedding_norm": True, **_ROAD}
 _FUSION = {"mixer": "rwkv7+mamba2", "mlp": "rwkv7", "fusion": "channel"}
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": _preset(32, 2, 2, 64),
@@ -510,9 +512,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "3.5m": _preset(192, 6, 6, 256),
     "8m": _preset(256, 9, 8, 256),
     "10m": _preset(256, 12, 8, 256, **_ROAD),
+    "10m-untied": _preset(256, 11, 8, 256, **_UNTIED),
     "25m": _preset(384, 13, 12, 512, **_ROAD),
     "30m": _preset(384, 16, 12, 512, **_ROAD),
     "34m": _preset(384, 18, 12, 512, **_ROAD),
+    "34m-untied": _preset(384, 17, 12, 512, **_UNTIED),
     "34m-moe": _preset(384, 11, 12, 512, mlp="moe", **_ROAD),  # of which a token meets 21m
     "34m-llama": _preset(384, 21, 12, 512, n_kv_head=4, mlp="swiglu", **_ROAD),
     "125m": _preset(768, 17, 12, 1024, dropout=0.1),

@@ -47,7 +47,7 @@ RECIPES = {
         {
             "optimizer": "muon",
             "muon_lr": 0.02,
-            "lr": 4e-3,
+            "lr": 8e-3,
             "beta1": 0.9,
             "beta2": 0.95,
             "schedule": "wsd",
@@ -163,8 +163,8 @@ class TrainConfig:
     lr: float = setting(1e-3, "peak learning rate, by the model's size", group=ADAM, within=POSITIVE)
     muon_lr: float = setting(
         0.02,
-        "with --optimizer muon, peak rate of its matrices; it rises and falls in proportion to --lr, "
-        "which is that of the rest",
+        "with --optimizer muon, peak rate of its matrices; in the recipe fast 2.5 times --lr, which is "
+        "that of the rest",
         group=ADAM,
         within=POSITIVE,
     )
@@ -367,8 +367,8 @@ SESSION_FIELDS = session_fields(TrainConfig)
 
 
 def recipe(n_layer_params: int, lr: float | None = None, name: str = "road") -> dict[str, Any]:
-    """Training settings that follow the recipe and the model's size, and the floor of the rate, which follows
-    `lr`.
+    """Training settings that follow the recipe and the model's size, and the rates that follow `lr`: its
+    floor, and that of Muon.
 
     The size is that of the layers: what is best for them does not depend on the vocabulary.
     """
@@ -380,4 +380,9 @@ def recipe(n_layer_params: int, lr: float | None = None, name: str = "road") -> 
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
     values |= RECIPES[name].train
     peak = values["lr"] if lr is None else lr
-    return {**values, "min_lr": float(f"{peak / 10:.12g}")}  # 0.0003, not 0.00030000000000000003
+    rates = {"min_lr": peak / 10}
+    if "muon_lr" in values:
+        rates["muon_lr"] = values["muon_lr"] * peak / values["lr"]
+    return values | {
+        name: float(f"{rate:.12g}") for name, rate in rates.items()
+    }  # 0.0003, not 0.00030000000000000003

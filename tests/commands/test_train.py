@@ -305,7 +305,7 @@ def test_header_and_summary_tell_the_truth(capfd):
     assert f"finished: 5 steps, {5 * 96} tokens" in out and "runs/a/step_00000005" in out
     assert f"{state['metrics']['val_bpb']:.4f} bits per byte (step 5)" in out
     assert out.rstrip().endswith(f"next     {command_line('chat', 'runs/a')}")
-    numbers = r"loss \d\.\d+  held-out \d\.\d+ bpb  lr 1\.0e-4  norm [\d.]+  [\d.]+k? tok/s  \d+% of peak"
+    numbers = r"loss \d\.\d+  held-out \d\.\d+ bpb  lr [\d.]+e-4  norm [\d.]+  [\d.]+k? tok/s  \d+% of peak"
     assert re.search(f"step 1/5  {numbers}  .* left", err)
 
 
@@ -341,7 +341,7 @@ def rates(run):
     return {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
 
 
-LONGER = ["--lr", "0.01", "--log-every", "1", "--eval-every", "0", "--sample-every", "0"]
+LONGER = ["--recipe", "road", "--lr", "0.01", "--log-every", "1", "--eval-every", "0", "--sample-every", "0"]
 
 
 def test_a_finished_run_trains_on_without_a_leap_of_its_rate_and_says_how(capfd):
@@ -683,7 +683,7 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
     assert stopped.value.code == 0
     for part in (
         "--warmup-steps",
-        "[steps, default 2000 for --preset 10m]",
+        "[steps, default 30 for --preset 10m]",
         "--n-embd",
         "--merges",
         "optimizer:",
@@ -715,12 +715,12 @@ def test_the_defaults_that_help_tells_are_those_that_are_used(preset, vocab_size
 
 
 def test_the_rate_is_on_the_screen_and_prints_as_it_was_meant(capfd):
-    new("--max-steps", "100", "--eval-every", "0")
+    new("--recipe", "road", "--max-steps", "100", "--eval-every", "0")
     out = capfd.readouterr().out
     assert "rate     from 0 up to 0.003 over 30 steps, then down to 0.0003 at step 100" in out
     with pytest.raises(MicrogptError, match=r"\(the run has 0\.0003\)"):
         train.main(["--resume", "runs/a", "--min-lr", "0.1", "--max-steps", "200"])
-    new("--max-steps", "3", out="runs/b")
+    new("--recipe", "road", "--max-steps", "3", out="runs/b")
     assert "rate     from 0 up to 0.0003, too few steps to come down" in capfd.readouterr().out
 
 

@@ -146,7 +146,7 @@ def test_a_bad_number_anywhere_is_seen_at_its_step_and_changes_nothing(where, ba
     job.optimizer = Adam(model, job.config)
     compute, before = model.loss_and_grad, []
 
-    def poisoned(batch, keys=None):
+    def poisoned(batch, keys=None, *passed):
         before.append([arena.flat.copy() for arena in (model.params, *job.optimizer.slots.values())])
         if where == "weight" and len(before) == 2:
             model.params["h.1.attn.qkv.weight"][3, 3] = bad
@@ -177,8 +177,8 @@ class Poisoned(FakeModel):
         super().__init__()
         self.bad, self.source = bad, None
 
-    def loss_and_grad(self, batch, keys=None):
-        nats, n = super().loss_and_grad(batch, keys)
+    def loss_and_grad(self, batch, keys=None, *passed):
+        nats, n = super().loss_and_grad(batch, keys, *passed)
         return (math.nan if self.source.asked[-1] in self.bad else nats), n
 
 

@@ -252,6 +252,7 @@ def small(text, steps, **settings):
         "threads": "1",
         "log_every": 1,
         "max_steps": steps,
+        "recipe": "road",
         "lr": 0.01,
         "min_lr": 0.0,
     }
@@ -314,7 +315,7 @@ def test_a_penalty_is_in_the_log_and_in_the_state(text, monkeypatch):
 
 def test_a_kind_that_is_not_there_is_refused_by_name(text, monkeypatch):
     with pytest.raises(
-        ConfigError, match="source 'elsewhere' is not known here, only corpus, corpus in order; import"
+        ConfigError, match="source 'elsewhere' is not known here, only corpus, mixture, corpus in order"
     ):
         train_run(small(text, 2, source="elsewhere"), "a", [])
     with pytest.raises(ConfigError, match="optimizer"):

@@ -240,10 +240,12 @@ def test_the_recipe_follows_the_size_and_its_floor_the_rate():
 
 
 def test_what_is_named_comes_before_the_recipe_and_the_recipe_before_the_preset():
-    road, fast = Spec.of("10m").plan(), Spec.of("10m", recipe="fast").plan()
+    road, fast = Spec.of("10m", recipe="road").plan(), Spec.of("10m").plan()
     assert (road.model.dropout, road.train.optimizer, road.train.schedule) == (0.1, "adam", "cosine")
     assert (fast.model.dropout, fast.train.optimizer, fast.train.schedule) == (0.0, "muon", "wsd")
-    assert (fast.train.lr, fast.train.min_lr, fast.train.beta2) == (4e-3, 4e-4, 0.95)
+    assert (fast.train.lr, fast.train.min_lr, fast.train.beta2) == (8e-3, 8e-4, 0.95)
+    slower = Spec.of("10m", lr=8e-4).plan()
+    assert (fast.train.muon_lr, slower.train.muon_lr) == (0.02, 0.002), "one rate moves both"
     mine = Spec.of("10m", recipe="fast", dropout=0.2, lr=1e-3, optimizer="adam").plan()
     assert (mine.model.dropout, mine.train.lr, mine.train.min_lr) == (0.2, 1e-3, 1e-4)
     assert (mine.train.optimizer, mine.train.beta2, mine.train.max_steps) == ("adam", 0.95, 20_000)
