@@ -23,15 +23,16 @@ from microgpt.runs.layout import checkpoints
 
 from . import chat, eval, train
 
-PRESET, MAX_TIME = "1m", "8m"
+PRESET, MAX_TIME = "1m", "6m"
 # What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do, and
 # cut names into pieces that are seen everywhere; digits by themselves, so that sums follow from their digits;
 # embeddings of the tokens before, for copying a name; windows that begin where a conversation does; small
-# batches, a high rate; little effort on foreseeing the user.
+# batches, a high rate; little effort on foreseeing the user; and a model that suits Muon.
 RECIPE = (
     f"--preset {PRESET} --max-time {MAX_TIME} "
-    "--merges 1000 --single-digits --packing documents --look-back 3 --init-std 0.08 --batch-size 4 "
-    "--recipe fast --lr 6e-3 --min-lr 6e-5 --beta2 0.99 --prompt-loss-weight 0.2 --precision auto"
+    "--merges 1000 --single-digits --packing documents --look-back 3 --batch-size 4 --prompt-loss-weight 0.2 "
+    "--mlp relu2 --qk-norm head --embedding-norm --init-std 0.08 --init-out zero "
+    "--recipe fast --lr 6e-3 --muon-lr 0.013 --min-lr 6e-5 --beta2 0.99 --precision auto"
 )
 
 
