@@ -56,7 +56,7 @@ def test_the_plan_of_a_time_has_the_steps_that_fit(capsys):
 
 def test_what_does_not_fit_is_told_with_what_would_and_not_timed(capsys, monkeypatch):
     for module in (outline, rehearsal):
-        monkeypatch.setattr(module, "available_memory", lambda: 80e6)
+        monkeypatch.setattr(module, "available_memory", lambda: 115e6)
     assert plan.main([*SMALL, "--batch-size", "512"]) == 1
     out = capsys.readouterr().out
     assert "it does not fit; --batch-size " in out and "--grad-accum" in out and "a second" not in out

@@ -24,7 +24,7 @@ def test_parts_have_the_names_of_what_they_are():
 
 
 def test_memory_and_disk_are_those_that_training_is_refused_by():
-    plan = Spec.of("10m", batch_size=3, keep=4).plan()
+    plan = Spec.of("10m", recipe="road", batch_size=3, keep=4).plan()
     facts = facts_of(plan)
     assert facts.needs.total == memory_estimate(plan.model, plan.train)
     assert facts.needs.slots == 2 * facts.needs.weights == 8 * facts.params
