@@ -11,7 +11,7 @@ from microgpt.evaluation.judgements import MARKS, RUBRIC, SIDES, TIE, Judgement
 from .blind import Shown
 
 HELP = f"""\
-Which answer is better?  1 or 2, = if neither is; s: later; q: end, and go on another day.
+Which answer is better?  1 or 2, = if neither is; s: later; q: end for today.
 Then marks of 1 to 5 for {", ".join(RUBRIC)},
 one digit each and in this order, such as 43545; nothing: no marks."""
 WIDEST = 80

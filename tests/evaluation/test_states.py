@@ -14,9 +14,11 @@ from microgpt.evaluation.states import (
     BALANCED,
     FAIL,
     NONE,
+    PASS,
     WARN,
     arrays_of,
     carried,
+    determined,
     growth,
     reach,
     read,
@@ -213,6 +215,19 @@ def test_the_ratio_is_of_what_reaches_the_stream(trained, data):
     assert other.sizes[0].ratio == pytest.approx(4 * one.sizes[0].ratio, rel=1e-4)
     (verdict, _) = shares(other)
     assert (verdict.verdict == WARN) == (not BALANCED[0] <= other.overall.ratio <= BALANCED[1])
+
+
+def test_chance_in_a_state_is_told(trained, data, monkeypatch):
+    sound, calls, rows = recurrent.wkv7_forward, [], texts(data[2], data[0], 2, 20)
+    assert determined(trained("rwkv7"), rows).verdict == PASS
+
+    def wavering(*args):
+        calls.append(1)
+        y, after = sound(*args)
+        return y, after * (1 + 1e-6 * len(calls))
+
+    monkeypatch.setattr(recurrent, "wkv7_forward", wavering)
+    assert determined(trained("rwkv7"), rows).verdict == FAIL
 
 
 def test_a_state_that_grows_is_told(trained, data, monkeypatch):

@@ -113,8 +113,13 @@ def test_lines_fit_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     long = [Pair(1, Prompt("", "why? " * 40), ("word " * 90, "a\n\nb" + chr(27) + "[2J" + "x" * 200))]
     _, text = asked(["q"], long)
-    below = text.split("-- 1 of 1")[1].splitlines()
-    assert max(map(len, below)) <= 60 and chr(27) not in text and "    a" not in text
+    above, below = (part.splitlines() for part in text.split("-- 1 of 1"))
+    assert (
+        max(map(len, above)) <= 80
+        and max(map(len, below)) <= 60
+        and chr(27) not in text
+        and "    a" not in text
+    )
 
 
 def test_what_is_judged_is_not_asked_again():
