@@ -75,6 +75,7 @@ def tuned_spec(parent: str, settings: dict[str, Any], source: str, told: dict[st
     lr = settings.get("lr", old.train.lr / GENTLER)
     size = settings.get("batch_size", BATCH_SIZE)
     usual = {
+        "recipe": "road",
         "lr": lr,
         "min_lr": lr / 10,
         "batch_size": size,

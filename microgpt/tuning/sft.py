@@ -46,6 +46,7 @@ def defaults(parent: Plan) -> dict[str, Any]:
     """What a fine-tuning takes from its parent, or sets itself."""
     lr = parent.train.lr / GENTLER
     return {
+        "recipe": "road",
         "lr": lr,
         "min_lr": lr / GENTLER,
         "batch_size": parent.train.batch_size,

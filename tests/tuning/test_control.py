@@ -47,7 +47,7 @@ PLANTS = [
 def test_the_default_reaches_its_target_without_saturating(target, plant):
     """The target is what lambda = 0.3 would hold."""
     made = Plant(target * (1 + 0.3 * plant["gain"]), **plant)
-    law, s, strength, saturated = simulated(Control(target_s=target), made, 1500)
+    law, s, strength, saturated = simulated(Control(target_s=target), made, 5000)
     assert abs(s[-300:] / target - 1).max() < 0.1
     assert s.max() < 1.6 * target, "overshoot"
     assert not saturated.any()

@@ -65,6 +65,7 @@ def test_it_takes_from_its_parent_what_is_not_given(parent):
     assert "epochs" in sft_spec("parent", {"data": "talk.jsonl"}).train and "epochs" not in spec.train
     assert spec_of(2, lr=0.5).train["min_lr"] == 0.05
     assert [rank_for(n) for n in (1e6, 1e9, 2e9, 3e9, 1e11)] == [8, 16, 16, 32, 32]
+    assert spec.plan().train.optimizer == "adam", "its own, whatever its parent had"
 
 
 @pytest.mark.parametrize(
