@@ -26,6 +26,7 @@ from microgpt.batches.batches import eval_windows
 from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, whole
+from microgpt.common.plain import typed_value
 from microgpt.core import native
 from microgpt.machine.cpus import thread_count
 from microgpt.runs.settings import RECIPES
@@ -80,14 +81,7 @@ def settings_of(text: str) -> dict[str, Any]:
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}; expected {' or '.join(RECIPES)}")
     pairs = [pair.partition("=")[::2] for pair in others.split(",") if pair]
-    return {"recipe": recipe} | {name: plain(value) for name, value in pairs}
-
-
-def plain(text: str) -> Any:
-    """A number, true or false; else the text itself."""
-    with contextlib.suppress(ValueError):
-        return json.loads(text)
-    return text
+    return {"recipe": recipe} | {name: typed_value(value) for name, value in pairs}
 
 
 def our_job(args: argparse.Namespace, text: str, seed: int, folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "probe": "probe a model and its data: mask, shift, gradients, duplicates, what belongs together",
     "states": "test what a model remembers: the states of its layers, the branches of a fusion",
     "compare": "tell whether one model is better than another, on the same documents",
+    "ablate": "change one setting of a run at a time, on as many tokens, and tell what each change gives",
     "canaries": "what a chat model can do: recall, long contexts, corrections, instructions, persona",
     "failures": "where a model fails: documents, tokens, questions; missing data or missing ability",
     "capacity": "what holds a run back: data, size, schedule, a bug, or nothing",

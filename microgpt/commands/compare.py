@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from microgpt.batches.packing import PACKINGS
-from microgpt.common.bars import progress_bar
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, given, whole
 from microgpt.common.output import escaped, json_line
@@ -24,11 +23,11 @@ from microgpt.common.words import counted
 from microgpt.core import native
 from microgpt.corpus.prepared.fingerprints import fingerprints
 from microgpt.corpus.reading.options import ReadOptions
-from microgpt.evaluation.held_out import HeldOut, packing_of, score, text_to_measure, windows_of
+from microgpt.evaluation.held_out import HeldOut, packing_of, text_to_measure
 from microgpt.evaluation.loss import BPB_NOTE
-from microgpt.evaluation.measure import context_policy, quality
+from microgpt.evaluation.measure import quality
 from microgpt.evaluation.pairs import Comparison, Difference, Side, compare, unlike
-from microgpt.runs.checkpoint import corpus_key
+from microgpt.evaluation.sides import side_of
 
 from ._model_flags import Loaded, add_carry_flag, add_model_flags, add_text_flags, is_carried, open_checkpoint
 
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if len(args.checkpoints) != 2:
         raise ConfigError(f"{len(args.checkpoints)} checkpoints; compare takes two, such as x@best y")
-    (a, text), (b, other) = (side_of(args, name) for name in args.checkpoints)
+    (a, text), (b, other) = (opened_side(args, name) for name in args.checkpoints)
     differences = unlike(a, b)
     check_texts(a, b, text, other, args)
     result = compare(a, b, args.seed)
@@ -66,20 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def side_of(args: argparse.Namespace, name: str) -> tuple[Side, HeldOut]:
+def opened_side(args: argparse.Namespace, name: str) -> tuple[Side, HeldOut]:
     """Measure one of the two."""
     loaded: Loaded = open_checkpoint(args, name)
     how = given(args, ReadOptions)
     held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
-    packing, seq_len = args.packing or packing_of(loaded.path), loaded.model.config.seq_len
-    which = args.max_tokens, packing, args.stride, is_carried(loaded, args)
-    windows = windows_of(held_out, loaded.tokenizer, seq_len, *which)
-    with progress_bar("scoring", windows.n_windows, "window") as progress:
-        documents = score(loaded.model, windows, progress.update).documents
-    assert documents is not None
-    policy = context_policy(packing, seq_len, args.stride, windows.n_stretches)
-    key = corpus_key(loaded.path)
-    return Side(str(loaded.path), documents, loaded.tokenizer.sha256, key, policy), held_out
+    which = args.max_tokens, args.packing or packing_of(loaded.path), args.stride, is_carried(loaded, args)
+    return side_of(loaded.path, loaded.model, loaded.tokenizer, held_out, *which), held_out
 
 
 def check_texts(a: Side, b: Side, text: HeldOut, other: HeldOut, args: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """Plain values, as JSON files hold them, and the records (dataclasses) that they stand for."""
 
+import contextlib
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +13,13 @@ from .setting import refused
 
 LARGEST_INT = 1 << 63  # as large as files and arithmetic hold
 Record = TypeVar("Record")
+
+
+def typed_value(text: str) -> Any:
+    """What somebody typed for a setting: a number, true, false or null; else the text itself."""
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return text
 
 
 def is_of_kind(value: Any, kind: Any) -> bool:

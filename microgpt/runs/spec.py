@@ -119,7 +119,7 @@ class Spec:
         """From settings of all kinds: of("tiny", data="my.txt", max_steps=300)."""
         sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         for name, value in settings.items():
-            sections[_section_of(name)][name] = value
+            sections[section_of(name)][name] = value
         return cls(preset, **sections, parent=parent)
 
     def to_dict(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _extended(old: ModelConfig, wanted: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _section_of(setting: str) -> str:
+def section_of(setting: str) -> str:
     """Which config a setting belongs to."""
     for name, kind in SECTIONS.items():
         if setting in {field.name for field in dataclasses.fields(kind)} and not setting.startswith(INNER):
