@@ -33,7 +33,7 @@ def test_a_run_is_put_into_the_table_of_quality(tmp_path):
     for one in (row, row | {"tokens": 400}, row | {"bpb": 2.25}, row | {"seed": 1}):
         choices.keep(one, path)
     assert [(found.tokens, found.bpb) for found in measured(path)] == [(400, 2.5), (5000, 2.25), (5000, 2.5)]
-    assert [line["seed"] for line in csv.DictReader(path.open())] == ["0", "0", "1"]
+    assert [line["seed"] for line in csv.DictReader(path.read_text().splitlines())] == ["0", "0", "1"]
 
 
 def test_a_combination_is_run_with_the_vocabulary_of_presets():

@@ -38,7 +38,7 @@ STEPS = {"attention": 120, "concat": 90}  # others learn to look back in 30
 YOUNG = {"D4 reach"}  # what models of so few steps may fail: they do not remember far yet
 KINDS = {
     "fusion": {"mixer": "rwkv7+mamba2", "mlp": "rwkv7", "fusion": "channel"},
-    "concat": {"mixer": "rwkv6+mamba2", "fusion": "concat", "look_back": 1},
+    "concat": {"mixer": "rwkv7+mamba2", "fusion": "concat", "look_back": 1},
     "rwkv6": {"mixer": "rwkv6", "mlp": "rwkv6"},
     "rwkv7": {"mixer": "rwkv7", "mlp": "rwkv7"},
     "attention": {"mixer": "attention differential"},
