@@ -4,9 +4,9 @@
   microgpt teach mine --out-dir runs/ours   another place; the same words again go on with the lessons there
 
 A line is a message to the model.  Then a number picks one of its answers, other words are the answer that you
-want, and an empty line is none of it.  /undo takes the last lesson back, /new begins a new conversation, and
-/quit ends.  Every lesson is saved at once.  At the end it is told what the lessons did to what the model knew
-before.
+want, and an empty line is none of it; after = stands an answer to the letter, as in =5.  /undo takes the last
+lesson back, /new begins a new conversation, and /quit ends.  Every lesson is saved at once.  At the end it is
+told what the lessons did to what the model knew before.
 """
 
 import sys
@@ -21,7 +21,7 @@ from microgpt.corpus.chat import Message
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.runs.kept import place_of
 from microgpt.runs.layout import RUNS, RunDirectory, run_of
-from microgpt.tuning.teach import CANDIDATES, Effect, Teacher
+from microgpt.tuning.teach import Effect, Teacher
 
 
 def parser() -> Parser:
@@ -90,10 +90,10 @@ def taught(teacher: Teacher, messages: list[Message], typed: Iterator[str]) -> s
     """Offer answers and learn the one that is wanted; it, or nothing."""
     offered = teacher.candidates(messages)
     show(*(f"{number}  {harmless(text)}" for number, text in enumerate(offered, 1)))
-    tell(f"1 to {len(offered)}, a better answer, or nothing")
+    tell(f"1 to {len(offered)}, a better answer (=5: the answer 5), or nothing")
     wanted = next(typed, "")
-    if wanted.isdigit() and 1 <= int(wanted) <= min(len(offered), CANDIDATES):
-        wanted = offered[int(wanted) - 1]
+    picks = {str(number): text for number, text in enumerate(offered, 1)}
+    wanted = wanted[1:].strip() if wanted.startswith("=") else picks.get(wanted, wanted)
     if wanted:
         nats = teacher.teach(messages, wanted, offered)
         tell(f"learned and saved: {harmless(wanted)} (it cost {nats:.2f} nats a token before)")

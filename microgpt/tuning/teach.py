@@ -8,6 +8,7 @@ from the last, to the bit, and one that is undone goes back to the checkpoint be
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ from microgpt.runs.spec import Plan
 from microgpt.runs.state import TrainState
 from microgpt.training.adam import Adam
 from microgpt.training.assemble import batches_of, held_out_windows, identity
+from microgpt.training.run import refuse_used
 
 STEPS, RATE = 3, 1e-4  # of each lesson
 CANDIDATES, TEMPERATURE = 5, 0.7
@@ -57,7 +59,8 @@ class Teacher:
     """A model that takes lessons, and the run that they are saved in.
 
     Args:   parent: what is taught, named as for chat.  run: a directory, new or of earlier lessons.
-    Raises: ConfigError: the directory holds another run.  CheckpointError: the model cannot be read.
+    Raises: ConfigError: the directory holds another run, or pairs of somebody else.  CheckpointError: the
+            model cannot be read.
     """
 
     def __init__(self, parent: str, run: Path) -> None:
@@ -78,6 +81,7 @@ class Teacher:
         self._snapshot = Snapshot(self.model, self.optimizer, self.tokenizer, lineage.about(self.plan))
         if checkpoints_of(run):
             self._load(self.source)
+            self._write_pairs()  # after a kill between a checkpoint and its pairs
         else:
             self._save()
 
@@ -157,6 +161,8 @@ class Teacher:
         self.optimizer.updates = self.state.updates
 
     def _write_pairs(self) -> None:
+        if not self.lessons and not (self.run / PAIRS).exists():
+            return
         lines = (json.dumps(lesson, ensure_ascii=False) + "\n" for lesson in self.lessons)
         durable.replace_file(self.run / PAIRS, [line.encode() for line in lines])
 
@@ -193,6 +199,9 @@ def _begun(parent: str, run: Path) -> tuple[Plan, Path]:
         if plan.parent is None or plan.parent.sha256 != begun.sha256:
             raise CheckpointError(f"{run} holds lessons of another model; choose another --out-dir")
         return plan, source
+    refuse_used(run)
+    if os.path.lexists(run / PAIRS):
+        raise ConfigError(f"{run / PAIRS} is not of lessons here; move it away or choose another --out-dir")
     begin = lineage.begin_with(parent)
     train = dataclasses.replace(begin.plan.train, lr=RATE, min_lr=RATE, optimizer="adam", carry_state=False)
     return dataclasses.replace(begin.plan, train=train, parent=begin.parent), begin.checkpoint

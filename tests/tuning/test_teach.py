@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from microgpt.commands.teach import main
+from microgpt.commands.teach import main, taught
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.common.output import harmless
 from microgpt.corpus.chat import Message
@@ -79,6 +79,47 @@ def test_a_run_of_something_else_is_not_taught_over(parent, text):  # noqa: F811
     train_run(small(text, 2, merges=60, seq_len=48), "runs/other", [])
     with pytest.raises(CheckpointError, match="holds lessons of another model"):
         Teacher("other", Path("runs/a"))
+
+
+def test_pairs_of_somebody_else_stay_and_those_of_lessons_come_back(parent):
+    own = Path("tt/pairs.jsonl")
+    own.parent.mkdir()
+    own.write_text("mine\n")
+    with pytest.raises(ConfigError, match=r"pairs\.jsonl is not of lessons here"):
+        Teacher("parent", own.parent)
+    assert own.read_text() == "mine\n" and [*own.parent.iterdir()] == [own]
+    with pytest.raises(ConfigError, match="is a checkpoint"):
+        Teacher("parent", Path("runs/x/step_00000001"))
+    teacher, written = Teacher("parent", Path("runs/a")), Path("runs/a/pairs.jsonl")
+    assert not written.exists()
+    teacher.teach(ASK, "It is me.")
+    whole = written.read_bytes()
+    written.unlink()  # as if killed before it was written
+    Teacher("parent", Path("runs/a"))
+    assert written.read_bytes() == whole
+    assert teacher.undo() and written.read_bytes() == b""
+
+
+class Asked:
+    """Offers three answers and keeps what it is taught."""
+
+    def __init__(self):
+        self.learned = []
+
+    def candidates(self, messages):
+        return ["a", "b", "c"]
+
+    def teach(self, messages, answer, offered):
+        self.learned.append(answer)
+        return 0.0
+
+
+def test_what_is_typed_is_a_pick_or_an_answer():
+    typed = ["2", "= 2", "4", "==2", "\N{SUPERSCRIPT TWO}", "9" * 5000, "=", ""]
+    asked = Asked()
+    told = [taught(asked, ASK, iter([line])) for line in typed]
+    assert told == ["b", "2", "4", "=2", "\N{SUPERSCRIPT TWO}", "9" * 5000, "", ""]
+    assert asked.learned == told[:-2]
 
 
 def test_the_command_in_a_pipe(parent, monkeypatch, capsys):
