@@ -12,6 +12,7 @@ same answers, so a rater may go on another day with the same file.
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,8 +141,7 @@ def asked(args: argparse.Namespace, models: tuple[str, str], pairs: Sequence[Pai
     rest = left_over(shown(pairs, args.rater, args.seed), done, args.rater)
     n = 0
     for judgement in ask(rest, models, args.rater, input, sys.stdout):
-        with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(row(judgement))
+        add(path, row(judgement))
         n += 1
     print()
     again = command_line("judge", "--results", path)
@@ -153,6 +153,18 @@ def write(path: Path, text: str) -> None:
     """A new file."""
     try:
         write_file(path, [text.encode()])
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+
+
+def add(path: Path, line: str) -> None:
+    """A line behind those of a file, of which an editor may have left the last without its end."""
+    try:
+        with path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"
+            file.write(line.encode())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
 

@@ -5,26 +5,31 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.flags import flag_name
+from microgpt.corpus.prepared.config import DataConfig
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.runs.kept import CONFIG
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, SECTIONS, Plan, Spec
 
 # What the words behind a command say in a way of their own, or need not: the vocabulary follows from the
 # corpus, the time is said in steps, and threads change no result.
-APART = ("data", "held_out", "recipe", "lr", "max_steps", "vocab_size", "max_time", "threads")
+APART = (
+    *("data", "mixed", "shares", "replay", "replay_share", "held_out"),
+    *("recipe", "lr", "max_steps", "vocab_size", "max_time", "threads"),
+)
 
 
 def command_words(plan: Plan, checkpoint: Path) -> list[str]:
     """The words behind `microgpt` that start a run of this plan: its length, and what its preset and recipe
     would not have set.
 
-    Args: checkpoint: of the run, whose settings say all of it where it began with the weights of another.
+    Args: checkpoint: of the run, whose settings say all of it where it began with the weights of another or
+          replayed text, for which `train` has no flag.
     """
-    if plan.parent is not None:
+    if plan.parent is not None or plan.data.replay:
         return ["train", "--spec", str(checkpoint / CONFIG)]
     preset, train, data = plan.preset or DEFAULT_PRESET, plan.train, plan.data
     found = ["train", "--preset", preset]
-    for name, places in (("data", data.data), ("held_out", data.held_out)):
+    for name, places in (("data", _sources(data)), ("held_out", data.held_out)):
         if places and places != (SMALLTALK,):
             found += [flag_name(name), *places]
     if train.recipe != DEFAULT_RECIPE:
@@ -42,6 +47,14 @@ def command_words(plan: Plan, checkpoint: Path) -> list[str]:
             if is_flag and field.name not in APART and value not in (None, getattr(theirs, field.name)):
                 found += _flag(field.name, value)
     return found
+
+
+def _sources(data: DataConfig) -> tuple[str, ...]:
+    """What is trained on as it is typed: names, or each with its share of the windows."""
+    if not data.mixed:
+        return data.data
+    pairs = zip((*data.data, *data.mixed), data.shares, strict=True)
+    return tuple(f"{name}={share}" for name, share in pairs)
 
 
 def _flag(name: str, value: Any) -> list[str]:

@@ -52,3 +52,16 @@ def test_a_page_is_written_once(models, capsys):
         judge.main(models[:1])
     with pytest.raises(DataError, match="nothing to judge"):
         judge.main([models[0], models[0], "--count", "2", "--max-tokens", "2"])
+
+
+def test_a_judgement_gets_a_line_of_its_own(models, monkeypatch, tmp_path):
+    flags = [*models, "--count", "2", "--max-tokens", "4"]
+    typed(monkeypatch, "1", "", "", "q")
+    assert judge.main(flags) == 0
+    path = tmp_path / "judged-by-me.csv"
+    path.write_bytes(path.read_bytes().rstrip(b"\r\n"))  # as an editor may leave it
+    typed(monkeypatch, "2", "", "", "q")
+    assert judge.main(flags) == 0
+    assert len(read_judgements([str(path)])) == 2
+    with pytest.raises(ConfigError, match=f"^{tmp_path}: "):
+        judge.add(tmp_path, "a folder")

@@ -135,6 +135,8 @@ def test_a_run_that_branched_off_says_so(capsys):
         {"lr": 2e-3, "max_steps": 7, "dropout": 0.1, "packing": "documents", "look_back": 2},
         {"recipe": "fast", "seed": 3, "min_lr": 1e-5, "n_embd": 64, "carry_state": True, "mixer": "rwkv6"},
         {"recompute": True, "bad_lines": "skip", "held_out_share": 0.1, "single_digits": True, "merges": 77},
+        {"data": ["/a.txt"], "mixed": ["/b.txt", "smalltalk"], "shares": [0.7, 0.2, 0.1], "held_out": ["/c"]},
+        {"data": ["smalltalk"], "mixed": ["/b=c.txt"], "shares": [1 / 3, 2 / 3]},
     ],
 )
 def test_the_command_that_is_told_trains_such_a_run_again(settings):
@@ -142,6 +144,11 @@ def test_the_command_that_is_told_trains_such_a_run_again(settings):
     words = command_words(plan, Path("nowhere"))
     again = train.spec_from(train.parser(*train.named_in(words[1:])).parse_args(words[1:])).plan(345)
     assert again == plan
+
+
+def test_what_was_replayed_is_told_by_the_settings_of_the_run():
+    plan = Spec.of("tiny", replay=["/old.txt"], replay_share=0.2).plan(345)
+    assert command_words(plan, Path("there")) == ["train", "--spec", str(Path("there/config.json"))]
 
 
 def test_the_command_of_a_real_run_is_that_of_its_checkpoint():
