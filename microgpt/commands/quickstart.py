@@ -23,7 +23,7 @@ from microgpt.runs.layout import checkpoints
 
 from . import chat, eval, train
 
-PRESET, MAX_TIME = "1m", "6m"
+PRESET, MAX_TIME = "1m", "7m"
 # What teaches this corpus to this size soonest (benchmarks/LOG.md): its words are few, so few merges do, and
 # cut names into pieces that are seen everywhere; digits by themselves, so that sums follow from their digits;
 # embeddings of the tokens before, for copying a name; windows that begin where a conversation does; small
