@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, given
+from microgpt.common.flags import Parser, add_settings, given, refuse_with_resume
 from microgpt.common.output import show
 from microgpt.model import ModelConfig
 from microgpt.runs.events import Event, EventListener, Trained
@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     args, stop, margins = parser().parse_args(argv), StopFlag(), Margins()
     console: list[EventListener] = [Console(), margins]
     if args.resume is not None:
+        told = {"--from": args.parent, "--data": args.pairs, "--beta": getattr(args, "beta", None)}
+        refuse_with_resume(told)
         resume_run(args.resume, Spec.of(**typed(args)), args.out_dir, False, console, stop, now)
     elif args.parent is None or args.pairs is None:
         raise ConfigError("preferences need --from RUN, the trained model, and --data PAIRS")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, add_settings, flag_name, given
+from microgpt.common.flags import Parser, add_settings, flag_name, given, refuse_with_resume
 from microgpt.common.output import show, tell
 from microgpt.corpus.prepared.config import DataConfig, weighted
 from microgpt.corpus.prepared.split import add_held_out_flags
@@ -149,6 +149,15 @@ def spec_from(args: argparse.Namespace) -> Spec:
     return spec if args.scu is None else controlled(spec, args)
 
 
+def session_from(args: argparse.Namespace) -> Spec:
+    """What one session of a fine-tuning that goes on may change, and where its text is now."""
+    told = {"--from": args.parent, "--replay-share": args.replay_share, "--lora": args.lora}
+    told |= {"--scu": args.scu, "--scu-table": args.scu_table, "--scu-task": args.scu_task != "general"}
+    refuse_with_resume(told | {flag_name(name): True for name in given(args, Control)})
+    places = {} if args.replay is None else {"replay": args.replay}
+    return Spec.of(**typed(args), **({} if args.files is None else weighted(args.files)), **places)
+
+
 def controlled(spec: Spec, args: argparse.Namespace) -> Spec:
     """The same under control; with `auto`, the target by the table, which is told."""
     told = given(args, Control)
@@ -192,7 +201,7 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
         raise ConfigError(f"{flag_name(next(iter(idle)))} is of a controller; give --scu, too")
     console.append(settling)
     if args.resume is not None:
-        outcome = resume_run(args.resume, Spec.of(**typed(args)), args.out_dir, False, console, stop, now)
+        outcome = resume_run(args.resume, session_from(args), args.out_dir, False, console, stop, now)
     else:
         outcome = start_run(spec_from(args), args.out_dir, console, stop, now)
     scu.write_metadata(outcome.run)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import microgpt.tuning.scu  # noqa: F401  # a penalty that a file of settings may name
+import microgpt.tuning.kinds  # noqa: F401  # what a run or a file of settings may name
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, add_settings, given, shown_value, whole
 from microgpt.common.output import show, tell

@@ -130,6 +130,14 @@ def given(args: argparse.Namespace, config: type) -> dict[str, Any]:
     return {f.name: getattr(args, f.name) for f in dataclasses.fields(config) if hasattr(args, f.name)}
 
 
+def refuse_with_resume(typed: Mapping[str, Any]) -> None:
+    """Flags that say what a run is, each with what was typed after it, are refused where one goes on."""
+    if found := [flag for flag, value in typed.items() if value is not None and value is not False]:
+        raise ConfigError(
+            f"{', '.join(found)}: cannot be changed where a run goes on; leave out with --resume"
+        )
+
+
 def settings_from(args: argparse.Namespace, config: type[Config], **base: Any) -> Config:
     """Make a config: what the user typed over `base` over the class's defaults."""
     values = {**base, **given(args, config)}

@@ -64,7 +64,7 @@ def prompts_of(name: str) -> list[Prompt]:
     """
     path = PROMPTS if name == BUILTIN else Path(name)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # U+2028 is text
     except OSError as error:
         raise DataError(f"{name}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -85,7 +85,7 @@ def prompts_of(name: str) -> list[Prompt]:
 def _of_json(line: str, where: str) -> Prompt:
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not readable as JSON ({error})") from None
     category, text = values.get("category", ""), values.get("prompt")
     if not isinstance(text, str) or not text.strip() or not isinstance(category, str):

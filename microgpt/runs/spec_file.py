@@ -82,7 +82,7 @@ def _toml(data: bytes, path: Path) -> dict[str, Any]:
     toml = _toml_reader(path)
     try:
         return dict(toml.loads(data.decode()))
-    except ValueError as error:  # of its letters, too
+    except (ValueError, RecursionError) as error:  # of its letters, too
         raise ConfigError(f"{path}: not readable as TOML ({error})") from error
 
 

@@ -20,7 +20,7 @@ from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.plain import record_from
 from microgpt.common.setting import POSITIVE, setting, unseen
 from microgpt.core import random
-from microgpt.corpus.chat import END, Message, prompt_ids
+from microgpt.corpus.chat import END, ROLES, Message, prompt_ids
 from microgpt.model import Batch
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.spec import Spec
@@ -73,34 +73,40 @@ def preference(
 def read_pairs(path: Path) -> list[tuple[list[Message], str, str]]:
     """Pairs of a file of lines {"prompt", "chosen", "rejected"}; a prompt is what the user says, or messages.
 
+    Of several rejected answers, a list, each makes a pair; of none, none.
     Raises: DataError: it cannot be read, or a line is something else.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # U+2028 is text
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}; expected lines of prompt, chosen and rejected") from error
-    pairs = [_pair(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    told = [_pairs(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    pairs = [pair for of_line in told for pair in of_line]
     if len(pairs) < 2:
         raise DataError(f"{path}: {len(pairs)} pairs; expected 2 or more, some are held out")
     return pairs
 
 
-def _pair(line: str, where: str) -> tuple[list[Message], str, str]:
+def _pairs(line: str, where: str) -> list[tuple[list[Message], str, str]]:
     try:
         found = json.loads(line)
         prompt, chosen, rejected = found["prompt"], found["chosen"], found["rejected"]
         messages = (
             [Message("user", prompt)] if isinstance(prompt, str) else [Message(**one) for one in prompt]
         )
+        for message in messages:
+            if message.role not in ROLES or not isinstance(message.content, str):
+                raise ValueError(f"no message: {message.role!r:.40}, {message.content!r:.40}")
         if not (messages and messages[-1].role == "user"):
             raise ValueError("no question at the end")
-        if not all(isinstance(text, str) and text for text in (chosen, rejected)):
+        others = [text for text in rejected if text != ""] if isinstance(rejected, list) else [rejected]
+        if not all(isinstance(text, str) and text for text in (chosen, *others)):
             raise ValueError("an answer that is no text")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(
             f'{where}: {error}; expected {{"prompt": "...", "chosen": "...", "rejected": "..."}}'
         ) from error
-    return messages, chosen, rejected
+    return [(messages, chosen, other) for other in others]
 
 
 def encoded(messages: list[Message], answer: str, tokenizer: Tokenizer) -> Answered:

@@ -38,10 +38,18 @@ def test_prompts_of_a_file(write):
     text = '# maths\nWhat is 1 + 1?\n\n{"prompt": "Why?\\nSay.", "category": "why"}\n{"prompt": "#1"}\n'
     found = prompts_of(str(write("p.txt", text)))
     assert found == [Prompt("maths", "What is 1 + 1?"), Prompt("why", "Why?\nSay."), Prompt("", "#1")]
-    bad = {"# a\n": "no prompt", '{"prompt": 1}': "line 1", "{": "JSON", b"\xff": "UTF-8"}
+    bad = {
+        "# a\n": "no prompt",
+        '{"prompt": 1}': "line 1",
+        "{": "JSON",
+        '{"a":' + "[" * 100_000: "JSON",
+        b"\xff": "UTF-8",
+    }
     for content, told in bad.items():
         with pytest.raises(DataError, match=told):
             prompts_of(str(write("q.txt", content)))
+    marked = write("r.txt", '\ufeff# a\n{"prompt": "b\u2028c"}\n'.encode())
+    assert prompts_of(str(marked)) == [Prompt("", "b\u2028c")]
     with pytest.raises(DataError, match="No such file"):
         prompts_of("missing.txt")
 

@@ -56,6 +56,7 @@ def test_settings_stand_in_tables_or_alone_and_places_are_seen_from_the_file(tmp
         "preset = 3": "preset is 3",
         "max_steps = 3\nepochs = 1": "--max-steps and --epochs each say",
         "lr = ": "not readable as TOML",
+        "lr = " + "[" * 20_000: "not readable as TOML",
         '{"lr": NaN}': "not readable as JSON",
         "\udc80": "not readable as TOML",
     }.items(),

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +110,27 @@ def test_pairs_that_changed_or_are_none_are_refused(pairs):
         "x",
         '{"prompt": "a", "chosen": 3, "rejected": "b"}',
         '{"prompt": [], "chosen": "a", "rejected": "b"}',
+        '{"prompt": "a", "chosen": "b", "rejected": ["c", 3]}',
+        '{"prompt": [{"role": "bot", "content": "a"}, {"role": "user", "content": "b"}], "chosen": "a", '
+        '"rejected": "b"}',
+        '{"prompt": [{"role": "user", "content": 3}], "chosen": "a", "rejected": "b"}',
+        "[" * 100_000,
     ):
         pairs.write_text(f"{wrong}\n{wrong}\n")
         with pytest.raises(DataError, match=r"pairs.jsonl, line 1: .*expected .\"prompt\""):
             read_pairs(pairs)
+
+
+def test_several_rejected_answers_make_as_many_pairs_and_a_line_ends_with_its_line(tmp_path):
+    lines = [
+        {"prompt": "a", "chosen": "b", "rejected": ["c\u2028d", "", "e"]},
+        {"prompt": "a", "chosen": "b", "rejected": []},
+        {"prompt": "a", "chosen": "b", "rejected": "f"},
+    ]
+    path = tmp_path / "p.jsonl"
+    whole = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    path.write_bytes(whole.encode("utf-8-sig"))
+    assert [other for _, _, other in read_pairs(path)] == ["c\u2028d", "e", "f"]
 
 
 def test_the_command(pairs, capsys):
@@ -132,4 +151,13 @@ def test_the_command(pairs, capsys):
     assert dpo([*words, "--eval-every", "1", "--out-dir", "runs/a"]) == 0
     shown = capsys.readouterr().out
     assert "36 to learn from, 4 held out, beta 0.2" in shown and "held-out pairs" in shown
+    for flag, value in (("--from", "parent"), ("--data", "other.jsonl"), ("--beta", "0.3")):
+        with pytest.raises(ConfigError, match=f"{flag}: cannot be changed where a run goes on"):
+            dpo(["--resume", "a", flag, value])
     assert dpo(["--resume", "a", "--max-steps", "3"]) == 0
+
+
+def test_train_goes_on_with_preferences_by_itself():
+    told = "import microgpt.commands.train; from microgpt.runs.kinds import PENALTIES, SOURCES; "
+    told += "assert 'preferences' in SOURCES and 'scu' in PENALTIES"
+    subprocess.run([sys.executable, "-c", told], check=True)

@@ -133,4 +133,8 @@ def test_the_command(parent):
     assert model.config.lora_rank == 8
     plan = Plan.from_dict(read_json(Path("runs/a/step_00000002/config.json")))
     assert plan.data.replay_share == 0.3 and plan.train.answers_only
-    assert sft(["--resume", "a", "--max-steps", "3"]) == 0
+    for flag in ("--from=x", "--replay-share=0.5", "--lora", "--scu", "--scu-table=x", "--target-s=0.1"):
+        with pytest.raises(ConfigError, match=f"{flag.partition('=')[0]}: cannot be changed"):
+            sft(["--resume", "a", flag])
+    Path("talk.jsonl").rename("moved.jsonl")
+    assert sft(["--resume", "a", "--max-steps", "3", "--data", "moved.jsonl"]) == 0
