@@ -151,7 +151,7 @@ def test_other_folders_are_left_alone(spec, tmp_path):
     ablation.claim(tmp_path / "own", arms[0])
     ablation.claim(tmp_path / "own", arms[0])
     other = arms_of(Spec.of(lr=1e-3).over(spec), [])
-    with pytest.raises(ConfigError, match=r"changes of another run \(lr, min_lr\)"):
+    with pytest.raises(ConfigError, match=r"changes of another run \(lr, min_lr, muon_lr\)"):
         ablation.claim(tmp_path / "own", other[0])
 
 
