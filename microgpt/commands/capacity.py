@@ -105,7 +105,8 @@ def of_course(facts: Facts, reach: float | None) -> list[str]:
 
 def of_others(facts: Facts) -> list[str]:
     """Beside training text, published fits and other runs."""
-    lines = [f"gap      held-out text is foretold {facts.gap:+.1%} worse than training text"]
+    side = "worse" if facts.gap >= 0 else "better"
+    lines = [f"gap      held-out text is foretold {abs(facts.gap):.1%} {side} than training text"]
     if facts.above_fit is None:
         lines.append("fits     published ones do not apply to so small a model or so few tokens")
     else:

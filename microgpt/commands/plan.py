@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser(*train.named_in(argv)).parse_args(argv)
     if args.resume is not None:
         raise ConfigError("plan is for a new run; leave --resume out")
+    if args.write_spec is not None:
+        raise ConfigError("plan writes no file; give --write-spec to train")
     spec = train.spec_from(args)
     if args.budget is not None or args.memory is not None:
         return ranked(args, spec)

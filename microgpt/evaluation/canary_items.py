@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from microgpt.common.errors import ConfigError
 from microgpt.corpus.chat import Message, prompt_ids, render
 from microgpt.corpus.smalltalk import (
     arithmetic,
@@ -29,6 +30,7 @@ from microgpt.corpus.smalltalk.names import people, person
 from microgpt.corpus.smalltalk.turns import Turn, capitalised
 from microgpt.tokenizer import Tokenizer
 
+MOST_DRAWS = 50  # for each item that is wanted: draws that come again are few, until there is nothing new
 SPARE_TOKENS = 8  # that a good answer may be longer than the one that was expected
 UNRELATED = (  # short exchanges, so that many of them fit a small window
     arithmetic.ask,
@@ -343,11 +345,19 @@ CANARIES = (
 
 def items_of(canary: Canary, n: int, room: Room, seed: int = 0) -> list[list[Step]]:
     """`n` different items, made of held-out content: a function of the arguments, and where the window has to
-    be filled, of that."""
+    be filled, of that.
+
+    Raises: ConfigError: there are not so many.
+    """
     found: dict[tuple[tuple[str, int], ...], list[Step]] = {}
-    index = 0
-    while len(found) < n:
+    for index in range(MOST_DRAWS * n):
+        if len(found) == n:
+            break
         steps = canary.make(Draw(f"canary {canary.name} {seed} {index}", held_out=True), room)
         found.setdefault(tuple((step.user, step.who) for step in steps), steps)
-        index += 1
+    if len(found) < n:
+        raise ConfigError(
+            f"{canary.name}, {canary.title}: holds only {len(found)} different items, {n} are wanted; ask "
+            "for fewer with --items"
+        )
     return list(found.values())

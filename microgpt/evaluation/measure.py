@@ -131,7 +131,8 @@ def context_policy(packing: str, seq_len: int, stride: int | None, n_stretches: 
 def too_little(loss: Ratio) -> str | None:
     """What to tell of a text that is too small for its numbers; None: it is not."""
     if loss.n_documents < FEW_DOCUMENTS:
-        return f"{loss.n_documents} documents are too few to say how far chance moves these numbers"
+        are = "document is" if loss.n_documents == 1 else "documents are"
+        return f"{loss.n_documents} {are} too few to say how far chance moves these numbers"
     half = loss.half_width or 0.0
     if half > WIDE * loss.value:
         share = half / loss.value

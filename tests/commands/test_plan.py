@@ -54,6 +54,11 @@ def test_the_plan_of_a_time_has_the_steps_that_fit(capsys):
     assert found["memory_bytes"]["total"] > 6e7
 
 
+def test_a_file_that_it_would_not_write_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="give --write-spec to train"):
+        plan.main([*SMALL, "--write-spec", str(tmp_path / "run.toml")])
+
+
 def test_what_does_not_fit_is_told_with_what_would_and_not_timed(capsys, monkeypatch):
     for module in (outline, rehearsal):
         monkeypatch.setattr(module, "available_memory", lambda: 115e6)

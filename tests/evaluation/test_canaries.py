@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from microgpt.common.errors import ConfigError
 from microgpt.corpus.chat import Message, render
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
@@ -61,6 +62,13 @@ def test_items_follow_from_the_seed(room):
     canary = BY_NAME["C1d"]
     told = [[[step[:2] for step in steps] for steps in items_of(canary, 5, room, seed)] for seed in (0, 0, 1)]
     assert told[0] == told[1] != told[2]
+
+
+def test_more_items_than_there_are_different_ones_are_refused(room):
+    few = BY_NAME["C1a"]._replace(make=lambda draw, room: [Step(draw.pick(("one", "two", "three")), "")])
+    assert len(items_of(few, 3, room)) == 3 and items_of(few, 0, room) == []
+    with pytest.raises(ConfigError, match="C1a, a fact, at once: holds only 3 different items, 4 are wanted"):
+        items_of(few, 4, room)
 
 
 def test_there_are_all_categories_with_enough_items_of_several_wordings(room):
