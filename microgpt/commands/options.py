@@ -10,14 +10,13 @@ of finished runs on this machine, or else a guess from one matrix product.  Loss
 """
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, flag_name, shown_value, whole
 from microgpt.common.output import escaped, json_line, show
-from microgpt.common.words import format_amount, parse_duration
+from microgpt.common.words import format_amount, parse_bytes, parse_duration
 from microgpt.core import native
 from microgpt.evaluation.forecast import Forecaster, Speed, speed_of_sizes
 from microgpt.evaluation.law_runs import Showed, points_of, refusals
@@ -33,8 +32,6 @@ from microgpt.runs.spec import DEFAULT_PRESET, Plan, Spec
 from microgpt.runs.spec_file import read_spec
 
 USED = 0.5  # of the speed of one product alone, by a whole step
-BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(k|m|g|t)?i?b?")
-UNITS = {None: 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
 def parser() -> Parser:
@@ -82,15 +79,6 @@ def plan_of(spec: Spec, vocab_size: int | None) -> Plan:
     if vocab_size is None and not {"vocab_size", "merges"} & {*spec.model, *spec.data}:
         vocab_size = COUNTED_WITH_OTHERS.get(spec.preset or DEFAULT_PRESET, COUNTED_WITH)
     return spec.plan(vocab_size)
-
-
-def parse_bytes(text: str) -> float:
-    """`24GB`, `800 MB` as bytes."""
-    match = BYTES.fullmatch(text.strip().lower())
-    value = float(match[1]) * UNITS[match[2]] if match else 0.0
-    if value <= 0:
-        raise ConfigError(f"--memory {text!r}: expected an amount such as 24GB")
-    return value
 
 
 def speed_for(plan: Plan, named: float | None, by_runs: Speed | None) -> tuple[float, str]:

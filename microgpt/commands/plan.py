@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
 from microgpt.common.output import show, tell
-from microgpt.common.words import parse_duration
+from microgpt.common.words import parse_bytes, parse_duration
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.model.config import PRESETS
-from microgpt.planning.choice import choose, kinds, measured, parse_size, presets_of, told
+from microgpt.planning.choice import choose, kinds, measured, presets_of, told
 from microgpt.planning.outline import compared, outline
 from microgpt.planning.rehearsal import Rehearsal, of_presets, open_plan, rehearse
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, Spec
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def ranked(args: argparse.Namespace, spec: Spec) -> int:
     """Which preset ends lowest within time or memory."""
     budget_s = None if args.budget is None else parse_duration(args.budget, "--budget")
-    memory = None if args.memory is None else parse_size(args.memory)
+    memory = None if args.memory is None else parse_bytes(args.memory)
     if budget_s is None and not spec.lengths:
         raise ConfigError("--memory alone does not tell how long the run is; give --budget or --tokens, too")
     if budget_s is not None and (spec.lengths or spec.is_timed):

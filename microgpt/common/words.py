@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from .errors import ConfigError
 
+BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])?b?")
+BYTE_UNITS = {None: 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+
 
 def counted(n: int, what: str) -> str:
     """`1 document`, `2 documents`."""
@@ -114,3 +117,12 @@ def parse_count(text: str, flag: str = "--tokens", such: str = "20k, 400M or 1.5
     if not 1 <= number < 1 << 63:
         raise ConfigError(f"{flag} {text!r:.80}: expected a number from 1 up such as {such}")
     return round(number)
+
+
+def parse_bytes(text: str, flag: str = "--memory") -> float:
+    """`24GB`, `800 MB` as bytes, by thousands.  Raises: ConfigError: no amount above 0."""
+    match = BYTES.fullmatch(text.strip().lower())
+    value = float(match[1]) * BYTE_UNITS[match[2]] if match else 0.0
+    if value <= 0:
+        raise ConfigError(f"{flag} {text!r:.80}: expected an amount such as 8GB or 500MB")
+    return value

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.words import aligned, format_amount, parse_count
+from microgpt.common.words import aligned, format_amount
 from microgpt.evaluation.alarms import published_fit
 from microgpt.training.horizon import planned_steps
 from microgpt.training.needs import what_fits
@@ -146,9 +146,3 @@ def _verdict(choices: Sequence[Choice]) -> str:
     others = [choice.preset for choice in choices if choice.bpb is None]
     but = f", of those that are known; not of {', '.join(others)}" if others else ""
     return f"{known[0].preset} ends lowest, at {known[0].bpb:.3f} bits per byte{but}"
-
-
-def parse_size(text: str) -> float:
-    """Bytes of `8GB`, `500M`."""
-    word = text.strip().lower().removesuffix("b") if text.strip()[-1:].lower() == "b" else text
-    return float(parse_count(word.replace("g", "b").replace("G", "b"), "--memory", "8GB or 500MB"))

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from microgpt.common.errors import ConfigError
-from microgpt.planning.choice import Measured, choose, expected, kinds, measured, parse_size, presets_of, told
+from microgpt.common.words import parse_bytes
+from microgpt.planning.choice import Measured, choose, expected, kinds, measured, presets_of, told
 from microgpt.planning.facts import facts_of
 from microgpt.planning.rehearsal import Rehearsal
 from microgpt.runs.spec import Spec
@@ -98,10 +99,10 @@ def test_the_table_that_is_shipped_can_be_read():
 
 @pytest.mark.parametrize("text, n", {"8GB": 8e9, "500MB": 5e8, "1.5g": 1.5e9, "64k": 64e3, "7b": 7e0}.items())
 def test_sizes_of_memory(text, n):
-    assert parse_size(text) == n
+    assert parse_bytes(text) == n
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "many"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ConfigError, match="--memory"):
-        parse_size(text)
+        parse_bytes(text)
