@@ -207,15 +207,15 @@ run_command(main)
 def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder):
     """Python drops it, for the handler of the first replaces its own."""
     code = """
-import os, signal, time
+import signal, threading, time
 from microgpt.common.command import run_command
 from microgpt.training.stop import StopFlag
 def main():
     with StopFlag():
         both = {signal.SIGHUP, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, both)
-        for number in both:
-            os.kill(os.getpid(), number)
+        for number in both:  # to this thread: the threads of a library would take them at once, in either order
+            signal.pthread_kill(threading.get_ident(), number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
         time.sleep(30)
 run_command(main)
