@@ -23,7 +23,7 @@ TIMED = "corpus, timed"
 def main() -> None:
     """Train what the JSON object in the first argument describes."""
     job: dict[str, Any] = json.loads(sys.argv[1])
-    clock, seconds = TurnClock(), job["seconds"]
+    clock, seconds = TurnClock(job["step_s"]), job["seconds"]
     due, tokens = seconds / POINTS, 0
     parts: Parts
 

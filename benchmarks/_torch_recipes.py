@@ -183,13 +183,13 @@ class Run:
 
     job: recipe, train (file of ids), held_out (file of ids and targets of windows, -1 where none is scored),
     bytes (of the text of those targets), vocab_size, seq_len, n_embd, n_layer, n_head, batch_size, seconds,
-    seed, threads, precision.
+    step_s (None: as long as it takes), seed, threads, precision.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
         torch.set_num_threads(job["threads"])
         torch.manual_seed(job["seed"])
-        self.job, self.clock = job, TurnClock()
+        self.job, self.clock = job, TurnClock(job["step_s"])
         self.ids = torch.from_numpy(np.load(job["train"]).astype(np.int64))
         held_out = np.load(job["held_out"])
         self.held_out = [torch.from_numpy(held_out[name].astype(np.int64)) for name in ("ids", "targets")]

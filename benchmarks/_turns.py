@@ -15,15 +15,20 @@ from microgpt.common.errors import MicrogptError
 
 
 class TurnClock:
-    """Seconds of training: time passes inside steps alone, from `start` to `stop`."""
+    """Seconds of training: time passes inside steps alone, from `start` to `stop`.
 
-    def __init__(self) -> None:
+    With `step_s`, what a step took where nothing else was running, each step counts as that long, however
+    long it takes: a machine with other work on it then changes nothing.
+    """
+
+    def __init__(self, step_s: float | None = None) -> None:
+        self.step_s = step_s
         self.until_s = self._before_s = 0.0
         self._started: float | None = None
 
     def now(self) -> float:
         """Seconds of training so far; the time that `train_run` goes by."""
-        running = 0.0 if self._started is None else time.monotonic() - self._started
+        running = 0.0 if self._started is None or self.step_s else time.monotonic() - self._started
         return self._before_s + running
 
     def start(self) -> None:
@@ -33,7 +38,8 @@ class TurnClock:
 
     def stop(self) -> None:
         """A step ends."""
-        self._before_s, self._started = self.now(), None
+        if self._started is not None:
+            self._before_s, self._started = self.now() + (self.step_s or 0.0), None
 
     def ready(self, **facts: Any) -> None:
         """What was done so far was preparation and is forgotten; wait for the first turn."""

@@ -5,7 +5,8 @@
 A contestant is a recipe of ours, with settings of its own where they are named (fast:lr=0.006,mlp=relu2), or,
 with --peer, what people train with PyTorch.  All train on the same ids, and are measured on the same held-out
 windows; they take turns, so that a machine that slows down slows all of them.  Seconds are those inside
-training steps; each run is planned for them.
+training steps; each run is planned for them.  Where other work would disturb that, a short run alone tells
+what a step of each contestant costs, and --step-seconds lets the clocks of a long one go by it.
 
 Prints a table, and how soon each contestant was where another one ended.  --plot draws the curves.
 """
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,6 +60,14 @@ def parser() -> Parser:
     )
     flags.add_argument("--seconds", type=float, default=295.0, help="of training, each run [default 295]")
     flags.add_argument("--turn", type=float, default=10.0, help="seconds of a turn [default 10]")
+    flags.add_argument(
+        "--step-seconds",
+        action="append",
+        type=step_seconds,
+        default=[],
+        metavar="CONTESTANT=SECONDS",
+        help="what a step of it costs; other work on the machine then changes nothing [default measured]",
+    )
     flags.add_argument("--seeds", type=whole(1), default=1, help="runs of each contestant [default 1]")
     flags.add_argument("--first-seed", type=whole(0), default=0, help="[default 0]")
     flags.add_argument("--precision", choices=native.PRECISIONS, default="auto", help="[default auto]")
@@ -67,6 +77,14 @@ def parser() -> Parser:
         "--out", type=Path, default=None, metavar="FILE", help="append each run as a line of JSON"
     )
     return flags
+
+
+def step_seconds(text: str) -> tuple[str, float]:
+    """Of `fast:lr=0.004=0.93`: ("fast:lr=0.004", 0.93)."""
+    name, _, seconds = text.rpartition("=")
+    if not name or not 0 < float(seconds) < math.inf:
+        raise ValueError
+    return name, float(seconds)
 
 
 # -------------------------------------------------------------------------------- who trains
@@ -98,7 +116,13 @@ def our_job(args: argparse.Namespace, text: str, seed: int, folder: Path) -> dic
         **settings_of(text),
     }
     run = folder / f"{text}-{seed}".replace(":", "-").replace("=", "-").replace(",", "-").replace(" ", "-")
-    return {"preset": args.preset, "settings": settings, "seconds": args.seconds, "run": str(run)}
+    return {
+        "preset": args.preset,
+        "settings": settings,
+        "seconds": args.seconds,
+        "step_s": dict(args.step_seconds).get(text),
+        "run": str(run),
+    }
 
 
 def peer_job(args: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -125,6 +149,7 @@ def peer_job(args: argparse.Namespace, name: str, seed: int, folder: Path) -> di
         "vocab_size": prepared.tokenizer.vocab_size,
         "batch_size": args.batch_size,
         "seconds": args.seconds,
+        "step_s": dict(args.step_seconds).get(name),
         "seed": seed,
         "threads": plan.train.n_threads,
         "precision": plan.train.precision,
@@ -178,11 +203,11 @@ def table(runs: list[dict[str, Any]]) -> Iterator[str]:
     }
     order = sorted(ends, key=lambda name: ends[name])
     yield (
-        "| | parameters | tokens | seconds | bits per byte, each seed | median | "
+        "| | parameters | tokens | seconds | s a step | bits per byte, each seed | median | "
         + " | ".join(f"s to {name}'s {ends[name]:.3f}" for name in order[1:])
         + " |"
     )
-    yield "|---" * (6 + len(order) - 1) + "|"
+    yield "|---" * (7 + len(order) - 1) + "|"
     for name in order:
         those = by_name[name]
         last = [run["points"][-1] for run in those]
@@ -191,6 +216,7 @@ def table(runs: list[dict[str, Any]]) -> Iterator[str]:
             f"{those[0]['parameters']:,}",
             f"{statistics.median(point['tokens'] for point in last):,.0f}",
             f"{statistics.median(point['seconds'] for point in last):.0f}",
+            f"{statistics.median(point['seconds'] / max(1, point['step']) for point in last):.3f}",
             ", ".join(f"{point['bpb']:.3f}" for point in last),
             f"{ends[name]:.3f}",
         ]
@@ -226,6 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("who is to be compared?  Name recipes, such as road and fast, or a --peer")
     for text in args.recipes:
         settings_of(text)
+    if unknown := dict(args.step_seconds).keys() - {*args.recipes, *args.peer}:
+        raise ConfigError(f"--step-seconds {min(unknown)}=...: there is no such contestant")
     args.precision = native.choose_precision(args.precision)
     runs: list[dict[str, Any]] = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):

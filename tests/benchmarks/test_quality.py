@@ -14,7 +14,7 @@ def curve(name, seed, *points):
         "name": name,
         "seed": seed,
         "parameters": 7,
-        "points": [{"seconds": s, "tokens": 10 * s, "bpb": bpb} for s, bpb in points],
+        "points": [{"seconds": s, "step": s // 2, "tokens": 10 * s, "bpb": bpb} for s, bpb in points],
     }
 
 
@@ -40,6 +40,23 @@ def test_time_passes_inside_steps_alone(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == {"turn": 16.0} and clock.until_s == 41
 
 
+def test_a_step_costs_what_it_was_said_to_cost(monkeypatch, capsys):
+    time = [0.0]
+    monkeypatch.setattr(_turns.time, "monotonic", lambda: time[0])
+    monkeypatch.setattr(_turns.sys, "stdin", io.StringIO("3\n"))
+    clock = _turns.TurnClock(2.0)
+    clock.ready(parameters=1)
+    clock.start()
+    time[0] += 50
+    assert clock.now() == 0
+    clock.stop()
+    clock.after_step()
+    assert clock.now() == 2
+    assert quality.step_seconds("fast:lr=0.004=0.93") == ("fast:lr=0.004", 0.93)
+    with pytest.raises(ConfigError, match="no such contestant"):
+        quality.main(["fast", "--step-seconds", "road=1"])
+
+
 def test_a_contestant_is_a_recipe_with_settings():
     assert quality.settings_of("fast:mlp=relu2,lr=0.004,qk_norm=true") == {
         "recipe": "fast",
@@ -63,7 +80,7 @@ def test_the_table_has_medians_and_the_best_first():
     runs += [curve("fast", s, (0, 4.0), (100, 1.0 + s)) for s in range(3)]
     head, _, first, second = quality.table(runs)
     assert head.endswith("| s to road's 3.000 |")
-    assert first == "| fast | 7 | 1,000 | 100 | 1.000, 2.000, 3.000 | 2.000 | 50 |"
+    assert first == "| fast | 7 | 1,000 | 100 | 2.000 | 1.000, 2.000, 3.000 | 2.000 | 50 |"
     assert second.startswith("| road | 7 |") and second.endswith(
         "| 2.000, 3.000, 4.000 | 3.000 | - |"
     )  # one never came there

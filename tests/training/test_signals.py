@@ -214,7 +214,7 @@ def main():
     with StopFlag():
         both = {signal.SIGHUP, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, both)
-        for number in both:  # to this thread: the threads of a library would take them at once, in either order
+        for number in both:  # to this thread: others would take them at once, in either order
             signal.pthread_kill(threading.get_ident(), number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
         time.sleep(30)
