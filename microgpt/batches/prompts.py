@@ -91,6 +91,11 @@ class AnswerLoss(PromptLoss):
         super().__init__(ids, tokenizer, 0.0, 0)
         self._markers = [tokenizer.special_id(role_marker(role)) for role in ROLES]
 
+    def leaves_something(self) -> bool:
+        """Whether the assistant says anything."""
+        assistant = self._learned[1]
+        return any((self._ids[at : at + SCAN] == assistant).any() for at in range(0, len(self._ids), SCAN))
+
     def leave_out(self, batch: Batch, starts: list[int], first: int) -> None:
         """Make IGNORED what is not learned."""
         super().leave_out(batch, starts, first)

@@ -61,15 +61,26 @@ def texts(tokens: TokenFile, tokenizer: Tokenizer, n: int = N_TEXTS, T: int = LO
     """n texts of T ids, evenly spread over a token file, (n, T) int32: as it stands there, but without the
     markers at which documents begin, so that each is one long document.
 
-    Raises: DataError: the file is shorter than one of them.
+    Raises: DataError: the file is too short for texts that begin SHORT tokens apart; they would be nearly
+            the same.
     """
-    bos, width = tokenizer.special_id(BOS), min(2 * T, tokens.n_tokens)
+    bos, width = tokenizer.special_id(BOS), 2 * T
+    needed = width + (n - 1) * SHORT
+    if tokens.n_tokens < needed:
+        raise _too_little(tokens, n, T, needed)
     starts = np.linspace(0, tokens.n_tokens - width, n).astype(int)
     rows = [np.asarray(tokens.ids[start : start + width], np.int32) for start in starts]
     rows = [row[row != bos][:T] for row in rows]
     if min(map(len, rows)) < T:
-        raise DataError(f"{tokens.n_tokens} tokens are held out; the tests read {T} at a time: give --data")
+        raise _too_little(tokens, n, T, 2 * needed)
     return np.stack(rows)
+
+
+def _too_little(tokens: TokenFile, n: int, T: int, needed: int) -> DataError:
+    return DataError(
+        f"too little held-out text: {tokens.n_tokens:,} tokens; {n} different texts of {T} tokens are read, "
+        f"which takes {needed:,}: name more with --data"
+    )
 
 
 def arrays_of(state: ModelState) -> Arrays:

@@ -62,8 +62,8 @@ def told(history: History, state: str) -> list[str]:
         bpb = evaluated["bpb"]
         best = int(np.nanargmin(bpb)) if np.isfinite(bpb).any() else -1
         lines.append(
-            f"held out {evaluated['loss_nats'][-1]:.4f} nats a token, {bpb[-1]:.4f} bits per byte "
-            f"(best {bpb[best]:.4f} at step {evaluated['step'][best]:,.0f})"
+            f"held out at step {evaluated['step'][-1]:,.0f}: {evaluated['loss_nats'][-1]:.4f} nats a token, "
+            f"{bpb[-1]:.4f} bpb (best {bpb[best]:.4f} at {evaluated['step'][best]:,.0f})"
         )
     if alarms := history.of("alarm"):
         lines.append(f"alarm at step {alarms[-1]['step']:,}: {alarms[-1]['alarm']}: {alarms[-1]['why']}")

@@ -65,8 +65,8 @@ class Began(Event):
 
     machine: what computes.  flop_per_token: of training on one.  peak_flop_per_s: that the threads can do at
     most, measured.  memory_bytes: that training will take, estimated.  inexact: why a resume cannot equal a
-    run that was never stopped.  run: its directory.  bpb: the last held-out result.  header: lines that say
-    what is trained, on what, and with what.
+    run that was never stopped.  run: its directory.  bpb, bpb_step: the last held-out result, and its step.
+    header: lines that say what is trained, on what, and with what.
     """
 
     n_params: int
@@ -78,6 +78,7 @@ class Began(Event):
     inexact: list[str] | None = None
     run: str | None = _for_session(None)
     bpb: float | None = _for_session(None)
+    bpb_step: int = _for_session(0)
     header: tuple[str, ...] = _for_session(())
 
     def values(self) -> dict[str, Any]:

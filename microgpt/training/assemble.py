@@ -322,7 +322,8 @@ def _prompt_loss(config: TrainConfig, prepared: Prepared) -> PromptLoss | None:
         answers = AnswerLoss(prepared.train.ids, prepared.tokenizer)
         if not answers.leaves_something():
             raise ConfigError(
-                f"{made_of(prepared.meta)}: no message in it is the assistant's; give chats with answers"
+                f"a corpus {made_of(prepared.meta)}: no message in it is the assistant's; sft expects "
+                "conversations, and `microgpt train --from` trains on books and other plain text"
             )
         return answers
     weight = config.prompt_loss_weight
@@ -399,6 +400,7 @@ def began(session: Session, header: list[str]) -> Began:
         inexact=session.inexact or None,
         run=str(job.run),
         bpb=_bpb(state),
+        bpb_step=int(state.metrics.get("val_step", 0)),
         header=tuple(header),
     )
 

@@ -20,7 +20,9 @@ class Console:
             case Began():
                 show(*event.header)
                 peak_tok_per_s = event.peak_flop_per_s / event.flop_per_token
-                self._progress = self._new_progress(event.step, event.max_steps, event.bpb, peak_tok_per_s)
+                self._progress = self._new_progress(event.step, event.max_steps, peak_tok_per_s)
+                if event.bpb is not None:
+                    self._progress.evaluated(event.bpb, event.bpb_step)
             case Ended():
                 if self._progress is not None:
                     self._progress.close()
@@ -39,7 +41,7 @@ class Console:
             case Trained() | Empty():
                 self._progress.stepped(event)
             case Evaluated():
-                self._progress.evaluated(event.bpb)
+                self._progress.evaluated(event.bpb, event.step)
             case Planned():
                 self._progress.planned(event.max_steps)
 

@@ -19,8 +19,9 @@ SPEED_SMOOTHING = 0.8  # of the shown tokens per second
 
 
 class Progress:
-    """Shows on stderr: steps done, loss (nats a token), held-out bits per byte, learning rate, norm of the
-    gradient, tokens per second, these as a share of what the CPU computes at most, and the time left.
+    """Shows on stderr: steps done, loss (nats a token), held-out bits per byte and the step that they are of,
+    learning rate, norm of the gradient, tokens per second, these as a share of what the CPU computes at most,
+    and the time left.
 
     Args: peak_tok_per_s: that the threads would do if all they did were large matrix products.
     """
@@ -29,13 +30,13 @@ class Progress:
         self,
         step: int,
         max_steps: int,
-        bpb: float | None = None,
         peak_tok_per_s: float = math.inf,
         stream: TextIO | None = None,
         line_every_s: float = 5.0,
     ) -> None:
         self._stream: Any = Lasting(stream or sys.stderr)
-        self._step, self._max_steps, self._bpb, self._peak = step, max_steps, bpb, peak_tok_per_s
+        self._step, self._max_steps, self._peak = step, max_steps, peak_tok_per_s
+        self._bpb, self._bpb_step = "", 0
         self._loss: float | None = None
         self._norm: float | None = None
         self._tok_per_s: float | None = None
@@ -60,9 +61,9 @@ class Progress:
         if self._bar is not None:
             self._bar.total = max_steps
 
-    def evaluated(self, bpb: float) -> None:
-        """Show a new held-out result from now on."""
-        self._bpb = bpb
+    def evaluated(self, bpb: float, step: int) -> None:
+        """Show a new held-out result, of this step, from now on."""
+        self._bpb, self._bpb_step = f"{bpb:.3f} bpb", step
 
     def say(self, text: str) -> None:
         """Print a line without disturbing the bar."""
@@ -91,7 +92,8 @@ class Progress:
         """All of it in so many columns: where it is narrow, words that explain go first."""
         steps, norm = f"{self._step}/{self._max_steps}", self._norm
         loss = "" if self._loss is None else f"loss {self._loss:.3f}"
-        bpb = "" if self._bpb is None else f"{self._bpb:.3f} bpb"
+        bpb = self._bpb
+        of_step = bpb and f"{bpb}@{self._bpb_step}"
         speed = self._tok_per_s or 0.0
         share, left = f"{speed / self._peak:.0%}", format_duration(self._left_s)
         rest = (
@@ -104,14 +106,15 @@ class Progress:
                 "  ",
                 f"step {steps}",
                 loss,
-                bpb and f"held-out {bpb}",
+                bpb and f"held-out {bpb} at step {self._bpb_step}",
                 *rest,
                 f"{share} of peak",
                 f"{left} left",
             ),
-            ("  ", steps, loss, bpb, *rest, f"{share} of peak", f"{left} left"),
-            (" ", steps, loss, bpb, *rest, f"{share} peak", f"{left} left"),
-            (" ", steps, loss, bpb, *rest, share, f"{left} left"),
+            ("  ", steps, loss, of_step, *rest, f"{share} of peak", f"{left} left"),
+            (" ", steps, loss, of_step, *rest, f"{share} peak", f"{left} left"),
+            (" ", steps, loss, of_step, *rest, share, f"{left} left"),
+            (" ", steps, loss, of_step, *rest, share, left),
             (" ", steps, loss, bpb, *rest, share, left),
         )
         lines = [between.join(filter(None, words)) for between, *words in forms]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from microgpt.batches.packing import DOCUMENTS
+from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.model import count_parameters
 from microgpt.runs.lineage import begin_with
 from microgpt.runs.settings import LENGTHS
@@ -39,6 +40,8 @@ def sft_spec(
         values["min_lr"] = values["lr"] / GENTLER
     if replay:
         values |= {"replay": list(replay), "replay_share": replay_share}
+        if SMALLTALK in replay:  # as much of it as the parent had, which is prepared already
+            values.setdefault("smalltalk_bytes", old.data.smalltalk_bytes)
     return Spec.of(parent=parent, **values)
 
 

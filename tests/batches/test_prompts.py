@@ -86,6 +86,7 @@ def test_prompts_alone_leave_nothing_to_learn(tokenizer, monkeypatch, scan, docu
     monkeypatch.setattr(prompts, "SCAN", scan)
     ids = np.concatenate([render(document, tokenizer) for document in documents])
     assert PromptLoss(ids, tokenizer, 0.0, 0).leaves_something() == something
+    assert AnswerLoss(ids, tokenizer).leaves_something() == (CHAT in documents), "plain text is no answer"
 
 
 def test_what_is_kept_of_a_window_does_not_depend_on_the_batch(tmp_path, tokenizer):

@@ -8,7 +8,7 @@ from tests.commands.test_eval import saved, tokenizer  # noqa: F401
 
 def test_a_model_that_learned_nothing_ends_with_exit_code_1(tokenizer, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    place = saved(tmp_path / "run", tokenizer, 32)
+    place = saved(tmp_path / "run", tokenizer, 32, smalltalk_bytes=200_000)
     assert states.main([place, "--max-tokens", "500", "--json"]) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["test"] for one in found][:3] == ["learned", "S0 states", "S1 size"]

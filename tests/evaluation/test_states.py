@@ -6,7 +6,7 @@ import pytest
 from microgpt.batches.batches import Batches, eval_windows
 from microgpt.common.errors import DataError
 from microgpt.core import recurrent
-from microgpt.corpus.chat import render
+from microgpt.corpus.chat import BOS, render
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation.branches import branches, heard
@@ -15,6 +15,7 @@ from microgpt.evaluation.states import (
     FAIL,
     NONE,
     PASS,
+    SHORT,
     WARN,
     arrays_of,
     carried,
@@ -258,6 +259,15 @@ def test_a_first_token_that_reaches_nothing_is_told(trained, data):
     assert reach(model, rows).verdict == FAIL
 
 
-def test_too_little_text_is_refused(data):
-    with pytest.raises(DataError, match="read 100000 at a time"):
-        texts(data[2], data[0], 1, 100_000)
+def test_too_little_text_for_texts_that_differ_is_refused(data, tmp_path):
+    def held_out(n):
+        write_token_file(tmp_path / f"{n}", [np.r_[data[0].special_id(BOS), np.full(n - 1, 65)]], data[0])
+        return TokenFile.open(tmp_path / f"{n}")
+
+    enough = 2 * T + 9 * SHORT
+    for n in (T, enough - 1):
+        with pytest.raises(
+            DataError, match=f"{n} tokens; 10 different texts of {T} .* takes {enough}: name more"
+        ):
+            texts(held_out(n), data[0], 10, T)
+    assert texts(held_out(enough), data[0], 10, T).shape == (10, T)

@@ -28,7 +28,7 @@ def test_it_tells_where_the_run_stands(tmp_path):
     first, second, third, alarm, *_ = text.splitlines()
     assert first == "a: running, step 300 of 300, 18s trained, 0.0ms left"
     assert second.startswith("loss 1.0") and second.endswith("norm 0.9  17,006 tokens/s, 51% of peak")
-    assert third == "held out 1.1337 nats a token, 0.5668 bits per byte (best 0.5668 at step 300)"
+    assert third == "held out at step 300: 1.1337 nats a token, 0.5668 bpb (best 0.5668 at 300)"
     assert alarm == "alarm at step 250: half the speed: a step takes 2 s, it took 1"
 
 

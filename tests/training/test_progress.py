@@ -23,15 +23,15 @@ def test_without_a_terminal_there_are_plain_lines():
     stream = io.StringIO()
     progress = Progress(0, 10, peak_tok_per_s=40_000, stream=stream, line_every_s=0)
     progress.stepped(trained(1))
-    progress.evaluated(1.25)
+    progress.evaluated(1.25, 1)
     progress.stepped(trained(2, left_s=75, loss=4.5))
     progress.stepped(Empty(3, 3, tok_per_s=16_572.0, left_s=9))
     progress.close()
     rest = "lr 3.1e-4  norm 0.98  17k tok/s  41% of peak"
     assert stream.getvalue().splitlines() == [
         f"step 1/10  loss 2.500  {rest}  1m30s left",
-        f"step 2/10  loss 2.600  held-out 1.250 bpb  {rest}  1m15s left",
-        f"step 3/10  loss 2.600  held-out 1.250 bpb  {rest}  9.0s left",
+        f"step 2/10  loss 2.600  held-out 1.250 bpb at step 1  {rest}  1m15s left",
+        f"step 3/10  loss 2.600  held-out 1.250 bpb at step 1  {rest}  9.0s left",
     ]
 
 
@@ -55,7 +55,8 @@ def terminal():
 
 def test_on_a_terminal_all_of_it_is_in_80_columns_and_a_bar_where_there_is_room(terminal):
     stream, written = terminal
-    progress = Progress(0, 52_730, bpb=1.234, peak_tok_per_s=40_000, stream=stream)
+    progress = Progress(0, 52_730, peak_tok_per_s=40_000, stream=stream)
+    progress.evaluated(1.234, 10_250)
     progress.stepped(trained(10_320, left_s=4980))
     progress.planned(10_330)
     progress.say("a line between")
@@ -63,7 +64,7 @@ def test_on_a_terminal_all_of_it_is_in_80_columns_and_a_bar_where_there_is_room(
     progress.close()
     lines = [line.strip() for line in written().replace("\n", "\r").split("\r") if line.strip()]
     assert max(map(len, lines)) <= 80 and "a line between" in lines
-    assert "10320/52730 loss 2.500 1.234 bpb lr 3.1e-4 norm 0.98 17k tok/s 41% 1h23m left" in lines
+    assert "10320/52730 loss 2.500 1.234 bpb@10250 lr 3.1e-4 norm 0.98 17k tok/s 41% 1h23m" in lines
     assert lines[-1].startswith("10321/10330")
     progress = Progress(0, 9, peak_tok_per_s=4000, stream=stream)
     progress.stepped(Empty(1, 3, tok_per_s=1234.0, left_s=9))
@@ -74,12 +75,16 @@ def test_on_a_terminal_all_of_it_is_in_80_columns_and_a_bar_where_there_is_room(
 @pytest.mark.parametrize("step", [9, 12_345, 1_234_567])
 @pytest.mark.parametrize("width", [78, 80, 100, 200])
 def test_no_line_is_wider_than_it_may_be_and_none_lacks_a_number(width, step, loss):
-    progress = Progress(0, 9 * step, bpb=12.345, peak_tok_per_s=4e5, stream=io.StringIO(), line_every_s=1e9)
+    progress = Progress(0, 9 * step, peak_tok_per_s=4e5, stream=io.StringIO(), line_every_s=1e9)
+    progress.evaluated(12.345, step - 1)
     progress.stepped(trained(step, left_s=4980, loss=loss))
     line = progress.line(width)
     assert len(line) <= max(width, 81)
     for number in (f"{step}/", f"{loss:.3f}", "12.345 bpb", "3.1e-4", "0.98", "17k tok/s", "4%", "1h23m"):
         assert number in line
+    assert (f"@{step - 1} " in line or f"at step {step - 1} " in line) == (
+        width > 80 or step < {78: 1e4, 80: 1e6}[width]
+    )
 
 
 STEP_S, EVALUATION_S, SAMPLE_S, SAVE_S = 1.0, 7.0, 3.0, 4.0

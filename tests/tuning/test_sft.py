@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from microgpt.commands.sft import main as sft
-from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.files.records import read_json
 from microgpt.model import IGNORED
 from microgpt.runs.checkpoint import load_model
@@ -103,8 +103,11 @@ def test_texts_are_mixed_by_their_shares_in_training_from_nothing_too(parent):
 def test_text_without_an_answer_is_refused(parent):
     lines = [json.dumps({"messages": [{"role": "user", "content": f"Only {n}."}]}) for n in range(60)]
     Path("ask.jsonl").write_text("\n".join(lines))
-    with pytest.raises((ConfigError, DataError), match="no message in it is the assistant's"):
-        train_run(spec_of(2, data="ask.jsonl"), "a", [])
+    for data in ("ask.jsonl", "text.txt"):
+        with pytest.raises(
+            ConfigError, match=f"{data}: no message in it is the assistant's; .* `microgpt train --from`"
+        ):
+            train_run(spec_of(2, data=data), "a", [])
 
 
 def test_the_command(parent):

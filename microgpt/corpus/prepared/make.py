@@ -56,6 +56,7 @@ from .split import EVERYTHING, HeldOutWanted, Split
 FORMAT = 3  # part of the hash: raise it when the same corpus would be prepared differently
 EARLIER = 2  # where less of a small corpus is held out: a run keeps what was prepared so for it
 _CHUNK_CHARACTERS = 1 << 20
+LARGE_BYTES = 4_000_000  # of a corpus: preparing it takes a while
 _ENDS = 8  # so many ends of names are told
 
 
@@ -110,12 +111,16 @@ def prepare(
     elif known and (kept := _kept_from_before(content, merges, known, root)):
         bars.tell_skipped(kept.meta)
         return kept
+    if tokenizer and out_dir is None and (same := _same_text(content, merges, tokenizer, root)):
+        bars.tell_skipped(same.meta)
+        return replace(same, meta=same.meta | {"key": key})
     learn = partial(train, n_merges=merges, threads=threads, single_digits=single_digits)
     directory = chosen_place or _kept_place(key, root)
     if chosen_place and not overwrite:
         _refuse_another(chosen_place, key)
 
     def fill(folder: Path) -> None:
+        bars.tell_beginning(corpus)
         first = corpus.first_split
         split, learned = (first, tokenizer) if tokenizer else _learn(corpus, learn, bars)
         while (chosen := _write(folder, corpus, split, learned, threads, bars, key)) != split:
@@ -232,6 +237,11 @@ class _Bars:
 
             yield show
 
+    def tell_beginning(self, corpus: Corpus) -> None:
+        """Say that what will take a while begins, for a log has no bars."""
+        if self._show and corpus.size >= LARGE_BYTES:
+            tell(f"preparing {corpus.size / 1e6:.0f} MB {made_of({'sources': corpus.names})} ...")
+
     def tell_skipped(self, meta: dict[str, Any]) -> None:
         """Say how much of its sources a prepared corpus lacks, whenever it is used."""
         skipped, n_copies = Skipped(**meta["skipped"]), meta.get("held_out_copies", 0)
@@ -276,6 +286,15 @@ def _kept_from_before(
     """What an earlier version prepared of this content, if a run has it and it is still kept."""
     is_it = known.key in _keys(content, merges, known.tokenizer, EARLIER)
     return find_kept(known.key, root) if is_it else None
+
+
+def _same_text(
+    content: str, merges: int, tokenizer: Tokenizer, root: str | os.PathLike | None
+) -> Prepared | None:
+    """What is kept of this content with this very tokenizer, trained on it then and handed in now, as where a
+    run replays the text of its parent."""
+    kept = (find_kept(key, root) for key in _keys(content, merges, tokenizer))
+    return next((one for one in kept if one and one.tokenizer.sha256 == tokenizer.sha256), None)
 
 
 def _keys(content: str, merges: int, tokenizer: Tokenizer, form: int = FORMAT) -> list[str]:

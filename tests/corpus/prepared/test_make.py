@@ -155,12 +155,30 @@ def test_smalltalk_brings_its_own_held_out_part(write, tokenizer):
     assert both.train.n_documents == done.train.n_documents + 2
 
 
+def test_who_brings_the_tokenizer_that_was_trained_on_this_text_finds_it_prepared(chats, monkeypatch):
+    first, other = prepare(chats, merges=50), prepare(chats, merges=51).tokenizer
+    skip = ReadOptions(bad_lines="skip")
+    for changed in ({"tokenizer": other, "options": skip}, {"tokenizer": first.tokenizer, "options": skip}):
+        assert prepare(chats, **changed).directory != first.directory
+    monkeypatch.setattr(room, "_write", lambda *args: pytest.fail("prepared again"))
+    again = prepare(chats, tokenizer=first.tokenizer)
+    known = Known(again.meta["key"], first.tokenizer)
+    assert known.key != first.meta["key"], "the same whether the other one is kept or not"
+    kept = prepare(chats, known=known)
+    assert (kept.directory, kept.meta["key"]) == (again.directory, known.key)
+    assert again.directory == first.directory
+
+
 def test_progress_shows_on_stderr_only_when_it_takes_long(chats, capfd, monkeypatch):
     prepare(chats, merges=50)
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(bars, "QUIET_S", 0.0)
     prepare(chats, merges=51)
     assert capfd.readouterr() == ("", ""), "a log is no place for a bar"
+    monkeypatch.setattr(room, "LARGE_BYTES", chats.stat().st_size)
+    prepare(chats, merges=54)
+    assert capfd.readouterr() == ("", f"microgpt: preparing 0 MB of {chats} ...\n")
+    monkeypatch.setattr(room, "LARGE_BYTES", 1 << 30)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     prepare(chats, merges=52)
     out, err = capfd.readouterr()
