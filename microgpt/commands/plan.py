@@ -20,8 +20,9 @@ from microgpt.common.words import parse_bytes, parse_duration
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.model.config import PRESETS
 from microgpt.planning.choice import choose, kinds, measured, presets_of, told
-from microgpt.planning.outline import compared, outline
+from microgpt.planning.outline import by_priors, compared, outline
 from microgpt.planning.rehearsal import Rehearsal, of_presets, open_plan, rehearse
+from microgpt.runs.priors import SETTINGS, Priors, deviations, distance
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, Spec
 from microgpt.training.horizon import run_s, step_s
 
@@ -67,14 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.budget is not None or args.memory is not None:
         return ranked(args, spec)
     plan, prepared = open_plan(spec, tell)
+    priors = Priors.from_dict(spec.priors)
     if args.compare:
         found = of_presets(args.compare, spec, plan, prepared, tell)
         lines = compared(found)
     else:
         found = [rehearse(plan, prepared, tell)]
-        lines = outline(*found[0])
+        lines = outline(*found[0]) + by_priors(priors, plan.model, found[0].facts)
     if args.json:
-        print(json.dumps([as_json(one) for one in found]))
+        print(json.dumps([as_json(one, priors) for one in found]))
     else:
         show(*lines)
     return 0 if all(one.timing for one in found) else 1
@@ -100,11 +102,16 @@ def ranked(args: argparse.Namespace, spec: Spec) -> int:
     return 0
 
 
-def as_json(one: Rehearsal) -> dict[str, object]:
+def as_json(one: Rehearsal, priors: Priors) -> dict[str, object]:
     """A rehearsal as plain values."""
+    facts: dict[str, object] = one.facts.to_dict()
+    if found := deviations(priors, one.plan.model):
+        shape = {SETTINGS[name]: getattr(one.plan.model, SETTINGS[name]) for name in found}
+        away = {"distance": distance(priors, one.plan.model), "deviations": found, "settings": shape}
+        facts |= {"priors": away}
     if one.timing is None:
-        return one.facts.to_dict()
-    return one.facts.to_dict() | {
+        return facts
+    return facts | {
         "step_s": step_s(one.timing, one.plan.train),
         "run_s": run_s(one.facts.steps, one.timing, one.plan.train),
     }

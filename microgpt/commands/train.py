@@ -27,11 +27,12 @@ from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig
 from microgpt.model.config import PRESETS
-from microgpt.planning.outline import outline
+from microgpt.planning.outline import by_priors, outline
 from microgpt.planning.rehearsal import open_plan, probed, rehearse
 from microgpt.reporting.hook import TIME_S, OnEvent
 from microgpt.reporting.tensorboard import TensorBoard
 from microgpt.runs.events import EventListener
+from microgpt.runs.priors import Priors
 from microgpt.runs.settings import RECIPES, REPORTS, TrainConfig
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, NO_MERGES, Spec, default_settings
 from microgpt.runs.spec_file import read_spec, write_spec
@@ -206,7 +207,8 @@ def rehearsed(spec: Spec, args: argparse.Namespace) -> int:
         raise ConfigError("--dry-run is for a new run; microgpt probe looks at one that is there")
     plan, prepared = open_plan(spec, tell)
     found = rehearse(plan, prepared, tell)
-    show(*outline(*found))
+    priors = by_priors(Priors.from_dict(spec.priors), plan.model, found.facts)
+    show(*outline(*found), *priors)
     if found.timing is None:
         return 1
     is_good = True

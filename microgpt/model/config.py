@@ -18,7 +18,8 @@ FUSIONS = ("scalar", "channel", "position", "gate", "concat")
 RECURRENT = ("rwkv6", "rwkv7", "mamba2")  # mixers and MLPs that have heads of their own
 RANK_STEP = 32  # ranks of small networks in RWKV are multiples of it
 ATTENTIONS = ("full", "local", "local_global")
-LONG = 2048  # tokens, from which on the window of local attention is 4 and not 6 sqrt(seq_len)
+LONG = 2048  # tokens, from which on the window of local attention is by another scale
+WINDOW_SCALE, WINDOW_SCALE_LONG = 6, 4  # that window in sqrt(seq_len)
 BIASES = ("qkv", "proj", "mlp", "norm", "head")  # what may add a bias
 POSITIONS = ("rope", "none", "learned")
 LORA = "adapters"  # the group of their flags
@@ -372,7 +373,8 @@ class ModelConfig:
     def heads_of(self, layer: int) -> Heads:
         """The same, and which positions attention of this layer sees."""
         kind = _tiled(self.attention, layer)
-        window = self.window or round((6 if self.seq_len < LONG else 4) * math.sqrt(self.seq_len))
+        scale = WINDOW_SCALE if self.seq_len < LONG else WINDOW_SCALE_LONG
+        window = self.window or round(scale * math.sqrt(self.seq_len))
         stride = self.global_stride or round(math.sqrt(self.seq_len))
         return replace(
             self.heads,
@@ -457,19 +459,23 @@ class ModelConfig:
 
     @classmethod
     def from_preset(cls, name: str, vocab_size: int, **overrides: Any) -> "ModelConfig":
-        """A preset by name, with some fields changed.
-
-        Heads keep their size: at another width there are as many as fit; and key and value heads keep their
-        share of them, or one below it that divides, if they are not among those fields.
-        """
-        if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(
-            **{**PRESETS[name], **_heads(PRESETS[name], overrides), "vocab_size": vocab_size, **overrides}
-        )
+        """A preset by name, with some fields changed, as `preset_values` has them."""
+        return cls(**{"vocab_size": vocab_size, **preset_values(name, overrides)})
 
 
 ADAPTER_FIELDS = tuple(f.name for f in dataclasses.fields(ModelConfig) if f.metadata.get("group") == LORA)
+
+
+def preset_values(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """What a preset says, with some fields changed.
+
+    Heads keep their size: at another width there are as many as fit; and key and value heads keep their
+    share of them, or one below it that divides, if they are not among those fields.
+    Raises: ConfigError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    return {**PRESETS[name], **_heads(PRESETS[name], overrides), **overrides}
 
 
 def _heads(preset: dict[str, Any], overrides: dict[str, Any]) -> dict[str, int]:

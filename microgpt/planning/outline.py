@@ -7,6 +7,8 @@ from microgpt.core import native
 from microgpt.evaluation.alarms import FEWEST_PARAMETERS
 from microgpt.machine.memory import available_memory
 from microgpt.machine.rates import product_flop_per_s
+from microgpt.model import ModelConfig
+from microgpt.runs.priors import SETTINGS, Priors, deviations, distance
 from microgpt.runs.spec import Plan
 from microgpt.training.horizon import Timing, run_s, step_s
 from microgpt.training.needs import what_fits
@@ -62,6 +64,29 @@ def length(plan: Plan, facts: Facts) -> list[str]:
             f"         neither was found with models of fewer than {format_amount(FEWEST_PARAMETERS)}"
         )
     return lines + (too_many_passes(facts.epochs) if facts.epochs is not None else [])
+
+
+def by_priors(priors: Priors, model: ModelConfig, facts: Facts) -> list[str]:
+    """What priors became, how far the model is from them, and whether it sees more tokens than they allow."""
+    lines, found = [], deviations(priors, model)
+    if found:
+        has = model.to_dict()
+        rows = [["prior", "", "setting", "", "deviation"]]
+        for name, part in found.items():
+            setting = SETTINGS[name]
+            value = has[setting] or "by rule"
+            rows.append([name, str(getattr(priors, name)), setting, str(value), f"{part:.3g}"])
+        lines = [
+            f"priors   {distance(priors, model):.3g} from them, the mean of the deviations",
+            *(f"         {line}" for line in aligned(rows)),
+        ]
+    cap, ratio = priors.tokens_per_param, facts.tokens / facts.params
+    if cap is not None and ratio > cap:
+        lines.append(
+            f"warning  {ratio:.3g} tokens a parameter are more than the prior tokens_per_param {cap:g}; a "
+            f"shorter run (--tokens-per-param {cap:g}) or a larger model keeps to it"
+        )
+    return lines
 
 
 def memory(plan: Plan, facts: Facts) -> list[str]:

@@ -15,9 +15,10 @@ from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
 from microgpt.model.architecture import is_recurrent
-from microgpt.model.config import ADAPTER_FIELDS, PRESETS
+from microgpt.model.config import ADAPTER_FIELDS, PRESETS, preset_values
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
+from .priors import Priors, settings_of
 from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
@@ -96,6 +97,7 @@ class Spec:
 
     model, train, data: fields of ModelConfig, TrainConfig and DataConfig, as JSON has them.
     parent: a run or a checkpoint, whose weights this one begins with and whose model it is.
+    priors: rules (`runs/priors.py`) for what `model` does not name, as JSON has them.
     Raises: ConfigError: a name that no setting has, or a value of another type.
     """
 
@@ -104,8 +106,10 @@ class Spec:
     train: dict[str, Any] = dataclasses.field(default_factory=dict)
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     parent: str | None = None
+    priors: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        Priors.from_dict(self.priors)
         for name, kind in SECTIONS.items():
             values = {key: _plain(key, value) for key, value in getattr(self, name).items()}
             check_settings(kind, values, "spec")
@@ -115,16 +119,22 @@ class Spec:
             raise ConfigError(f"{flags} each say how long the run is; give one of them")
 
     @classmethod
-    def of(cls, preset: str | None = None, parent: str | None = None, **settings: Any) -> "Spec":
+    def of(
+        cls,
+        preset: str | None = None,
+        parent: str | None = None,
+        priors: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> "Spec":
         """From settings of all kinds: of("tiny", data="my.txt", max_steps=300)."""
         sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         for name, value in settings.items():
             sections[section_of(name)][name] = value
-        return cls(preset, **sections, parent=parent)
+        return cls(preset, **sections, parent=parent, priors=dict(priors or {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and TOML have them."""
-        names = {"preset": self.preset, "parent": self.parent}
+        names = {"preset": self.preset, "parent": self.parent, "priors": dict(self.priors)}
         named = {name: value for name, value in names.items() if value}
         return named | {name: dict(getattr(self, name)) for name in SECTIONS}
 
@@ -150,7 +160,8 @@ class Spec:
             for name in (*LENGTHS, "max_time"):
                 sections["train"].pop(name, None)
         merged = {name: values | getattr(self, name) for name, values in sections.items()}
-        return Spec(self.preset or base.preset, **merged, parent=self.parent or base.parent)
+        priors = base.priors | self.priors
+        return Spec(self.preset or base.preset, **merged, parent=self.parent or base.parent, priors=priors)
 
     @property
     def lengths(self) -> list[str]:
@@ -170,6 +181,20 @@ class Spec:
             raise ConfigError(f"--recipe {name}: expected {' or '.join(RECIPES)}")
         return str(name)
 
+    def resolved(self, shape: Mapping[str, Any] | None = None) -> "Spec":
+        """The same with settings of the model in place of priors.
+
+        shape: settings that they follow where this names none; None: those of preset and recipe.
+        """
+        if not self.priors:
+            return self
+        if shape is None:
+            named = RECIPES[self.recipe].model | self.model
+            shape = preset_values(self.preset or DEFAULT_PRESET, named)
+        known = {**shape, **self.model, **self.train}
+        found = settings_of(Priors.from_dict(self.priors), known, self.model)
+        return dataclasses.replace(self, model=found | self.model, priors={})
+
     def data_config(self) -> DataConfig:
         """The corpus that is named.  A vocabulary size is another way to say how many merges."""
         values: dict[str, Any] = {
@@ -186,6 +211,12 @@ class Spec:
                 parent: the checkpoint that is named, and what its run was.
         Raises: ConfigError: settings that cannot be, or that contradict each other, the corpus or the parent.
         """
+        if self.priors and parent is not None:
+            raise ConfigError(
+                f"[priors] are for a new model; the weights of {parent[0].place} have a shape: leave them out"
+            )
+        if self.priors:
+            return self.resolved().plan(vocab_size)
         if parent is not None:
             return self._plan_from(*parent)
         data, wanted = self.data_config(), self.model.get("vocab_size")

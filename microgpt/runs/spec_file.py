@@ -16,13 +16,15 @@ from microgpt.files import durable
 from microgpt.files.records import LARGEST_JSON, parse_json
 
 from .kinds import PENALTIES
+from .priors import SETTINGS as PRIOR_SETTINGS
 from .spec import INNER, PLACES, SECTIONS, Plan, Spec
 
 WIDTH = 110  # of a line of comment
 EXTRA = "pip install 'microgpt-cpu[spec]'"
 HEAD = (
     "Settings of a run, for microgpt train --spec FILE.  What is left out follows preset, recipe and size; a "
-    "flag that is typed comes before what stands here.  Places are relative to this file."
+    "flag that is typed comes before what stands here.  Places of text are relative to this file, a parent "
+    "is named as for --from, seen from where the command runs."
 )
 DATA_HELP = {
     "data": f"files or folders of text; {SMALLTALK}: the embedded corpus",
@@ -38,7 +40,8 @@ _OF_OTHERS = {
 
 
 def read_spec(path: Path) -> Spec:
-    """The spec in a file: `preset`, and settings in the tables model, train and data or by their names alone.
+    """The spec in a file: `preset`, and settings in the tables model, train and data or by their names alone;
+    in the table priors rules for what the model's settings leave open.
 
     Of a checkpoint's config.json everything but the time limit, which was one session's.
 
@@ -110,13 +113,17 @@ def _of_names(document: dict[str, Any]) -> Spec:
     parent = document.pop("parent", None)
     if parent is not None and not isinstance(parent, str):
         raise ConfigError(f"parent is {parent!r:.80}, expected a run or checkpoint")
+    priors = document.pop("priors", {})
+    if not isinstance(priors, dict):
+        raise ConfigError(f"priors is {priors!r:.80}, expected a table")
     alone = Spec.of(preset, **document)
     merged = {name: getattr(alone, name) | tables.get(name, {}) for name in SECTIONS}
-    return Spec(preset, **merged, parent=parent)
+    return Spec(preset, **merged, parent=parent, priors=priors)
 
 
 def _placed(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The document with places that are seen from the folder it lies in."""
+    """The document with places of text that are seen from the folder it lies in.  A parent stays as named,
+    for it may be that of a run in runs/."""
     tables = [table for table in (document, document.get("data")) if isinstance(table, dict)]
     for table in tables:
         for name in PLACES:
@@ -189,15 +196,26 @@ def spec_text(spec: Spec) -> str:
     whole = spec_of(plan)
     document = toml.document()
     _comment(toml, document, HEAD)
+    if left := [f"{name} = {value}" for name, value in spec.priors.items() if name not in PRIOR_SETTINGS]:
+        _comment(
+            toml,
+            document,
+            f"It was made with the priors {', '.join(left)}, beside those that are named below.",
+        )
     document.add("preset", plan.preset)
+    notes = {
+        setting: f"By the prior {name} = {spec.priors[name]}."
+        for name, setting in PRIOR_SETTINGS.items()
+        if name in spec.priors and setting not in spec.model
+    }
     for name in SECTIONS:
         document.add(toml.nl())
-        document.add(name, _table(toml, name, getattr(whole, name)))
+        document.add(name, _table(toml, name, getattr(whole, name), notes if name == "model" else {}))
     return toml.dumps(document)
 
 
-def _table(toml: Any, name: str, values: dict[str, Any]) -> Any:
-    """The settings of a section, in the groups of `--help`."""
+def _table(toml: Any, name: str, values: dict[str, Any], notes: dict[str, str]) -> Any:
+    """The settings of a section, in the groups of `--help`.  notes: what else is told of some of them."""
     table, group = toml.table(), name
     for field in dataclasses.fields(SECTIONS[name]):
         text = _help(field)
@@ -209,6 +227,7 @@ def _table(toml: Any, name: str, values: dict[str, Any]) -> Any:
             group = title
         table.add(toml.nl())
         _comment(toml, table, text or "")
+        _comment(toml, table, notes.get(field.name, ""))
         if field.name in values:
             table.add(field.name, values[field.name])
         else:

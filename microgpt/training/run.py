@@ -290,6 +290,7 @@ def session_config(spec: Spec, old: Plan, place: Path) -> TrainConfig:
 
     Raises: ConfigError, naming every setting that contradicts the run.
     """
+    spec = spec.resolved(old.model.to_dict() | old.train.to_dict())
     wanted = dict(spec.train)
     if wanted.get("precision") == "auto":
         del wanted["precision"]  # the run's own, where it can be had

@@ -57,6 +57,35 @@ def test_a_spec_that_was_written_and_the_config_of_a_run_start_an_equal_run(capf
     assert newest("b")[0] == 8
 
 
+def test_priors_train_as_the_settings_they_become(capfd):
+    rules = 'head_dim = 8\nffn = "3x"\nkv_groups = 2\nrope_theta = 500\nrope_theta_jitter = 0.3\n'
+    rules += 'attention = "local_global"\nwindow = "sqrt(T)"\nglobal_stride = "sqrt(T)"\nnorm = "layernorm"\n'
+    Path("rules.toml").write_text(f"[priors]\n{rules}tokens_per_param = 0.001\n")
+    flags = [*SMALL, "--max-steps", "3", "--seed", "5", "--spec", "rules.toml"]
+    train.main([*flags, "--write-spec", "run.toml"])
+    text = Path("run.toml").read_text()
+    for line in (
+        "# By the prior head_dim = 8.\nn_head = 4\n",
+        "# By the prior ffn = 3x.\nn_inner = 96\n",
+        "# By the prior window = sqrt(T).\nwindow = 4\n",
+    ):
+        assert line in text
+    assert "priors rope_theta_jitter = 0.3, tokens_per_param = 0.001" in text and "[priors]" not in text
+    train.main([*flags, "--out-dir", "a"])
+    train.main(["--spec", "run.toml", "--out-dir", "b"])
+    assert weights("a") == weights("b")
+    train.main(["--resume", "a", "--spec", "rules.toml", "--max-steps", "4"])
+    Path("rules.toml").write_text(f"[priors]\n{rules.replace('3x', '4x')}")
+    with pytest.raises(MicrogptError, match=r"--n-inner 128 \(the run has 96\)"):
+        train.main(["--resume", "a", "--spec", "rules.toml"])
+    with pytest.raises(MicrogptError, match="are for a new model; the weights of"):
+        train.main(["--from", "a", "--data", "text.txt", "--spec", "rules.toml", "--out-dir", "c"])
+    capfd.readouterr()
+    assert train.main([*flags, "--spec", "rules.toml", "--n-head", "2", "--dry-run"]) == 0
+    told = capfd.readouterr().out
+    assert re.search(r"head_dim +8 +n_head +2 +1\n", told) and "warning" not in told
+
+
 def test_a_spec_of_another_run_is_refused_on_resume():
     train.main([*SMALL, "--max-steps", "2", "--out-dir", "a"])
     Path("run.toml").write_text("[train]\nseed = 9\n")
