@@ -4,12 +4,11 @@ CPU, instruction sets, caches, who multiplies matrices, what it reaches by numbe
 variables that change speed or bits, versions.  Measuring takes some seconds.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.common.flags import Parser
-from microgpt.common.output import show
+from microgpt.common.output import json_line, show
 from microgpt.machine.checkup import VARIABLES, checkup
 
 BUSY = 0.5  # of its CPUs that other processes want
@@ -27,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     found = checkup()
     if args.json:
-        print(json.dumps(found))
+        print(json_line(found))
     else:
         show(*told(found))
 

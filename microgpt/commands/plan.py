@@ -10,12 +10,11 @@ the run does not fit into the memory that is free.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
-from microgpt.common.output import show, tell
+from microgpt.common.output import json_line, show, tell
 from microgpt.common.words import parse_bytes, parse_duration
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.model.config import PRESETS
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = [rehearse(plan, prepared, tell)]
         lines = outline(*found[0]) + by_priors(priors, plan.model, found[0].facts)
     if args.json:
-        print(json.dumps([as_json(one, priors) for one in found]))
+        print(json_line([as_json(one, priors) for one in found]))
     else:
         show(*lines)
     return 0 if all(one.timing for one in found) else 1
@@ -96,7 +95,7 @@ def ranked(args: argparse.Namespace, spec: Spec) -> int:
     names = args.compare or presets_of(kind, rows) or [plan.preset]
     choices = choose(of_presets(names, spec, plan, prepared, tell), kind, rows, budget_s, memory)
     if args.json:
-        print(json.dumps([choice._asdict() for choice in choices]))
+        print(json_line([choice._asdict() for choice in choices]))
     else:
         show(*told(choices, kind))
     return 0

@@ -5,12 +5,11 @@ that one token has to do with, fewer than all in a mixture of experts.  "memory"
 takes; "FLOP" is that of training on a token of a full window, forward and backward.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from microgpt.common.flags import Parser, whole
-from microgpt.common.output import show
+from microgpt.common.output import json_line, show
 from microgpt.common.words import aligned
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.architecture import count_active_parameters
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts_of(name, args.vocab_size or COUNTED_WITH_OTHERS.get(name, COUNTED_WITH)) for name in PRESETS
     ]
     if args.json:
-        print(json.dumps(found))
+        print(json_line(found))
     else:
         show(*table(found))
 

@@ -10,7 +10,6 @@ Nothing is read to the last byte; microgpt verify does that.
 """
 
 import contextlib
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from microgpt.chat.terminal import harmless
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import Parser
-from microgpt.common.output import show
+from microgpt.common.output import json_line, show
 from microgpt.common.words import command_line, short_number
 from microgpt.model import ModelConfig, count_parameters
 from microgpt.runs.checkpoint import read_config
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = [facts for run in runs_below(args.folder) if (facts := facts_of(run))]
     found.sort(key=lambda facts: facts["saved"], reverse=True)
     if args.json:
-        print(json.dumps(found))
+        print(json_line(found))
     elif found:
         show(*table(found))
     else:

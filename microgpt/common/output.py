@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -23,8 +24,22 @@ def escaped(text: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """A value as JSON that people can read and no terminal obeys."""
-    return escaped(json.dumps(value, ensure_ascii=False))
+    """A value as JSON that people can read and no terminal obeys.
+
+    Numbers that are none, and infinite ones, are null: JSON knows no NaN, and readers refuse it.
+    """
+    return escaped(json.dumps(_known(value), ensure_ascii=False, allow_nan=False))
+
+
+def _known(value: Any) -> Any:
+    """The same with None in place of numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _known(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_known(one) for one in value]
+    return value
 
 
 class Lasting:

@@ -24,7 +24,8 @@ class Showed(NamedTuple):
     """What a run showed.  loss: bits per byte of held-out text, or whatever a table has.
 
     step, max_steps: how far its schedule has come; 0: not known.  passes: over its text; None: not known.
-    corpus, tokenizer: hashes.  tok_per_s: as it was trained, 0: not known.
+    corpus, tokenizer: hashes.  tok_per_s: as it was trained, 0: not known.  parent: whose weights it began
+    with; "": random ones.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Showed(NamedTuple):
     tokenizer: str = ""
     tok_per_s: float = 0.0
     machine: str = ""
+    parent: str = ""
 
 
 def points_of(runs: Sequence[Showed]) -> Points:
@@ -50,7 +52,8 @@ def refusals(runs: Sequence[Showed], is_ray: bool | None = None) -> list[str]:
 
     Args: is_ray: the law that is asked for, that along a ray or that of two terms; None: either.
     """
-    found = [check(runs) for check in (_unfinished, _of_other_tokens, _of_other_text, _often_repeated)]
+    checks = (_unfinished, _of_parents, _of_other_tokens, _of_other_text, _often_repeated)
+    found = [check(runs) for check in checks]
     return [line for line in [*found, *_of_points(points_of(runs), is_ray)] if line]
 
 
@@ -66,6 +69,17 @@ def _unfinished(runs: Sequence[Showed]) -> str:
     return (
         f"in mid-schedule: {_named(those)} (step {one.step:,} of {one.max_steps:,}); its rate has not come "
         f"down, and nor has its loss; finish it with train --resume {one.name}, or leave it out"
+    )
+
+
+def _of_parents(runs: Sequence[Showed]) -> str:
+    """What their weights had learned before, their own tokens do not count."""
+    those = [run for run in runs if run.parent]
+    if not those:
+        return ""
+    return (
+        f"began with the weights of another run: {_named(those)} (with those of {those[0].parent}); its own "
+        "tokens are not all that it learned from; train it from nothing, or leave it out"
     )
 
 

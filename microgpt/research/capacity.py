@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.batches.batches import Batches, eval_windows
+from microgpt.common.errors import ConfigError
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.evaluation.alarms import published_fit
 from microgpt.evaluation.annealing import Course, course
@@ -36,8 +37,14 @@ def facts_of(
 ) -> Facts:
     """All of them.
 
-    Args: own: the law of other runs on this text.
+    Args:   own: the law of other runs on this text.
+    Raises: ConfigError: it began with the weights of another run.
     """
+    if plan.parent is not None:
+        raise ConfigError(
+            f"{checkpoint} began with the weights of {plan.parent.place}: neither its tokens nor where it "
+            "began tell what it can learn; ask of a run that began from nothing"
+        )
     config, n_params = plan.train, model.params.flat.size
     step, tokens = int(state["step"]), int(state["tokens"])
     batches = Batches(data.train, plan.model.seq_len, config.batch_size, config.seed, packing=config.packing)

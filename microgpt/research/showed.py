@@ -47,6 +47,7 @@ def showed(name: str | Path) -> Showed:
         load_tokenizer(checkpoint).sha256,
         speed,
         machine,
+        plan.parent.place if plan.parent else "",
     )
 
 

@@ -48,6 +48,9 @@ def runs(tmp_path_factory):
             ("twice", {"max_steps": 150, "eval_every": 15, "source": "twice"}),
         ):
             microgpt.train_run(Spec.of("tiny", **common, **settings), folder / name, [])
+        data = {name: common[name] for name in ("data", "eval_tokens", "batch_size", "threads")}
+        child = Spec.of(parent=str(folder / "whole"), max_steps=2, eval_every=2, **data)
+        microgpt.train_run(child, folder / "child", [])
     return folder
 
 
@@ -117,6 +120,14 @@ def test_fit_refuses_runs_in_mid_schedule(place, capsys):
     assert f"in mid-schedule: {place / 'half'} (step 20 of 40)" in told and "1 of the 3" not in told
     with pytest.raises(ConfigError, match="named twice"):
         fit.main([str(place / "whole")] * 2)
+
+
+def test_what_began_with_the_weights_of_another_is_no_point_of_a_law(place, capsys):
+    assert fit.main([str(place / "whole"), str(place / "child")]) == 2
+    told = capsys.readouterr().err
+    assert f"weights of another run: {place / 'child'} (with those of {place / 'whole'}/step_" in told
+    with pytest.raises(ConfigError, match=r"child/step_00000002 began with the weights of .*whole"):
+        capacity.main([str(place / "child"), "--threads", "1"])
 
 
 def test_what_a_run_showed(place):

@@ -3,7 +3,9 @@
 import io
 import json
 import unicodedata
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from microgpt.__main__ import main
@@ -27,6 +29,15 @@ def test_json_means_the_same_and_is_harmless():
     line = json_line({EVIL: [EVIL, "\n"]})
     assert json.loads(line) == {EVIL: [EVIL, "\n"]}
     assert is_harmless(line) and "漢" in line and "\n" not in line
+
+
+def test_json_has_null_for_what_is_no_number():
+    class Pair(NamedTuple):
+        low: float
+        high: float
+
+    values = {"a": float("nan"), "b": [Pair(float("-inf"), 1.5)], "c": np.float64("inf"), "d": "NaN", "e": 0}
+    assert json_line(values) == '{"a": null, "b": [[null, 1.5]], "c": null, "d": "NaN", "e": 0}'
 
 
 def test_lines_for_a_person_are_harmless(capsys):
