@@ -20,6 +20,7 @@ COMMANDS = {
     "teach": "pick or type the answer that a model should have given; it learns that at once",
     "merge": "make a whole model of adapters and the model that they lie beside",
     "dpo": "let a model prefer some answers to others, by pairs of them",
+    "rl": "let a model learn from rewards: your function, the exam's marking, a text's own marks",
     "chat": "talk to a model",
     "sample": "let a model go on with a text or answer one message",
     "eval": "measure a model: held-out loss, bits per byte, exam",

@@ -26,11 +26,13 @@ from microgpt.training.clock import Now
 from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
 from microgpt.training.stop import StopFlag
+from microgpt.tuning.answers import WARMUP
 from microgpt.tuning.dpo import Preferences, dpo_spec
 
 SETTLED = ("packing", "carry_state", "prompt_loss_weight", "recipe", "probes", "grad_accum")
 SHOWN = {"lr": "the parent's peak / 100", "min_lr": "--lr / 10", "max_steps": "one pass over the pairs"}
 SHOWN |= {"batch_size": "8 pairs", "eval_every": "50", "sample_every": "0", "log_every": "1", "dropout": "0"}
+SHOWN |= {"warmup_steps": str(WARMUP)}
 
 
 def parser() -> Parser:

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .leash import Leash
+
 IGNORED = -1  # a target that is not scored
 
 
@@ -18,6 +20,7 @@ class Batch(NamedTuple):
     memory:  what recurrent layers remember of the text before each row, by layer and name; a pass through the
              model leaves there what they remember behind it, in new arrays.  Zeros, or {}: nothing yet;
              None: rows begin anew, and nothing is to be remembered.
+    leash:   holds the model near another one at every scored target; None: nothing does.
     """
 
     ids: np.ndarray
@@ -25,3 +28,4 @@ class Batch(NamedTuple):
     weights: np.ndarray | None = None
     starts: np.ndarray | None = None
     memory: dict[str, np.ndarray] | None = None
+    leash: Leash | None = None

@@ -17,6 +17,7 @@ from .block import Block, Recomputed
 from .config import ModelConfig
 from .embedding_mix import GRADIENT, MADE
 from .layer import Call, Saved
+from .leash import divergence
 from .parameters import Arena
 from .state import ModelState, State
 
@@ -166,26 +167,38 @@ class GPT:
             rows = scored[chunk]
             inputs = arrays.rows_of(normed, rows)
             of_rows = None if weights is None else weights[rows]
-            nats, d_normed[rows] = self._score(inputs, targets[rows], of_rows, call)
+            held = None if batch.leash is None else (batch.leash.strength, batch.leash.logits(rows))
+            nats, d_normed[rows] = self._score(inputs, targets[rows], of_rows, held, call)
             total += nats
         dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
         return total, dx
 
     def _score(
-        self, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None, call: Call
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+        held: tuple[float, np.ndarray] | None,
+        call: Call,
     ) -> tuple[float, np.ndarray]:
-        """Sum of the losses of some rows, and dx of the head."""
+        """Sum of the losses of some rows, and dx of the head.  held: how strongly, to which logits (N, V)."""
         made = self.head.forward(x, self.params, call)
         logits = self._capped(made)
         losses, lse = ops.cross_entropy_forward(logits, targets)
+        kl = None if held is None else divergence(logits, lse, held[1])  # before the logits are written over
         dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
         if weights is not None:
             losses *= weights
             dlogits *= weights[:, None]
+        nats = float(losses.sum(dtype=np.float64))
+        if held is not None and kl is not None:
+            dlogits += x.dtype.type(held[0]) * kl[1]
+            apart = float(kl[0].sum(dtype=np.float64))
+            nats += held[0] * apart
+            call.facts["kl"] = call.facts.get("kl", 0.0) + apart / call.n_targets
         if self.config.logit_cap:
             dlogits = ops.soft_cap_backward(dlogits, made, self.config.logit_cap)
-        dx = self.head.backward(dlogits, x, self.params, self.grads, call)
-        return float(losses.sum(dtype=np.float64)), dx
+        return nats, self.head.backward(dlogits, x, self.params, self.grads, call)
 
     def _logits(self, x: np.ndarray, call: Call) -> np.ndarray:
         """Of normed rows (N, C): (N, V)."""
@@ -228,6 +241,13 @@ class GPT:
         """Logits of every position: (B, T, V)."""
         call = self._call(Batch(ids, ids))
         return self._logits(self._hidden(ids, call), call).reshape(*ids.shape, -1)
+
+    def reader(self, batch: Batch) -> Callable[[np.ndarray], np.ndarray]:
+        """What tells the logits (n, V) at some rows of a batch, by their numbers among B T, for a `Leash`;
+        the model is asked once, now."""
+        call = self._call(batch)
+        normed = self._hidden(batch.ids, call)
+        return lambda rows: self._logits(arrays.rows_of(normed, rows), call)
 
     def next_logits(self, rows: Sequence[tuple[ModelState, np.ndarray]]) -> np.ndarray:
         """Logits (R, V) after the last id of each of R sequences.

@@ -64,6 +64,7 @@ def refuse_pieces(parts: Parts) -> None:
 
 
 GENTLER, BATCH_SIZE = 100, 8  # times less than the parent's peak is the rate; rows, or pairs, of a step
+WARMUP = 10  # steps: such runs are short, and their rate is low
 
 
 def tuned_spec(parent: str, settings: dict[str, Any], source: str, told: dict[str, Any], n: int) -> Spec:
@@ -78,6 +79,7 @@ def tuned_spec(parent: str, settings: dict[str, Any], source: str, told: dict[st
         "recipe": "road",
         "lr": lr,
         "min_lr": lr / 10,
+        "warmup_steps": WARMUP,
         "batch_size": size,
         "precision": old.train.precision,
         "eval_every": 50,

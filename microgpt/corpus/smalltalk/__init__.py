@@ -8,10 +8,10 @@ conversation before it decides ("What is my favourite colour?") is held out with
 """
 
 from microgpt.corpus.smalltalk.conversation import conversation
-from microgpt.corpus.smalltalk.dialogues import FAMILIES, exam, generate, sample_text
+from microgpt.corpus.smalltalk.dialogues import FAMILIES, exam, generate, practice, sample_text
 from microgpt.corpus.smalltalk.turns import Question
 
 # Held-out conversations are new, some exchanges in them are not: to be said where such text is measured.
 SEEN = "about one exchange in ten, such as a greeting, reads by itself as one in training does"
 
-__all__ = ["FAMILIES", "SEEN", "Question", "conversation", "exam", "generate", "sample_text"]
+__all__ = ["FAMILIES", "SEEN", "Question", "conversation", "exam", "generate", "practice", "sample_text"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import count
 
 from microgpt.corpus.chat import Message
 from microgpt.corpus.smalltalk import (
@@ -83,13 +84,25 @@ def exam_of(family: str, n: int, seed: int = 0) -> list[Question]:
     questions: dict[tuple[Message, ...], Question] = {}
     index = 0
     while len(questions) < n:
-        draw = Draw(f"exam {family} {seed} {index}", held_out=True)
-        turns = TABLE[family][0](draw)
-        if at := _askable(turns, family):
-            question = to_question(turns, draw.pick(at))
+        question = _question(family, Draw(f"exam {family} {seed} {index}", held_out=True))
+        if question is not None:
             questions.setdefault(tuple(question.messages), question)
         index += 1
     return list(questions.values())
+
+
+def _question(family: str, draw: Draw) -> Question | None:
+    """A question of a family; None: the dialogue that was drawn has none."""
+    turns = TABLE[family][0](draw)
+    at = _askable(turns, family)
+    return to_question(turns, draw.pick(at)) if at else None
+
+
+def practice(family: str, seed: int, index: int) -> Question:
+    """Question number `index` to be practised, a pure function of its arguments: of content that training
+    dialogues may hold, so none of it is in any exam."""
+    draws = (Draw(f"practice {family} {seed} {index} {attempt}") for attempt in count())
+    return next(question for draw in draws if (question := _question(family, draw)))
 
 
 def exam(n_per_family: int, seed: int = 0) -> list[Question]:

@@ -1,0 +1,313 @@
+"""Learning from rewards: golden numbers, gradients, draws, a run that earns more, resumed to the bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microgpt.commands.rl import main as rl
+from microgpt.common.errors import ConfigError, DataError, MicrogptError
+from microgpt.corpus.smalltalk import FAMILIES, exam, practice
+from microgpt.decoding.decoder import Request, answer_all
+from microgpt.decoding.several import drawn, several_answers
+from microgpt.model import GPT, IGNORED, ModelConfig
+from microgpt.model.leash import Leash
+from microgpt.runs.checkpoint import load_model
+from microgpt.runs.events import Trained
+from microgpt.training.run import train_run
+from microgpt.tuning.answers import Answered, rows_of
+from microgpt.tuning.rewards import function_of, text_reward
+from microgpt.tuning.rl import against_others, best_alone, rl_spec
+from tests.training.fakes import StopAt
+from tests.training.test_kinds import TEXT, checkpoint_bytes, small
+from tests.tuning.test_sft import FIXED
+
+WORTH = """
+def worth(prompt, answer):
+    return answer.count("e")
+
+def asked(prompt, answer):
+    return float(prompt.startswith("Say "))
+
+def nothing(prompt, answer):
+    return None
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a trained toy, conversations and a file of rewards, entered for all tests."""
+    where = tmp_path_factory.mktemp("rl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
+        patch.setenv("MICROGPT_DATA_DIR", str(where / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(where / "cache"))
+        Path("text.txt").write_text(TEXT)
+        talk = [[{"role": "user", "content": f"Say {n}."}, {"role": "assistant", "content": f"It is {n}."}]
+                for n in range(90)]  # fmt: skip
+        Path("talk.jsonl").write_text("\n".join(json.dumps({"messages": chat}) for chat in talk))
+        Path("worth.py").write_text(WORTH)
+        train_run(small(where / "text.txt", 4, merges=60, seq_len=96), "runs/parent", [])
+        yield where
+
+
+def spec_of(steps, told=None, **settings):
+    told = {"reward": "worth.py:worth", "answers": 4, "answer_tokens": 12} | (told or {})
+    values = FIXED | {"max_steps": steps, "batch_size": 8, "eval_every": 100, "data": ["talk.jsonl"]}
+    return rl_spec("parent", values | settings, **told)
+
+
+def facts_of(heard, name):
+    return [event.facts[name] for event in heard if isinstance(event, Trained)]
+
+
+# -------------------------------------------------------------------------------- advantages and the loss
+
+
+def test_each_reward_is_compared_with_the_mean_of_the_others():
+    rewards = np.array([[1.0, 0.0, 0.5, 0.1], [0.0, 0.0, 1.0, 1.0]])
+    golden = [[0.8, -0.533333, 0.133333, -0.4], [-0.666667, -0.666667, 0.666667, 0.666667]]
+    assert against_others(rewards) == pytest.approx(np.array(golden), abs=1e-6)
+    for row, its in zip(rewards, against_others(rewards), strict=True):
+        for i, value in enumerate(row):
+            assert its[i] == pytest.approx(value - np.delete(row, i).mean())
+
+
+def test_the_first_of_the_best_is_learned_and_nothing_where_all_are_alike():
+    rewards = np.array([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0], [0.0, -1.0, -2.0]])
+    assert best_alone(rewards).tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("cap", [0.0, 4.0])
+def test_the_loss_is_the_formula_and_its_gradient_that_of_the_loss(cap):
+    """-sum A ln p + beta sum KL, written out; central differences through the model, in float64."""
+    config = ModelConfig(2, 2, 8, 12, 17, init_std=0.3, logit_cap=cap)
+    model, other = (GPT(config, np.float64).init(seed) for seed in (1, 2))
+    draw = np.random.default_rng(0)
+    answered = [
+        Answered(draw.integers(0, 17, n).astype(np.int32), draw.integers(0, 17, m).astype(np.int32))
+        for n, m in ((2, 5), (4, 3), (2, 2), (4, 8))
+    ]
+    batch = rows_of(answered)
+    advantages = against_others(np.array([[1.0, 0.0], [0.2, 0.3]])).reshape(-1)
+    weights = advantages[:, None] * np.ones(batch.ids.shape)
+    batch = batch._replace(weights=weights, leash=Leash(0.7, other.reader(batch)))
+
+    def log_p(of):
+        logits = of.logits(batch.ids)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+    def loss():
+        ours, theirs = log_p(model), log_p(other)
+        total = 0.0
+        for row, one in enumerate(answered):
+            for t, token in enumerate(one.answer, len(one.prompt) - 1):
+                p = np.exp(ours[row, t])
+                total -= advantages[row] * ours[row, t, token]
+                total += 0.7 * (p * (ours[row, t] - theirs[row, t])).sum()
+        return total
+
+    nats, n = model.loss_and_grad(batch)
+    assert n == 18 == (batch.targets != IGNORED).sum() and nats == pytest.approx(loss(), abs=1e-10)
+    p, ours, theirs = np.exp(log_p(model)), log_p(model), log_p(other)
+    kl = (p * (ours - theirs)).sum(-1)[batch.targets != IGNORED]
+    assert model.facts["kl"] == pytest.approx(kl.mean()) and kl.min() > 0
+    flat = model.params.flat
+    for i in range(0, flat.size, 37):
+        sides = []
+        for step in (1e-5, -1e-5):
+            flat[i] += step
+            sides.append(loss())
+            flat[i] -= step
+        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(model.grads.flat[i], abs=1e-6)
+
+
+def test_the_numbers_of_single_and_double_precision_agree():
+    config = ModelConfig(2, 2, 8, 12, 17, init_std=0.3)
+    row = rows_of([Answered(np.arange(4, dtype=np.int32), np.arange(8, dtype=np.int32))])
+    found = []
+    for dtype in (np.float32, np.float64):
+        model, other = (GPT(config, dtype).init(seed) for seed in (1, 2))
+        batch = row._replace(weights=-0.4 * np.ones(row.ids.shape), leash=Leash(2.0, other.reader(row)))
+        found.append((model.loss_and_grad(batch)[0], model.grads.flat.copy()))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-5)
+
+
+# -------------------------------------------------------------------------------- answers, and their worth
+
+
+def test_draws_have_the_shares_that_the_model_gives_them():
+    logits = np.log(np.array([0.5, 0.0, 0.3, 0.2]) + 1e-300)[None].repeat(1000, 0)
+    logits[:, 1] = -np.inf
+    tokens = drawn(logits, (np.arange(1000) + 0.5) / 1000, 1.0)
+    assert np.bincount(tokens, minlength=4).tolist() == [500, 0, 300, 200]
+    sharp = np.array([0.5, 0.0, 0.3, 0.2]) ** 2
+    tokens = drawn(logits, (np.arange(1000) + 0.5) / 1000, 0.5)
+    assert np.abs(np.bincount(tokens, minlength=4) - 1000 * sharp / sharp.sum()).max() < 1
+    assert drawn(logits, np.full(1000, 0.99), 0.0).tolist() == [0] * 1000
+    with pytest.raises(MicrogptError, match="not finite"):
+        drawn(logits * np.nan, np.zeros(1000), 1.0)
+
+
+def test_answers_made_together_are_those_made_one_by_one(place, monkeypatch):
+    model, tokenizer, _ = load_model("parent")
+    words = ("The hat", "The boat of number 7 is", "The")
+    prompts = [np.array([tokenizer.special_id("<|bos|>"), *tokenizer.encode(w)], np.int32) for w in words]
+    alone = dict(answer_all(model, tokenizer, [Request(prompt, max_tokens=9) for prompt in prompts]))
+    ask = (model, tokenizer, prompts, [9, 9, 9], 2)
+    for its, number in zip(several_answers(*ask, 0.0, 1), range(3), strict=True):
+        assert [one.ids for one in its] == [alone[number].ids] * 2
+        assert its[0].is_whole == (alone[number].finish == "stop")
+    once, again, other = (several_answers(*ask, 1.0, key) for key in (1, 1, 2))
+    assert once == again != other and once[0][0] != once[0][1], "each has draws of its own"
+    long = np.resize(prompts[1], 94)
+    ((answer,),) = several_answers(model, tokenizer, [long], [50], 1, 0.0, 1)
+    assert len(answer.ids) == 3 or answer.is_whole, "the window is full"
+    monkeypatch.setattr("microgpt.decoding.several.MOST_ROWS", 2)
+    parts = several_answers(*ask, 0.0, 1)
+    assert [one.ids for its in parts for one in its] == [alone[n].ids for n in (0, 0, 1, 1, 2, 2)]
+
+
+def test_the_marks_of_a_text():
+    good = "The sea is wide and blue and I like to look at it when I walk here."
+    words, pairs = 17, 16
+    assert (
+        text_reward("Do you like the sea?", good)
+        == pytest.approx(0.3 + 0.3 * 15 / words + 0.2 + 0.1 * 0.5 + 0.1 * 1)
+        and len(good.split()) == words == pairs + 1
+    )
+    assert text_reward("Hi", "no no no no no no") == pytest.approx(
+        0.3 * 0.1 + 0.3 / 6 + 0.2 * (1 - 4 / 5) - 0.05
+    )
+    assert text_reward("Hi", "") == text_reward("Hi", " ... ") == -1
+    assert text_reward("Hi", "Yes.") == pytest.approx(-0.3 + 0.3 + 0.2 + 0.05)
+    lengths = [text_reward("", " ".join(map(str, range(n)))) for n in (5, 10, 15, 80, 100, 120, 121)]
+    assert [round((one - 0.45) / 0.3, 6) for one in lengths] == [0, 0.5, 1, 1, 0.5, 0, -0.5]
+
+
+def test_what_is_practised_is_in_no_exam():
+    examined = {tuple(question.messages) for question in exam(20)}
+    for family in FAMILIES:
+        made = [practice(family, 0, index) for index in range(12)]
+        assert all(one.family == family and one.is_correct(one.expected) for one in made)
+        assert not examined & {tuple(one.messages) for one in made}
+        assert made[3].messages == practice(family, 0, 3).messages
+        assert any(a.messages != b.messages for a, b in pairwise(made))
+
+
+# -------------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("advantage", "baseline"), ("advantage", "rloo"), ("method", "exit")]
+)
+def test_a_run_earns_more_than_at_its_beginning(place, name, value):
+    heard = []
+    train_run(spec_of(20, {name: value}, lr=0.01, batch_size=16), value, [heard.append])
+    rewards, kl = facts_of(heard, "reward"), facts_of(heard, "kl")
+    assert np.mean(rewards[-5:]) > 1.5 * np.mean(rewards[:5])
+    assert kl[0] == pytest.approx(0, abs=1e-6) and kl[-1] > 0.01
+    assert facts_of(heard, "ended_share")[0] <= 1 and facts_of(heard, "answer_tokens")[0] > 0
+
+
+def test_a_tighter_leash_holds_it_nearer_to_its_parent(place):
+    apart = []
+    for kl in (0.1, 50.0):
+        heard = []
+        train_run(spec_of(10, {"kl": kl}, lr=0.01), f"leash-{kl}", [heard.append])
+        apart.append(facts_of(heard, "kl")[-1])
+    assert apart[1] < apart[0] / 4
+
+
+@pytest.mark.parametrize(
+    ("told", "settings"),
+    [({"advantage": "baseline"}, {}), ({"method": "exit", "kl": 0.0}, {"lora_rank": 2})],
+    ids=["all weights", "adapters"],
+)
+def test_a_stopped_run_goes_on_to_the_bit(place, told, settings):
+    name = "adapted" if settings else "whole"
+    spec, heard = spec_of(6, told, **settings), []
+    straight = train_run(spec, f"straight-{name}", [heard.append])
+    stop, again = StopAt(3), []
+    train_run(spec, f"cut-{name}", [stop], stop=stop)
+    assert checkpoint_bytes(train_run(spec, f"cut-{name}", [again.append])) == checkpoint_bytes(straight)
+    assert facts_of(heard, "baseline")[-3:] == facts_of(again, "baseline")
+
+
+KILLED = """
+import os, signal, sys
+from microgpt.runs.events import Trained
+from microgpt.training.run import train_run
+from tests.tuning.test_rl import spec_of
+
+def kill(event):
+    if isinstance(event, Trained) and event.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_run(spec_of(6, save_every=2), "killed", [kill])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_bit(place):
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": root}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    straight, heard = train_run(spec_of(6, save_every=2), "unharmed", []), []
+    assert checkpoint_bytes(
+        train_run(spec_of(6, save_every=2), "killed", [heard.append])
+    ) == checkpoint_bytes(straight)
+    assert 2 <= len(facts_of(heard, "reward")) <= 4, "it went on from a checkpoint"
+
+
+def test_what_cannot_be_is_refused(place):
+    for told, settings, line in (
+        ({"reward": "beauty"}, {}, "--reward beauty: expected text, exam or FILE.py:function"),
+        ({"reward": "gone.py:worth"}, {}, "there is no such file"),
+        ({"reward": "worth.py:gone"}, {}, "there is no function gone"),
+        ({"reward": "exam", "families": "sums"}, {}, "--families sums: expected greetings"),
+        ({"families": "order"}, {}, "--families order: those are of --reward exam"),
+        ({"answers": 3}, {}, "--batch-size 8 answers a step: expected a multiple of --answers 3"),
+        ({"answers": 1}, {}, "--answers 1: rloo compares"),
+        ({}, {"grad_accum": 2}, "--grad-accum 2"),
+        ({"reward": "worth.py:nothing"}, {}, "it gave None, expected a finite number"),
+        ({"method": "luck"}, {}, "expected reinforce or exit"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            train_run(spec_of(2, told, **settings), "refused", [])
+    with pytest.raises(DataError, match="no answer of an assistant in the training text"):
+        train_run(spec_of(2, data=["text.txt"]), "refused", [])
+
+
+def test_a_function_sees_what_the_user_said_and_may_not_change_on_the_way(place):
+    heard = []
+    train_run(spec_of(1, {"reward": "worth.py:asked"}), "asked", [heard.append])
+    assert facts_of(heard, "reward") == [1.0]
+    stop = StopAt(1)
+    train_run(spec_of(2), "cut", [stop], stop=stop)
+    Path("worth.py").write_text(WORTH + "\n")
+    with pytest.raises(ConfigError, match="the file is another than the run began with"):
+        rl(["--resume", "cut"])
+    Path("worth.py").write_text(WORTH)
+    assert function_of("worth.py:worth")("", "eeee") == 4
+
+
+def test_the_command(place, capsys):
+    with pytest.raises(ConfigError, match="rewards need --from RUN"):
+        rl(["--from", "parent"])
+    words = ["--from", "parent", "--reward", "exam", "--families", "order,name", "--threads", "1"]
+    words += ["--max-steps", "2", "--batch-size", "4", "--answers", "2", "--eval-every", "1"]
+    assert rl([*words, "--out-dir", "runs/exam"]) == 0
+    shown = capsys.readouterr().out
+    assert "exam (order,name); reinforce against rloo, 2 prompts a step, 2 answers each, KL x 0.1" in shown
+    assert shown.count("\n       ") >= 3 and "bits/byte" in shown
+    for flag, value in (("--from", "parent"), ("--reward", "text"), ("--kl", "0.3")):
+        with pytest.raises(ConfigError, match=f"{flag}: cannot be changed where a run goes on"):
+            rl(["--resume", "exam", flag, value])
+    assert rl(["--resume", "exam", "--max-steps", "3"]) == 0
