@@ -33,6 +33,7 @@ COMMANDS = {
     "capacity": "what holds a run back: data, size, schedule, a bug, or nothing",
     "options": "what could be trained in a memory and a time: wide, deep, experts, shorter windows",
     "fit": "fit a law of loss to finished runs and foretell larger ones",
+    "ladder": "climb from one size to the next: each rung foretold, trained, measured and judged by gates",
     "judge": "have people judge the answers of two models blindly, and count what they say",
     "verify": "read a run, a checkpoint or prepared tokens to the last byte and say whether all is whole",
     "runs": "list the runs: size, steps, held-out bits per byte, which checkpoints are kept",

@@ -56,6 +56,11 @@ def read_spec(path: Path) -> Spec:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def spec_in(table: dict[str, Any], folder: Path) -> Spec:
+    """The spec that a table of a larger file holds, with places that are seen from the folder of the file."""
+    return _of_names(_placed(dict(table), folder))
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         with durable.open_regular(path) as file:

@@ -1,0 +1,1 @@
+"""A ladder of sizes: each rung is trained, measured and judged before the next is begun."""

@@ -1,0 +1,92 @@
+"""What people judged and what changes of a recipe gave, read from the files that a rung names."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from microgpt.common.errors import ConfigError, DataError
+from microgpt.evaluation.judgements import read_judgements
+from microgpt.evaluation.preference import Verdict, verdict
+from microgpt.files.records import read_json
+
+from ..ablation import AS_IS, OF_LENGTH, RECORD, differing
+
+OF_REPORTS = ("eval_every", "eval_tokens", "sample_every", "log_every", "save_every", "keep", "probes")
+OF_MACHINE = ("precision", "threads", "recompute")
+# What may differ between a rung and the run whose recipe was looked for: its size, length and reports.
+OF_SIZE = ("n_layer", "n_head", "n_kv_head", "n_embd", "n_inner", "seq_len", "min_lr", "seed", "preset")
+FREE = {*OF_LENGTH, *OF_REPORTS, *OF_MACHINE, *OF_SIZE}
+
+
+class Judged(NamedTuple):
+    """What people say of a rung.  side: a or b, its model of the two.  other: the name of the other one."""
+
+    verdict: Verdict
+    side: str
+    other: str
+
+    @property
+    def is_preferred(self) -> bool | None:
+        """Whether they prefer it by more than chance; None: neither, or there are too few pairs."""
+        better = self.verdict.preference.better if self.verdict.preference.is_enough else None
+        return None if better is None else better == self.side
+
+    @property
+    def marks(self) -> list[float]:
+        """Its mean marks, of the rules that were marked."""
+        return [getattr(one, self.side) for one in self.verdict.marks.values()]
+
+
+def judged(files: Sequence[str], rung: str) -> Judged | None:
+    """What files of judgements say of a rung; None: there are none.
+
+    Raises: DataError: they are not of a run of it.
+    """
+    found = read_judgements(files) if files else []
+    if not found:
+        return None
+    mine = [is_of_run(name, rung) for name in found[0].models]
+    if sum(mine) != 1:
+        raise DataError(
+            f"{files[0]}: judges {' and '.join(found[0].models)}; expected one that is a run of {rung}, such "
+            f"as {rung}-seed0, and one that is not"
+        )
+    side = mine.index(True)
+    return Judged(verdict(found), "ab"[side], found[0].models[1 - side])
+
+
+def is_of_run(name: str, rung: str) -> bool:
+    return any(part.rpartition("-seed")[0] == rung for part in Path(name).parts)
+
+
+class Table(NamedTuple):
+    """A table of `ablate`: size of the run as it is, its changes, and settings that a rung has otherwise."""
+
+    file: str
+    n_params: int
+    changes: list[dict[str, Any]]
+    other_settings: list[str]
+    n_seeds: int
+
+
+def table_of(file: str, spec: dict[str, Any]) -> Table:
+    """The table in results.json of a folder that `ablate` made, or in the folder.
+
+    Args:   spec: of the rung, to see whether it is that recipe.
+    Raises: ConfigError: it cannot be read.
+    """
+    path = Path(file) / "results.json" if Path(file).is_dir() else Path(file)
+    try:
+        rows = json.loads(path.read_bytes())
+        base = next(row for row in rows if row["name"] == AS_IS)
+        others = [row for row in rows if row["name"] != AS_IS]
+        n_params, n_seeds = int(base["n_params"]), len(base["seed"])
+        _ = [(row["verdict"], row["name"], row["difference"]) for row in others]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise ConfigError(
+            f"{path}: expected results.json as `microgpt ablate` writes it ({error})"
+        ) from error
+    record = path.parent / RECORD
+    known = differing(read_json(record), spec) if record.is_file() else []
+    return Table(str(path), n_params, others, [name for name in known if name not in FREE], n_seeds)
