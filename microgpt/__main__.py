@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "tell before a run what it takes: parameters, memory, tokens, time; which size to choose",
     "train": "train a model on text or chats, or go on with a run",
     "sft": "fine-tune a model on conversations: it learns what the assistant says",
+    "scu-ablate": "compare adapters under control with fixed strengths, and with the model they lie beside",
     "teach": "pick or type the answer that a model should have given; it learns that at once",
     "merge": "make a whole model of adapters and the model that they lie beside",
     "dpo": "let a model prefer some answers to others, by pairs of them",
@@ -84,7 +85,7 @@ def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
 def _imported(name: str, argv: Sequence[str]) -> int | None:
     """Import a command now that it is wanted, and run it."""
     let_die()
-    module = "tokenizer.__main__" if name == "tokenizer" else f"commands.{name}"
+    module = "tokenizer.__main__" if name == "tokenizer" else f"commands.{name.replace('-', '_')}"
     command = importlib.import_module(f"microgpt.{module}")
     from microgpt.tokenizer import TokenizerError
 

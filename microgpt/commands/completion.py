@@ -43,7 +43,7 @@ def all_commands() -> Iterator[tuple[str, ModuleType]]:
     """Every command by its name."""
     for found in pkgutil.iter_modules(commands.__path__):
         if not found.name.startswith("_"):
-            yield found.name, importlib.import_module(f"{commands.__name__}.{found.name}")
+            yield found.name.replace("_", "-"), importlib.import_module(f"{commands.__name__}.{found.name}")
     yield "tokenizer", tokenizer
 
 

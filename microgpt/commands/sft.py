@@ -60,11 +60,17 @@ SHOWN = {
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt sft", description=__doc__)
-    flags.add_argument("--from", dest="parent", metavar="RUN", help="the trained model, named as for chat")
     flags.add_argument(
         "--out-dir", type=Path, metavar="DIR", help="directory of the run [default a new one in runs/]"
     )
     flags.add_argument("--resume", metavar="RUN", help="go on with a fine-tuning that was stopped")
+    add_tuning_flags(flags)
+    return flags
+
+
+def add_tuning_flags(flags: Parser) -> None:
+    """What a fine-tuning is: of what, on what, and how."""
+    flags.add_argument("--from", dest="parent", metavar="RUN", help="the trained model, named as for chat")
     data = flags.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -122,7 +128,6 @@ def parser() -> Parser:
         flags, ModelConfig, skip=[name for name in _names(ModelConfig) if name not in CHANGEABLE], shown=SHOWN
     )
     add_settings(flags, TrainConfig, skip=SETTLED, shown=SHOWN)
-    return flags
 
 
 def _names(config: type) -> list[str]:

@@ -7,7 +7,7 @@ made again and again, and gives the same numbers.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median, stdev
 from typing import Any, NamedTuple
@@ -41,13 +41,13 @@ from microgpt.training.run import train_run
 
 from .showed import speed_of
 
-AS_IS = "as it is"
+AS_IS, PARENT = "as it is", "parent"
 OF_LENGTH = (*LENGTHS, "max_time", "stop_after")  # what decides how many tokens a run sees
 RECORD = "ablation.json"  # in the folder of the runs: what they are changes of
 
 
 class Arm(NamedTuple):
-    """What is trained with each seed: the run as it is, or with one field changed."""
+    """What is trained with each seed: the run as it is, or with one field changed; the parent is not."""
 
     name: str
     plan: Plan
@@ -55,7 +55,7 @@ class Arm(NamedTuple):
     @property
     def tokens(self) -> int:
         """That a run of it trains on."""
-        return self.plan.train.max_steps * tokens_per_step(self.plan)
+        return 0 if self.name == PARENT else self.plan.train.max_steps * tokens_per_step(self.plan)
 
 
 class Row(NamedTuple):
@@ -226,6 +226,13 @@ def ablate(
     Raises: ConfigError: the folder holds something else.  What `train_run` raises, but for runs that diverge.
     """
     claim(folder, arms[0])
+    return rows_of(arms, all_trained(arms, n_seeds, folder, listeners))
+
+
+def all_trained(
+    arms: Sequence[Arm], n_seeds: int, folder: Path, listeners: Iterable[EventListener]
+) -> dict[str, list[Path | None]]:
+    """The last checkpoint of each arm with each seed; None: it diverged.  What was trained before is kept."""
     listeners = list(listeners)
     first = arms[0].plan.train.seed
     order = [(arm, seed) for seed in range(first, first + n_seeds) for arm in arms]
@@ -234,27 +241,50 @@ def ablate(
         tell(f"run {number} of {len(order)}: {arm.name}, seed {seed}")
         plan, place = arm.plan.with_train(seed=seed), place_of(folder, arm, seed)
         found[arm.name].append(trained(plan, place, listeners))
-    native.set_threads(thread_count(None))
-    base = [measured(one) if one else None for one in found[AS_IS]]
-    rows = [row(arms[0], found[AS_IS], base, base)]
-    for arm in arms[1:]:
-        sides = [measured(one) if one else None for one in found[arm.name]]
-        rows.append(row(arm, found[arm.name], sides, base))
-    return rows
+    return found
 
 
 # ------------------------------------------------------------------------------------------ comparing
 
 
+def rows_of(
+    arms: Sequence[Arm],
+    found: dict[str, list[Path | None]],
+    measure: Callable[[Path], Side] = measured,
+    before: Callable[[Path], Side] | None = None,
+) -> list[Row]:
+    """Compare the arms with the first of them.
+
+    Args: found: the checkpoints of `all_trained`.  measure: what is measured of each.  before: the same of
+          the weights that it began with, of runs that began with a parent's: those get a row.
+    """
+    native.set_threads(thread_count(None))
+    first, *others = arms
+    base = [measure(one) if one else None for one in found[first.name]]
+    rows = [row(first, found[first.name], base)]
+    if before is not None:
+        sides = [before(one) if one else None for one in found[first.name]]
+        rows.append(row(Arm(PARENT, first.plan), [], sides, base))
+    for arm in others:
+        sides = [measure(one) if one else None for one in found[arm.name]]
+        rows.append(row(arm, found[arm.name], sides, base))
+    return rows
+
+
 def row(
-    arm: Arm, checkpoints: Sequence[Path | None], sides: Sequence[Side | None], base: Sequence[Side | None]
+    arm: Arm,
+    checkpoints: Sequence[Path | None],
+    sides: Sequence[Side | None],
+    compared: Sequence[Side | None] | None = None,
 ) -> Row:
-    """What came out for an arm.  sides, base: a side for each seed; None: it diverged."""
+    """What came out for an arm.  sides, and those that it is compared with: one for each seed; None: it
+    diverged.  compared: None: it is what others are compared with."""
+    base = sides if compared is None else compared
     bpb, before = ([one and bpb_of(one) for one in those] for those in (sides, base))
     apart = [None if a is None or b is None else a - b for a, b in zip(bpb, before, strict=True)]
     known = [one for one in apart if one is not None]
     whole, whole_base = ([one for one in those if one] for those in (sides, base))
-    is_compared = arm.name != AS_IS and len(known) == len(apart)
+    is_compared = compared is not None and len(known) == len(apart)
     plan, speeds = arm.plan, [speed_of(one.parent / METRICS)[0] for one in checkpoints if one]
     return Row(
         arm.name,

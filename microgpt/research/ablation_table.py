@@ -15,7 +15,7 @@ from .ablation import AS_IS, Row
 HEADS = ("", "bits/byte", "by seed", "difference", "95 %, documents", "95 %, seeds", "", "tok/s", "memory")
 OF_SEED = ("seed", "bpb", "difference_by_seed")  # a value for each
 NOTES = (
-    "difference: held-out bits per byte above the run as it is, the mean over seeds; below 0 is better",
+    "difference: held-out bits per byte above {}, the mean over seeds; below 0 is better",
     "95 %, documents: had other documents been held out, with these seeds; seeds: had other seeds been drawn",
     "lower, higher: by more than both explain; memory: estimated for training",
 )
@@ -23,18 +23,20 @@ NOTES = (
 
 def markdown(rows: Sequence[Row]) -> str:
     """For people."""
-    table = [HEADS, ("---",) * len(HEADS), *map(_cells, rows)]
+    first = rows[0].name
+    table = [HEADS, ("---",) * len(HEADS), *(_cells(row, row.name == first) for row in rows)]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
     head = f"{rows[0].tokens:,} tokens each, seeds {' '.join(map(str, rows[0].seeds))}"
-    return "\n".join([head, "", *lines, "", *(f"- {note}" for note in NOTES)])
+    than = "the run as it is" if first == AS_IS else first
+    return "\n".join([head, "", *lines, "", *(f"- {note.format(than)}" for note in NOTES)])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, is_first: bool) -> tuple[str, ...]:
     known = [one for one in row.bpb if one is not None]
     mean = f"{sum(known) / len(known):.4f}" if known else "-"
     apart, half, found = row.by_seed, row.seeds_half, row.difference
-    by_seed = row.bpb if row.name == AS_IS else apart
-    sign = "" if row.name == AS_IS else "+"
+    by_seed = row.bpb if is_first else apart
+    sign = "" if is_first else "+"
     return (
         row.name,
         mean,

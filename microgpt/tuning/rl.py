@@ -24,7 +24,7 @@ import numpy as np
 from microgpt.common.errors import ConfigError
 from microgpt.common.plain import record_from
 from microgpt.common.setting import NOT_NEGATIVE, POSITIVE, Range, from_to, setting, unseen
-from microgpt.core import random
+from microgpt.core import arrays, random
 from microgpt.corpus.chat import END
 from microgpt.decoding.several import Drawn, several_answers
 from microgpt.model import Batch
@@ -139,6 +139,7 @@ class Rewards(Corpus):
         """Batch `index`: answers to its prompts, each with its weight, and the leash."""
         config, told = self._parts.plan.train, self.told
         n = config.batch_size // told.answers
+        arrays.release()  # rows are of another length every time, and arrays of each would stay
         asked = self._questions.asked(config.seed, index * n, n)
         drawn = several_answers(
             self._parts.model,
