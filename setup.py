@@ -19,10 +19,11 @@ TERMINAL = ["plotext>=5.3,<6", "shtab>=1.8"]  # curves in a terminal, and comple
 TENSORBOARD = ["tensorboardX>=2.6"]  # writes for TensorBoard, without PyTorch
 SPEC = ["tomlkit>=0.12", 'tomli>=2; python_version < "3.11"']  # settings in a file: written, and read
 STATS = ["statsmodels>=0.14"]  # agreement of raters
+SEARCH = ["optuna>=4.4,<6"]  # draws the candidates of a search, and keeps what came of them
 RUFF = "ruff==0.17.*"  # its format changes from one of these to the next
 DEVELOPMENT = [
     *("pytest", "pytest-xdist", "pytest-benchmark", "hypothesis", "safetensors", RUFF, "mypy", "setuptools"),
-    *(*ZST, *PARQUET, *PLOT, *SPEC, *STATS, *TERMINAL, *TENSORBOARD),
+    *(*ZST, *PARQUET, *PLOT, *SPEC, *STATS, *SEARCH, *TERMINAL, *TENSORBOARD),
 ]
 ORACLES = [  # outside implementations to test against; bin/setup.sh takes PyTorch built for CPUs alone
     "torch==2.13.0",
@@ -75,6 +76,7 @@ setup(
         "tensorboard": TENSORBOARD,
         "spec": SPEC,
         "stats": STATS,
+        "search": [*SEARCH, *SPEC],
         "dev": DEVELOPMENT,
         "oracles": ORACLES,
     },

@@ -29,6 +29,7 @@ COMMANDS = {
     "states": "test what a model remembers: the states of its layers, the branches of a fusion",
     "compare": "tell whether one model is better than another, on the same documents",
     "ablate": "change one setting of a run at a time, on as many tokens, and tell what each change gives",
+    "search": "search for settings that are good in several ways at once, and show the best",
     "canaries": "what a chat model can do: recall, long contexts, corrections, instructions, persona",
     "failures": "where a model fails: documents, tokens, questions; missing data or missing ability",
     "capacity": "what holds a run back: data, size, schedule, a bug, or nothing",

@@ -128,8 +128,16 @@ def refuse_uneven(spec: Spec) -> None:
 
 def changed(spec: Spec, base: Arm, vocab_size: int, name: str, value: Any) -> Arm:
     """The run with one field changed, on as many tokens."""
-    section = section_of(name)
-    if section == "data" or name in ("vocab_size", "eval_tokens"):
+    refuse_change(name)
+    plan = at_length(Spec.of(**{name: value}).over(spec).plan(vocab_size), base.tokens)
+    if plan == base.plan:
+        raise ConfigError("the run has that already; leave it out")
+    return Arm(f"{name}={shown_value(plan.to_dict()[section_of(name)][name])}", plan)
+
+
+def refuse_change(name: str) -> None:
+    """Refuse a setting in which runs that are compared cannot differ."""
+    if section_of(name) == "data" or name in ("vocab_size", "eval_tokens"):
         raise ConfigError(
             "it changes the text, and what is measured on it; expected a setting of model or training"
         )
@@ -139,10 +147,6 @@ def changed(spec: Spec, base: Arm, vocab_size: int, name: str, value: Any) -> Ar
         raise ConfigError(
             "it changes how many tokens are trained on; expected a setting that leaves them equal"
         )
-    plan = at_length(Spec.of(**{name: value}).over(spec).plan(vocab_size), base.tokens)
-    if plan == base.plan:
-        raise ConfigError("the run has that already; leave it out")
-    return Arm(f"{name}={shown_value(plan.to_dict()[section][name])}", plan)
 
 
 def at_length(plan: Plan, tokens: int) -> Plan:

@@ -1,0 +1,78 @@
+"""Search for settings of a run that are good in several ways at once: small, fast and of few bits per byte.
+
+  microgpt search init search.toml           a file with all settings of a search, each with what it means
+  microgpt search run search.toml            candidates in runs/search-<name of the file>; again: it goes on
+  microgpt search frontier runs/search-x     what none is better than, and where each came from
+
+Candidates are drawn by random, TPE or NSGA-II (pip install microgpt-cpu[search]) and all planned for as many
+tokens.  After a share of them, the rung, those that are no better than the median end; the others go on from
+where they are.  A search that is stopped or killed goes on to the same result.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from microgpt.common.flags import Parser
+from microgpt.common.output import escaped, show, tell
+from microgpt.research.search import RunTrainer, read_trials, run_search
+from microgpt.research.search_file import read_search, write_search
+from microgpt.research.search_table import csv_text, draw, json_text, markdown, members
+from microgpt.runs.layout import RUNS
+from microgpt.training.console import Console
+
+from .ablate import brief
+
+
+def parser() -> Parser:
+    """All flags."""
+    flags = Parser(prog="microgpt search", description=__doc__)
+    which = flags.add_subparsers(dest="which", required=True, metavar="WHAT")
+    made = which.add_parser("init", help="write a search.toml with all settings, to be changed")
+    made.add_argument("file", type=Path, metavar="FILE", help="that is to be written")
+    run = which.add_parser("run", help="search, or go on with a search")
+    run.add_argument("file", type=Path, metavar="FILE", help="the search, as init makes one")
+    run.add_argument("--out-dir", type=Path, metavar="DIR", help="of the search [default runs/search-<FILE>]")
+    front = which.add_parser("frontier", help="show what none is better than")
+    front.add_argument("folder", type=Path, metavar="DIR", help="of a search")
+    front.add_argument("--plot", type=Path, metavar="PICTURE", help="draw it, .png or .svg")
+    form = front.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
+    form.add_argument("--csv", action="store_true", help="print all draws as CSV instead")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parser().parse_args(argv)
+    {"init": init, "run": run, "frontier": frontier}[args.which](args)
+
+
+def init(args: argparse.Namespace) -> None:
+    """Write a search.toml."""
+    write_search(args.file)
+    tell(f"written: {args.file}; change [run] and [space], then microgpt search run {args.file}")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Search, and show what was found."""
+    search = read_search(args.file)
+    folder = args.out_dir or RUNS / f"search-{args.file.stem}"
+    trials = run_search(search, folder, RunTrainer(folder, [brief(Console())]))
+    found = members(trials, search.config.objectives)
+    show(*map(escaped, markdown(found, trials).split("\n")))
+
+
+def frontier(args: argparse.Namespace) -> None:
+    """Show the front of a search, also of one that is not over."""
+    search, trials = read_trials(args.folder)
+    objectives = search.config.objectives
+    found = members(trials, objectives)
+    if args.csv:
+        show(*csv_text(trials, objectives).rstrip("\n").split("\n"))
+    elif args.json:
+        show(json_text(found))
+    else:
+        show(*map(escaped, markdown(found, trials).split("\n")))
+    if args.plot:
+        draw(trials, objectives, args.plot)
