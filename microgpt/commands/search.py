@@ -3,6 +3,7 @@
   microgpt search init search.toml           a file with all settings of a search, each with what it means
   microgpt search run search.toml            candidates in runs/search-<name of the file>; again: it goes on
   microgpt search frontier runs/search-x     what none is better than, and where each came from
+  microgpt search export-seed runs/search-x --out-dir seed      one of it: settings, weights, results
 
 Candidates are drawn by random, TPE or NSGA-II (pip install microgpt-cpu[search]) and all planned for as many
 tokens.  After a share of them, the rung, those that are no better than the median end; the others go on from
@@ -13,11 +14,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from microgpt.common.flags import Parser
+from microgpt.common.flags import Parser, whole
 from microgpt.common.output import escaped, show, tell
+from microgpt.research.finals import by_seeds, run_finals
 from microgpt.research.search import RunTrainer, read_trials, run_search
 from microgpt.research.search_file import read_search, write_search
 from microgpt.research.search_table import csv_text, draw, json_text, markdown, members
+from microgpt.research.seed import export_seed
 from microgpt.runs.layout import RUNS
 from microgpt.training.console import Console
 
@@ -36,6 +39,12 @@ def parser() -> Parser:
     front = which.add_parser("frontier", help="show what none is better than")
     front.add_argument("folder", type=Path, metavar="DIR", help="of a search")
     front.add_argument("--plot", type=Path, metavar="PICTURE", help="draw it, .png or .svg")
+    export = which.add_parser("export-seed", help="copy a candidate, with settings and results, to a folder")
+    export.add_argument("folder", type=Path, metavar="DIR", help="of a search")
+    export.add_argument(
+        "--candidate", type=whole(0), metavar="NUMBER", help="[default of fewest bits per byte]"
+    )
+    export.add_argument("--out-dir", type=Path, required=True, metavar="DIR", help="of the seed")
     form = front.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
     form.add_argument("--csv", action="store_true", help="print all draws as CSV instead")
@@ -45,7 +54,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parser().parse_args(argv)
-    {"init": init, "run": run, "frontier": frontier}[args.which](args)
+    {"init": init, "run": run, "frontier": frontier, "export-seed": export}[args.which](args)
 
 
 def init(args: argparse.Namespace) -> None:
@@ -58,8 +67,10 @@ def run(args: argparse.Namespace) -> None:
     """Search, and show what was found."""
     search = read_search(args.file)
     folder = args.out_dir or RUNS / f"search-{args.file.stem}"
-    trials = run_search(search, folder, RunTrainer(folder, [brief(Console())]))
-    found = members(trials, search.config.objectives)
+    listeners = [brief(Console())]
+    trials = run_search(search, folder, RunTrainer(folder, listeners))
+    run_finals(search, trials, folder, listeners)
+    found = members(trials, search.config.objectives, by_seeds(folder))
     show(*map(escaped, markdown(found, trials).split("\n")))
 
 
@@ -67,7 +78,7 @@ def frontier(args: argparse.Namespace) -> None:
     """Show the front of a search, also of one that is not over."""
     search, trials = read_trials(args.folder)
     objectives = search.config.objectives
-    found = members(trials, objectives)
+    found = members(trials, objectives, by_seeds(args.folder))
     if args.csv:
         show(*csv_text(trials, objectives).rstrip("\n").split("\n"))
     elif args.json:
@@ -76,3 +87,8 @@ def frontier(args: argparse.Namespace) -> None:
         show(*map(escaped, markdown(found, trials).split("\n")))
     if args.plot:
         draw(trials, objectives, args.plot)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Copy a candidate to a folder of its own."""
+    tell(f"written: {export_seed(args.folder, args.candidate, args.out_dir)}")

@@ -124,7 +124,7 @@ class Candidates:
         self.search, self._parents = search, dict[str, Begin]()
         begin = self._begin_with(search.base.parent)
         prepared = assemble.open_corpus(self._first_plan(), begin and begin.tokenizer)
-        self._vocab_size = prepared.tokenizer.vocab_size
+        self.vocab_size = prepared.tokenizer.vocab_size
         step = tokens_per_step(self._plan(search.base))
         share = Fraction(search.config.rung).limit_denominator(1000)
         unit = step * share.denominator  # so that a rung is a whole number of steps
@@ -160,7 +160,7 @@ class Candidates:
 
     def _plan(self, spec: Spec) -> Plan:
         begin = self._begin_with(spec.parent)
-        return spec.plan(self._vocab_size, begin and begin[:2])
+        return spec.plan(self.vocab_size, begin and begin[:2])
 
     def _begin_with(self, name: str | None) -> Begin | None:
         if not name:
@@ -186,9 +186,9 @@ class Candidates:
 
 def changed_spec(base: Spec, settings: Mapping[str, Any]) -> Spec:
     """A run with settings changed, which a search or a table names."""
-    if priors := [name for name in settings if name.startswith(PRIOR)]:
-        raise ConfigError(f"{priors[0]} is not known")
-    return Spec.of(**settings).over(base)
+    own = {name: value for name, value in settings.items() if not name.startswith(PRIOR)}
+    priors = {name.removeprefix(PRIOR): value for name, value in settings.items() if name not in own}
+    return Spec.of(**own, priors=priors).over(base)
 
 
 # ------------------------------------------------------------------------------------------ training

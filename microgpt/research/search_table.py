@@ -22,22 +22,30 @@ HEADS = ("", "bits/byte", "seeds", "FLOP/token", "tok/s", "memory", "state", "pa
 NOTES = (
     "all were trained on as many tokens; tok/s is measured and differs from time to time",
     "from: the member of the front of its time whose settings are nearest, and which of them were changed",
-    "state: bytes that decoding keeps of a full window; seeds: mean and half of the 95 % interval over seeds",
+    "state: bytes that decoding keeps of a full window",
+    "seeds: mean over seeds and half of its 95 % interval, on all of the held-out text",
 )
+
+
+class BySeeds(NamedTuple):
+    """Bits per byte over seeds: the mean, half of its 95 % interval (None: of one seed), and of how many."""
+
+    mean: float
+    half: float | None
+    n: int
 
 
 class Member(NamedTuple):
     """A candidate of the front.
 
     origin: the member of the front of its time that is nearest; None: there was none.  changes: settings that
-    differ from it, (before, now).  by_seeds: mean bits per byte over seeds, half of its interval and their
-    number; None: of one seed.
+    differ from it, (before, now).  by_seeds: None: it is of one seed.
     """
 
     trial: Trial
     origin: int | None
     changes: dict[str, tuple[Any, Any]]
-    by_seeds: tuple[float, float, int] | None
+    by_seeds: BySeeds | None
 
 
 def costs_of(trials: Sequence[Trial], objectives: Sequence[str]) -> np.ndarray:
@@ -60,7 +68,7 @@ def front_of(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
 def members(
     trials: Sequence[Trial],
     objectives: Sequence[str],
-    by_seeds: Mapping[int, tuple[float, float, int]] | None = None,
+    by_seeds: Mapping[int, BySeeds] | None = None,
 ) -> list[Member]:
     """The front with where its members came from."""
     return [
@@ -73,7 +81,7 @@ def _member(
     trial: Trial,
     trials: Sequence[Trial],
     objectives: Sequence[str],
-    by_seeds: tuple[float, float, int] | None,
+    by_seeds: BySeeds | None,
 ) -> Member:
     nearest = origin_of(trial, trials, objectives)
     if nearest is None:
@@ -132,7 +140,9 @@ def _cells(one: Member) -> tuple[str, ...]:
     return (
         f"{trial.number:04d}",
         f"{trial.bpb:.4f}",
-        f"{seeds[0]:.4f} +- {seeds[1]:.4f} ({seeds[2]})" if seeds else "",
+        ""
+        if seeds is None
+        else f"{seeds.mean:.4f}" + ("" if seeds.half is None else f" +- {seeds.half:.4f}"),
         format_amount(trial.flop_per_token),
         f"{trial.tok_per_s:,.0f}",
         f"{format_amount(trial.memory_bytes)}B",
@@ -151,9 +161,8 @@ def as_dict(one: Member) -> dict[str, Any]:
     """Plain values by names that say what they are."""
     trial = one.trial
     names = ("number", "settings", "tokens", "parent", "parent_tokens", "rung_bpb", "n_params", *OBJECTIVES)
-    by_seeds = dict(zip(("mean", "half_width", "n"), one.by_seeds, strict=True)) if one.by_seeds else None
     return {name: getattr(trial, name) for name in names} | {
-        "bpb_of_seeds": by_seeds,
+        "bpb_of_seeds": one.by_seeds and one.by_seeds._asdict(),
         "origin": one.origin,
         "changes": {name: list(pair) for name, pair in one.changes.items()},
     }

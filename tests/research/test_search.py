@@ -22,10 +22,12 @@ from microgpt.research.search import (
     STOPPED,
     Candidates,
     Measured,
+    Trial,
     run_search,
 )
-from microgpt.research.search_file import SAMPLERS, read_search, search_from, search_text
+from microgpt.research.search_file import read_search, search_from, search_text
 from microgpt.research.search_table import front_of, lineage, markdown, members
+from microgpt.research.seed import read_seed
 from microgpt.runs.events import Trained
 from microgpt.runs.guard import DivergedError
 from microgpt.training.run import train_run
@@ -77,7 +79,8 @@ class Fake:
         if self.n in self.killed_at:
             raise KeyboardInterrupt
         self.calls.append((number, steps))
-        worse = abs(math.log(plan.train.lr / 4e-3)) + 3 / plan.model.n_layer + 10 / plan.model.n_inner
+        inner = plan.model.n_inner or 4 * plan.model.n_embd
+        worse = abs(math.log(plan.train.lr / 4e-3)) + 3 / plan.model.n_layer + 10 / inner
         return Measured(worse + 20 / steps, 1000.0)
 
 
@@ -88,7 +91,7 @@ def found(trials):
 # ------------------------------------------------------------------------------------------ what is drawn
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_a_killed_search_goes_on_to_the_same_result(made, tmp_path, sampler):
     search = made(sampler=sampler, candidates=7, startup=3, population=3)
     whole = run_search(search, tmp_path / "whole", Fake())
@@ -133,9 +136,9 @@ def test_the_rung_stops_what_is_worse_than_the_median_and_tokens_are_those_of_th
 
 
 def test_a_threshold_and_never(made, tmp_path):
-    trials = run_search(made(stop=1e-6), tmp_path / "all", Fake())
+    trials = run_search(made(stop=1e-6, candidates=2), tmp_path / "all", Fake())
     assert {one.state for one in trials} <= {STOPPED, AGAIN} and "the threshold is 0.0000" in trials[0].why
-    trials = run_search(made(stop="never"), tmp_path / "none", Fake())
+    trials = run_search(made(stop="never", candidates=5, startup=2), tmp_path / "none", Fake())
     assert {one.state for one in trials} <= {FINISHED, AGAIN}
 
 
@@ -184,21 +187,21 @@ def toml(write):
 def test_a_real_search_killed_and_survivors_equal_straight_runs(toml, tmp_path, capsys):
     command.main(["run", str(toml), "--out-dir", str(tmp_path / "whole")])
     out = capsys.readouterr().out
-    assert "3 finished; 7,680 tokens" in out and "| bits/byte |" in out
+    assert "3 finished" in out and "; 7,680 tokens" in out and "| bits/byte |" in out
     search, trials = room.read_trials(tmp_path / "whole")
     steps = []
 
     def listener(event):
         if isinstance(event, Trained):
             steps.append(event.step)
-            if len(steps) in (5, 13):  # past the rung of the first; before that of the second
+            if len(steps) in (5, 15):  # past the rung of the first; before that of the second
                 raise KeyboardInterrupt
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run_search(read_search(toml), tmp_path / "torn", room.RunTrainer(tmp_path / "torn", [listener]))
     torn = run_search(read_search(toml), tmp_path / "torn", room.RunTrainer(tmp_path / "torn", [listener]))
-    assert steps[:7] == [1, 2, 3, 4, 5, 3, 4] and steps[13:15] == [1, 2], "on from the rung, or again"
+    assert steps[:7] == [1, 2, 3, 4, 5, 3, 4] and steps[13:17] == [1, 2, 1, 2], "from the rung, or again"
 
     def apart_from_speed(those):
         return [dataclasses.replace(one, tok_per_s=0) for one in those]
@@ -214,7 +217,7 @@ def test_a_real_search_killed_and_survivors_equal_straight_runs(toml, tmp_path, 
     best = json.loads(capsys.readouterr().out)
     assert best[0]["bpb"] == min(other.bpb for other in trials) and (tmp_path / "front.svg").stat().st_size
     command.main(["frontier", str(tmp_path / "whole"), "--csv"])
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(trials)
 
 
 def test_children_carry_the_tokens_of_their_parents(made, tmp_path):
@@ -250,9 +253,12 @@ def test_the_front_and_its_volume_are_those_of_the_definition():
     assert hypervolume(np.array([[1.0, 6.0]]), np.array([5.0, 5.0])) == 0
 
 
-def test_lineage_leads_to_chance_by_members_of_earlier_fronts(made, tmp_path):
-    objectives = ("bpb", "flop_per_token")
-    trials = run_search(made(candidates=10, stop="never"), tmp_path / "out", Fake())
+def test_lineage_leads_to_chance_by_members_of_earlier_fronts():
+    objectives, rng = ("bpb", "flop_per_token"), np.random.default_rng(0)
+    trials = [
+        Trial(number, {"n_layer": int(n), "lr": float(lr)}, FINISHED, bpb=lr + 3 / n, flop_per_token=n)
+        for number, (n, lr) in enumerate(zip(rng.integers(1, 5, 30), rng.random(30), strict=True))
+    ]
     for member in members(trials, objectives):
         chain = lineage(member.trial, trials, objectives)
         assert chain == sorted(chain, reverse=True) and chain[-1] == 0
@@ -307,6 +313,15 @@ def test_the_file_of_init_is_a_search_and_is_not_written_over(tmp_path, capsys):
         command.main(["init", str(path)])
 
 
+def test_priors_are_searched_as_settings_are(made, tmp_path):
+    space = {"priors": {"head_dim": [8, 16], "ffn": ["2x", "3x"]}}
+    candidates = Candidates(made(space, {"n_layer": 1}))
+    plan = candidates.plan({"priors.head_dim": 8, "priors.ffn": "3x"})
+    assert (plan.model.n_head, plan.model.n_inner) == (4, 96)
+    trials = run_search(made(space, candidates=2, stop="never"), tmp_path / "out", Fake())
+    assert set(trials[0].settings) == {"priors.head_dim", "priors.ffn"} and trials[0].state == FINISHED
+
+
 def test_other_folders_are_left_alone(made, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("mine")
@@ -318,3 +333,44 @@ def test_other_folders_are_left_alone(made, tmp_path):
         run_search(made({**SPACE, "lr": [1e-3]}, seed=1), tmp_path / "own", Fake())
     with pytest.raises(ConfigError, match="holds no search"):
         command.main(["frontier", str(tmp_path / "mine")])
+
+
+# ------------------------------------------------------------------------------------------ finals and seeds
+
+
+def test_finalists_have_seeds_and_settings_set_back_and_a_seed_has_all_of_it(toml, tmp_path, capsys):
+    toml.write_text(
+        toml.read_text()
+        .replace("candidates = 3", "candidates = 2")
+        .replace("finalists = 0", "finalists = 1\nseeds = 2")
+    )
+    folder, out = tmp_path / "out", tmp_path / "seed"
+    command.main(["run", str(toml), "--out-dir", str(folder)])
+    err = capsys.readouterr().err
+    search, trials = room.read_trials(folder)
+    best = front_of(trials, search.config.objectives)[0]
+    place = folder / "finals" / f"{best.number:04d}"
+    rows = json.loads((place / "results.json").read_text())
+    assert (
+        rows[0]["name"] == "as it is"
+        and len(rows[0]["bpb"]) == 2
+        and {one["tokens"] for one in rows} == {10 * STEP}
+    )
+    assert {one["name"].split("=")[0] for one in rows[1:]} == {"lr", "n_inner"}
+    assert "run 1 of 6" in err and sha_of(place / "as-it-is-seed0") == sha_of(
+        room.place_of(folder, best.number)
+    )
+    mean = sum(rows[0]["bpb"]) / 2
+    command.main(["frontier", str(folder), "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["bpb_of_seeds"]["mean"] == pytest.approx(mean)
+    command.main(["export-seed", str(folder), "--out-dir", str(out)])
+    seed = read_seed(out)
+    assert seed.trial == best and seed.trials == trials and seed.rung_tokens == 2 * STEP
+    assert seed.spec.train["lr"] == best.settings["lr"] and (out / "results.json").exists()
+    assert sha_of(out) == json.loads((out / "seed.json").read_text())["sha256"]
+    again = train_run(seed.spec, tmp_path / "again", [])
+    assert sha_of(again.run) == sha_of(out), "spec.toml makes the same weights"
+    with pytest.raises(ConfigError, match="there already"):
+        command.main(["export-seed", str(folder), "--out-dir", str(out)])
+    with pytest.raises(ConfigError, match="candidate 7 has not finished; on the front are"):
+        command.main(["export-seed", str(folder), "--candidate", "7", "--out-dir", str(tmp_path / "b")])
