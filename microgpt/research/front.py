@@ -12,7 +12,7 @@ def on_front(costs: np.ndarray) -> np.ndarray:
     Of rows that are equal all are.  Returns: bool (n,).
     """
     below = (costs[:, None] <= costs).all(-1) & (costs[:, None] < costs).any(-1)  # row by the column's row
-    return ~below.any(0)
+    return np.logical_not(below.any(0))
 
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:

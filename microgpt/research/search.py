@@ -46,7 +46,7 @@ IMPOSSIBLE, AGAIN = "impossible", "drawn again"
 RECORD, TABLE = "search.json", "trials.jsonl"  # what the folder is a search of; a line for each draw
 MOST_DRAWS = 20  # for each candidate that is wanted: a space may have fewer than that
 # What is the search's own: no sample, an evaluation at each rung, and what goes on is the newest.
-OF_SEARCH = {"sample_every": 0, "keep": 1, "probes": False}
+OF_SEARCH: dict[str, Any] = {"sample_every": 0, "keep": 1, "probes": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Candidates:
     def sparse_spec(self, settings: Mapping[str, Any]) -> Spec:
         """The same with its length and what is the search's own, so that it makes the candidate's plan."""
         train = self.plan(settings).train
-        own = {"max_steps": train.max_steps, "eval_every": train.eval_every, **OF_SEARCH}
+        own: dict[str, Any] = {"max_steps": train.max_steps, "eval_every": train.eval_every, **OF_SEARCH}
         return Spec.of(**own).over(self.spec(settings))
 
     def _plan(self, spec: Spec) -> Plan:
