@@ -4,9 +4,9 @@
   microgpt dpo --from mine --data pairs.jsonl --lora-rank 8     only small adapters are trained
   microgpt dpo --resume mine-dpo                        go on with one that was stopped
 
-Every tenth pair is held out and measured, and so is held-out text of the parent's corpus, which tells what
-the preferences cost.  The loss in the log is that of tokens, weighed by pairs; preference_loss is the one
-that falls, from ln 2.
+The pairs of every tenth prompt are held out and measured, and so is held-out text of the parent's corpus,
+which tells what the preferences cost.  The loss in the log is that of tokens, weighed by pairs;
+preference_loss is the one that falls, from ln 2.
 """
 
 import argparse
@@ -30,7 +30,11 @@ from microgpt.tuning.answers import WARMUP
 from microgpt.tuning.dpo import Preferences, dpo_spec
 
 SETTLED = ("packing", "carry_state", "prompt_loss_weight", "recipe", "probes", "grad_accum")
-SHOWN = {"lr": "the parent's peak / 100", "min_lr": "--lr / 10", "max_steps": "one pass over the pairs"}
+SHOWN = {
+    "lr": "the parent's peak / 100",
+    "min_lr": "--lr / 10",
+    "max_steps": "one pass over the pairs that are learned",
+}
 SHOWN |= {"batch_size": "8 pairs", "eval_every": "50", "sample_every": "0", "log_every": "1", "dropout": "0"}
 SHOWN |= {"warmup_steps": str(WARMUP)}
 

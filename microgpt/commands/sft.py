@@ -50,6 +50,8 @@ SHOWN = {
     "grad_accum": "the parent's",
     "precision": "the parent's",
     "epochs": f"{EPOCHS:g}",
+    "max_steps": "those of --epochs",
+    "warmup_steps": "by the size of the model; a tenth of the steps, or 30, at most",
     "eval_every": str(EVAL_EVERY),
     "stop_after": str(PATIENCE),
     "seq_len": "the parent's",

@@ -40,6 +40,7 @@ from microgpt.training.clock import Now
 from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
 from microgpt.training.stop import StopFlag
+from microgpt.tuning import scu
 from microgpt.tuning.extension import effect
 
 
@@ -187,9 +188,13 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
         return write(spec, args)
     if args.dry_run:
         return rehearsed(spec, args)
+    settling = scu.Settling(stop, listeners[0])
+    listeners.append(settling)
     if args.resume is not None:
         where = args.out_dir if args.resume else None
-        resume_run(args.resume or args.out_dir, spec, where, args.allow_inexact, listeners, stop, now)
+        outcome = resume_run(
+            args.resume or args.out_dir, spec, where, args.allow_inexact, listeners, stop, now
+        )
     elif args.parent is not None and args.files is None:
         raise ConfigError(f"--from {args.parent}: name with --data what it is to be trained on now")
     elif args.allow_inexact:
@@ -198,7 +203,8 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
         outcome = start_run(spec, args.out_dir, listeners, stop, now)
         if args.parent is not None and not stop:
             show(*effect(outcome.checkpoint))
-    return stop.exit_code
+    scu.write_metadata(outcome.run)
+    return 0 if settling.is_settled else stop.exit_code
 
 
 def rehearsed(spec: Spec, args: argparse.Namespace) -> int:

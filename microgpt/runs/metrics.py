@@ -96,4 +96,5 @@ def plain(value: Any) -> Any:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All events of a metrics file, in order."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")  # U+2028 is text
+    return [json.loads(line) for line in lines if line]

@@ -74,8 +74,9 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             break
         nats, n, facts = summed
         loss = nats / max(n, 1)
-        penalty = None
+        penalty, before = None, {}
         if job.penalty is not None and n:
+            before = dict(job.penalty.state())
             penalty = job.penalty.add(loss, n)
             clock.spend("penalty")
         grad_norm = job.optimizer.grad_norm(max(n, 1))
@@ -85,6 +86,8 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             job.optimizer.update(lr, grad_norm, n)
         else:
             job.optimizer.discard()
+            if job.penalty is not None and n:
+                job.penalty.restore(before)  # what was not learned moves nothing on
         advance(state, job)
         clock.spend("optimizer")
         dt = clock.end_step(start)

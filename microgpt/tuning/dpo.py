@@ -10,7 +10,7 @@ Source: Rafailov et al. 2023 (arXiv 2305.18290).
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from microgpt.training.parts import Corpus, Parts
 from .answers import Answered, log_probs, reference, refuse_pieces, rows_of, tuned_spec
 
 NAME, GROUP = "preferences", "preferences"
-HELD_OUT = 10  # every so-manieth pair is not trained on
+HELD_OUT = 10  # the pairs of every so-manieth prompt are not trained on
 AT_ONCE = 16  # pairs that are measured together
 
 
@@ -109,6 +109,15 @@ def _pairs(line: str, where: str) -> list[tuple[list[Message], str, str]]:
     return [(messages, chosen, other) for other in others]
 
 
+def held_out_of(prompts: Sequence[Hashable]) -> list[bool]:
+    """Whether each pair is held out, by its prompt: all that answer one prompt are on one side."""
+    numbers: dict[Hashable, int] = {}
+    for prompt in prompts:
+        numbers.setdefault(prompt, len(numbers))
+    every = min(HELD_OUT, len(numbers))
+    return [numbers[prompt] % every == every - 1 for prompt in prompts]
+
+
 def encoded(messages: list[Message], answer: str, tokenizer: Tokenizer) -> Answered:
     """A prompt with its answer, which ends."""
     ids = np.array([*tokenizer.encode(answer), tokenizer.special_id(END)], np.int32)
@@ -145,12 +154,13 @@ class Pairs(Corpus):
             pair for pair in found if all(len(one.prompt) + len(one.answer) <= window + 1 for one in pair)
         ]
         self.n_long = len(found) - len(self.pairs)
-        if len(self.pairs) < 2:
-            raise DataError(f"{path}: {self.n_long} pairs are longer than the window of {window} tokens")
-        self.held_out = self.pairs[HELD_OUT - 1 :: HELD_OUT] or self.pairs[-1:]
-        self.learned = [pair for n, pair in enumerate(self.pairs) if n % HELD_OUT != HELD_OUT - 1]
-        if len(self.pairs) < HELD_OUT:
-            self.learned = self.pairs[:-1]
+        if not self.pairs:
+            raise DataError(f"{path}: all {self.n_long} pairs are longer than the window of {window} tokens")
+        sides = held_out_of([pair.chosen.prompt.tobytes() for pair in self.pairs])
+        self.held_out = [pair for pair, is_held_out in zip(self.pairs, sides, strict=True) if is_held_out]
+        self.learned = [pair for pair, is_held_out in zip(self.pairs, sides, strict=True) if not is_held_out]
+        if not self.learned:
+            raise DataError(f"{path}: all pairs answer one prompt; expected 2 or more, some are held out")
         self._parts = parts
         self._facts: dict[str, Any] = {}
         self._before: dict[int, np.ndarray] = {}
@@ -237,4 +247,5 @@ def dpo_spec(parent: str, pairs: Path, settings: dict[str, Any], beta: float = 0
     otherwise.
     """
     told = {"pairs": str(pairs.absolute()), "sha256": sha256_of(pairs), "beta": beta}
-    return tuned_spec(parent, settings, NAME, told, len(read_pairs(pairs)))
+    sides = held_out_of([tuple(messages) for messages, *_ in read_pairs(pairs)])
+    return tuned_spec(parent, settings, NAME, told, sides.count(False))

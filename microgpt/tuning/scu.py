@@ -24,7 +24,7 @@ from microgpt.files import durable
 from microgpt.files.records import json_bytes, read_json
 from microgpt.model import GPT, IGNORED
 from microgpt.runs.checkpoint import STATE, read_config
-from microgpt.runs.events import Alarmed, Evaluated, Event, EventListener, Trained
+from microgpt.runs.events import Alarmed, Evaluated, Event, EventListener, Resumed, Trained
 from microgpt.runs.kinds import PENALTIES
 from microgpt.runs.layout import METRICS, checkpoints
 from microgpt.runs.metrics import read_metrics
@@ -178,12 +178,12 @@ class Settling:
     """A listener that asks a run to end once three things hold: S is within 5 % of its target, the law
     without its deadband would have left lambda where it is for 100 steps, and held-out loss is flat.
 
-    It also says what is wrong and which flag to change.
+    It also says what is wrong and which flag to change.  Of a run that goes on it takes up what its log has.
     """
 
-    def __init__(self, stop: StopFlag, say: EventListener, losses: list[float] | None = None) -> None:
+    def __init__(self, stop: StopFlag, say: EventListener) -> None:
         self._stop, self._say = stop, say
-        self._losses = losses or []
+        self._losses: list[float] = []
         self._at_bound = self._n_zero = 0
         self._told: set[str] = set()
         self._path: list[float] = []  # ln lambda where it turned
@@ -191,18 +191,32 @@ class Settling:
 
     def __call__(self, event: Event) -> None:
         """See one event."""
+        if isinstance(event, Resumed) and event.run is not None:
+            self._take_up(Path(event.run) / METRICS)
         if isinstance(event, Evaluated):
             self._losses.append(event.loss_nats)
         if isinstance(event, Trained) and event.facts and "S_hat" in event.facts:
-            for name, why, look in self._troubles(event.facts):
-                if name not in self._told:
-                    self._told.add(name)
-                    self._say(Alarmed(event.step, name, why, look))
+            for name, why, look in self._new_troubles(event.facts):
+                self._say(Alarmed(event.step, name, why, look))
             near, steady, flat = event.facts["is_near"], event.facts["is_steady"], is_flat(self._losses)
             if near and steady and flat and not self.is_settled:
                 self.is_settled = True
                 tell(f"settled at step {event.step}: {evidence(near, steady, flat)}")
                 self._stop.request()
+
+    def _take_up(self, log: Path) -> None:
+        """See again what a run told before it went on."""
+        for line in read_metrics(log):
+            if line["event"] == Evaluated.name:
+                self._losses.append(float(line["loss_nats"]))
+            elif line["event"] == Trained.name and "S_hat" in (line.get("facts") or {}):
+                self._new_troubles(line["facts"])
+
+    def _new_troubles(self, facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+        """Those that were not told yet."""
+        found = [trouble for trouble in self._troubles(facts) if trouble[0] not in self._told]
+        self._told.update(name for name, *_ in found)
+        return found
 
     def _troubles(self, facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         side, found = facts["saturated"], []

@@ -15,7 +15,7 @@ from microgpt.model import GPT, IGNORED, ModelConfig
 from microgpt.runs.events import Trained
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, log_probs, rows_of
-from microgpt.tuning.dpo import dpo_spec, preference, read_pairs
+from microgpt.tuning.dpo import dpo_spec, held_out_of, preference, read_pairs
 from tests.training.fakes import StopAt
 from tests.training.test_kinds import checkpoint_bytes, text  # noqa: F401
 from tests.tuning.test_sft import FIXED, parent  # noqa: F401
@@ -131,6 +131,24 @@ def test_several_rejected_answers_make_as_many_pairs_and_a_line_ends_with_its_li
     whole = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
     path.write_bytes(whole.encode("utf-8-sig"))
     assert [other for _, _, other in read_pairs(path)] == ["c\u2028d", "e", "f"]
+
+
+def test_pairs_of_one_prompt_are_on_one_side():
+    prompts = [n // 3 for n in range(60)]
+    sides = held_out_of(prompts)
+    assert {p for p, is_out in zip(prompts, sides, strict=True) if is_out} == {9, 19} and sides.count(
+        True
+    ) == 6
+    assert held_out_of("abcab") == [False, False, True, False, False]
+    assert held_out_of("aa") == [True, True]
+
+
+def test_one_pass_counts_the_pairs_that_are_learned(pairs):
+    assert dpo_spec("parent", pairs, {"batch_size": 6}).train["max_steps"] == 6
+    lines = [json.dumps({"prompt": "a", "chosen": "b", "rejected": "c" * n}) for n in (1, 2, 3)]
+    pairs.write_text("\n".join(lines))
+    with pytest.raises(DataError, match="all pairs answer one prompt"):
+        train_run(spec_of(pairs, 2), "a", [])
 
 
 def test_the_command(pairs, capsys):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from microgpt.commands.sft import main as sft
+from microgpt.commands.train import main as train
 from microgpt.commands.verify import main as verify
 from microgpt.common.errors import CheckpointError, ConfigError
 from microgpt.files.records import read_json
 from microgpt.model import GPT, ModelConfig
 from microgpt.runs.checkpoint import load_model
-from microgpt.runs.events import Alarmed, Evaluated, Trained
+from microgpt.runs.events import Alarmed, Evaluated, Resumed, Skipped, Trained
+from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.spec_file import read_spec
 from microgpt.training.run import train_run
 from microgpt.training.stop import StopFlag
@@ -164,6 +166,48 @@ def test_it_stops_when_all_three_hold_and_not_before(missing):
     settling(evaluated(50, 2.0 if missing == "is_flat" else 2.999))
     settling(trained(51, **({missing: False} if missing else {})))
     assert bool(stop) == settling.is_settled == (missing is None)
+
+
+def test_a_run_that_goes_on_takes_up_its_evidence(tmp_path):
+    """What was flat before is flat, what lay at a bound lies there, what was told is not told again."""
+    said, stop = [], StopFlag()
+    with MetricsLog(tmp_path / "metrics.jsonl") as log:
+        for event in (evaluated(0, 3.0), evaluated(50, 2.999)):
+            log.hear(event)
+        for step in range(51, 150):
+            log.hear(trained(step, is_near=False, saturated=1, **{"lambda": 2.0}))
+    settling = Settling(stop, said.append)
+    settling(Resumed(149, 1, 1, {}, 1, 1.0, 1.0, run=str(tmp_path)))
+    assert not said and not stop
+    settling(trained(150, is_near=False, saturated=1, **{"lambda": 2.0}))
+    assert [event.alarm for event in said] == ["lambda at its upper bound"] and not stop
+    settling(trained(151))
+    assert stop and settling.is_settled
+
+
+def test_a_step_that_is_skipped_leaves_the_law_where_it_was(parent, monkeypatch):  # noqa: F811
+    heard, whole = [], GPT.loss_and_grad
+    calls = []
+
+    def poisoned(self, batch, *others):
+        found = whole(self, batch, *others)
+        calls.append(1)
+        if len(calls) == 4:
+            self.grads.flat[:] = np.nan
+        return found
+
+    monkeypatch.setattr(GPT, "loss_and_grad", poisoned)
+    outcome = train_run(scu_spec(6), "a", [heard.append])
+    assert [event.step for event in heard if isinstance(event, Skipped)] == [4]
+    state = read_json(outcome.checkpoint / "state.json")["penalty"]["law"]
+    assert len(state["moves"]) == 5
+
+
+def test_train_goes_on_with_a_run_under_control_and_tells_what_became_of_it(parent):  # noqa: F811
+    outcome = train_run(scu_spec(3), "runs/a", [])
+    scu.write_metadata(outcome.run)
+    assert train(["--resume", "a", "--max-steps", "5"]) == 0
+    assert read_json(Path("runs/a/metadata.json"))["step"] == 5
 
 
 @pytest.mark.parametrize(
