@@ -12,6 +12,10 @@ from microgpt.common.signals import HANDLED
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import train
 
+# Compiled modules are kept, whatever the shell says: tests start a hundred processes, and pytest takes longer
+# to make all test files ready than to run most of them.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # outside implementations are built by the tests, never fetched
 WANTING = "no outside implementation"
 

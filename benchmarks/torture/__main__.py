@@ -2,7 +2,7 @@
 
     python -m benchmarks.torture                        all of it, half an hour
     python -m benchmarks.torture kills --kills 1000     one kind
-    python -m benchmarks.torture --short                a little of each, under a minute
+    python -m benchmarks.torture --short                a little of each, half a minute
 
 kills       kill -9 of a real training at random moments, a third of them inside a save; the end is compared
             with that of an undisturbed run: SHA-256 of weights and moments, loss of each step
@@ -40,8 +40,8 @@ from .shim import build, is_loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRESS_S = 10.0
-SHORT_KILLS, SHORT_FAILURES, FAILURES = 20, 5, 200
-SHORT_SIGNALS, SIGNALS = 3, 200
+SHORT_KILLS, SHORT_FAILURES, FAILURES = 6, 4, 200
+SHORT_SIGNALS, SHORT_BYTES, SIGNALS = 3, 50_000, 200
 Cases = Iterator[tuple[str | None, str]]
 
 
@@ -78,13 +78,13 @@ def corruption(folder: Path, args: argparse.Namespace) -> Cases:
 def signals(folder: Path, args: argparse.Namespace) -> Cases:
     """Ask real commands to end; how soon they do is measured in the long form alone."""
     if args.short:
-        return interruptions.signal_runs(folder, args.seed, SHORT_SIGNALS, bound_s=math.inf)
+        return interruptions.signal_runs(folder, args.seed, SHORT_SIGNALS, math.inf, SHORT_BYTES)
     return interruptions.signal_runs(folder, args.seed, SIGNALS)
 
 
 def steps(folder: Path, args: argparse.Namespace) -> Cases:
     """Stop and go on."""
-    return runs.stop_runs(folder, args.seed, every=7 if args.short else 1)
+    return runs.stop_runs(folder, args.seed, every=9 if args.short else 1)
 
 
 KINDS: dict[str, Callable[[Path, argparse.Namespace], Cases]] = {

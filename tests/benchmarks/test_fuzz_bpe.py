@@ -9,7 +9,7 @@ from benchmarks.fuzz import __main__, build
 from microgpt.common.errors import MicrogptError
 
 CSRC = Path(__file__).parents[2] / "csrc" / "tokenizer"
-CASES = {"trainer": 150, "encoder": 250, "tokenizer-json": 100}
+CASES = {"trainer": 60, "encoder": 80, "tokenizer-json": 40}
 
 
 @pytest.fixture(scope="module")

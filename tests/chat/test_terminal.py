@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ class Person:
     def types(self, text):
         """Enter text once the chat is reading: a Ctrl-C just before is seen only with the next key."""
         while self.stat.exists() and self.stat.read_text().rpartition(")")[2].split()[0] == "R":
-            os.sched_yield()
+            time.sleep(0.005)
         os.write(self.screen, text.encode())
 
     def leaves(self):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -725,59 +724,32 @@ def test_the_rate_is_on_the_screen_and_prints_as_it_was_meant(capfd):
     assert "rate     from 0 up to 0.0003, too few steps to come down" in capfd.readouterr().out
 
 
-@pytest.fixture
-def python():
-    """Start Python processes that are gone after the test, however it ends.
-
-    What they run must also end by itself in some minutes, for when this process is killed.
-    """
-    processes = []
-
-    def start(*words):
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            preexec_fn=hear_signals,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def wait_for_steps(process, run):
-    """Wait until a run has logged a step."""
-    log = Path(run, "metrics.jsonl")
-    while process.poll() is None and not (log.exists() and '"train"' in log.read_text()):
-        time.sleep(0.05)
-    assert process.poll() is None, process.communicate()
-
-
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code, python):
+def test_a_signal_saves_and_the_resumed_run_equals_a_straight_one(number, code, monkeypatch, capfd):
     steady = ["--lr", "0.001", "--min-lr", "0.001", "--warmup-steps", "0"]  # however many steps are planned
-    flags = [*SMALL, *steady, "--data", "text.txt", "--out-dir", "runs/a", "--threads", "1"]
-    process = python("-m", "microgpt.train", *flags, "--max-steps", "1000000000", "--max-time", "15m")
-    wait_for_steps(process, "runs/a")
-    with pytest.raises(MicrogptError, match="another training is using runs/a"):
-        train.main(["--resume", "runs/a"])
-    process.send_signal(number)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == code, err
+    real = loop.accumulate
+
+    def accumulate(job, position, *others):
+        if position == 7:
+            with pytest.raises(MicrogptError, match="another training is using runs/a"):
+                train.main(["--resume", "runs/a"])
+            signal.raise_signal(number)
+        return real(job, position, *others)
+
+    hear_signals()
+    with monkeypatch.context() as struck:
+        struck.setattr(loop, "accumulate", accumulate)
+        assert new(*steady, "--max-steps", "1000000000") == code
+    out, err = capfd.readouterr()
     assert "stopped at step" in out and "--resume runs/a" in out and "Traceback" not in err
     end = int(next(Path("runs/a").glob("step_*")).name[5:]) + 5
+    assert 7 <= end - 5 <= 8
     train.main(["--resume", "runs/a", "--max-steps", str(end)])
     new(*steady, "--max-steps", str(end), out="runs/b")
     assert tensors(f"runs/a/step_{end:08d}") == tensors(f"runs/b/step_{end:08d}")
 
 
-def test_a_second_interrupt_leaves_at_once(python):
+def test_a_second_interrupt_leaves_at_once():
     code = """
 import os
 from microgpt.training import stop
@@ -786,12 +758,23 @@ with stop.StopFlag():
     print(1, flush=True)
     while os.getppid() == parent: ...
 """
-    process = python("-c", code)
-    process.stdout.readline()
-    process.send_signal(signal.SIGTERM)  # the first one, of either kind, only asks
-    assert process.stderr.readline() == "\n" and "stopping" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=600)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=hear_signals,
+    )
+    try:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)  # the first one, of either kind, only asks
+        assert process.stderr.readline() == "\n" and "stopping" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=600)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == -signal.SIGINT
 
 

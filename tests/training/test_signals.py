@@ -1,6 +1,5 @@
 """Signals in every phase of a command: the right exit code, no traceback, nothing half done or lost."""
 
-import math
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.torture.signals import damage, hear_signals, signal_runs
+from benchmarks.torture.signals import damage, hear_signals
 from microgpt.runs.checkpoint import find_checkpoint
 from microgpt.runs.metrics import read_metrics
 
@@ -196,7 +195,7 @@ class Dying:
         os.kill(os.getpid(), signal.SIGTERM)
 def main():
     Dying()
-    for _ in range(1000):
+    while True:
         time.sleep(0.01)
 run_command(main)
 """
@@ -207,7 +206,7 @@ run_command(main)
 def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder):
     """Python drops it, for the handler of the first replaces its own."""
     code = """
-import signal, threading, time
+import signal, threading
 from microgpt.common.command import run_command
 from microgpt.training.stop import StopFlag
 def main():
@@ -217,7 +216,7 @@ def main():
         for number in both:  # to this thread: others would take them at once, in either order
             signal.pthread_kill(threading.get_ident(), number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
-        time.sleep(30)
+        signal.pause()
 run_command(main)
 """
     done = command(folder, ["-c", code])
@@ -227,7 +226,7 @@ run_command(main)
 def test_a_second_signal_that_comes_while_the_first_is_handled_is_not_lost(folder):
     """Replacing a handler handles what is pending first, in the midst of the first handler."""
     code = """
-import os, signal, time
+import os, signal
 from microgpt.common.command import run_command
 from microgpt.training.stop import StopFlag
 class InTheMidst(StopFlag):
@@ -238,7 +237,7 @@ class InTheMidst(StopFlag):
 def main():
     with InTheMidst():
         os.kill(os.getpid(), signal.SIGHUP)
-        time.sleep(30)
+        signal.pause()
 run_command(main)
 """
     done = command(folder, ["-c", code])
@@ -262,8 +261,3 @@ def test_a_stopped_process_goes_on(folder, talker):
     struck_at = [str(int(signal.SIGSTOP)), "9", TRAINING["micro-batch"][0]]
     done = command(folder, ["-c", WAKING + TRAPPED, *struck_at, *TRAIN])
     assert done.returncode == 0 and find_checkpoint(folder / "run").name == "step_00000040", done.stderr
-
-
-def test_signals_at_random_moments(tmp_path):
-    problems = [(what, problem) for problem, what in signal_runs(tmp_path, None, 6, math.inf, 50_000)]
-    assert len(problems) == 6 and not [pair for pair in problems if pair[1]]
