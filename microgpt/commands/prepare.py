@@ -27,7 +27,7 @@ from microgpt.corpus.prepared.make import held_out_too, prepare
 from microgpt.corpus.prepared.split import HeldOutWanted, add_held_out_flags, few_note, held_out_wanted
 from microgpt.corpus.reading.options import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
-from microgpt.evaluation.probes import sizes
+from microgpt.evaluation.probes_of_data import sizes
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.runs.checkpoint import load_tokenizer
 from microgpt.runs.kept import find_checkpoint, place_of

@@ -20,7 +20,8 @@ from microgpt.common.words import format_duration
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared_again, source_place
 from microgpt.corpus.prepared.corpus import source_names
-from microgpt.evaluation.probes import Finding, probe_all
+from microgpt.evaluation.finding import Finding
+from microgpt.evaluation.probes import probe_all
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import known_corpus, read_config
 from microgpt.runs.spec import Plan

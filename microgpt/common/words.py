@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from .errors import ConfigError
 
 BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])?b?")
+ENOUGH = 3  # letters of a word that was cut off
+ALIKE = 0.65  # of the letters of two words, to take one for the other
 BYTE_UNITS = {None: 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
@@ -20,9 +22,14 @@ def counted(n: int, what: str) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """` (did you mean train?)`, or nothing where no known word is like it."""
-    near = difflib.get_close_matches(str(word), [str(one) for one in known], n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    """` (did you mean train?)`: known words that begin so, else the one most like it; nothing where none is.
+
+    What all flags begin with makes none of them alike.
+    """
+    said, names = str(word).lstrip("-"), {str(one).lstrip("-"): str(one) for one in known}
+    begun = sorted((name for name in names if name.startswith(said)), key=len) if len(said) >= ENOUGH else []
+    near = begun or difflib.get_close_matches(said, names, n=1, cutoff=ALIKE)
+    return f" (did you mean {' or '.join(names[name] for name in near[:3])}?)" if near else ""
 
 
 def command_line(*words: object) -> str:

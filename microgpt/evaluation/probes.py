@@ -2,30 +2,26 @@
 
 Each answers with findings that have a name, what was seen, and where to look if that is wrong.  They change
 nothing: gradients are zero again afterwards, weights as they were.  All take seconds, on any model and any
-checkpoint: `probe_all` is what `microgpt probe` runs, `probe_data` and `probe_briefly` what comes before the
-first step of a run.
+checkpoint, for large ones look at fewer tokens: `probe_all` is what `microgpt probe` runs, `probe_data` and
+`probe_briefly` what comes before the first step of a run.
 """
 
 import contextlib
 import math
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
 from microgpt.batches.batches import Batches
-from microgpt.common.words import counted
 from microgpt.core import random
-from microgpt.corpus.prepared.fingerprints import fingerprints
 from microgpt.corpus.token_file import TokenFile
-from microgpt.files.tensors import read_into, write_tensors
 from microgpt.model import GPT, IGNORED, Arena, Batch, flop_per_token
-from microgpt.model.parameters import Parameter
 from microgpt.tokenizer import Tokenizer
+
+from .finding import Finding
+from .probes_of_data import agreement, probe_data, saved, targets
 
 N_ROWS, N_TOKENS = 4, 128  # of the windows that probes look at: enough, and quick
 SLOPE_NATS = 0.5  # a step along the gradient is to change the summed loss by so much,
@@ -36,27 +32,11 @@ EXPERTS = ".experts."  # in the names of their parameters
 CLEAR = 0.05  # nats a token: differences of shifted losses below this say nothing
 NOTHING_SCORED = "no target is scored in what is looked at"
 LEARNED = 0.5  # nats below ln V from which on a model has learned something
-MOST_DUPLICATES = 0.5  # of held-out documents
-BRIEF_FLOP, FEWEST_TOKENS = 5e9, 8  # of a step on the tokens that brief probes look at
+SHIFTED_TOKENS = 256  # of a row that are foretold by those before, after and at their place
+FEWEST_TOKENS = 8
+BRIEF_FLOP, FLOP = 5e9, 5e10  # of a step on the tokens that probes look at, briefly and not
+SLOPE_FLOP = 6e10  # of all steps for the slopes of the layers
 BRIEF_BYTES = 1 << 25  # of weights that they save
-
-
-class Finding(NamedTuple):
-    """What a probe found.
-
-    is_good: None where it cannot say anything of this model, or not yet.  look: where to look if it is bad.
-    """
-
-    name: str
-    is_good: bool | None
-    text: str
-    look: str = ""
-
-    def told(self) -> str:
-        """A line for a person."""
-        mark = {True: "ok  ", False: "BAD ", None: "-   "}[self.is_good]
-        look = f"; look at {self.look}" if self.is_good is False and self.look else ""
-        return f"{mark} {self.name}: {self.text}{look}"
 
 
 # -------------------------------------------------------------------------------- the model
@@ -116,7 +96,8 @@ def slope(model: GPT, batch: Batch) -> Finding:
     A gradient that is lost on its way, such as that of one branch, is missing in all layers below.  In fp32,
     for bf16 rounds small steps away.
     """
-    batch = cut(batch, 1, N_TOKENS)
+    flop = flop_per_token(model.config) * len(_layers(model))
+    batch = telling(batch, min(N_TOKENS, tokens_within(SLOPE_FLOP, flop)), 1)
     with _Nudged(model), in_fp32(model):
         model.grads.flat[:] = 0
         model.loss_and_grad(batch)
@@ -143,11 +124,7 @@ def in_fp32(model: GPT) -> Iterator[None]:
 
 def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
     """Of each layer by how much of its size the slope differs from the gradient's norm."""
-    layers: dict[str, list[str]] = {}
-    for name in model.grads:
-        parts = name.split(".")
-        layers.setdefault(".".join(parts[:2]) if parts[0] == "h" else parts[0], []).append(name)
-    for layer, names in layers.items():
+    for layer, names in _layers(model).items():
         norm, size = (_norm(arena, names) for arena in (model.grads, model.params))
         nats = min(SLOPE_NATS, 2 * SLOPE_STEP * size * norm)
         if not math.isfinite(norm) or nats < FLAT_NATS:
@@ -162,6 +139,15 @@ def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
         for name in names:
             model.params[name][:] = before[name]
         yield abs((sums[0] - sums[1]) / nats - 1), layer
+
+
+def _layers(model: GPT) -> dict[str, list[str]]:
+    """The names of parameters that are trained, by the layer that they are of."""
+    layers: dict[str, list[str]] = {}
+    for name in model.grads:
+        parts = name.split(".")
+        layers.setdefault(".".join(parts[:2]) if parts[0] == "h" else parts[0], []).append(name)
+    return layers
 
 
 def _norm(arena: Arena, names: list[str]) -> float:
@@ -257,7 +243,9 @@ def shift(model: GPT, ids: np.ndarray) -> Finding:
     if T < 3:
         return Finding("shift", None, "the window is too short")
     logits = model.logits(ids)[:, : T - 2].reshape(B * (T - 2), -1).astype(np.float64)
-    losses = [float(cross_entropy(logits, ids[:, s : T - 2 + s].reshape(-1)).mean()) for s in range(3)]
+    normalizer = logsumexp(logits, -1)
+    shifted = (ids[:, s : T - 2 + s].reshape(-1, 1) for s in range(3))
+    losses = [float((normalizer - np.take_along_axis(logits, y, -1)[:, 0]).mean()) for y in shifted]
     told = ", ".join(f"{loss:.3f} by {s}" for s, loss in enumerate(losses))
     best = int(np.argmin(losses))
     if losses[best] > math.log(model.config.vocab_size) - LEARNED or sorted(losses)[1] - losses[best] < CLEAR:
@@ -275,7 +263,7 @@ def dropout(model: GPT, batch: Batch) -> Finding:
     """Whether dropout does something, and the same for the same keys."""
     if not model.config.dropout:
         return Finding("dropout", None, "none is asked for")
-    batch = cut(batch, 1, N_TOKENS)
+    batch = telling(batch, min(N_TOKENS, tokens_within(BRIEF_FLOP, flop_per_token(model.config))), 1)
     nats = []
     for seed in (1, 1, 2, None):
         keys = None if seed is None else random.keys(seed, "probe", range(len(batch.ids)))
@@ -288,100 +276,6 @@ def dropout(model: GPT, batch: Batch) -> Finding:
         text = f"a rate of {model.config.dropout:g} is asked for, but nothing is dropped"
         return Finding("dropout", False, text, "whether keys reach the layers")
     return Finding("dropout", True, f"drops at a rate of {model.config.dropout:g}, by its keys alone")
-
-
-# -------------------------------------------------------------------------------- the data
-
-
-def targets(batch: Batch) -> Finding:
-    """Whether each target of a batch is the id that follows."""
-    follows = batch.targets[:, :-1] == batch.ids[:, 1:]
-    wrong = ~follows & (batch.targets[:, :-1] != IGNORED)
-    if wrong.any():
-        text = f"{wrong.mean():.0%} of targets are not the token that follows"
-        return Finding("targets", False, text, "the shift in batches")
-    if not follows.any():
-        return Finding("targets", False, "no target is scored", "masks of targets, --prompt-loss-weight")
-    return Finding("targets", True, "each target is the token that follows")
-
-
-def duplicates(trained: np.ndarray, held_out: TokenFile) -> Finding:
-    """How many held-out documents are in the training text as well, word for word.
-
-    Args: trained: fingerprints of the documents that are trained on.
-    """
-    n = int(np.isin(fingerprints(held_out), trained).sum())
-    share = n / held_out.n_documents
-    text = (
-        f"{n:,} of {counted(held_out.n_documents, 'held-out document')} are trained on as well ({share:.1%})"
-    )
-    look = "how the corpus is divided: no number measured on them means anything"
-    return Finding("duplicates", share <= MOST_DUPLICATES, text, look)
-
-
-def sizes(train: TokenFile, held_out: TokenFile) -> Finding:
-    """Whether no more is held out than trained on."""
-    text = f"{train.n_bytes:,} bytes to train on, {held_out.n_bytes:,} held out"
-    look = "--held-out and --held-out-share, which may have exchanged the sides"
-    return Finding("sizes", train.n_bytes >= held_out.n_bytes, text, look)
-
-
-def agreement(model: GPT, tokenizer: Tokenizer, files: list[TokenFile]) -> Finding:
-    """Whether model, tokenizer and token files belong together: sizes, hashes, and bytes counted again."""
-    look = "the tokenizer beside the data, the tokenizer of the checkpoint"
-    for file in files:
-        if file.tokenizer_sha256 != tokenizer.sha256:
-            text = f"{file.path.name} was made by another tokenizer ({file.tokenizer_sha256[:12]})"
-            return Finding("tokenizer", False, text, look)
-        if not model.config.vocab_size == tokenizer.vocab_size == file.vocab_size:
-            V = f"{model.config.vocab_size:,}, {tokenizer.vocab_size:,} and {file.vocab_size:,}"
-            return Finding("tokenizer", False, f"model, tokenizer and data have {V} tokens", look)
-    n_bytes = sum(
-        int(tokenizer.byte_lengths[files[-1].ids[first : first + (1 << 22)]].sum(dtype=np.int64))
-        for first in range(0, files[-1].n_tokens, 1 << 22)
-    )
-    if n_bytes != files[-1].n_bytes:
-        text = f"the tokens stand for {n_bytes:,} bytes, the text had {files[-1].n_bytes:,}"
-        return Finding("tokenizer", False, text, look)
-    return Finding("tokenizer", True, "model, tokenizer and data have the same tokens")
-
-
-def saved(model: GPT, tokenizer: Tokenizer, folder: Path, most_bytes: float = math.inf) -> Finding:
-    """Whether weights and tokenizer come back from the disk as they were, where checkpoints will lie.
-
-    Args: most_bytes: of weights; what does not fit is left out.
-    """
-    if model.dtype != np.float32:
-        return Finding("save", None, "checkpoints hold float32")
-    chosen = fitting(model.params, most_bytes)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".tmp_probe_", dir=folder) as place:
-            stored = {p.name: model.params[p.name] for p in chosen}
-            write_tensors(Path(place, "model.safetensors"), stored)
-            tokenizer.save(Path(place, "tokenizer.json"))
-            again = Arena(chosen)
-            read_into(Path(place, "model.safetensors"), again)
-            same = all(np.array_equal(_bits(again[name]), _bits(value)) for name, value in stored.items())
-            same &= Tokenizer.load(Path(place, "tokenizer.json")).sha256 == tokenizer.sha256
-    except OSError as error:
-        return Finding("save", False, f"{folder}: {os.strerror(error.errno or 0)}", "room and rights there")
-    text = "weights and tokenizer come back from the disk to the bit" if same else "they come back changed"
-    return Finding("save", same, text, f"the disk of {folder}")
-
-
-def fitting(arena: Arena, most_bytes: float) -> list[Parameter]:
-    """Parameters that have no more bytes together, in order; those that do not fit are passed over."""
-    chosen, n_bytes = [], 0
-    for parameter in arena.in_flat:
-        if n_bytes + arena[parameter.name].nbytes <= most_bytes:
-            chosen.append(parameter)
-            n_bytes += arena[parameter.name].nbytes
-    return chosen
-
-
-def _bits(values: np.ndarray) -> np.ndarray:
-    """To compare even what is no number."""
-    return values.reshape(-1).view(np.uint8)
 
 
 # -------------------------------------------------------------------------------- all of them
@@ -430,7 +324,7 @@ def probe_all(
     Args: batches: of training.  folder: where checkpoints lie.  is_random: the weights have learned nothing.
     """
     whole = batches.batch(0)
-    batch = telling(whole, N_TOKENS)
+    batch = looked_at(model, whole, FLOP)
     yield agreement(model, tokenizer, [train, held_out])
     yield from probe_data(train, held_out)
     yield targets(whole)
@@ -443,13 +337,8 @@ def probe_all(
     if is_random:
         yield Finding("shift", None, "the weights have learned nothing yet")
     else:
-        yield shift(model, raw_rows(held_out, batches.seq_len))
+        yield shift(model, raw_rows(held_out, min(batches.seq_len, SHIFTED_TOKENS)))
     yield saved(model, tokenizer, folder)
-
-
-def probe_data(train: TokenFile, held_out: TokenFile) -> list[Finding]:
-    """Whether the held-out part can measure anything."""
-    return [sizes(train, held_out), duplicates(fingerprints(train), held_out)]
 
 
 def probe_briefly(
@@ -460,8 +349,7 @@ def probe_briefly(
     Args: as of `probe_all`.
     """
     whole = batches.batch(0)
-    n_tokens = brief_tokens(flop_per_token(model.config))
-    batch = telling(whole, min(n_tokens, N_TOKENS), max(1, min(N_ROWS, n_tokens // N_TOKENS)))
+    batch = looked_at(model, whole, BRIEF_FLOP)
     yield agreement(model, tokenizer, [train, held_out])
     yield targets(whole)
     yield causality(model, batch)
@@ -470,6 +358,12 @@ def probe_briefly(
     yield saved(model, tokenizer, folder, BRIEF_BYTES)
 
 
-def brief_tokens(flop: float) -> int:
-    """How many tokens brief probes look at, of a model that has so many FLOP a token."""
-    return int(min(max(BRIEF_FLOP / flop, FEWEST_TOKENS), N_ROWS * N_TOKENS))
+def looked_at(model: GPT, batch: Batch, most_flop: float) -> Batch:
+    """The part of a batch that probes look at, a step on which has so many FLOP."""
+    n_tokens = tokens_within(most_flop, flop_per_token(model.config))
+    return telling(batch, min(n_tokens, N_TOKENS), max(1, n_tokens // N_TOKENS))
+
+
+def tokens_within(most_flop: float, flop: float) -> int:
+    """How many tokens probes look at, each of so many FLOP."""
+    return int(min(max(most_flop / flop, FEWEST_TOKENS), N_ROWS * N_TOKENS))

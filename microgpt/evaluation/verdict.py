@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .alarms import ABOVE_FIT
 from .annealing import FEWEST, Course
-from .probes import Finding
+from .finding import Finding
 
 DATA, CAPACITY, SCHEDULE, BUG, NOTHING, UNKNOWN = (
     "data",

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.prepared.folder import Prepared
-from microgpt.evaluation.probes import Finding, probe_all
+from microgpt.evaluation.finding import Finding
+from microgpt.evaluation.probes import probe_all
 from microgpt.machine.memory import available_memory
 from microgpt.model import GPT
 from microgpt.runs.lineage import begin_with, fill

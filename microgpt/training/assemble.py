@@ -23,7 +23,7 @@ from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared as prepared_corpus
 from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared, made_of
-from microgpt.evaluation.probes import Finding
+from microgpt.evaluation.finding import Finding
 from microgpt.evaluation.watch import Watch
 from microgpt.machine.rates import product_flop_per_s
 from microgpt.model import GPT, count_parameters, flop_per_token

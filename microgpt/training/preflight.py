@@ -10,7 +10,9 @@ from microgpt.batches.batches import Batches
 from microgpt.common.errors import DataError
 from microgpt.core import arrays
 from microgpt.corpus.prepared.folder import Prepared
-from microgpt.evaluation.probes import Finding, probe_briefly, probe_data
+from microgpt.evaluation.finding import Finding
+from microgpt.evaluation.probes import probe_briefly
+from microgpt.evaluation.probes_of_data import probe_data
 from microgpt.model import GPT
 from microgpt.runs.events import Probed
 

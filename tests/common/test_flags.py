@@ -19,6 +19,7 @@ class Oven:
     mode: str = setting("fan", "kind of heat", choices=("fan", "grill"))
     steam: bool = setting(False, "add steam")
     timer: int | None = setting(None, "stop after this long", "minutes")
+    model_of_oven: str = setting("old", "what it is called")
     inner: int = 3  # not a setting: no flag
 
 
@@ -71,6 +72,9 @@ def test_mistakes_are_one_line(words, word, capsys):
         (["--heta=9"], "--heat"),
         (["--mode", "gril"], "grill"),
         (["--n_tray", "1"], "--n-trays"),
+        (["--n-tr", "1"], "--n-trays"),
+        (["--mod", "gas"], "--mode or --model-of-oven"),
+        (["--t", "1"], ""),
         (["--colour", "1"], ""),
         (["--mode", "xyz"], ""),
     ],

@@ -9,7 +9,7 @@ from microgpt.core import reference
 from microgpt.corpus.chat import render
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
-from microgpt.evaluation import probes
+from microgpt.evaluation import probes_of_data
 from microgpt.evaluation.alarms import Alarms, Facts, Loss
 from microgpt.evaluation.loss import evaluate
 from microgpt.evaluation.probes import probe_all
@@ -233,11 +233,11 @@ def test_weights_that_foretell_worse_than_a_guess(run):
 
 def test_a_disk_that_gives_back_other_bits(run, monkeypatch):
     broken = run()
-    whole = probes.read_into
+    whole = probes_of_data.read_into
 
     def read_into(path, arena):
         whole(path, arena)
         arena.flat[0] += 1e-7
 
-    monkeypatch.setattr(probes, "read_into", read_into)
+    monkeypatch.setattr(probes_of_data, "read_into", read_into)
     assert broken.bad() == {"save"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from microgpt.evaluation.annealing import FEWEST, areas, course
-from microgpt.evaluation.probes import Finding
+from microgpt.evaluation.finding import Finding
 from microgpt.evaluation.verdict import (
     BUG,
     CAPACITY,

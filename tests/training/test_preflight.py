@@ -11,7 +11,8 @@ from microgpt.common.errors import DataError
 from microgpt.core import native
 from microgpt.corpus.smalltalk import generate
 from microgpt.evaluation import probes
-from microgpt.evaluation.probes import N_TOKENS, brief_tokens, fitting, telling
+from microgpt.evaluation.probes import BRIEF_FLOP, N_TOKENS, telling, tokens_within
+from microgpt.evaluation.probes_of_data import fitting
 from microgpt.model import GPT, IGNORED, Batch, ModelConfig, flop_per_token
 from microgpt.runs.checkpoint import WEIGHTS
 from microgpt.runs.events import Probed
@@ -97,8 +98,8 @@ def test_more_held_out_than_trained_on_is_refused_unless_probes_are_left_out(tex
 def test_of_large_models_fewer_tokens_and_weights_are_looked_at():
     tiny = ModelConfig.from_preset("tiny", 500)
     large = ModelConfig.from_preset("125m", 50_000)
-    assert brief_tokens(flop_per_token(tiny)) == 4 * N_TOKENS
-    assert probes.FEWEST_TOKENS <= brief_tokens(flop_per_token(large)) < 20
+    assert tokens_within(BRIEF_FLOP, flop_per_token(tiny)) == 4 * N_TOKENS
+    assert probes.FEWEST_TOKENS <= tokens_within(BRIEF_FLOP, flop_per_token(large)) < 20
     params = GPT(tiny).params
     assert fitting(params, np.inf) == params.in_flat
     sizes = [4 * p.size for p in params.in_flat]
