@@ -180,8 +180,7 @@ def warnings(prepared: Prepared) -> list[str]:
     """What makes numbers on the held-out part worth little, for people."""
     found = sizes(prepared.train, prepared.val)
     exchanged = [f"more is held out than trained on; look at {found.look}"] if found.is_good is False else []
-    few = few_note(prepared.val.n_documents)
-    return exchanged + ([few] if few else [])
+    return exchanged + [note for note in (prepared.share_note, few_note(prepared.val.n_documents)) if note]
 
 
 def files_read(prepared: Prepared) -> int:

@@ -42,6 +42,7 @@ def header(session: Session) -> list[str]:
         f"corpus   {counted(train.n_documents, 'document')}, {train.n_bytes:,} bytes, "
         f"{train.n_tokens:,} tokens; "
         f"held out {counted(val.n_documents, 'document')}, {val.n_tokens:,} tokens",
+        *([f"warning  {note}"] if (note := session.prepared.share_note) else []),
         *job.source.outline(),
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")

@@ -90,6 +90,14 @@ def test_prepare_warns_of_a_held_out_part_that_is_small_or_too_large(tmp_path, c
     assert all(text in line for line, text in zip(found, warnings, strict=True))
 
 
+@pytest.mark.parametrize(("n", "told"), [(1, False), (3, True), (40, False)])
+def test_prepare_says_when_few_documents_hold_out_more_than_anybody_wants(tmp_path, capsys, n, told):
+    for number in range(n):
+        (tmp_path / f"{number}.txt").write_text(f"text number {number}\n\n" * 100)
+    assert prepare.main([str(tmp_path), "--merges", "2", "--text-documents", "file"]) == 0
+    assert ("33% of the text is held out: it has 3 documents, and each" in capsys.readouterr().out) == told
+
+
 def test_prepare_tells_what_is_not_learned(tmp_path, capsys):
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]
     rows = [{"text": "one"}, {"text": "two"}, {"messages": turns}]

@@ -17,6 +17,8 @@ from microgpt.corpus.token_file import TokenFile, has_magic
 from microgpt.files.records import read_json
 from microgpt.tokenizer import Tokenizer, TokenizerError
 
+from .split import Split, share_note
+
 TOKENIZER = "tokenizer.json"
 SIDES = {False: "train", True: "val"}  # by whether it is held out
 MAX_META_BYTES, MAX_META_PARTS = 8 << 20, 1000  # bounds of the memory that parsing takes
@@ -46,6 +48,16 @@ class Prepared:
     def sides(self) -> dict[str, TokenFile]:
         """Both token files by name."""
         return {SIDES[False]: self.train, SIDES[True]: self.val}
+
+    @property
+    def share_note(self) -> str | None:
+        """What to tell where far more is held out than was asked for."""
+        if "held_out" in self.meta:
+            return None
+        n_bytes, n_documents = (
+            getattr(self.train, n) + getattr(self.val, n) for n in ("n_bytes", "n_documents")
+        )
+        return share_note(Split(**self.meta.get("split", {})), n_bytes, self.val.n_bytes, n_documents)
 
 
 def tokens_path(directory: Path, held_out: bool) -> Path:
@@ -161,10 +173,12 @@ def _is_sound(meta: dict[str, Any]) -> bool:
     lists = meta["sources"], skipped.examples
     counts = skipped.parts, meta.get("left_out", {})
     texts = [meta["key"], *lists[0], *lists[1]]
+    split = vars(Split(**meta.get("split", {})))
     return (
         type(skipped.lines) is type(skipped.files) is int
         and all(isinstance(values, list) for values in lists)
         and all(type(n) is int for count in counts for n in count.values())
         and bool(skipped.lines or skipped.files) == bool(skipped.examples)
         and all(isinstance(text, str) for text in texts)
+        and all(type(where) in (int, float) for where in split.values())
     )

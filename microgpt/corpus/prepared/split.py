@@ -32,6 +32,7 @@ PLACES = 1 << 64
 RATES = (0.01, 0.02, 0.05, 0.10)
 MIN_HELD_OUT = 8192  # characters
 ENOUGH_DOCUMENTS = 500
+FAR_MORE = 1.5  # times as much as was to be held out
 TAIL = 0.1  # share of a single document that is held out
 
 
@@ -183,6 +184,20 @@ def few_note(n_documents: int) -> str | None:
     return (
         f"{counted(n_documents, 'document')} held out: numbers on so few have wide intervals; "
         "--held-out-share or --held-out holds out more"
+    )
+
+
+def share_note(split: Split, n_bytes: int, n_held_out: int, n_documents: int) -> str | None:
+    """What to tell where far more of a text is held out than was asked for; None: it is not.
+
+    Args: n_bytes, n_documents: of all of it.  n_held_out: bytes that are held out.
+    """
+    wanted = max(RATES[-1], (split.high - split.low) / PLACES, split.tail)
+    if n_held_out <= FAR_MORE * wanted * n_bytes:
+        return None
+    return (
+        f"{n_held_out / n_bytes:.0%} of the text is held out: it has {counted(n_documents, 'document')}, "
+        "and each stays whole; --held-out FILE names another part, or divide the text by blank lines"
     )
 
 
