@@ -16,7 +16,7 @@ from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.model import GPT, count_parameters
 from microgpt.model.architecture import is_recurrent
 from microgpt.runs.checkpoint import load_model
-from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint
+from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint, place_of
 from microgpt.runs.lineage import load_adapted
 from microgpt.tokenizer import Tokenizer
 
@@ -72,6 +72,16 @@ def add_model_flags(flags: Parser, several: bool = False) -> None:
         help="of large matrix products, which read prompts and held-out text; auto: bf16 where the CPU has "
         "it [default fp32]",
     )
+
+
+def named(args: argparse.Namespace) -> list[str | None]:
+    """The checkpoints that were named, or the newest run.
+
+    Raises: ConfigError: one of them is not there; told before the first is measured.
+    """
+    for name in args.checkpoints:
+        place_of(name)
+    return args.checkpoints or [None]
 
 
 def add_carry_flag(flags: Parser) -> None:

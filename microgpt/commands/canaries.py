@@ -38,7 +38,7 @@ from microgpt.evaluation.statistics import Share
 from microgpt.evaluation.training_text import TrainingText
 from microgpt.model import count_parameters
 
-from ._model_flags import Loaded, add_model_flags, open_checkpoint
+from ._model_flags import Loaded, add_model_flags, named, open_checkpoint
 
 CLEAR = 0.05  # a p-value below it is told as a difference
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     canaries = chosen(args.only)
     refuse_taken(args.out)
     results = []
-    for name in args.checkpoints or [None]:
+    for name in named(args):
         loaded, report = asked(args, name, canaries)
         results.append((loaded, report))
         if not args.json:

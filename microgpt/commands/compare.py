@@ -29,7 +29,15 @@ from microgpt.evaluation.measure import quality
 from microgpt.evaluation.pairs import Comparison, Difference, Side, compare, unlike
 from microgpt.evaluation.sides import side_of
 
-from ._model_flags import Loaded, add_carry_flag, add_model_flags, add_text_flags, is_carried, open_checkpoint
+from ._model_flags import (
+    Loaded,
+    add_carry_flag,
+    add_model_flags,
+    add_text_flags,
+    is_carried,
+    named,
+    open_checkpoint,
+)
 
 
 def parser() -> Parser:
@@ -54,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if len(args.checkpoints) != 2:
         raise ConfigError(f"{len(args.checkpoints)} checkpoints; compare takes two, such as x@best y")
-    (a, text), (b, other) = (opened_side(args, name) for name in args.checkpoints)
+    (a, text), (b, other) = (opened_side(args, name) for name in named(args))
     differences = unlike(a, b)
     check_texts(a, b, text, other, args)
     result = compare(a, b, args.seed)
@@ -65,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def opened_side(args: argparse.Namespace, name: str) -> tuple[Side, HeldOut]:
+def opened_side(args: argparse.Namespace, name: str | None) -> tuple[Side, HeldOut]:
     """Measure one of the two."""
     loaded: Loaded = open_checkpoint(args, name)
     how = given(args, ReadOptions)
-    held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     which = args.max_tokens, args.packing or packing_of(loaded.path), args.stride, is_carried(loaded, args)
+    held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     return side_of(loaded.path, loaded.model, loaded.tokenizer, held_out, *which), held_out
 
 

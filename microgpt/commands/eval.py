@@ -43,6 +43,7 @@ from ._model_flags import (
     add_text_flags,
     choice_notes,
     is_carried,
+    named,
     open_checkpoint,
 )
 from ._suites import add_suite_flags, suite_results
@@ -94,7 +95,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    reports = [evaluated(args, name) for name in args.checkpoints or [None]]
+    reports = [evaluated(args, name) for name in named(args)]
     if len(reports) > 1 and not args.json:
         print("", *comparison(reports), sep="\n")
     return 0
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     """Measure one checkpoint and print what came out."""
     loaded = open_checkpoint(args, name)
-    how = given(args, ReadOptions)
+    how, carries = given(args, ReadOptions), is_carried(loaded, args)
     held_out = text_to_measure(loaded.path, loaded.tokenizer, args.files, native.threads(), how)
     if args.brief:
         held_out = held_out._replace(training=None)  # what n-grams are counted in
@@ -112,7 +113,7 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
         "step": loaded.state.get("step"),
         "n_params": count_parameters(loaded.model.config),
     }
-    report |= measured(loaded, held_out, args)
+    report |= measured(loaded, held_out, args, carries)
     if not args.json:
         lines = [*loaded.describe(), *loss_lines(report)]
         if not args.brief:
@@ -133,14 +134,14 @@ def evaluated(args: argparse.Namespace, name: str | None) -> dict[str, Any]:
     return report
 
 
-def measured(loaded: Loaded, held_out: HeldOut, args: argparse.Namespace) -> dict[str, Any]:
+def measured(loaded: Loaded, held_out: HeldOut, args: argparse.Namespace, carries: bool) -> dict[str, Any]:
     """All numbers with the counts behind them."""
     seq_len, stride, packing = (
         loaded.model.config.seq_len,
         args.stride,
         args.packing or packing_of(loaded.path),
     )
-    how = args.max_tokens, packing, stride, is_carried(loaded, args)
+    how = args.max_tokens, packing, stride, carries
     windows = windows_of(held_out, loaded.tokenizer, seq_len, *how)
     with progress_bar("scoring", windows.n_windows, "window") as progress:
         result = measure(loaded.model, loaded.tokenizer, held_out, windows, progress.update)

@@ -46,7 +46,7 @@ from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import gain
 from microgpt.evaluation.training_text import TrainingText
 
-from ._model_flags import Loaded, add_model_flags, add_text_flags, open_checkpoint
+from ._model_flags import Loaded, add_model_flags, add_text_flags, named, open_checkpoint
 
 TOP = 5  # limitations
 
@@ -83,7 +83,7 @@ class Studied(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    names = args.checkpoints or [None]
+    names = named(args)
     if len(names) > 2:
         raise ConfigError(f"{len(names)} checkpoints; failures takes one, or two to compare")
     refuse_taken(args.out)

@@ -38,7 +38,7 @@ from microgpt.research.asking import ask
 from microgpt.research.blind import BUILTIN, Pair, Prompt, answers_of, left_over, pairs_of, prompts_of, shown
 from microgpt.research.page import page
 
-from ._model_flags import Loaded, add_model_flags, open_checkpoint, sampler_from
+from ._model_flags import Loaded, add_model_flags, named, open_checkpoint, sampler_from
 
 
 def parser() -> Parser:
@@ -111,7 +111,7 @@ def answered(args: argparse.Namespace) -> tuple[tuple[str, str], list[Pair]]:
     if args.count and args.count < len(prompts):
         prompts = [prompts[number * len(prompts) // args.count] for number in range(args.count)]
     names, found = [], []
-    for name in args.checkpoints:
+    for name in named(args):
         loaded = open_checkpoint(args, name)
         names.append(str(loaded.path))
         found.append(texts_of(args, loaded, prompts))

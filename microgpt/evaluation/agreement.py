@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from microgpt.common.errors import MicrogptError
 
@@ -103,7 +103,7 @@ def jackknife(of: Callable[[np.ndarray], float], rows: np.ndarray, n_raters: int
     without = np.array([of(np.delete(rows, i, 0)) for i in range(n)])
     without = np.where(np.isnan(without), value, without)
     error = math.sqrt((n - 1) / n * float(np.square(without - without.mean()).sum()))
-    half = error * float(student.ppf(0.975, n - 1))
+    half = error * float(stdtrit(n - 1, 0.975))
     return Kappa(value, max(-1.0, value - half), min(1.0, value + half), n, n_raters)
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from .agreement import Kappa, cohen, fleiss, mean_weighted, table_of
 from .judgements import MARKS, RUBRIC, SIDES, TIE, Judgement
@@ -229,5 +229,5 @@ def mean_difference(differences: np.ndarray) -> tuple[float, float, float]:
     n, mean = len(differences), float(differences.mean())
     if n < 2:
         return mean, math.nan, math.nan
-    half = float(student.ppf(0.975, n - 1)) * float(differences.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * float(differences.std(ddof=1)) / math.sqrt(n)
     return mean, mean - half, mean + half

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from microgpt.batches.batches import eval_windows
-from microgpt.commands import compare, eval, probe
-from microgpt.common.errors import ConfigError, DataError
+from microgpt.commands import canaries, compare, eval, failures, judge, probe
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.corpus.prepared.config import DataConfig, prepared
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
@@ -214,3 +214,20 @@ def test_suites_stand_behind_the_rest_and_in_json(tokenizer, tmp_path, monkeypat
     assert found["ood"][0]["times"] == 1 and "long" not in found
     with pytest.raises(SystemExit):
         eval.main([*words, "--suite", "odd"])
+
+
+@pytest.mark.parametrize("command", [canaries, compare, eval, failures, judge])
+def test_of_several_models_one_that_is_not_there_is_told_before_the_first_is_opened(
+    command, tokenizer, tmp_path, monkeypatch
+):
+    place = saved(tmp_path / "run", tokenizer, 32)
+    monkeypatch.setattr(command, "open_checkpoint", lambda *args, **how: pytest.fail("opened"))
+    with pytest.raises(CheckpointError, match="nowhere: no such directory"):
+        command.main([place, str(tmp_path / "nowhere")])
+
+
+def test_a_state_that_is_not_there_is_not_carried_before_any_text_is_read(tokenizer, tmp_path, monkeypatch):
+    place = saved(tmp_path / "run", tokenizer, 32)
+    monkeypatch.setattr(eval, "text_to_measure", lambda *args: pytest.fail("read"))
+    with pytest.raises(ConfigError, match="has no recurrent layer"):
+        eval.main([place, "--carry-state"])
