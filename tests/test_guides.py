@@ -119,8 +119,8 @@ def at_work(tmp_path, monkeypatch):
 
 def label(line):
     """What a line of output begins with, if that is a word and not the name of a file."""
-    found = re.match(r"[a-z]+(?= |:)", line)
-    return found and found[0]
+    found = re.match(r"(?:microgpt: )?([a-z]+)(?= |:)", line)
+    return found and found[1]
 
 
 def test_the_road_is_walked_and_says_what_the_page_shows(at_work, monkeypatch, capfd):
