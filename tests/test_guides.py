@@ -86,6 +86,7 @@ def test_benchmarks_links_and_titles_of_the_page_are_there():
 
 # ------------------------------------------------------------------------------------- the road, in small
 
+COUNTED = 36  # columns of options with names and numbers of parameters
 IN_SMALL = dict(re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", PAGE.partition("## In small")[2], re.M))
 
 
@@ -112,6 +113,8 @@ def at_work(tmp_path, monkeypatch):
     monkeypatch.setenv("MICROGPT_THREADS", "1")
     talk = [{"messages": [m._asdict() for m in document]} for document in generate(60_000)]
     Path("talk.jsonl").write_text("\n".join(map(json.dumps, talk)))
+    (settings,) = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+    Path("hamner.toml").write_text(settings)
     ask = ["Who are you?", "Where do you live?", "What do you do at night?"]
     pairs = [{"prompt": f"{text} ({n})", "completion": "I keep the lamp."} for text in ask for n in range(12)]
     Path("mine.jsonl").write_text("\n".join(map(json.dumps, pairs)))
@@ -133,4 +136,6 @@ def test_the_road_is_walked_and_says_what_the_page_shows(at_work, monkeypatch, c
         said = "".join(capfd.readouterr())
         missing = {label(line) for line in shown} - {label(line) for line in said.splitlines()} - {None}
         assert not missing, (command, said)
+        if name == "options":  # sizes are counted; memory depends on the kernels that this CPU has
+            assert all(line[:COUNTED] in said for line in shown), (command, said)
     assert used == set(IN_SMALL), "a size that no command has"

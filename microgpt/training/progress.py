@@ -16,12 +16,13 @@ WIDTH = 80  # columns, where there is no terminal
 SHORTEST_BAR = 10  # columns that must be left for the bar to be drawn
 SMOOTHING = 0.95  # of the shown loss and gradient norm
 SPEED_SMOOTHING = 0.8  # of the shown tokens per second
+IN_PLACE_OF_LOSS = {"reward": "reward", "preference_loss": "preference"}  # facts that a step is about, if any
 
 
 class Progress:
-    """Shows on stderr: steps done, loss (nats a token), held-out bits per byte and the step that they are of,
-    learning rate, norm of the gradient, tokens per second, these as a share of what the CPU computes at most,
-    and the time left.
+    """Shows on stderr: steps done, loss (nats a token) or what is trained for in its place, such as a reward,
+    held-out bits per byte and the step that they are of, learning rate, norm of the gradient, tokens per
+    second, these as a share of what the CPU computes at most, and the time left.
 
     Args: peak_tok_per_s: that the threads would do if all they did were large matrix products.
     """
@@ -37,6 +38,7 @@ class Progress:
         self._stream: Any = Lasting(stream or sys.stderr)
         self._step, self._max_steps, self._peak = step, max_steps, peak_tok_per_s
         self._bpb, self._bpb_step = "", 0
+        self._what = "loss"
         self._loss: float | None = None
         self._norm: float | None = None
         self._tok_per_s: float | None = None
@@ -50,7 +52,8 @@ class Progress:
         self._step, self._left_s = event.step, event.left_s
         self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
         if isinstance(event, Trained):
-            self._loss = _smoothed(self._loss, event.loss_nats, SMOOTHING)
+            self._what, value = _aim(event)
+            self._loss = _smoothed(self._loss, value, SMOOTHING)
             self._norm = _smoothed(self._norm, event.grad_norm, SMOOTHING)
             self._lr = event.lr
         self._draw()
@@ -91,7 +94,7 @@ class Progress:
     def line(self, width: float) -> str:
         """All of it in so many columns: where it is narrow, words that explain go first."""
         steps, norm = f"{self._step}/{self._max_steps}", self._norm
-        loss = "" if self._loss is None else f"loss {self._loss:.3f}"
+        loss = "" if self._loss is None else f"{self._what} {self._loss:.3f}"
         bpb = self._bpb
         of_step = bpb and f"{bpb}@{self._bpb_step}"
         speed = self._tok_per_s or 0.0
@@ -135,6 +138,13 @@ class _Line(tqdm):
         if width - len(words) < SHORTEST_BAR:
             return words[:width]
         return self.format_meter(**{**facts, "bar_format": words + " |{bar}|"})
+
+
+def _aim(event: Trained) -> tuple[str, float]:
+    """What a step is to lower or raise: its name in the line, and its value."""
+    facts = event.facts or {}
+    told = ((shown, facts[name]) for name, shown in IN_PLACE_OF_LOSS.items() if name in facts)
+    return next(told, ("loss", event.loss_nats))
 
 
 def _smoothed(old: float | None, new: float, keep: float) -> float:

@@ -1,5 +1,6 @@
 """The line that a person sees of a run: what is in it, that it fits, and that its time is true."""
 
+import dataclasses
 import fcntl
 import io
 import os
@@ -33,6 +34,17 @@ def test_without_a_terminal_there_are_plain_lines():
         f"step 2/10  loss 2.600  held-out 1.250 bpb at step 1  {rest}  1m15s left",
         f"step 3/10  loss 2.600  held-out 1.250 bpb at step 1  {rest}  9.0s left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [({"kl": 0.1, "reward": 0.5}, "reward 0.500"), ({"preference_loss": 0.69}, "preference 0.690")],
+)
+def test_what_is_trained_for_stands_in_place_of_a_loss_that_says_nothing(facts, shown):
+    progress = Progress(0, 10, peak_tok_per_s=40_000, stream=io.StringIO())
+    progress.stepped(dataclasses.replace(trained(1), facts=facts))
+    for width in (80, 200):
+        assert shown in progress.line(width) and "loss" not in progress.line(width)
 
 
 @pytest.fixture
