@@ -38,10 +38,15 @@ from microgpt.training.console import Console
 from microgpt.training.run import resume_run, start_run
 from microgpt.training.stop import StopFlag
 from microgpt.tuning.answers import WARMUP
-from microgpt.tuning.rl import EVERY, ROWS, STEPS, Rewarded, rl_spec
+from microgpt.tuning.rl import EVERY, GENTLER, ROWS, STEPS, Rewarded, rl_spec
 
 SETTLED = ("packing", "carry_state", "prompt_loss_weight", "recipe", "probes", "grad_accum")
-SHOWN = {"lr": "the parent's peak / 100", "min_lr": "--lr / 10", "max_steps": str(STEPS), "dropout": "0"}
+SHOWN = {
+    "lr": f"the parent's peak / {GENTLER}",
+    "min_lr": "--lr / 10",
+    "max_steps": str(STEPS),
+    "dropout": "0",
+}
 SHOWN |= {"batch_size": f"{ROWS} answers", "eval_every": str(EVERY), "sample_every": "0", "log_every": "1"}
 SHOWN |= {"warmup_steps": str(WARMUP)}
 
@@ -57,7 +62,7 @@ def parser() -> Parser:
         "--families",
         default=argparse.SUPPRESS,
         metavar="NAMES",
-        help="with --reward exam, those to be practised, by commas [default all]",
+        help="with --reward exam, those to be practised, by commas, in turn [default all]",
     )
     flags.add_argument(
         "--data",
@@ -95,16 +100,16 @@ class Course:
         if isinstance(event, Trained) and event.facts and "reward" in event.facts:
             self._facts.append(event.facts)
         if isinstance(event, Evaluated):
-            mean, last = self._mean("reward"), self._facts[-1].get("kl") if self._facts else None
-            self.rows.append((event.step, mean, last, event.bpb))
+            self.rows.append((event.step, self._mean("reward"), self._mean("kl"), event.bpb))
             self._facts = []
 
     def _mean(self, name: str) -> float | None:
-        return float(np.mean([facts[name] for facts in self._facts])) if self._facts else None
+        found = [facts[name] for facts in self._facts if name in facts]
+        return float(np.mean(found)) if found else None
 
     def table(self) -> list[str]:
-        """Lines: after how many steps, the mean reward since the row before, KL of the last of them, held-out
-        bits per byte."""
+        """Lines: after how many steps, the means of reward and KL since the row before, held-out bits per
+        byte."""
         rows = [
             f"{step:>8,} {_number(reward, 9, 3)} {_number(kl, 8, 4)} {bpb:>9.4f}"
             for step, reward, kl, bpb in self.rows

@@ -67,13 +67,21 @@ GENTLER, BATCH_SIZE = 100, 8  # times less than the parent's peak is the rate; r
 WARMUP = 10  # steps: such runs are short, and their rate is low
 
 
-def tuned_spec(parent: str, settings: dict[str, Any], source: str, told: dict[str, Any], n: int) -> Spec:
+def tuned_spec(
+    parent: str,
+    settings: dict[str, Any],
+    source: str,
+    told: dict[str, Any],
+    n: int,
+    gentler: int = GENTLER,
+) -> Spec:
     """The spec of a run whose batches are answers, measured on what is held out of its parent's corpus.
 
     Args: settings: of the run, over the usual ones.  told: to the source.  n: examples of one pass.
+          gentler: how many times less than the parent's peak is the rate.
     """
     old = begin_with(parent).plan
-    lr = settings.get("lr", old.train.lr / GENTLER)
+    lr = settings.get("lr", old.train.lr / gentler)
     size = settings.get("batch_size", BATCH_SIZE)
     usual = {
         "recipe": "road",

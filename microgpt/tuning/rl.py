@@ -42,6 +42,7 @@ REINFORCE, EXIT = "reinforce", "exit"
 BASELINE, RLOO = "baseline", "rloo"
 RATE = 0.05  # of the running baseline
 STEPS, ROWS, EVERY = 200, 32, 25  # of a run, answers of a step, steps between evaluations
+GENTLER = 20  # times less than the parent's peak is the rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +256,7 @@ SOURCES[NAME] = Rewards
 def rl_spec(parent: str, settings: dict[str, Any], reward: str, **told: Any) -> Spec:
     """The spec of a run that learns from rewards, measured on what is held out of the parent's corpus.
 
-    A hundredth of the parent's peak rate, 200 steps of 32 answers, no dropout; unless `settings` say
+    A twentieth of the parent's peak rate, 200 steps of 32 answers, no dropout; unless `settings` say
     otherwise.
 
     Args: reward: text, exam or FILE.py:function.  told: more of Rewarded, by name.
@@ -268,6 +269,6 @@ def rl_spec(parent: str, settings: dict[str, Any], reward: str, **told: Any) -> 
     usual = {"batch_size": ROWS, "eval_every": EVERY}
     if not any(name in settings for name in (*LENGTHS, "max_time")):
         usual["max_steps"] = STEPS
-    spec = tuned_spec(parent, usual | settings, NAME, given, 1)
+    spec = tuned_spec(parent, usual | settings, NAME, given, 1, GENTLER)
     refuse_uneven(record_from(Rewarded, given, "settings of rewards"), spec.train["batch_size"])
     return spec
