@@ -163,11 +163,13 @@ def lines(prepared: Prepared, seq_len: int, elapsed_s: float) -> list[str]:
         )
     skipped, n_copies = Skipped(**found["skipped"]), prepared.meta.get("held_out_copies", 0)
     first = f"; the first: {skipped.examples[0]}" if skipped.examples else ""
+    read = [counted(found["files"], "file")] if found["files"] else []
+    read += ["the embedded corpus"] if SMALLTALK in prepared.meta["sources"] else []
     next_step = command_line("train", "--data", prepared.directory)
     return [
         *table,
         f"tokenizer {found['vocab_size']:,} ids, {len(prepared.tokenizer.merges):,} of them merges",
-        *([f"read      {counted(found['files'], 'file')}"] if found["files"] else []),
+        f"read      {' and '.join(read)}",
         f"skipped   {skipped}{first}",
         *(f"left out  {what}: {n:,}" for what, n in found["left_out"].items()),
         *([f"left out  {held_out_too(n_copies)}"] if n_copies else []),

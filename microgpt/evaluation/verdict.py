@@ -114,7 +114,7 @@ def _too_few(facts: Facts) -> Verdict | None:
     if facts.course is not None:
         return None
     why = f"fewer than {FEWEST} measurements after the rate's rise and the first tenth of the course"
-    return Verdict(UNKNOWN, why, "--eval-every, or wait")
+    return Verdict(UNKNOWN, why, "a smaller --eval-every, or more training")
 
 
 def _capacity(facts: Facts) -> Verdict | None:

@@ -113,6 +113,16 @@ def test_prepare_tells_what_is_not_learned(tmp_path, capsys):
     assert found["left_out"] == {"no text by its name": 1, "messages of weight 0": 1}
 
 
+def test_prepare_tells_of_the_embedded_corpus_beside_files(tmp_path):
+    (tmp_path / "x.txt").write_text(PLAIN_TEXT)
+    how = {"smalltalk_bytes": 20_000, "merges": 9, "root": tmp_path / "prepared"}
+    for sources, told in (
+        (["smalltalk", str(tmp_path / "x.txt")], "1 file and the embedded corpus"),
+        (["smalltalk"], "the embedded corpus"),
+    ):
+        assert f"read      {told}" in prepare.lines(prepare_corpus(sources, **how), 64, 0.0)
+
+
 def test_prepare_takes_suffixes_and_keys(tmp_path, capsys):
     (tmp_path / "x.md").write_text("one\n\ntwo")
     (tmp_path / "y.csv").write_text("frage,antwort\n" + "q,a\nr,b\n" * 9)
