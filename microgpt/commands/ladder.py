@@ -3,6 +3,7 @@
   microgpt ladder init ladder.toml     write a file to begin with: 1m, 3.5m, 8m, 30m, 125m, all thresholds
   microgpt ladder run ladder.toml      train the rungs, as far as the gates let; goes on where it stopped
   microgpt ladder status ladder.toml   gates and the checklist of four questions, with evidence
+  microgpt ladder report ladder.toml   all of it on one HTML page, runs/ladder-<name>/report.html
 
 No rung is skipped, and one seed is no evidence.  Before a rung is trained stand its hypothesis, and what the
 law of the rungs below foretells; then gates pass, fail, or say that there is not enough evidence.  One that
@@ -21,6 +22,8 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import escaped, json_line, show
 from microgpt.common.words import format_amount, format_duration, parse_duration
 from microgpt.files import durable
+from microgpt.reporting.ladder_page import ladder_page
+from microgpt.reporting.written import put_file
 from microgpt.research.ladder.document import document
 from microgpt.research.ladder.engine import climb, told_of
 from microgpt.research.ladder.rungs import read_ladder
@@ -32,12 +35,13 @@ from microgpt.training.console import Console
 from .ablate import brief
 
 FILE = Path("ladder.toml")
+PAGE = "report.html"
 
 
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt ladder", description=__doc__)
-    below = flags.add_subparsers(dest="command", required=True, metavar="init | run | status")
+    below = flags.add_subparsers(dest="command", required=True, metavar="init | run | status | report")
     init = below.add_parser("init", help="write a file with every setting, its default and what it means")
     init.add_argument("file", type=Path, nargs="?", default=FILE, metavar="FILE", help=f"[default {FILE}]")
     init.add_argument(
@@ -65,6 +69,10 @@ def parser() -> Parser:
     )
     status = _of_file(below, "status", "gates of each rung, and the four questions with evidence")
     status.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    report = _of_file(below, "report", "write all of it into one HTML page")
+    report.add_argument(
+        "--out", type=Path, metavar="FILE", help=f"of the page [default {PAGE} beside the runs]"
+    )
     return flags
 
 
@@ -79,7 +87,7 @@ def _of_file(below: Any, name: str, text: str) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args: argparse.Namespace = parser().parse_args(argv)
-    return {"init": init, "run": run, "status": status}[args.command](args)
+    return {"init": init, "run": run, "status": status, "report": report}[args.command](args)
 
 
 def init(args: argparse.Namespace) -> int:
@@ -108,6 +116,14 @@ def status(args: argparse.Namespace) -> int:
     """Tell where a ladder stands."""
     told = known(args)
     show(json_line(told) if args.json else "\n".join(map(escaped, lines_of(told))))
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the page."""
+    out = args.out or folder_of(args) / PAGE
+    put_file(out, ladder_page(known(args)).encode(), "--out")
+    show(f"written: {out}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """A run on one HTML page that needs nothing beside it: pictures, plan and reality, time, text, settings."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,36 +20,11 @@ from microgpt.runs.state import TrainState
 from .history import NEAR, History
 from .pictures import STEPS, svg_of_course, svg_of_losses
 from .reproduce import command_words
-from .written import MARK
+from .sheet import section, table, whole
 
 MOST_ROWS = 20  # of evaluations and samples; evenly chosen where there are more
 LEAST_SHARE = 0.0005  # of the time, that is worth a line
 NOTES = ("alarm", "spike", "skip", "rollback", "save_failed")
-STYLE = """
-:root { color-scheme: light dark; --paper: #ffffff; --ink: #1c1e21; --faint: #5c6068; --grid: #d9dce1;
-  --panel: #f5f6f8; --bad: #b3261e; --mark: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --paper: #16181c; --ink: #e4e6ea; --faint: #a2a7b0;
-  --grid: #3a3e46; --panel: #1f2228; --bad: #ff8a80; --mark: #6cb8ea; } }
-body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
-  max-width: 66rem; padding: 1.5rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; max-width: 46rem; } .faint, td.faint, figcaption { color: var(--faint); }
-svg { width: 100%; height: auto; } svg text { font-family: system-ui, sans-serif !important; }
-figure { margin: .8rem 0; } figcaption { font-size: .85rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } .wide { overflow-x: auto; }
-th, td { padding: .22rem .9rem .22rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--grid); }
-th { font-weight: 600; } td.n, th.n { text-align: right; }
-tr.is-set td:first-child { font-weight: 600; color: var(--mark); }
-.facts { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0; padding: 0; list-style: none; }
-.facts li { background: var(--panel); border-radius: .4rem; padding: .5rem .9rem; }
-.facts b { display: block; font-size: 1.2rem; } .facts span { color: var(--faint); font-size: .85rem; }
-.bar { display: flex; height: 1.6rem; border-radius: .3rem; overflow: hidden; margin: .6rem 0; }
-.key { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; margin-right: .45rem; }
-pre { background: var(--panel); border-radius: .4rem; padding: .7rem .9rem; white-space: pre-wrap;
-  overflow-wrap: anywhere; font-size: .88rem; margin: .4rem 0; }
-.bad { color: var(--bad); } summary { cursor: pointer; }
-"""
 # Of each thing that time is spent on: how it is called, its colour, and what to do where it is most of all.
 PARTS = {
     "data": ("data", "#e69f00", "batches take long to make: is the disk slow, or other work in its way?"),
@@ -130,38 +105,7 @@ def page(history: History, facts: Facts | None, state: str, exam: Mapping[str, A
         _again(history, facts),
         _settings(facts),
     ]
-    return (
-        "<!DOCTYPE html>\n"
-        f'<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="generator" content="{MARK}"><title>{escape(history.name)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(filter(None, sections)) + "\n</body></html>\n"
-    )
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n" + "\n".join(parts) + "</section>"
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], n_text: int = 1) -> str:
-    """A table of escaped cells; those behind the first `n_text` hold numbers."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return (
-            "<tr>"
-            + "".join(
-                f"<{tag}{' class=n' if place >= n_text else ''}>{escape(cell)}</{tag}>"
-                for place, cell in enumerate(cells)
-            )
-            + "</tr>"
-        )
-
-    return (
-        '<div class="wide"><table>'
-        + line(titles, "th")
-        + "".join(line(row, "td") for row in rows)
-        + "</table></div>"
-    )
+    return whole(history.name, sections)
 
 
 def _head(history: History, facts: Facts | None, state: str) -> str:
@@ -200,7 +144,7 @@ def _pictures(history: History) -> str:
 def _held_out(history: History) -> str:
     evaluated, (losses, halves) = history.evaluated, history.held_out
     if not len(losses):
-        return _section("Held out", "<p>Nothing was measured on held-out text (--eval-every 0).</p>")
+        return section("Held out", "<p>Nothing was measured on held-out text (--eval-every 0).</p>")
     lines = []
     if (near := history.near_the_end) is not None:
         lines.append(
@@ -221,7 +165,7 @@ def _held_out(history: History) -> str:
         f"on {counted(last['documents'], 'document')}, {last['tokens']:,} tokens; {INTERVAL_NOTE}; {BPB_NOTE}"
     )
     titles = ("step", "loss (nats a token)", "bits per byte", "after")
-    return _section("Held out", *lines, _table(titles, rows, 0), f'<p class="faint">{escape(on)}.</p>')
+    return section("Held out", *lines, table(titles, rows, 0), f'<p class="faint">{escape(on)}.</p>')
 
 
 def _share_of_run(step: int, history: History) -> str:
@@ -248,7 +192,7 @@ def _reality(history: History, facts: Facts | None) -> str:
         )
     plans = history.of("plan")
     note = f"<p>The number of steps was planned anew {counted(len(plans), 'time')}.</p>" if plans else ""
-    return _section("Plan and reality", _table(("", "planned or estimated", "became"), rows), note)
+    return section("Plan and reality", table(("", "planned or estimated", "became"), rows), note)
 
 
 def _session_time(history: History) -> str:
@@ -272,7 +216,7 @@ def _time(facts: Facts | None) -> str:
         for one, name, colour, _ in seen
     )
     most, (name, _, advice) = shares[0], PARTS[shares[0].part]
-    return _section(
+    return section(
         "Where the time went",
         f"<p>The bottleneck is <b>{escape(name)}</b>, {most.share:.0%} of the time: {escape(advice)}.</p>",
         f'<div class="bar">{bar}</div>',
@@ -290,10 +234,10 @@ def _exam(exam: Mapping[str, Any] | None, history: History) -> str:
         for family, one in exam["families"].items()
     ]
     rows.append(("all", f"{exam['correct']:,} of {exam['asked']:,}", f"{exam['share']:.1%}"))
-    return _section(
+    return section(
         f"Exam at step {history.step:,}",
         "<p>Held-out questions of the embedded corpus, greedy answers.</p>",
-        _table(("family", "right", "share"), rows),
+        table(("family", "right", "share"), rows),
     )
 
 
@@ -305,7 +249,7 @@ def _samples(history: History) -> str:
     parts = [
         f'<p class="faint">after {one["step"]:,} steps</p><pre>{escape(one["text"])}</pre>' for one in shown
     ]
-    return _section(
+    return section(
         "What it says, over time",
         '<p class="faint">The beginning of a held-out document =&gt; how the model goes on.</p>',
         *parts,
@@ -315,13 +259,13 @@ def _samples(history: History) -> str:
 def _notes(history: History) -> str:
     found = history.of(*NOTES)
     if not found:
-        return _section("Alarms", "<p>None sounded, no step was skipped, no loss jumped.</p>")
+        return section("Alarms", "<p>None sounded, no step was skipped, no loss jumped.</p>")
     rows = [
         (f"{one['step']:,}", one["event"].replace("_", " "), _words_of(one)) for one in found[-MOST_ROWS:]
     ]
     left_out = len(found) - len(rows)
     note = f'<p class="faint">{left_out:,} earlier ones are left out.</p>' if left_out else ""
-    return _section("Alarms", _table(("step", "what", "details"), rows, 3), note)
+    return section("Alarms", table(("step", "what", "details"), rows, 3), note)
 
 
 def _words_of(event: Mapping[str, Any]) -> str:
@@ -355,9 +299,7 @@ def _again(history: History, facts: Facts | None) -> str:
             "that is planned so from the beginning has another learning rate.</p>"
         )
     command = command_line(*command_words(facts.plan, facts.path))
-    return _section(
-        "How to train it again", f"<pre>{escape(command)}</pre>", *notes, _table(("", ""), rows, 2)
-    )
+    return section("How to train it again", f"<pre>{escape(command)}</pre>", *notes, table(("", ""), rows, 2))
 
 
 def _settings(facts: Facts | None) -> str:
@@ -365,13 +307,13 @@ def _settings(facts: Facts | None) -> str:
         return ""
     named = {word[2:].removeprefix("no-").replace("-", "_") for word in command_words(facts.plan, facts.path)}
     rows = []
-    for section in SECTIONS:
-        settings = getattr(facts.plan, section)
+    for name in SECTIONS:
+        settings = getattr(facts.plan, name)
         for field in dataclasses.fields(settings):
             cells = field.name, _shown(getattr(settings, field.name)), field.metadata.get("unit", "")
             mark = " class=is-set" if field.name in named else ""
             rows.append(f"<tr{mark}>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    return _section(
+    return section(
         "Settings",
         "<details><summary>All of them; in colour, those that preset and recipe did not set</summary>"
         '<div class="wide"><table><tr><th>setting</th><th>value</th><th>unit</th></tr>'

@@ -11,6 +11,7 @@ import numpy as np
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.extras import wanted
+from microgpt.evaluation.laws import Law
 
 from .history import History, smoothed
 from .written import MARK
@@ -22,6 +23,28 @@ COLOURS = ("#2b83c6", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # 
 LINES = ("-", "--", ":", "-.")  # once all colours are taken
 SMOOTH_SHARE = 1 / 40  # of the points of a line, whose mean the thick line shows
 INCHES, DPI = (11.0, 6.6), 150
+
+
+N_PLACES = 60  # of a curve
+Panel = Callable[[Any], None]  # draws into axes
+
+
+class Point(NamedTuple):
+    """A run of a ladder: its rung, parameters, tokens, and held-out bits per byte."""
+
+    rung: str
+    n_params: float
+    tokens: float
+    bpb: float
+
+
+class Foretold(NamedTuple):
+    """What was foretold of a size, and the ends between which one run of it was to lie."""
+
+    n_params: float
+    bpb: float
+    low: float
+    high: float
 
 
 class Theme(NamedTuple):
@@ -94,25 +117,51 @@ def picture(path: Path, histories: Sequence[History], x: str = STEPS, theme: The
 
 def svg_of_losses(history: History, x: str = STEPS) -> str:
     """Training and held-out loss, and bits per byte, for a page: <svg>...</svg>."""
-    return _svg((11.0, 4.0), [history], x, ((_losses, 4), (_bits, 2)))
+    return _svg((11.0, 4.0), [(_of(draw, history, x), width) for draw, width in ((_losses, 4), (_bits, 2))])
 
 
 def svg_of_course(history: History, x: str = STEPS) -> str:
     """Learning rate, gradient norm and speed, for a page."""
-    return _svg((11.0, 2.8), [history], x, ((_rates, 2), (_norms, 2), (_speeds, 2)))
+    return _svg((11.0, 2.8), [(_of(draw, history, x), 2) for draw in (_rates, _norms, _speeds)])
 
 
-def _svg(
-    inches: tuple[float, float],
-    histories: Sequence[History],
-    x: str,
-    panels: Sequence[tuple[Callable[..., None], int]],
-) -> str:
+def svg_of_law(points: Sequence[Point], foretold: Sequence[Foretold], law: Law | None) -> str:
+    """Held-out bits per byte of runs by size, what was foretold of some, and the law of all."""
+
+    def sizes(axes: Any) -> None:
+        for number, name in enumerate(dict.fromkeys(point.rung for point in points)):
+            here = [point for point in points if point.rung == name]
+            places, values = [point.n_params for point in here], [point.bpb for point in here]
+            axes.plot(places, values, "o", color=_look(number)[0], markersize=5, label=name)
+        for one in foretold:
+            ends = [[one.bpb - one.low], [one.high - one.bpb]]
+            look = {"fmt": "s", "mfc": "none", "color": COLOURS[1], "capsize": 4, "elinewidth": 1.2}
+            axes.errorbar(one.n_params, one.bpb, ends, **look)
+        if law is not None:
+            N = np.geomspace(min(p.n_params for p in points), 2 * max(p.n_params for p in points), N_PLACES)
+            ratio = float(np.mean([point.tokens / point.n_params for point in points]))
+            axes.plot(N, law.loss(N, ratio * N), "-", color=COLOURS[0], linewidth=1.2, zorder=0)
+        axes.set_title("held out")
+        axes.set_xscale("log")
+        axes.set_xlabel("parameters")
+        axes.set_ylabel("bits per byte")
+        axes.xaxis.set_major_formatter(_short)
+        axes.xaxis.set_minor_formatter(_short)
+        axes.legend(frameon=False)
+
+    return _svg((11.0, 4.2), [(sizes, 1)])
+
+
+def _of(draw: Callable[..., None], history: History, x: str) -> Panel:
+    return lambda axes: draw(axes, [history], x)
+
+
+def _svg(inches: tuple[float, float], panels: Sequence[tuple[Panel, int]]) -> str:
     with _drawing():
         figure, first = _figure(inches, OF_PAGE), 0
         grid = figure.add_gridspec(1, sum(width for _, width in panels))
         for draw, width in panels:
-            draw(figure.add_subplot(grid[0, first : first + width]), histories, x)
+            draw(figure.add_subplot(grid[0, first : first + width]))
             first += width
         _dress(figure, OF_PAGE)
         file = io.StringIO()

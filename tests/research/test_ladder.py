@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from microgpt.evaluation.law_runs import Showed
 from microgpt.evaluation.laws import Law
 from microgpt.files import durable
 from microgpt.files.records import read_json
+from microgpt.reporting.ladder_page import ladder_page
 from microgpt.research.ladder import budget, evidence, gates
 from microgpt.research.ladder.document import document
 from microgpt.research.ladder.engine import climb, settle, standings
@@ -172,6 +174,33 @@ def test_a_gate_that_is_not_passed_ends_the_climb_and_force_is_recorded(place, c
         "Capability advancement",
         "Resource forecasting",
     ]
+
+
+def test_the_page_needs_nothing_beside_it(place, capsys):
+    words = [str(place / "ladder.toml"), "--out-dir", str(place / "whole")]
+    assert command.main(["report", *words]) == 0
+    page = (place / "whole" / "report.html").read_text()
+    for text in (
+        "Training works.",
+        "More helps.",
+        "Four questions",
+        "resumes exactly",
+        "<svg",
+        "Forced past",
+    ):
+        assert text in page
+    assert "prefers-color-scheme: dark" in page and "var(--ink)" in page
+    assert not re.search(r"""(src|href)="(?!#)|@import|url\((?!#)""", page.replace("xlink:href", "href"))
+    told = document(read_ladder(place / "ladder.toml"), State.read(place / "whole"))
+    told["rungs"][1]["foretold"] |= {"loss": 2.5, "run_low": 2.4, "run_high": 2.6, "hours": None}
+    del told["rungs"][1]["foretold"]["why_not"]
+    law = Law(0.5, 20.0, 0.25, ratio=4.0)._asdict()
+    told["law"] = {"law": law, "r_squared": 0.99, "spread": 0.01, "n_runs": 4, "n_sizes": 2}
+    page = ladder_page(told)
+    assert "0.5 + 20 N^-0.25, along 4 tokens" in page and "2.4000 to 2.6000" in page and "0.9900" in page
+    (place / "mine.html").write_text("mine")
+    with pytest.raises(ConfigError, match="not made by microgpt"):
+        command.main(["report", *words, "--out", str(place / "mine.html")])
 
 
 def test_the_toy_shows_proof_of_life(place):
