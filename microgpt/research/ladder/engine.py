@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from microgpt.common.errors import ConfigError
 from microgpt.common.output import tell
 from microgpt.common.words import format_amount, format_duration
-from microgpt.core import native
+from microgpt.core import arrays, native
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.machine.cpus import thread_count
 from microgpt.model import count_parameters
 from microgpt.runs.events import EventListener
 from microgpt.runs.kept import weights_sha256
 from microgpt.runs.layout import RunDirectory
+from microgpt.runs.settings import SESSION_FIELDS
 from microgpt.runs.spec import Plan
 from microgpt.runs.spec_file import spec_of
 from microgpt.training import assemble
@@ -180,7 +181,8 @@ def climb_one(
     """State a rung, if that is not done; train, measure and judge what is missing of it."""
     name = one.rung.name
     begun = state.of(name) or begin(ladder, state, one, prepared, below)
-    if names := differing(begun.spec, spec_of(one.plan).to_dict()):
+    names = differing(begun.spec, spec_of(one.plan).to_dict())
+    if names := [name for name in names if name not in SESSION_FIELDS or name == "max_steps"]:
         raise ConfigError(
             f"rung {name} was begun with other settings ({', '.join(names)}); put them back, or choose a new "
             "--out-dir"
@@ -260,6 +262,7 @@ def measure(
             if known_of(file, key) is None:
                 tell(f"rung {name}, seed {seed}: canaries ...")
             measured(file, key, lambda run=run: of_canaries(run))  # type: ignore[misc]
+    arrays.release()  # the next rung works on arrays of other sizes
 
 
 def needs_canaries(ladder: Ladder, n_params: int) -> bool:
