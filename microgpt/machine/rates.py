@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from microgpt.core import native, ops
+from microgpt.core import arrays, native, ops
 
 STREAM_BYTES = 96 << 20  # of three arrays together: more than caches hold
 
@@ -27,7 +27,7 @@ def bandwidth_bytes_per_s(threads: int) -> float:
 
 
 def _least_s(work: Callable[[], object], threads: int) -> float:
-    """The least of a few times on so many threads."""
+    """The least of a few times on so many threads; nothing else needs arrays of such sizes."""
     before, taken = native.threads(), []
     native.set_threads(threads)
     for _ in range(4):
@@ -35,6 +35,7 @@ def _least_s(work: Callable[[], object], threads: int) -> float:
         work()
         taken.append(time.perf_counter() - start)
     native.set_threads(before)
+    arrays.release()
     return min(taken)
 
 

@@ -219,6 +219,7 @@ class GPT:
         losses = np.empty(batch.targets.size, self.dtype)
         for rows, logits, targets in self._scores(batch):
             losses[rows] = ops.cross_entropy_forward(logits, targets)[0]
+            del logits  # so that the next ones are made in their memory
         return losses.reshape(batch.ids.shape)
 
     def token_results(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -227,6 +228,7 @@ class GPT:
         for rows, logits, targets in self._scores(batch):
             losses[rows] = ops.cross_entropy_forward(logits, targets)[0]
             is_right[rows] = logits.argmax(-1) == targets
+            del logits
         return losses.reshape(batch.ids.shape), is_right.reshape(batch.ids.shape)
 
     def _scores(self, batch: Batch) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from microgpt.core import arrays, native
+from microgpt.machine.rates import product_flop_per_s
 from microgpt.model import ModelConfig
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.needs import activation_bytes
@@ -39,6 +40,18 @@ def test_a_step_holds_what_the_estimate_says(model, batch_size, recompute):
     step()
     estimate = activation_bytes(model, step.optimizer.config)
     assert arrays.held()[1] - before == pytest.approx(estimate, rel=0.1)
+
+
+def test_evaluations_and_the_peak_of_the_machine_add_nothing_to_a_step():
+    """Logits of more rows than are made at once lie in memory once, and nothing stays of a measured product."""
+    step = trial(ModelConfig(2, 4, 128, 256, 5000), 4, False)
+    before = arrays.held()[1]
+    product_flop_per_s("fp32")
+    assert arrays.held()[1] <= before
+    step.model.token_losses(step.batch)
+    step.model.token_results(step.batch)
+    step()
+    assert arrays.held()[1] - before < 1.1 * activation_bytes(step.model.config, step.optimizer.config)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
