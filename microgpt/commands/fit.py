@@ -5,6 +5,7 @@
   microgpt fit s* m* l* --target-bpb 1.2             which size, on how many tokens, in which time
   microgpt fit --table runs.csv                      columns N,D,loss or params,tokens,loss
   microgpt fit --table runs.csv --columns "Model Size,tokens,val loss"
+  microgpt fit --priors runs/search-x                which priors of a search were right to have
 
 L(N, D) = E + A N^-alpha + B D^-beta, or E + A N^-alpha where tokens are in proportion to parameters.  N
 counts all parameters, D the tokens that were trained on, one that came twice as two; C is 6 N D FLOP.  Runs
@@ -27,6 +28,7 @@ from microgpt.evaluation.isoflop import Frontier, frontier
 from microgpt.evaluation.law_runs import Showed, points_of, refusals
 from microgpt.evaluation.laws import COVERED, DELTA, N_DRAWS, Fit, fit, left_out
 from microgpt.research.law_picture import draw
+from microgpt.research.prior_evidence import as_dict, evidence, read_rows, told
 from microgpt.research.showed import all_showed
 from microgpt.research.table_file import read_table
 
@@ -41,6 +43,12 @@ def parser() -> Parser:
     flags.add_argument("--table", type=Path, metavar="FILE", help="a .csv file instead of runs")
     flags.add_argument(
         "--columns", metavar="NAMES", help="of the table: parameters, tokens, loss, with commas between"
+    )
+    flags.add_argument(
+        "--priors",
+        type=Path,
+        metavar="SEARCH",
+        help="the folder of a microgpt search: tell of each prior whether its candidates speak for it",
     )
     flags.add_argument("--law", choices=LAWS, default="auto", help="[default what the runs can show]")
     flags.add_argument(
@@ -70,8 +78,10 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    if bool(args.runs) == bool(args.table):
-        raise ConfigError("fit takes runs, or a --table of them; give one of the two")
+    if bool(args.runs) + bool(args.table) + bool(args.priors) != 1:
+        raise ConfigError("fit takes runs, or a --table of them, or a search by --priors; give one of them")
+    if args.priors:
+        return of_priors(args)
     if not 0 < args.delta < 1:
         raise ConfigError(f"--delta {args.delta:g}: expected a number above 0, below 1, such as {DELTA:g}")
     wanted = [_model_of(text) for text in args.predict]
@@ -93,6 +103,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(*map(escaped, lines))
     if args.plot:
         draw(forecaster, models, args.plot)
+    return 0
+
+
+def of_priors(args: argparse.Namespace) -> int:
+    """What a search says about priors."""
+    found = read_rows(args.priors)
+    priors = evidence(found, args.seed)
+    if args.json:
+        print(json_line(as_dict(found, priors)))
+    else:
+        show(*map(escaped, told(found, priors)))
     return 0
 
 

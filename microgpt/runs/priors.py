@@ -123,7 +123,7 @@ def _setting(prior: str, priors: Priors, shape: Mapping[str, Any]) -> Any:
         if kind not in ACTIVATIONS:
             return None
         step = GATED_MULTIPLE if ACTIVATIONS[kind].is_gated else 1
-        return math.ceil(_width(priors, shape["n_embd"], kind) / step) * step
+        return math.ceil(_times(wanted) * _share(kind) * shape["n_embd"] / step) * step
     if prior in ("window", "global_stride"):
         return max(1, round(_reach(wanted, priors, shape["seq_len"])))
     if prior == "rope_theta":
@@ -138,11 +138,14 @@ def _inner_kind(shape: Mapping[str, Any]) -> str:
     return str(shape.get("expert", ModelConfig.expert) if kind == "moe" else kind)
 
 
-def _width(priors: Priors, C: int, kind: str) -> float:
-    """Channels inside an MLP by the prior, not yet rounded."""
-    match = TIMES.fullmatch((priors.ffn or "").strip())
-    times = float(match[1]) if match else 4.0
-    return times * C * 2 / 3 if ACTIVATIONS[kind].is_gated else times * C
+def _times(rule: str) -> float:
+    """The 4 of `4x`."""
+    return float(rule.strip().removesuffix("x"))
+
+
+def _share(kind: str) -> float:
+    """Of the width of an MLP, by its kind: gated ones have three matrices and so two thirds of it."""
+    return 2 / 3 if ACTIVATIONS[kind].is_gated else 1.0
 
 
 def _reach(rule: str, priors: Priors, T: int) -> float:
@@ -155,32 +158,48 @@ def _reach(rule: str, priors: Priors, T: int) -> float:
     return float(factor or 1) * math.sqrt(T)
 
 
+def shape_of(model: ModelConfig) -> dict[str, float | str]:
+    """What a model has where priors say something, in their terms: an MLP's width in times n_embd, as of one
+    without gates, windows and strides in sqrt(T).  What it has nothing of is left out."""
+    heads = [model.heads_of(layer) for layer in range(model.n_layer)]
+    window, stride = max(one.window for one in heads), max(one.stride for one in heads)
+    kind, root = _inner_kind(model.to_dict()), math.sqrt(model.seq_len)
+    found: dict[str, float | str] = {"head_dim": model.head_size}
+    if kind in ACTIVATIONS:
+        is_gated = ACTIVATIONS[kind].is_gated
+        found["ffn"] = inner_width(model, is_gated) / (_share(kind) * model.n_embd)
+    found["kv_groups"] = model.heads.H / model.heads.H_kv
+    found["attention"] = " ".join(model.attention.split())
+    found |= {"window": window / root} if window else {}
+    found |= {"global_stride": stride / root} if stride else {}
+    return found | {"rope_theta": model.rope_theta, "norm": model.norm}
+
+
+def stated(priors: Priors, T: int) -> dict[str, float | str]:
+    """The priors that there are, in the same terms, at windows of T tokens."""
+    found: dict[str, float | str] = {}
+    for name in SETTINGS:
+        rule = getattr(priors, name)
+        if name == "ffn" and rule:
+            found[name] = _times(rule)
+        elif name in ("window", "global_stride") and rule:
+            found[name] = _reach(rule, priors, T) / math.sqrt(T)
+        elif rule is not None:
+            found[name] = " ".join(rule.split()) if isinstance(rule, str) else float(rule)
+    return found
+
+
 def deviations(priors: Priors, model: ModelConfig) -> dict[str, float]:
     """How far a model is from each prior that is stated and has to do with it: |has / prior - 1|, and for
     words 0 if they are the same, else 1."""
-    heads = [model.heads_of(layer) for layer in range(model.n_layer)]
-    window, stride = max(one.window for one in heads), max(one.stride for one in heads)
-    kind = _inner_kind(model.to_dict())
-    inner = inner_width(model, ACTIVATIONS[kind].is_gated) if kind in ACTIVATIONS else 0
-    T = model.seq_len
-    parts: dict[str, tuple[float, float]] = {}  # has, and prior
-    if priors.head_dim:
-        parts["head_dim"] = model.head_size, priors.head_dim
-    if priors.ffn and inner:
-        parts["ffn"] = inner, _width(priors, model.n_embd, kind)
-    if priors.kv_groups:
-        parts["kv_groups"] = model.heads.H / model.heads.H_kv, priors.kv_groups
-    if priors.window and window:
-        parts["window"] = window, _reach(priors.window, priors, T)
-    if priors.global_stride and stride:
-        parts["global_stride"] = stride, _reach(priors.global_stride, priors, T)
-    if priors.rope_theta:
-        parts["rope_theta"] = model.rope_theta, priors.rope_theta
-    found = {name: abs(has / prior - 1) for name, (has, prior) in parts.items()}
-    for name in ("attention", "norm"):
-        if (word := getattr(priors, name)) is not None:
-            found[name] = float(word.split() != getattr(model, name).split())
-    return {name: found[name] for name in SETTINGS if name in found}
+    has, wanted = shape_of(model), stated(priors, model.seq_len)
+    return {name: _deviation(has[name], wanted[name]) for name in wanted if name in has}
+
+
+def _deviation(has: float | str, wanted: float | str) -> float:
+    if isinstance(has, str) or isinstance(wanted, str):
+        return float(has != wanted)
+    return abs(has / wanted - 1)
 
 
 def distance(priors: Priors, model: ModelConfig) -> float:

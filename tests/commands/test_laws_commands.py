@@ -110,7 +110,7 @@ def test_fit_tells_each_refusal_in_a_line(tmp_path, capsys):
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and told[0].startswith("microgpt: 2 of the 3 sizes") and "; train 2M" in told[0]
     for words in ([], ["runs/x", "--table", path]):
-        with pytest.raises(ConfigError, match="one of the two"):
+        with pytest.raises(ConfigError, match="give one of them"):
             fit.main(words)
 
 

@@ -43,7 +43,7 @@ def test_a_step_holds_what_the_estimate_says(model, batch_size, recompute):
 
 
 def test_evaluations_and_the_peak_of_the_machine_add_nothing_to_a_step():
-    """Logits of more rows than are made at once lie in memory once, and nothing stays of a measured product."""
+    """Logits of more rows than are made at once lie there once, and nothing stays of a measured product."""
     step = trial(ModelConfig(2, 4, 128, 256, 5000), 4, False)
     before = arrays.held()[1]
     product_flop_per_s("fp32")
