@@ -20,7 +20,7 @@ from microgpt.common.flags import Parser
 from microgpt.common.words import parse_count
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.model import count_parameters
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.planning.choice import TABLE
 from microgpt.runs.checkpoint import read_config
 from microgpt.runs.settings import RECIPES

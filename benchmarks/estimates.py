@@ -25,7 +25,7 @@ from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.machine.cpus import thread_count
 from microgpt.machine.memory import peak_memory
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.planning.rehearsal import open_plan, rehearse
 from microgpt.runs.events import Event, Trained
 from microgpt.runs.spec import Spec

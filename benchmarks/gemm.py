@@ -21,7 +21,7 @@ from microgpt.core import native, ops, reference
 from microgpt.machine.cpus import add_threads_flag
 from microgpt.model import ModelConfig
 from microgpt.model.architecture import products
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 
 from ._machine import seconds, set_threads
 from .step import VOCAB_SIZE

@@ -19,7 +19,7 @@ from microgpt.common.flags import Parser, whole
 from microgpt.core import native, ops
 from microgpt.machine.cpus import add_threads_flag
 from microgpt.model import GPT, ModelConfig
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.adam import is_hidden

@@ -22,7 +22,7 @@ from microgpt.core import native
 from microgpt.machine.cpus import add_threads_flag
 from microgpt.machine.memory import peak_memory
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.thread_choice import TrialStep
 

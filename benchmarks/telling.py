@@ -24,7 +24,7 @@ from microgpt.common.command import run_command
 from microgpt.common.flags import Parser, whole
 from microgpt.machine.cpus import add_threads_flag
 from microgpt.model import ModelConfig
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.runs.events import Listeners, Started, Trained
 from microgpt.runs.metrics import MetricsLog
 from microgpt.runs.settings import TrainConfig

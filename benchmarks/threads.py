@@ -19,7 +19,7 @@ from microgpt.common.flags import Parser
 from microgpt.core import native
 from microgpt.machine.cpus import available_cpus, check_threads
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 
 from ._machine import add_precision_flag, gemm_peak_gflops
 from ._torch_peer import TorchPeer

@@ -25,7 +25,7 @@ from microgpt.machine.cpus import available_cpus
 from microgpt.machine.memory import available_memory
 from microgpt.machine.rates import product_flop_per_s
 from microgpt.model import count_parameters, flop_per_token
-from microgpt.model.config import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
+from microgpt.model.presets import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
 from microgpt.research.options import Option, options
 from microgpt.research.showed import all_showed
 from microgpt.runs.spec import DEFAULT_PRESET, Plan, Spec

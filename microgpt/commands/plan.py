@@ -17,7 +17,7 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import json_line, show, tell
 from microgpt.common.words import parse_bytes, parse_duration
 from microgpt.corpus.prepared.corpus import SMALLTALK
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.planning.choice import choose, kinds, measured, presets_of, told
 from microgpt.planning.outline import by_priors, compared, outline
 from microgpt.planning.rehearsal import Rehearsal, of_presets, open_plan, rehearse

@@ -13,7 +13,7 @@ from microgpt.common.output import json_line, show
 from microgpt.common.words import aligned
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
 from microgpt.model.architecture import count_active_parameters
-from microgpt.model.config import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
+from microgpt.model.presets import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.needs import memory_estimate
 

@@ -26,7 +26,7 @@ from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.planning.outline import by_priors, outline
 from microgpt.planning.rehearsal import open_plan, probed, rehearse
 from microgpt.reporting.hook import TIME_S, OnEvent
@@ -47,6 +47,22 @@ from microgpt.tuning.extension import effect
 def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser:
     """All flags, in groups; help tells the defaults of this preset and recipe."""
     flags = Parser(prog="microgpt train", usage="microgpt train [flags]", description=__doc__)
+    add_new_run_flags(flags)
+    add_begin_flags(flags)
+    add_data_flags(flags)
+    what = ["--preset", preset, *(["--recipe", recipe] if recipe != DEFAULT_RECIPE else [])]
+    shown = {
+        name: f"{shown_value(value)} for {' '.join(what)}"
+        for name, value in default_settings(preset, recipe).items()
+    }
+    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
+    add_settings(flags, TrainConfig, shown=shown)
+    add_report_flags(flags)
+    return flags
+
+
+def add_new_run_flags(flags: Parser) -> None:
+    """What a new run is, where it lies, and what to do instead of training it."""
     flags.add_argument(
         "--preset",
         choices=tuple(PRESETS),
@@ -78,6 +94,10 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         metavar="DIR",
         help="directory of the run [default runs/<preset>-<date>-<time>]",
     )
+
+
+def add_begin_flags(flags: Parser) -> None:
+    """What is trained already, and gone on with."""
     flags.add_argument(
         "--resume",
         nargs="?",
@@ -109,6 +129,10 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         help="with --resume: go on even where the result cannot equal a run that was never "
         "stopped, as with files that changed, another precision or instruction set",
     )
+
+
+def add_data_flags(flags: Parser) -> None:
+    """The text of the run, how it is read and divided."""
     flags.add_argument_group("data").add_argument(
         "--data",
         nargs="+",
@@ -123,13 +147,10 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
     add_settings(flags, DataConfig)
     add_settings(flags, ReadOptions)
     add_held_out_flags(flags)
-    what = ["--preset", preset, *(["--recipe", recipe] if recipe != DEFAULT_RECIPE else [])]
-    shown = {
-        name: f"{shown_value(value)} for {' '.join(what)}"
-        for name, value in default_settings(preset, recipe).items()
-    }
-    add_settings(flags, ModelConfig, shown=shown | {"vocab_size": f"{NO_MERGES} + --merges"})
-    add_settings(flags, TrainConfig, shown=shown)
+
+
+def add_report_flags(flags: Parser) -> None:
+    """Who hears of the run."""
     reports = flags.add_argument_group(REPORTS)
     reports.add_argument(
         "--on-event",
@@ -142,7 +163,6 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         action="store_true",
         help="write what is measured for TensorBoard, too, in a folder of that name in the run's",
     )
-    return flags
 
 
 def named_in(argv: Sequence[str] | None) -> tuple[str, str]:

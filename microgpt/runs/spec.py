@@ -15,7 +15,8 @@ from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
 from microgpt.model.architecture import is_recurrent
-from microgpt.model.config import ADAPTER_FIELDS, PRESETS, preset_values
+from microgpt.model.config import ADAPTER_FIELDS, preset_values
+from microgpt.model.presets import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
 from .priors import Priors, settings_of

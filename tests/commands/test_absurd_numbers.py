@@ -9,7 +9,7 @@ import pytest
 from microgpt.__main__ import run
 from microgpt.commands import chat, eval, prepare, quickstart, sample, train
 from microgpt.model import ModelConfig, architecture, count_parameters
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.needs import memory_estimate
 

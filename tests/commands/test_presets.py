@@ -6,7 +6,7 @@ import pytest
 
 from microgpt.commands import presets
 from microgpt.model import ModelConfig, count_parameters, flop_per_token
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 
 
 def test_every_preset_is_a_row_with_its_counts(capsys):

@@ -4,4 +4,5 @@ import inspect
 
 from microgpt.core import ops, recurrent
 
-HOMES = [*(module for module in vars(ops).values() if inspect.ismodule(module)), recurrent]
+PACKAGES = ops, recurrent
+HOMES = [module for package in PACKAGES for module in vars(package).values() if inspect.ismodule(module)]

@@ -10,7 +10,7 @@ from microgpt.common.errors import ShapeError
 from microgpt.core import native, ops, random, recurrent, reference, reference_recurrent
 from microgpt.core.cases import CASES, cotangent, normal
 from microgpt.core.heads import Heads
-from tests.core.homes import HOMES
+from tests.core.homes import HOMES, PACKAGES
 
 EACH = [
     pytest.param(case, shape, id=f"{name}-{'x'.join(map(str, shape))}")
@@ -105,7 +105,8 @@ def test_every_op_is_run_by_a_case_and_has_a_reference(monkeypatch):
         functions = [f for f in tree.body if isinstance(f, ast.FunctionDef)]
         homes |= {f.name: module for f in functions if f.decorator_list}
     names = set(homes)
-    assert len(HOMES) == len(list(Path(ops.__file__).parent.glob("*.py"))), "without __init__, with recurrent"
+    files = [file for package in PACKAGES for file in Path(package.__file__).parent.glob("[!_]*.py")]
+    assert len(HOMES) == len(files) > 8
 
     def recorded(name, op):
         def call(*args, **others):
@@ -117,8 +118,7 @@ def test_every_op_is_run_by_a_case_and_has_a_reference(monkeypatch):
     for name in names:
         op = recorded(name, getattr(homes[name], name))
         monkeypatch.setattr(homes[name], name, op)
-        if homes[name] is not recurrent:
-            monkeypatch.setattr(ops, name, op)
+        monkeypatch.setattr(ops if hasattr(ops, name) else recurrent, name, op)
     for case in CASES.values():
         case.run(case.inputs(case.shapes[0], np.float32))
     assert called == names and len(names) > 20

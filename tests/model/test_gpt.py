@@ -9,8 +9,8 @@ import pytest
 from microgpt.common.errors import ConfigError, ShapeError
 from microgpt.core import native, random
 from microgpt.model import GPT, Batch, ModelConfig, count_parameters
-from microgpt.model.config import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
 from microgpt.model.layer import Call
+from microgpt.model.presets import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
 
 KEYS = random.keys(0, "dropout of the tests", range(3))
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=12, seq_len=9, vocab_size=17, dropout=0.2, init_std=0.3)

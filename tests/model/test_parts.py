@@ -10,10 +10,10 @@ from microgpt.core import native, ops, random, reference
 from microgpt.model import GPT, Batch, ModelConfig, count_parameters, flop_per_token
 from microgpt.model.architecture import activation_floats, blocks_by_kind, count_layer_parameters
 from microgpt.model.block import Block
-from microgpt.model.config import PRESETS
 from microgpt.model.kinds import MLPS
 from microgpt.model.layer import Call
 from microgpt.model.mlp import ACTIVATIONS, inner_width
+from microgpt.model.presets import PRESETS
 
 PLAIN = ModelConfig(2, 4, 32, 11, 19, dropout=0.2, init_std=0.3)
 BIASED = {"norm": "layernorm", "bias": "qkv proj mlp norm"}

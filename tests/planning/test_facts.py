@@ -3,7 +3,7 @@
 import pytest
 
 from microgpt.model import count_parameters
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.planning.facts import facts_of, parts_of
 from microgpt.runs.spec import Spec
 from microgpt.training.needs import checkpoint_bytes, memory_estimate

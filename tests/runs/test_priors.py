@@ -5,7 +5,7 @@ import math
 import pytest
 
 from microgpt.common.errors import ConfigError
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.runs.priors import USUAL, Priors, deviations, distance
 from microgpt.runs.spec import Spec
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.model import ModelConfig, count_parameters
-from microgpt.model.config import COUNTED_WITH
+from microgpt.model.presets import COUNTED_WITH
 
 from .rungs import Gates, Ladder
 

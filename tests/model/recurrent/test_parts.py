@@ -9,8 +9,9 @@ from microgpt.common.errors import ConfigError
 from microgpt.core import random
 from microgpt.core.cases import normal
 from microgpt.model import GPT, Batch, ModelConfig, count_parameters
-from microgpt.model.config import FUSIONS, PRESETS
+from microgpt.model.config import FUSIONS
 from microgpt.model.layer import Call
+from microgpt.model.presets import PRESETS
 from microgpt.model.recurrence import KEPT_EVERY, RecurrentState
 
 SMALL = ModelConfig(
