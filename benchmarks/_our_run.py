@@ -62,7 +62,10 @@ def main() -> None:
             measure(event.step)
 
     SOURCES[TIMED] = Timed
-    settings = {**job["settings"], "max_time": f"{seconds}s", "source": TIMED}
+    length: dict[str, Any] = {"max_time": f"{seconds}s"}
+    if job["step_s"]:
+        length = {"max_steps": max(1, round(seconds / job["step_s"]))}
+    settings = {**job["settings"], **length, "source": TIMED}
     settings |= {"eval_every": 0, "sample_every": 0, "save_every": 0}
     outcome = train_run(Spec.of(job["preset"], **settings), Path(job["run"]), [hear], now=clock.now)
     say(end=outcome.why, steps=outcome.step)
