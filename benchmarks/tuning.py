@@ -235,7 +235,7 @@ def topic_table(args: argparse.Namespace) -> Iterator[Row]:
     file = write_dialogues(args.out_dir / "topic.jsonl", iter(chats))
     yield {"run": "before", "as_taught": as_taught(base, chats), "exam": exam_share(base)}
     minutes = {"max_time": f"{round(60 * args.minutes)}s", "stop_after": 0}
-    spec = sft_spec(base, {"data": [file], "held_out_share": 0.02, **minutes}, ["smalltalk"], 0.5)
+    spec = sft_spec(base, {"data": [file], "held_out_share": 0.02, **minutes}, ["smalltalk"], 0.3)
     outcome = tuned(args, "topic", spec)
     yield {"run": "after", "as_taught": as_taught(outcome.run, chats), "exam": exam_share(outcome.run)}
 
