@@ -6,7 +6,8 @@
   microgpt verify runs                   every run below a folder
 
 Of a checkpoint: the manifest, size and SHA-256 of every file, that the weights fit the config and are finite,
-that a resume could begin with it.  The exit code is 1 if anything is damaged or missing.
+that a resume could begin with it; of a run with --scu, whether S came near its target.  The exit code is 1 if
+anything is damaged or missing, or that was missed.
 """
 
 from collections.abc import Sequence
@@ -53,10 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not findings:
         show("nothing is left to look at: a training removed it meanwhile")
         return 1
-    damaged = sum(bool(finding.problem) for finding in findings)
+    bad = [finding for finding in findings if finding.problem]
+    n_damaged = sum(not _is_of_control(finding) for finding in bad)
+    missed = ", but S is not where it was to be held" if bad else ""
     show(*table(findings))
-    show(f"{damaged} of {len(findings)} damaged" if damaged else f"all {len(findings)} whole")
-    return 1 if damaged else 0
+    show(f"{n_damaged} of {len(findings)} damaged" if n_damaged else f"all {len(findings)} whole{missed}")
+    return 1 if bad else 0
+
+
+def _is_of_control(finding: Finding) -> bool:
+    """Whether it tells of a controller, which may miss what it was to hold, and not of a file."""
+    return finding.path.name == scu.METADATA
 
 
 def tasks_of(name: str | Path | None) -> list[Task]:
@@ -91,8 +99,9 @@ def table(findings: Sequence[Finding]) -> list[str]:
 
 
 def _row(finding: Finding, is_one_place: bool) -> tuple[str, str, str, str]:
+    word = "MISSED" if _is_of_control(finding) else "DAMAGED"
     state = (
-        f"DAMAGED: {finding.problem}" if finding.problem else ", ".join(filter(None, ("whole", finding.note)))
+        f"{word}: {finding.problem}" if finding.problem else ", ".join(filter(None, ("whole", finding.note)))
     )
     step = "" if finding.step is None else f"{finding.step:,}"
     return finding.path.name if is_one_place else str(finding.path), step, f"{finding.n_bytes:,}", state

@@ -313,4 +313,6 @@ def test_the_command(parent, capfd):  # noqa: F811
     assert "--scu auto: target 0.10% = 0.50% (micro" in capfd.readouterr().err
     assert read_json(Path("adapters/x/metadata.json"))["target_s"] == 0.001
     assert verify(["adapters/x"]) == 1, "three steps do not bring S to its target"
-    assert "of its target; expected 90% to 110%" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "MISSED: " in out and "of its target; expected 90% to 110%" in out
+    assert "DAMAGED" not in out and out.endswith(" whole, but S is not where it was to be held\n")
