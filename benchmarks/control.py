@@ -8,8 +8,9 @@ The tables, each of runs in --out-dir that the same words find done, or go on wi
 
 fixed        adapters on 2,000 dialogues of small talk beside --base, or the quickstart's model: sum(w^2) of
              their changes under a strength of 0, 0.1, 1 and 10, which is to fall
-target       the same under control, with a target that changes half-way: how near S comes, how far it shoots
-             over, how often lambda lies at a bound; target.csv has every step, target.svg shows them
+target       the same under control, twice as long, with a target that changes half-way: how near S comes, how
+             far it shoots over, how often lambda lies at a bound; target.csv has every step, target.svg shows
+             them
 ablate       `microgpt scu-ablate`: --base, a model of other dialogues, on small talk, --seeds
 reinforce    REINFORCE with the exam's marking, on the family of a model of small talk that is right in 40 to
              70 % of --questions, every second question of another: all families before and after, KL,
@@ -80,7 +81,10 @@ def parser() -> Parser:
             name, type=whole(1), default=default, metavar="N", help=f"{what} [default {default}]"
         )
     flags.add_argument(
-        "--steps", type=whole(1), metavar="N", help="of every run [default 400; 900 of target, 300 of reward]"
+        "--steps",
+        type=whole(1),
+        metavar="N",
+        help="of every run, twice of target [default 400; 300 of reinforce, 100 of preferences]",
     )
     flags.add_argument("--family", choices=FAMILIES, help="that is practised [default one at 40 to 70 %%]")
     flags.add_argument(
@@ -217,7 +221,7 @@ def target_table(args: argparse.Namespace) -> Iterator[Row]:
     """From S of strength 1, as the table fixed has it, to what lies between that and S of 0.1."""
     at = {row["lambda"]: row["S"] for row in fixed_table(args)}
     low, high = at[1.0], math.sqrt(at[1.0] * at[0.1])
-    steps = args.steps or 900
+    steps = 2 * (args.steps or 400)
     told = {"target_s": low, "to": high, "at": steps // 2, "prior_sigma": SIGMA}
     run = adapters(args, f"target-{steps}", steps, "control that steps", told)
     facts = facts_of(run)
