@@ -20,7 +20,7 @@ from microgpt.research.ladder import budget, evidence, gates
 from microgpt.research.ladder.document import document
 from microgpt.research.ladder.engine import climb, settle, standings
 from microgpt.research.ladder.foretelling import foretold
-from microgpt.research.ladder.gates import FAIL, OPEN, PASS, Case
+from microgpt.research.ladder.gates import FAIL, NONE, OPEN, PASS, Case
 from microgpt.research.ladder.rungs import Gates, Rung, read_ladder
 from microgpt.research.ladder.state import State
 from microgpt.research.ladder.template import template
@@ -267,6 +267,20 @@ def test_what_is_no_ladder_is_refused_in_a_line(place, old, new, why):
         settle(read_ladder(file))
 
 
+def test_a_rung_has_its_settings_over_those_of_its_file_over_those_of_all(tmp_path):
+    (tmp_path / "run.toml").write_text('preset = "tiny"\nlr = 0.5\nepochs = 2.0\nbatch_size = 2\n')
+    (tmp_path / "x.toml").write_text(
+        '[run]\ndata = "text.txt"\nlr = 0.1\ntokens_per_param = 4.0\nseq_len = 256\nbatch_size = 1\n'
+        '[run.priors]\nhead_dim = 8\n[[rung]]\nspec = "run.toml"\nbatch_size = 3\n[[rung]]\npreset = "1m"\n'
+    )
+    first, second = (rung.spec for rung in read_ladder(tmp_path / "x.toml").rungs)
+    assert first.train == {"lr": 0.5, "epochs": 2.0, "batch_size": 3} and first.preset == "tiny"
+    assert second.train == {"lr": 0.1, "tokens_per_param": 4.0, "batch_size": 1} and second.preset == "1m"
+    assert first.model == second.model == {"seq_len": 256}, "though that is what the default preset has"
+    assert first.priors == second.priors == {"head_dim": 8}
+    assert first.data == {"data": [str(tmp_path / "text.txt")]}
+
+
 def test_the_written_file_is_a_ladder_of_the_guides_sizes_and_thresholds(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command.main(["init"]) == 0
@@ -365,6 +379,26 @@ def test_canaries_are_up_where_intervals_are_apart_with_each_seed():
     assert gates.canaries(one).verdict == OPEN, "the third is up with one seed"
     one = case([1, 1], case([1, 1], canaries=[low, low]), canaries=[less, less])
     assert gates.canaries(one).verdict == FAIL and "2 of 4" in gates.canaries(one).text
+
+
+def test_canaries_whose_intervals_overlap_are_not_up():
+    def asked(right):
+        return {"canaries": {k: v for name in "abc" for k, v in canary(name, right, of=40).items()}}
+
+    low, high = [asked(10)] * 2, [asked(16)] * 2  # 15 points of 40 items
+    assert gates.canaries(case([1, 1], case([1, 1], canaries=low), canaries=high)).verdict == FAIL
+
+
+def test_states_are_sound_or_it_cannot_be_told():
+    def told(*verdicts):
+        states = [{"test": "S1 size", "verdict": verdict, "text": "so"} for verdict in verdicts]
+        return case([1.0])._replace(runs=[run(1.0, states=states)])
+
+    assert gates.states(told("pass", "warn")).verdict == PASS
+    assert gates.states(told("pass", "fail")).verdict == FAIL
+    assert gates.states(told()).verdict == NONE, "attention alone has none"
+    few = told(evidence.TOO_LITTLE)
+    assert gates.states(few).verdict == gates.balance(few).verdict == OPEN
 
 
 def test_c1_to_c5_are_pooled_and_bounded_by_wilson():

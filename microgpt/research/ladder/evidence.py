@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.batches.batches import EvalWindows
+from microgpt.common.errors import DataError
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared
@@ -51,6 +52,7 @@ from ..capacity import facts_of
 from ..showed import showed
 
 BEATEN = (UNIGRAM, name_of(2))  # what a model of a rung foretells better than
+TOO_LITTLE = "too little text"
 STATE_TOKENS = 16_384  # of held-out text, on which the branches of states are measured
 SHORT_STEPS, SAVED_AT = 4, 2  # of the runs that show whether a resume is exact
 SAMPLE_IDS = 1 << 16  # of held-out text, which the tokenizer is to give back
@@ -105,15 +107,19 @@ def _difference(documents: Documents, nats: np.ndarray, is_scored: np.ndarray) -
 
 
 def states_of(model: GPT, tokenizer: Tokenizer, held_out: HeldOut, plan: Plan) -> list[dict[str, Any]]:
-    """The tests of states, of a model that has recurrent ones; none of others."""
+    """The tests of states, of a model that has recurrent ones; none of others.
+
+    Where there is too little held-out text for them, one whose verdict is that.
+    """
     if not is_recurrent(model.config):
         return []
     which = model.config.seq_len, STATE_TOKENS, plan.train.packing
-    windows = windows_of(held_out, tokenizer, *which)
-    return [
-        {name: value for name, value in check._asdict().items() if name != "numbers"}
-        for check in state_tests(model, tokenizer, held_out.tokens, windows)
-    ]
+    try:
+        windows = windows_of(held_out, tokenizer, *which)
+        found = list(state_tests(model, tokenizer, held_out.tokens, windows))
+    except DataError as error:
+        return [{"test": "states", "verdict": TOO_LITTLE, "text": str(error)}]
+    return [{name: getattr(check, name) for name in ("test", "verdict", "text")} for check in found]
 
 
 def of_log(log: Path) -> dict[str, Any]:

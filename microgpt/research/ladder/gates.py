@@ -13,7 +13,7 @@ from microgpt.evaluation.canary_items import CATEGORIES
 from microgpt.evaluation.preference import ENOUGH_ITEMS, ENOUGH_PAIRS, ENOUGH_RATERS
 from microgpt.evaluation.statistics import share
 
-from .evidence import mean, points
+from .evidence import TOO_LITTLE, mean, points
 from .foretelling import law_of, showed_of
 from .people import Judged, Table
 from .rungs import Gates, Rung
@@ -170,6 +170,8 @@ def tokenizer(case: Case) -> Said:
 
 def balance(case: Case) -> Said:
     """What the two branches of a fusion bring is written down, whatever it is."""
+    if few := _too_little(case):
+        return few
     told = [check for run in case.whole for check in run["states"] if check["test"].startswith("S4")]
     if not told or all(check["verdict"] == "-" for check in told):
         return Said(NONE, "no layer has two mixers beside each other")
@@ -181,10 +183,18 @@ def states(case: Case) -> Said:
     told = [check for run in case.whole for check in run["states"]]
     if not told:
         return Said(NONE, "no layer has a recurrent state")
+    if few := _too_little(case):
+        return few
     bad = [f"{check['test']}: {check['text']}" for check in told if check["verdict"] == "fail"]
     if bad:
         return Said(FAIL, "; ".join(bad), STOP, "states that are broken here are broken at any size")
     return Said(PASS, f"{counted(len(told), 'test')}, none failed")
+
+
+def _too_little(case: Case) -> Said | None:
+    """Where there was too little text for the tests of states."""
+    told = [check["text"] for run in case.whole for check in run["states"] if check["verdict"] == TOO_LITTLE]
+    return extend(told[0], "more held-out text") if told else None
 
 
 def calm(case: Case) -> Said:

@@ -216,7 +216,7 @@ def merged(base: Spec, own: Spec) -> Spec:
             sections["train"].pop(name)
     together = {name: values | getattr(own, name) for name, values in sections.items()}
     names = {name: getattr(own, name) or getattr(base, name) for name in ("preset", "parent")}
-    return dataclasses.replace(own, **names, **together)
+    return dataclasses.replace(own, **names, **together, priors=base.priors | own.priors)
 
 
 def check_spec(spec: Spec, where: str) -> None:
