@@ -156,7 +156,7 @@ def lines_of(told: dict[str, Any]) -> list[str]:
         lines += ["", *rung_lines(rung)]
     if one := told["in_training"]:
         steps = ", ".join(f"{name} at step {step:,}" for name, step in one["steps"].items())
-        lines += [f"rung     {one['name']}, in training: {steps} of {one['max_steps'] or 0:,}"]
+        lines += ["", f"rung     {one['name']}, in training: {steps} of {one['max_steps'] or 0:,}"]
         lines += [f"  shows  {one['hypothesis']}", f"  law    {told_of(one['foretold'])}"]
     lines += ["", *law_lines(told["law"]), *checklist_lines(told["checklist"])]
     lines += ["", f"next     {told['next']['step']}", *(f"  - {text}" for text in told["next"]["what"])]

@@ -17,11 +17,12 @@ from microgpt.files import durable
 from microgpt.files.records import read_json
 from microgpt.reporting.ladder_page import ladder_page
 from microgpt.research.ladder import budget, evidence, gates
+from microgpt.research.ladder.checklist import checklist
 from microgpt.research.ladder.document import document
-from microgpt.research.ladder.engine import climb, settle, standings
+from microgpt.research.ladder.engine import Standing, climb, settle, standings
 from microgpt.research.ladder.foretelling import foretold
 from microgpt.research.ladder.gates import FAIL, NONE, OPEN, PASS, Case
-from microgpt.research.ladder.rungs import Gates, Rung, read_ladder
+from microgpt.research.ladder.rungs import Gates, Ladder, Rung, read_ladder
 from microgpt.research.ladder.state import State
 from microgpt.research.ladder.template import template
 from microgpt.runs.spec import Spec
@@ -300,7 +301,9 @@ def test_the_written_file_is_a_ladder_of_the_guides_sizes_and_thresholds(tmp_pat
 def run(bpb, loss=2.0, name="r", **others):
     showed = Showed(name, 1e6, 4e6, bpb)._asdict()
     log = {"trouble": [], "seconds": 10.0}
-    return {"showed": showed, "loss": loss, "findings": [], "above": {}, "states": [], "log": log} | others
+    holds_back = {"word": "data", "why": "so"}
+    made = {"showed": showed, "loss": loss, "findings": [], "above": {}, "states": [], "log": log}
+    return made | {"holds_back": holds_back} | others
 
 
 def case(bpbs, below=None, n_params=1e6, canaries=(), foretold=None, losses=(2.0, 2.0), **thresholds):
@@ -420,6 +423,16 @@ def test_leaps_are_to_be_explained():
     assert gates.calm(one).verdict == OPEN and gates.calm(case([1.0])).verdict == PASS
     told = one._replace(rung=Rung("r", Spec("tiny"), explained="the text has a page of digits there"))
     assert gates.calm(told).verdict == PASS
+
+
+def test_a_training_whose_seeds_come_apart_is_not_called_reproducible():
+    leaps = gates.Result("calm", "no leaps", PASS, "")
+    seeds = gates.Result("seeds", "two seeds", PASS, "")
+    ladder = Ladder("x", ())
+    for bpbs, answer in (((1.0, 1.01), "yes"), ((1.0, 1.08), "no")):
+        technical, science, *_ = checklist(ladder, Standing(case(bpbs), None, [leaps, seeds]))
+        assert technical.parts[0].answer == science.parts[2].answer == answer
+        assert technical.answer == "no" if answer == "no" else technical.answer == OPEN
 
 
 # ------------------------------------------------------------------------------------------ time

@@ -62,7 +62,7 @@ def checklist(ladder: Ladder, standing: Standing) -> list[Question]:
         Question(
             "Technical readiness",
             [
-                of("Is training stable and reproducible?", "seeds", "calm"),
+                both(of("Is training stable and reproducible?", "seeds", "calm"), reproducible(case)),
                 of("Do metrics improve predictably?", "better", "forecast"),
                 of("Are all major bugs fixed?", "probes", "by_heart", "counting", "tokenizer"),
                 of("Can I resume training from checkpoints?", "resume"),
@@ -93,6 +93,14 @@ def checklist(ladder: Ladder, standing: Standing) -> list[Question]:
             ],
         ),
     ]
+
+
+def both(one: Answer, other: Answer) -> Answer:
+    """One answer, unless another that belongs to it is worse."""
+    order = (NO, OPEN, YES)
+    return (
+        other._replace(question=one.question) if order.index(other.answer) < order.index(one.answer) else one
+    )
 
 
 def learned(case: Case) -> Answer:
