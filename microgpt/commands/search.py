@@ -4,6 +4,7 @@
   microgpt search run search.toml            candidates in runs/search-<name of the file>; again: it goes on
   microgpt search frontier runs/search-x     what none is better than, and where each came from
   microgpt search export-seed runs/search-x --out-dir seed      one of it: settings, weights, results
+  microgpt search hop seed --to 34m --budget 1h     ten times as large on ten times the tokens, foretold first
 
 Candidates are drawn by random, TPE or NSGA-II (pip install microgpt-cpu[search]) and all planned for as many
 tokens.  After a share of them, the rung, those that are no better than the median end; the others go on from
@@ -11,16 +12,22 @@ where they are.  A search that is stopped or killed goes on to the same result.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, whole
 from microgpt.common.output import escaped, show, tell
+from microgpt.common.words import parse_amount, parse_duration
+from microgpt.files import durable
 from microgpt.research.finals import by_seeds, run_finals
+from microgpt.research.hop import TIMES, Wanted, run_hop
+from microgpt.research.hop_page import hop_page, outcome, stability
 from microgpt.research.search import RunTrainer, read_trials, run_search
 from microgpt.research.search_file import read_search, write_search
 from microgpt.research.search_table import csv_text, draw, json_text, markdown, members
-from microgpt.research.seed import export_seed
+from microgpt.research.seed import export_seed, read_seed
 from microgpt.runs.layout import RUNS
 from microgpt.training.console import Console
 
@@ -45,6 +52,18 @@ def parser() -> Parser:
         "--candidate", type=whole(0), metavar="NUMBER", help="[default of fewest bits per byte]"
     )
     export.add_argument("--out-dir", type=Path, required=True, metavar="DIR", help="of the seed")
+    jump = which.add_parser("hop", help="train a larger model of a seed, foretold before, with a report")
+    jump.add_argument("folder", type=Path, metavar="DIR", help="of a seed")
+    jump.add_argument("--to", required=True, metavar="SIZE", help="parameters, as in 350m")
+    jump.add_argument("--budget", metavar="TIME", help="as in 1h; fewer tokens where they would take longer")
+    jump.add_argument(
+        "--times",
+        type=float,
+        default=TIMES,
+        metavar="NUMBER",
+        help=f"of the seed's tokens [default {TIMES:g}]",
+    )
+    jump.add_argument("--out-dir", type=Path, metavar="DIR", help="of the hop [default runs/hop-<SIZE>]")
     form = front.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
     form.add_argument("--csv", action="store_true", help="print all draws as CSV instead")
@@ -54,7 +73,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parser().parse_args(argv)
-    {"init": init, "run": run, "frontier": frontier, "export-seed": export}[args.which](args)
+    {"init": init, "run": run, "frontier": frontier, "export-seed": export, "hop": hop}[args.which](args)
 
 
 def init(args: argparse.Namespace) -> None:
@@ -92,3 +111,17 @@ def frontier(args: argparse.Namespace) -> None:
 def export(args: argparse.Namespace) -> None:
     """Copy a candidate to a folder of its own."""
     tell(f"written: {export_seed(args.folder, args.candidate, args.out_dir)}")
+
+
+def hop(args: argparse.Namespace) -> None:
+    """Train a larger model of a seed, and write a page about it."""
+    if not 0 < args.times < math.inf:
+        raise ConfigError(f"--times {args.times:g}: expected a number above 0")
+    seconds = parse_duration(args.budget, "--budget") if args.budget else math.inf
+    folder = args.out_dir or RUNS / f"hop-{args.to}"
+    wanted = Wanted(parse_amount(args.to), seconds, args.times)
+    result = run_hop(read_seed(args.folder), wanted, folder, [brief(Console())])
+    page = folder / "report.html"
+    durable.replace_file(page, [hop_page(result).encode()])
+    show(*map(escaped, [*outcome(result), *stability(result)]))
+    tell(f"written: {page}")

@@ -125,7 +125,7 @@ def summary(trials: Sequence[Trial]) -> str:
 
 def markdown(found: Sequence[Member], trials: Sequence[Trial]) -> str:
     """The front as a table."""
-    rows = [HEADS, ("---",) * len(HEADS), *map(_cells, found)]
+    rows = [HEADS, ("---",) * len(HEADS), *map(cells, found)]
     table = ["| " + " | ".join(row) + " |" for row in rows]
     carried = {one.trial.parent_tokens for one in found if one.trial.parent_tokens}
     of_parents = [
@@ -134,7 +134,8 @@ def markdown(found: Sequence[Member], trials: Sequence[Trial]) -> str:
     return "\n".join([summary(trials), *of_parents, "", *table, "", *(f"- {note}" for note in NOTES)])
 
 
-def _cells(one: Member) -> tuple[str, ...]:
+def cells(one: Member) -> tuple[str, ...]:
+    """A line of the table."""
     trial, seeds = one.trial, one.by_seeds
     changes = ", ".join(f"{name} {_shown(a)} -> {_shown(b)}" for name, (a, b) in one.changes.items())
     return (

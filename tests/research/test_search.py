@@ -11,6 +11,9 @@ import pytest
 from microgpt.commands import search as command
 from microgpt.common.errors import ConfigError
 from microgpt.files import durable
+from microgpt.model import count_parameters
+from microgpt.model.mlp import inner_width
+from microgpt.research import hop
 from microgpt.research import search as room
 from microgpt.research.front import hypervolume, on_front
 from microgpt.research.sampling import draw, ended
@@ -30,6 +33,7 @@ from microgpt.research.search_table import front_of, lineage, markdown, members
 from microgpt.research.seed import read_seed
 from microgpt.runs.events import Trained
 from microgpt.runs.guard import DivergedError
+from microgpt.runs.spec import Spec
 from microgpt.training.run import train_run
 
 TEXT = "".join(f"The {thing} of number {n} is red.\n\n" for n in range(90) for thing in ("hat", "boat"))
@@ -178,7 +182,7 @@ def sha_of(run, step=10):
 def toml(write):
     """A search in a file, whose candidates take ten steps."""
     lines = [f"{name} = {json.dumps(value)}" for name, value in {**RUN, "n_layer": 1}.items()]
-    write("text.txt", TEXT)
+    write("text.txt", "".join(TEXT.replace(" of number ", f" of number {n}") for n in range(1, 10)))
     head = 'candidates = 3\nstartup = 2\npopulation = 2\ntokens = 2560\nstop = "never"\nfinalists = 0\n[run]'
     tail = 'data = "text.txt"\n[space]\nlr = {low = 1e-3, high = 1e-2}\nn_inner = [32, 64]\n'
     return write("small.toml", "\n".join([head, *lines, tail]))
@@ -338,7 +342,9 @@ def test_other_folders_are_left_alone(made, tmp_path):
 # ------------------------------------------------------------------------------------------ finals and seeds
 
 
-def test_finalists_have_seeds_and_settings_set_back_and_a_seed_has_all_of_it(toml, tmp_path, capsys):
+def test_finalists_have_seeds_and_settings_set_back_and_a_seed_has_all_of_it(
+    toml, tmp_path, capsys, monkeypatch
+):
     toml.write_text(
         toml.read_text()
         .replace("candidates = 3", "candidates = 2")
@@ -374,3 +380,63 @@ def test_finalists_have_seeds_and_settings_set_back_and_a_seed_has_all_of_it(tom
         command.main(["export-seed", str(folder), "--out-dir", str(out)])
     with pytest.raises(ConfigError, match="candidate 7 has not finished; on the front are"):
         command.main(["export-seed", str(folder), "--candidate", "7", "--out-dir", str(tmp_path / "b")])
+    hopped_from(out, tmp_path, capsys, monkeypatch)
+
+
+def hopped_from(seed, tmp_path, capsys, monkeypatch):
+    """A hop of the seed: foretold before its first step, killed once, reported on one page."""
+    monkeypatch.setattr(hop, "ANCHORS", ((1 / 10, 2), (1 / 5, 1), (1 / 2.5, 1)))
+    folder = tmp_path / "hop"
+
+    def listener(event):
+        if isinstance(event, Trained) and event.step == 9 and (folder / "prediction.json").exists():
+            raise KeyboardInterrupt
+
+    wanted = hop.Wanted(700e3, 3600.0)
+    with pytest.raises(KeyboardInterrupt):
+        hop.run_hop(read_seed(seed), wanted, folder, [listener])
+    before = (folder / "prediction.json").read_bytes()
+    assert json.loads(before)["bpb"], "stored while the hop is being trained"
+    command.main(["hop", str(seed), "--to", "700k", "--budget", "1h", "--out-dir", str(folder)])
+    told = capsys.readouterr().out
+    assert (folder / "prediction.json").read_bytes() == before
+    prediction, result = json.loads(before), json.loads((folder / "result.json").read_text())
+    assert f"foretold {prediction['bpb']:.4f}" in told and "greatest gradient norm" in told
+    assert result["misses"]["bpb"] == pytest.approx(result["showed"]["loss"] / prediction["bpb"] - 1)
+    assert len(result["anchors"]) == 4
+    ratios = [one["tokens"] / one["n_params"] for one in [*result["anchors"], result["showed"]]]
+    assert max(ratios) / min(ratios) < 1.1, "all on one ray"
+    page = (folder / "report.html").read_text()
+    assert (
+        page.count("<svg") == 2
+        and "<script" not in page
+        and "http" not in page.replace("www.w3.org", "").replace("http://", "")
+    )
+    for text in (
+        "tokens of a step",
+        "Where the seed comes from",
+        "R^2",
+        "within" if "within" in told else "outside",
+    ):
+        assert text in page
+
+
+def test_the_checklist_of_a_hop():
+    """Ten times the tokens are 3.5 times the steps; width, heads, hidden width and window by their rules."""
+    spec = Spec.of("tiny", n_embd=192, n_head=6, n_layer=6, seq_len=256, attention="local_global", lr=1e-3)
+    seed = dataclasses.replace(spec, train={**spec.train, "max_steps": 200}).plan(1000)
+    plan = hop.scaled(seed, 34e6)
+    model, n = plan.model, count_parameters(plan.model)
+    assert abs(n / 34e6 - 1) < 0.05 and model.head_size == 64 and model.n_embd > 2 * 192
+    assert 2 * model.heads.H_kv == model.heads.H and inner_width(model, False) == 4 * model.n_embd
+    assert model.heads_of(0).window == 6 * 16 and model.heads_of(0).stride == 16
+    tokens = 200 * seed.train.batch_size * 256
+    long = hop.lengthened(plan, seed, 10 * tokens, 0.2)
+    step, before = long.train.batch_size * long.train.grad_accum, seed.train.batch_size
+    assert long.train.max_steps * step * 256 == pytest.approx(10 * tokens, rel=0.02)
+    assert 3 <= long.train.max_steps / 200 <= 4 and 2.5 <= step / before <= 3.3
+    assert long.train.eval_every == round(0.2 * long.train.max_steps)
+    items = {name: (a, b) for name, a, b in hop.checklist(seed, long)}
+    assert items["tokens"][1].endswith("(10 times)") and items["heads"][1].endswith(" of 64")
+    with pytest.raises(ConfigError, match="not even one layer"):
+        hop.scaled(seed, 2e4)
