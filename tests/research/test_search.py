@@ -385,19 +385,21 @@ def test_finalists_have_seeds_and_settings_set_back_and_a_seed_has_all_of_it(
 
 def hopped_from(seed, tmp_path, capsys, monkeypatch):
     """A hop of the seed: foretold before its first step, killed once, reported on one page."""
-    monkeypatch.setattr(hop, "ANCHORS", ((1 / 10, 2), (1 / 5, 1), (1 / 2.5, 1)))
+    monkeypatch.setattr(hop, "ANCHORS", ((1 / 10, 2), (1 / 5, 1), (1 / 2, 1)))
     folder = tmp_path / "hop"
 
     def listener(event):
-        if isinstance(event, Trained) and event.step == 9 and (folder / "prediction.json").exists():
+        if isinstance(event, Trained) and event.step == 5 and (folder / "prediction.json").exists():
             raise KeyboardInterrupt
 
-    wanted = hop.Wanted(700e3, 3600.0)
+    wanted = hop.Wanted(700e3, 3600.0, 4.0)
     with pytest.raises(KeyboardInterrupt):
         hop.run_hop(read_seed(seed), wanted, folder, [listener])
     before = (folder / "prediction.json").read_bytes()
     assert json.loads(before)["bpb"], "stored while the hop is being trained"
-    command.main(["hop", str(seed), "--to", "700k", "--budget", "1h", "--out-dir", str(folder)])
+    command.main(
+        ["hop", str(seed), "--to", "700k", "--budget", "1h", "--times", "4", "--out-dir", str(folder)]
+    )
     told = capsys.readouterr().out
     assert (folder / "prediction.json").read_bytes() == before
     prediction, result = json.loads(before), json.loads((folder / "result.json").read_text())
