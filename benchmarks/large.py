@@ -4,8 +4,8 @@
     python -m benchmarks.large --preset 1b --recompute on [--seq-len 512] [--no-resume]
 
 One process trains a single step of one window and saves; a second one goes on from there for another step and
-saves.  Checkpoints lie in a temporary folder (--folder names one on a larger disk).  A step of 1b at its 2,048
-tokens is a quarter of an hour of two cores, most of it of Muon's orthogonal updates.
+saves.  Checkpoints lie in a temporary folder (--folder names one on a larger disk).  A step of 1b at its
+2,048 tokens is a quarter of an hour of two cores, most of it of Muon's orthogonal updates.
 """
 
 import argparse
