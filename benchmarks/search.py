@@ -32,18 +32,10 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import tell
 from microgpt.evaluation.loss import half_width
 from microgpt.research.front import hypervolume
-from microgpt.research.search import (
-    FINISHED,
-    STOPPED,
-    Measured,
-    RunTrainer,
-    Trial,
-    counted_facts,
-    read_trials,
-    run_search,
-)
+from microgpt.research.search import Measured, RunTrainer, counted_facts, run_search
 from microgpt.research.search_file import SAMPLERS, search_from
 from microgpt.research.search_table import costs_of, front_of, summary
+from microgpt.research.trials import FINISHED, STOPPED, Trial, read_trials
 from microgpt.runs.spec import Plan
 
 SPACE: dict[str, Any] = {

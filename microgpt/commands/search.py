@@ -24,10 +24,11 @@ from microgpt.files import durable
 from microgpt.research.finals import by_seeds, run_finals
 from microgpt.research.hop import TIMES, Wanted, run_hop
 from microgpt.research.hop_page import hop_page, outcome, stability
-from microgpt.research.search import RunTrainer, read_trials, run_search
+from microgpt.research.search import RunTrainer, run_search
 from microgpt.research.search_file import read_search, write_search
 from microgpt.research.search_table import csv_text, draw, json_text, markdown, members
 from microgpt.research.seed import export_seed, read_seed
+from microgpt.research.trials import read_trials
 from microgpt.runs.layout import RUNS
 from microgpt.training.console import Console
 

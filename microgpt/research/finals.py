@@ -14,9 +14,10 @@ from microgpt.runs.spec import section_of
 
 from . import ablation, ablation_table
 from .ablation import AS_IS, Arm, ablate, changed, half_of
-from .search import Candidates, Say, Trial, place_of
+from .search import Candidates, Say, place_of
 from .search_file import NAMED_ALONE, PRIOR, Search
 from .search_table import BySeeds, front_of
+from .trials import Trial
 
 FINALS, RESULTS = "finals", "results.json"
 

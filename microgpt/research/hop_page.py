@@ -9,10 +9,11 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.words import counted, format_amount
 from microgpt.evaluation.laws import COVERED
 
-from .hop import Result, checklist, misses, seed_plan
+from .hop import Result, misses, seed_plan
+from .larger import checklist
 from .law_picture import draw
-from .search import told as told_settings
 from .search_table import HEADS, NOTES, cells, lineage, members, summary, svg
+from .trials import told as told_settings
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 66rem; padding: 1.5rem; }

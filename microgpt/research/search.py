@@ -5,23 +5,18 @@ last bit.  What came of a draw is stored before the next is made; the run of a c
 its number.  The same search may be begun again and again: it goes on where it was, with the same draws.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
 from microgpt.common.errors import ConfigError, MicrogptError
-from microgpt.common.flags import shown_value
 from microgpt.common.output import json_line, tell
-from microgpt.common.plain import record_from
 from microgpt.common.words import format_amount
-from microgpt.files import durable
-from microgpt.files.records import read_json
 from microgpt.model import count_parameters, flop_per_token
 from microgpt.model.architecture import state_bytes
 from microgpt.runs.events import Evaluated, Event, EventListener
@@ -37,57 +32,27 @@ from microgpt.training.run import train_run
 from microgpt.training.stop import StopFlag
 
 from .ablation import at_length, tokens_per_step
-from .sampling import STORE, Draw, Store, draw, ended
-from .search_file import MEDIAN, PRIOR, Search, search_of_record
+from .sampling import Draw, Store, draw, ended
+from .search_file import MEDIAN, PRIOR, Search
 from .showed import speed_of
+from .trials import (
+    AGAIN,
+    DIVERGED,
+    FINISHED,
+    IMPOSSIBLE,
+    STOPPED,
+    Trial,
+    claim,
+    facts_of,
+    locked,
+    told,
+    trial_of,
+    write_table,
+)
 
-FINISHED, STOPPED, DIVERGED = "finished", "stopped", "diverged"
-IMPOSSIBLE, AGAIN = "impossible", "drawn again"
-RECORD, TABLE = "search.json", "trials.jsonl"  # what the folder is a search of; a line for each draw
 MOST_DRAWS = 20  # for each candidate that is wanted: a space may have fewer than that
 # What is the search's own: no sample, an evaluation at each rung, and what goes on is the newest.
 OF_SEARCH: dict[str, Any] = {"sample_every": 0, "keep": 1, "probes": False}
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """What came of a draw.
-
-    settings: that were drawn.  state: finished, stopped at the rung, diverged, impossible, or drawn again.
-    why: a line, where it did not finish.  tokens: that it was trained on, at most; parent_tokens: that the
-    weights of `parent` had seen, with which it began.  rung_bpb, bpb: held out, after rung and all tokens.
-    plan: a hash of all its settings.  The other numbers are as in OBJECTIVES.
-    """
-
-    number: int
-    settings: dict[str, Any]
-    state: str
-    why: str = ""
-    parent: str = ""
-    parent_tokens: int = 0
-    tokens: int = 0
-    rung_bpb: float | None = None
-    bpb: float | None = None
-    n_params: int = 0
-    flop_per_token: float = 0.0
-    tok_per_s: float = 0.0
-    memory_bytes: float = 0.0
-    state_bytes: int = 0
-    plan: str = ""
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether it is one of the candidates that were asked for."""
-        return self.state in (FINISHED, STOPPED, DIVERGED)
-
-    @property
-    def all_tokens(self) -> int:
-        """That its weights have seen."""
-        return self.tokens + self.parent_tokens
-
-    def objectives(self, names: Sequence[str]) -> list[float]:
-        """Their values."""
-        return [float(getattr(self, name)) for name in names]
 
 
 class Measured(NamedTuple):
@@ -104,11 +69,6 @@ class Trainer(Protocol):
 
 
 Say = Callable[[str], object]
-
-
-def told(settings: Mapping[str, Any]) -> str:
-    """`lr=0.003 n_layer=2`."""
-    return " ".join(f"{name}={shown_value(value)}" for name, value in settings.items())
 
 
 # ------------------------------------------------------------------------------------------ candidates
@@ -228,7 +188,7 @@ def train_until(plan: Plan, place: Path, steps: int, listeners: Iterable[EventLi
 
     Raises: DivergedError: its numbers stay bad.  KeyboardInterrupt, SystemExit: after a signal.
     """
-    until = Until(steps)
+    until = Until(steps if steps < plan.train.max_steps else -1)  # at its end it ends by itself
     train_run(spec_of(plan), place, [until.hear, *listeners], stop=until)
     if until.signal is not None:
         raise KeyboardInterrupt if until.exit_code == 130 else SystemExit(until.exit_code)
@@ -340,77 +300,3 @@ def counted_facts(plan: Plan) -> dict[str, Any]:
         "memory_bytes": memory_estimate(plan.model, plan.train),
         "state_bytes": state_bytes(plan.model) * plan.model.seq_len,
     }
-
-
-# ------------------------------------------------------------------------------------------ the folder
-
-
-def facts_of(trial: Trial) -> dict[str, Any]:
-    """What is stored of a draw beside its settings."""
-    return {
-        name: one for name, one in dataclasses.asdict(trial).items() if name not in ("number", "settings")
-    }
-
-
-def trial_of(number: int, stored: Any) -> Trial:
-    """A trial that was stored."""
-    return record_from(Trial, {"number": number, "settings": dict(stored.params), **stored.user_attrs}, STORE)
-
-
-def write_table(folder: Path, trials: Sequence[Trial]) -> None:
-    """Write trials.jsonl: a line of JSON for each draw, with what came of it."""
-    lines = [json_line(dataclasses.asdict(trial)).encode() + b"\n" for trial in trials]
-    durable.replace_file(folder / TABLE, lines)
-
-
-def claim(folder: Path, search: Search) -> None:
-    """Make the folder of a search, or find that it is of the same search.
-
-    More candidates, and what comes after them, may be asked for later.
-    Raises: ConfigError: it holds something else.
-    """
-    record, wanted = folder / RECORD, search.to_dict()
-    if record.exists():
-        known = read_json(record)
-        if names := differing(known, wanted):
-            raise ConfigError(f"{folder} holds another search ({', '.join(names)}); choose another --out-dir")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already and holds no search; choose another --out-dir")
-    durable.make_directory(folder)
-    durable.replace_file(record, [json_line(wanted).encode() + b"\n"])
-
-
-def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The names of what two searches do not share."""
-    later = ("candidates", "finalists", "seeds", "ablate")
-    found = []
-    for table in ("search", "run", "space"):
-        one, other = known[table], wanted[table]
-        names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-        found += [f"{table}.{name}" for name in names if name not in later]
-    return found
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else searches there meanwhile.  Raises: ConfigError: somebody does."""
-    try:
-        lock = durable.lock_directory(folder)
-    except OSError:
-        raise ConfigError(f"another search is using {folder}; wait until it ends, or end it") from None
-    try:
-        yield
-    finally:
-        durable.unlock_directory(lock)
-
-
-def read_trials(folder: Path) -> tuple[Search, list[Trial]]:
-    """A search that was begun, and what came of its draws so far.
-
-    Raises: ConfigError: there is none.
-    """
-    if not (folder / RECORD).is_file():
-        raise ConfigError(f"{folder} holds no search; expected the folder of one, as runs/search-NAME")
-    search = search_of_record(read_json(folder / RECORD))
-    with Store(folder, search.config) as store:
-        return search, [trial_of(number, one) for number, one in enumerate(store.trials())]

@@ -14,8 +14,8 @@ from microgpt.common.output import json_line
 from microgpt.common.words import counted, format_amount
 
 from .front import on_front, origin
-from .search import AGAIN, DIVERGED, FINISHED, IMPOSSIBLE, STOPPED, Trial, told
 from .search_file import OBJECTIVES
+from .trials import AGAIN, DIVERGED, FINISHED, IMPOSSIBLE, STOPPED, Trial, told
 
 FORMATS = ("png", "svg")
 HEADS = ("", "bits/byte", "seeds", "FLOP/token", "tok/s", "memory", "state", "params", "from", "settings")

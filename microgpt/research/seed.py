@@ -18,9 +18,10 @@ from microgpt.runs.spec import Spec
 from microgpt.runs.spec_file import read_spec, spec_text
 
 from .finals import FINALS, RESULTS
-from .search import FINISHED, TABLE, Candidates, Trial, place_of, read_trials
+from .search import Candidates, place_of
 from .search_file import Search, search_of_record
 from .search_table import front_of, lineage
+from .trials import FINISHED, TABLE, Trial, read_trials
 
 SEED, SPEC = "seed.json", "spec.toml"
 

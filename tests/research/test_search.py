@@ -13,24 +13,15 @@ from microgpt.common.errors import ConfigError
 from microgpt.files import durable
 from microgpt.model import count_parameters
 from microgpt.model.mlp import inner_width
-from microgpt.research import hop
+from microgpt.research import hop, larger
 from microgpt.research import search as room
 from microgpt.research.front import hypervolume, on_front
 from microgpt.research.sampling import draw, ended
-from microgpt.research.search import (
-    AGAIN,
-    DIVERGED,
-    FINISHED,
-    IMPOSSIBLE,
-    STOPPED,
-    Candidates,
-    Measured,
-    Trial,
-    run_search,
-)
+from microgpt.research.search import Candidates, Measured, run_search
 from microgpt.research.search_file import read_search, search_from, search_text
 from microgpt.research.search_table import front_of, lineage, markdown, members
 from microgpt.research.seed import read_seed
+from microgpt.research.trials import AGAIN, DIVERGED, FINISHED, IMPOSSIBLE, STOPPED, TABLE, Trial, read_trials
 from microgpt.runs.events import Trained
 from microgpt.runs.guard import DivergedError
 from microgpt.runs.spec import Spec
@@ -105,7 +96,7 @@ def test_a_killed_search_goes_on_to_the_same_result(made, tmp_path, sampler):
             run_search(search, tmp_path / "torn", fake)
     torn = run_search(search, tmp_path / "torn", fake)
     assert found(torn) == found(whole) and sum(one.is_trained for one in whole) == 7
-    tables = [(tmp_path / name / room.TABLE).read_bytes() for name in ("whole", "torn")]
+    tables = [(tmp_path / name / TABLE).read_bytes() for name in ("whole", "torn")]
     assert tables[0] == tables[1] and len(tables[0].splitlines()) == len(whole)
     assert len({json.dumps(one.settings) for one in whole}) > 4
 
@@ -192,7 +183,7 @@ def test_a_real_search_killed_and_survivors_equal_straight_runs(toml, tmp_path, 
     command.main(["run", str(toml), "--out-dir", str(tmp_path / "whole")])
     out = capsys.readouterr().out
     assert "3 finished" in out and "; 7,680 tokens" in out and "| bits/byte |" in out
-    search, trials = room.read_trials(tmp_path / "whole")
+    search, trials = read_trials(tmp_path / "whole")
     steps = []
 
     def listener(event):
@@ -350,7 +341,7 @@ def test_finalists_have_seeds_and_settings_set_back_and_a_seed_has_all_of_it(
     folder, out = tmp_path / "out", tmp_path / "seed"
     command.main(["run", str(toml), "--out-dir", str(folder)])
     err = capsys.readouterr().err
-    search, trials = room.read_trials(folder)
+    search, trials = read_trials(folder)
     best = front_of(trials, search.config.objectives)[0]
     place = folder / "finals" / f"{best.number:04d}"
     rows = json.loads((place / "results.json").read_text())
@@ -423,18 +414,18 @@ def test_the_checklist_of_a_hop():
     """Ten times the tokens are 3.5 times the steps; width, heads, hidden width and window by their rules."""
     spec = Spec.of("tiny", n_embd=192, n_head=6, n_layer=6, seq_len=256, attention="local_global", lr=1e-3)
     seed = dataclasses.replace(spec, train={**spec.train, "max_steps": 200}).plan(1000)
-    plan = hop.scaled(seed, 34e6)
+    plan = larger.scaled(seed, 34e6)
     model, n = plan.model, count_parameters(plan.model)
     assert abs(n / 34e6 - 1) < 0.05 and model.head_size == 64 and model.n_embd > 2 * 192
     assert 2 * model.heads.H_kv == model.heads.H and inner_width(model, False) == 4 * model.n_embd
     assert model.heads_of(0).window == 6 * 16 and model.heads_of(0).stride == 16
     tokens = 200 * seed.train.batch_size * 256
-    long = hop.lengthened(plan, seed, 10 * tokens, 0.2)
+    long = larger.lengthened(plan, seed, 10 * tokens, 0.2)
     step, before = long.train.batch_size * long.train.grad_accum, seed.train.batch_size
     assert long.train.max_steps * step * 256 == pytest.approx(10 * tokens, rel=0.02)
     assert 3 <= long.train.max_steps / 200 <= 4 and 2.5 <= step / before <= 3.3
     assert long.train.eval_every == round(0.2 * long.train.max_steps)
-    items = {name: (a, b) for name, a, b in hop.checklist(seed, long)}
+    items = {name: (a, b) for name, a, b in larger.checklist(seed, long)}
     assert items["tokens"][1].endswith("(10 times)") and items["heads"][1].endswith(" of 64")
     with pytest.raises(ConfigError, match="not even one layer"):
-        hop.scaled(seed, 2e4)
+        larger.scaled(seed, 2e4)
