@@ -1,8 +1,8 @@
 """A hop: the model of a seed, many times as large, on many times the tokens; foretold before it is trained.
 
-What changes follows a checklist (`larger.py`); the rung is the same.  Before it smaller ones of its family are
-trained on as many tokens a parameter, and the law along that ray says what the hop will reach.  That is stored
-before its first step, and never written again.
+What changes follows a checklist (`larger.py`); the rung is the same.  Before it smaller ones of its family
+are trained on as many tokens a parameter, and the law along that ray says what the hop will reach.  That is
+stored before its first step, and never written again.
 """
 
 import math
@@ -36,8 +36,6 @@ from .showed import showed
 from .trials import locked
 
 TIMES = 10.0  # as many tokens as the seed saw
-    10 / 3.5
-)  # of the tokens: ten times of them are 3.5 times the steps, 2.86 times as large
 # Smaller ones before it, as shares of its size, and how many seeds of each: a tenth of its work in all.
 ANCHORS = ((1 / 40, 2), (1 / 20, 2), (1 / 10, 2), (1 / 4, 1))
 OF_HOP = 0.75  # of the budget for the hop itself; the rest is for those before it, evaluations and saves
