@@ -68,7 +68,7 @@ class Trainer(Protocol):
     def __call__(self, number: int, plan: Plan, steps: int) -> Measured: ...
 
 
-Say = Callable[[str], object]
+Say = Callable[[str], None]
 
 
 # ------------------------------------------------------------------------------------------ candidates
