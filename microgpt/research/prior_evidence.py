@@ -22,8 +22,9 @@ from microgpt.model import ModelConfig
 from microgpt.runs.priors import SETTINGS, USUAL, Priors, shape_of, stated
 from microgpt.runs.spec import Spec
 
-from .search import FINISHED, RECORD, STOPPED, TABLE, changed_spec
+from .search import changed_spec
 from .search_file import PRIOR
+from .trials import FINISHED, RECORD, STOPPED, TABLE
 
 KEPT, MOVED, UNKNOWN = "kept", "moved", "not enough evidence"
 MARGIN = 0.005  # of the loss: what is better by less is no reason to leave a prior

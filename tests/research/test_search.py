@@ -35,6 +35,7 @@ RUN = {
     "seq_len": 32,
     "merges": 30,
     "batch_size": 8,
+    "eval_tokens": 512,
     "threads": "1",
     "dropout": 0.1,
 }
