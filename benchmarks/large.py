@@ -20,7 +20,7 @@ from typing import Any
 from microgpt.common.command import run_command
 from microgpt.common.flags import Parser
 from microgpt.machine.memory import peak_memory
-from microgpt.model.config import PRESETS
+from microgpt.model.presets import PRESETS
 from microgpt.runs.events import Event, Saved, Trained
 from microgpt.runs.spec import Spec
 from microgpt.training.needs import memory_estimate
