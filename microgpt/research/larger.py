@@ -35,11 +35,11 @@ FEWEST_STEPS = 2  # one to the rung
 def scaled(seed: Plan, n_params: float) -> Plan:
     """The model of a seed at about as many parameters: wider, and as deep as comes near that number.
 
-    Of widths that are multiples of HEAD, each as deep as fits, the one whose depth is nearest the seed's.
+    Of widths with one head, or an even number, each as deep as fits, that whose depth is nearest the seed's.
     Raises: ConfigError: there is none so small.
     """
     fitting = []
-    for width in range(HEAD, 128 * HEAD + 1, HEAD):
+    for width in (HEAD, *range(2 * HEAD, 128 * HEAD + 1, 2 * HEAD)):
         layers = _layers(seed, width, n_params)
         if layers is None:
             break
