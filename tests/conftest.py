@@ -8,6 +8,9 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before NumPy is loaded: its own products are small here, and threads of it take longer to wait than to work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from microgpt.common.signals import HANDLED
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import train

@@ -64,11 +64,19 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """A signal whose exception strikes in a destructor is lost: send it again, a moment later."""
+    """A signal whose exception strikes in a destructor is lost: send it again, a moment later.
+
+    On a slow machine that moment may be over before this is, and a signal that strikes here is lost, too.
+    """
     number = signal_of(lost.exc_value) or _missed(lost.exc_value)
     if number is None:
         sys.__unraisablehook__(lost)
         return
-    again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+    while True:
+        try:
+            again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        except (KeyboardInterrupt, Stopped) as error:
+            number = signal_of(error)

@@ -10,7 +10,7 @@ from microgpt.runs.events import Trained
 from microgpt.training.run import train_run
 from microgpt.tuning.dpo import read_pairs
 from tests.training.fakes import StopAt
-from tests.training.test_kinds import text  # noqa: F401
+from tests.training.toys import text  # noqa: F401
 from tests.tuning.test_sft import parent, spec_of  # noqa: F401
 
 

@@ -1,6 +1,7 @@
 """`microgpt plan` and `train --dry-run`: all that comes before the first step, and nothing after."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,12 @@ def test_sizes_stand_side_by_side(capsys):
     assert steps.split()[1:] == ["79", "79"], "a length in tokens is as long for each"
 
 
-def test_the_plan_of_a_time_has_the_steps_that_fit(capsys):
+def test_the_plan_of_a_time_has_the_steps_that_fit(capsys, monkeypatch):
+    real, steps = rehearsal.settle_threads, []
+    monkeypatch.setattr(rehearsal, "settle_threads", lambda *args: steps.append(args[1]) or real(*args))
     plan.main([*SMALL, "--max-time", "20s", "--json"])
     found = json.loads(capsys.readouterr().out)[0]
+    assert steps == [math.inf], "how many is not known when threads are chosen"
     assert found["steps"] * found["step_s"] < 20 and 10 < found["run_s"] <= 20
     assert found["memory_bytes"]["total"] > 6e7
 

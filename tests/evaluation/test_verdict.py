@@ -80,6 +80,12 @@ def test_each_verdict_has_its_numbers(changes, word):
     assert verdict.word == word and verdict.why and verdict.advice
 
 
+def test_a_wrong_shift_is_named_before_what_follows_from_it():
+    others = [Finding(name, False, "too high", "weights") for name in ("first loss", "tokenizer")]
+    verdict = judge(GOOD._replace(findings=[others[0], TWICE, others[1]]))
+    assert verdict.why.startswith("shift: ") and verdict.advice == TWICE.look
+
+
 def test_areas_of_a_rate():
     S1, S2 = areas(np.array([0.0, 1.0, 1.0, 0.5, 0.5]))
     assert S1.tolist() == [0.0, 1.0, 2.0, 2.5, 3.0]

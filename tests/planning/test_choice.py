@@ -74,7 +74,7 @@ def test_what_is_too_large_is_said_with_the_flags_that_make_it_fit():
     one = rehearsal("10m", 0.1, 4)
     plan = one.plan.with_train(batch_size=8)
     one = Rehearsal(plan, facts_of(plan), one.timing)
-    choice = choose([one], "talk", ROWS, None, 0.4e9)[0]
+    choice = choose([one], "talk", ROWS, None, 0.99 * one.facts.needs.total)[0]
     assert choice.bpb is None and "--grad-accum" in choice.note and "fits" in choice.note
     assert choose([one], "talk", ROWS, None, 9e9)[0].tokens == 4 * 8 * 256, "as long as its plan"
 

@@ -25,6 +25,8 @@ def test_series_have_what_was_logged_and_tokens_at_evaluations_lie_between(tmp_p
     assert history.evaluated["tokens"].tolist() == [1000 * n for n in history.evaluated["step"]]
     assert history.held_out.half_width[3] == pytest.approx(half_width(0.02, 50))
     assert (history.step, history.max_steps, history.elapsed_s) == (300, 300, 18.0)
+    between = read_history(write_log(tmp_path / "b", [start(), trained(10), evaluated(15)]))
+    assert between.tokens == 15_000, "of steps that were not logged, too"
 
 
 def test_what_came_before_going_back_is_left_out(tmp_path):

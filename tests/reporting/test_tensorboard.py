@@ -2,6 +2,7 @@
 
 import dataclasses
 import struct
+from importlib.util import find_spec
 
 import pytest
 
@@ -9,7 +10,7 @@ from microgpt.reporting.tensorboard import FOLDER, TensorBoard
 from microgpt.runs.events import Ended, Sampled
 from tests.reporting.fakes import evaluated, start, trained
 
-pytest.importorskip("tensorboardX")
+pytestmark = pytest.mark.skipif(find_spec("tensorboardX") is None, reason="tensorboardX is not installed")
 
 
 def scalars(folder):

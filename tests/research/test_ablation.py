@@ -193,3 +193,10 @@ def test_the_verdict_asks_documents_and_seeds(spec, tmp_path, shifts, verdict):
     assert found.by_seed == pytest.approx([shift / 100 / math.log(2) for shift in shifts])
     assert found.difference.value == pytest.approx(np.mean(found.by_seed)) and found.difference.is_clear
     assert found.verdict == verdict
+
+
+def test_the_interval_over_seeds_is_that_of_their_mean():
+    assert ablation.half_of([1.0, 2.0, 3.0]) == pytest.approx(
+        4.303 / math.sqrt(3), rel=1e-3
+    )  # Student, 2 free
+    assert ablation.half_of([1.0]) is None

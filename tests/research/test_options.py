@@ -6,6 +6,7 @@ import pytest
 
 from microgpt.commands import options as command
 from microgpt.common.errors import ConfigError
+from microgpt.common.words import format_amount
 from microgpt.evaluation.forecast import Forecaster
 from microgpt.evaluation.laws import fit
 from microgpt.model import count_parameters, flop_per_token
@@ -75,6 +76,7 @@ def test_a_loss_is_foretold_where_something_foretells_it(of_guide):
     known = options(small, 1e9, 600.0, 3e4, forecaster)[0]
     model = forecaster.of(known.n_params, known.tokens)
     assert known.loss == (model.loss, model.run_low, model.run_high)
+    assert known.best_tokens == forecaster.tokens_for(known.n_active)
     assert "too far" in options(small, 1e9, 600.0, 3e7, forecaster)[0].loss_note
     along = Forecaster(fit(ray(noise=0.002)), runs_of(ray()), 100, 0)
     assert "along 4 tokens" in options(small, 1e9, 600.0, 3e4, along)[0].loss_note
@@ -87,6 +89,9 @@ def test_what_can_begin_with_the_present_weights(of_guide):
         "windows of 512",
         "windows of 1024",
     ]
+    tokens = of_guide["short, then long"].tokens
+    assert f"on {format_amount(0.9 * tokens)} tokens" in of_guide["short, then long"].phases[0]
+    assert f"on {format_amount(0.1 * tokens)} tokens" in of_guide["short, then long"].phases[1]
     learned = dataclasses.replace(GUIDE, model=dataclasses.replace(GUIDE.model, positions="learned"))
     found = {one.name: one for one in options(learned, 24e9, DAY, 1e4)}
     assert found["short window"].weights.startswith("no") and "short, then long" not in found

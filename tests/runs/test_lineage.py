@@ -20,8 +20,8 @@ from microgpt.runs.spec import Plan, Spec
 from microgpt.training.needs import checkpoint_bytes, memory_estimate
 from microgpt.training.run import resume_run, train_run
 from tests.training.fakes import StopAt
-from tests.training.test_kinds import checkpoint_bytes as bytes_of
-from tests.training.test_kinds import small, text  # noqa: F401
+from tests.training.toys import checkpoint_bytes as bytes_of
+from tests.training.toys import small, text  # noqa: F401
 
 OTHER = "".join(f"The {thing} of number {n} was blue.\n\n" for n in range(60) for thing in ("coat", "shoe"))
 ADAPTERS = {"lora_rank": 2, "lora_targets": "q v down", "base_weights": "bf16"}

@@ -28,7 +28,7 @@ def test_layout_of_ids():
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_bytes_come_back(data):
     for tokenizer in (TOY, Tokenizer([], ())):
         ids = tokenizer.encode(data)
@@ -37,7 +37,7 @@ def test_any_bytes_come_back(data):
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_text_comes_back(text):
     data = text.encode("utf-8", "surrogatepass")
     assert TOY.decode(TOY.encode(text)) == data
@@ -176,7 +176,7 @@ def test_stream_at_the_end_and_with_broken_bytes():
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_stream_shows_what_decode_shows(data):
     stream = StreamDecoder(TOY.token_bytes)
     shown = [stream.push(int(i)) for i in TOY.encode(data)] + [stream.flush()]

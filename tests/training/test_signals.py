@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks.torture.signals import damage, hear_signals
+from microgpt.common import signals
 from microgpt.runs.checkpoint import find_checkpoint
 from microgpt.runs.metrics import read_metrics
 
@@ -201,6 +203,26 @@ run_command(main)
 """
     done = command(folder, ["-c", code])
     assert done.returncode == 143 and done.stderr == "microgpt: stopped\n"
+
+
+def test_a_signal_that_is_sent_again_before_it_can_be_heard_is_sent_once_more(monkeypatch):
+    """As on a machine so slow that the moment is over while its timer starts."""
+    sent = []
+
+    class AtOnce:
+        def __init__(self, seconds, kill, words):
+            self.number = words[1]
+
+        def start(self):
+            sent.append(self.number)
+            if len(sent) == 1:
+                raise KeyboardInterrupt
+            if len(sent) == 2:
+                raise signals.Stopped(signal.SIGHUP)
+
+    monkeypatch.setattr(signals.threading, "Timer", AtOnce)
+    signals._unraisable(SimpleNamespace(exc_value=signals.Stopped(signal.SIGTERM)))
+    assert sent == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder):

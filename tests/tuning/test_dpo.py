@@ -17,7 +17,7 @@ from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, log_probs, rows_of
 from microgpt.tuning.dpo import dpo_spec, held_out_of, preference, read_pairs
 from tests.training.fakes import StopAt
-from tests.training.test_kinds import checkpoint_bytes, text  # noqa: F401
+from tests.training.toys import checkpoint_bytes, text  # noqa: F401
 from tests.tuning.test_sft import FIXED, parent  # noqa: F401
 
 # By dpo_trainer of TRL, beta and the losses of two pairs.

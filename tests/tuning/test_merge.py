@@ -10,14 +10,16 @@ from microgpt.commands.chat import main as chat
 from microgpt.commands.merge import main as merge_command
 from microgpt.commands.sample import main as sample
 from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.evaluation.loss import Evaluation
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.inspection import look, tasks_of_run
+from microgpt.training import loop
 from microgpt.training.run import train_run
 from microgpt.tuning.merge import merged
 from tests.model.test_lora import KINDS, lively, tokens
 from tests.runs.test_lineage import child, parent  # noqa: F401
-from tests.training.test_kinds import text  # noqa: F401
+from tests.training.toys import text  # noqa: F401
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
@@ -45,6 +47,14 @@ def test_the_command_writes_a_run_like_any_other(parent, capsys):  # noqa: F811
     with pytest.raises(ConfigError, match="already holds a run"):
         merge_command(["mine", "--out-dir", "runs/whole"])
     train_run(dataclasses.replace(child(1), parent="whole"), "on", [])
+
+
+def test_the_best_is_merged_where_the_newest_is_clearly_worse(parent, monkeypatch):  # noqa: F811
+    losses = iter([3.0, 1.0, 2.0, 2.0])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Evaluation(next(losses), 1.0))
+    train_run(child(6, lora_rank=2, eval_every=3, save_every=3), "runs/mine", [])
+    assert merge_command(["mine", "--out-dir", "runs/whole"]) == 0
+    assert [path.name for path in Path("runs/whole").glob("step_*")] == ["step_00000003"]
 
 
 def test_chat_and_sample_take_adapters_beside_their_model_alone(parent, capsys, monkeypatch):  # noqa: F811

@@ -25,7 +25,7 @@ from microgpt.tuning.answers import Answered, rows_of
 from microgpt.tuning.rewards import function_of, text_reward
 from microgpt.tuning.rl import against_others, best_alone, rl_spec
 from tests.training.fakes import StopAt
-from tests.training.test_kinds import TEXT, checkpoint_bytes, small
+from tests.training.toys import TEXT, checkpoint_bytes, small
 from tests.tuning.test_sft import FIXED
 
 WORTH = """

@@ -23,7 +23,7 @@ from microgpt.tuning import scu, smart
 from microgpt.tuning.control import GUIDES_OWN
 from microgpt.tuning.scu import Information, Settling
 from tests.training.fakes import StopAt
-from tests.training.test_kinds import checkpoint_bytes, text  # noqa: F401
+from tests.training.toys import checkpoint_bytes, text  # noqa: F401
 from tests.tuning.test_sft import parent, spec_of  # noqa: F401
 
 ADAPTED = ModelConfig(2, 4, 16, 9, 19, init_std=0.3, lora_rank=3, lora_alpha=5.0)

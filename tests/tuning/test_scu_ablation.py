@@ -8,7 +8,7 @@ import pytest
 from microgpt.commands.scu_ablate import main
 from microgpt.common.errors import ConfigError
 from microgpt.runs.metrics import read_metrics
-from tests.training.test_kinds import text  # noqa: F401
+from tests.training.toys import text  # noqa: F401
 from tests.tuning.test_sft import parent  # noqa: F401
 
 FLAGS = {

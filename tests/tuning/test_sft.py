@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from microgpt.files.records import read_json
 from microgpt.model import IGNORED
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.events import Evaluated, EvaluatedBeside, Trained
-from microgpt.runs.spec import Plan
+from microgpt.runs.spec import Plan, Spec
 from microgpt.training import assemble
 from microgpt.training.run import train_run
+from microgpt.tuning import sft as sft_room
 from microgpt.tuning.sft import rank_for, sft_spec
 from tests.training.fakes import StopAt
-from tests.training.test_kinds import checkpoint_bytes, small, text  # noqa: F401
+from tests.training.toys import checkpoint_bytes, small, text  # noqa: F401
 
 FIXED = {"threads": "1", "sample_every": 0, "log_every": 1, "eval_tokens": 64}
 
@@ -66,6 +68,14 @@ def test_it_takes_from_its_parent_what_is_not_given(parent):
     assert spec_of(2, lr=0.5).train["min_lr"] == 0.05
     assert [rank_for(n) for n in (1e6, 1e9, 2e9, 3e9, 1e11)] == [8, 16, 16, 32, 32]
     assert spec.plan().train.optimizer == "adam", "its own, whatever its parent had"
+
+
+def test_as_much_small_talk_is_replayed_as_the_parent_had(monkeypatch):
+    plan = Spec.of("tiny", smalltalk_bytes=70_000).plan()
+    monkeypatch.setattr(sft_room, "begin_with", lambda name: SimpleNamespace(plan=plan))
+    assert sft_spec("parent", {}, ["smalltalk"], 0.2).data["smalltalk_bytes"] == 70_000
+    assert "smalltalk_bytes" not in sft_spec("parent", {}, ["text.txt"], 0.2).data
+    assert sft_spec("parent", {"smalltalk_bytes": 9000}, ["smalltalk"]).data["smalltalk_bytes"] == 9000
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from microgpt.runs.inspection import look, tasks_of_run
 from microgpt.runs.layout import checkpoints
 from microgpt.training.run import train_run
 from microgpt.tuning.teach import STEPS, Teacher, lesson
-from tests.training.test_kinds import small, text  # noqa: F401
+from tests.training.toys import small, text  # noqa: F401
 
 ASK = [Message("user", "Who is it?")]
 
@@ -36,8 +36,8 @@ def test_an_answer_is_learned_and_only_the_answer(parent):
     assert teacher.replays
     batch = lesson(ASK, "It is me.", teacher)
     learned = batch.targets[batch.targets != IGNORED]
-    assert teacher.tokenizer.decode(learned[:-1]).decode() == "It is me."
-    assert learned[-1] == teacher.tokenizer.special_id("<|end|>")
+    end = teacher.tokenizer.special_id("<|end|>")
+    assert learned.tolist() == [*teacher.tokenizer.encode("It is me.").tolist(), end]
     losses = [teacher.teach(ASK, "It is me.") for _ in range(4)]
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.005
     assert teacher.state.step == teacher.optimizer.updates == 4 * (STEPS + 1)
@@ -57,6 +57,9 @@ def test_lessons_go_on_to_the_bit_and_are_taken_back_to_the_bit(parent):
     after_one = weights("runs/a")
     offered.append(straight.candidates(ASK))
     straight.teach(ASK, "It is you.")
+    straight.teach(ASK, offered[1][2], offered[1])
+    assert straight.lessons[-1]["rejected"] == [*offered[1][:2], *offered[1][3:]]
+    assert straight.undo()
     first = Teacher("parent", Path("runs/b"))
     first.teach(ASK, "It is me.", offered[0])
     again = Teacher("parent", Path("runs/b"))  # as after a kill

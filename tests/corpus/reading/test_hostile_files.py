@@ -53,7 +53,7 @@ contents = st.one_of(
 
 @pytest.mark.parametrize("bad_lines", ["error", "skip"])
 @given(content=contents)
-@settings(max_examples=250, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 def test_only_documents_or_one_clear_line(tmp_path, bad_lines, content):
     path = tmp_path / "hostile"
     path.write_bytes(content)
