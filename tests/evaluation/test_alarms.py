@@ -101,3 +101,18 @@ def test_published_fits_are_asked_only_where_they_apply():
     assert watched([wanted + 1.1] * 3, facts=facts, tokens=2.5e9) == ["far above published fits"]
     assert watched([wanted + 0.9] * 3, facts=facts, tokens=2.5e9) == []
     assert "do not apply" in fit_note(10**7, 10**9) and "3." in fit_note(125_000_000, 2_500_000_000)
+
+
+def test_chance_in_the_training_loss_counts_when_held_out_text_is_foretold_better():
+    held_out, training = Loss(2.0, 0.01), Loss(2.1, 0.05)
+    assert Alarms(Facts(1000, 100)).evaluated(5, 1000, held_out, training) == []
+    (alarm,) = Alarms(Facts(1000, 100)).evaluated(5, 1000, held_out, training._replace(error=0.01))
+    assert alarm.name == "held-out better than training"
+
+
+def test_weights_may_stand_still_between_evaluations_that_are_near():
+    watch, params = Alarms(Facts(1000, 100)), {"a.weight": np.ones((2, 3))}
+    assert [watch.evaluated(step, 1000, Loss(5.0), None, params) for step in (10, 12)] == [[], []]
+    assert [alarm.name for alarm in watch.evaluated(15, 1000, Loss(5.0), None, params)] == [
+        "layer without gradient"
+    ]

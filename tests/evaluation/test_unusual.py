@@ -1,5 +1,7 @@
 """Unusual text: noise that changes what it says it changes, on documents that the model never saw."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from microgpt.evaluation.prose import PROSE
 from microgpt.evaluation.unusual import (
     CLEAN,
     N_UNUSUAL,
+    _mistyped,
     changed,
     document_of,
     documents_of,
@@ -48,6 +51,14 @@ def test_typos_change_as_many_letters_as_they_say_and_nothing_else():
     assert sorted(strange) == sorted(c for c in text if not c.isalpha())
     words = [(a, b) for a, b in zip(text.split(), noisy.split(), strict=False) if a.strip(",.") and a != b]
     assert 0.5 * 0.05 * 5400 < len(words) < 1.5 * 0.05 * 5400
+
+
+def test_a_letter_is_swapped_left_out_doubled_or_taken_for_a_neighbour_in_its_case():
+    def mistyped(kind):
+        draw = SimpleNamespace(below=lambda n: kind, pick=lambda letters: letters[0])
+        return "".join(_mistyped(draw, ["A", "b"]))
+
+    assert [mistyped(kind) for kind in range(4)] == ["bA", "b", "AAb", "Sb"]
 
 
 def test_a_document_is_changed_in_its_words_alone():
