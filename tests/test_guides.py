@@ -55,18 +55,32 @@ def flags_of(name):
     return found
 
 
+def is_known(text, capsys):
+    """Whether a command is there, with its flags and the settings that it changes."""
+    _, name, *rest = words_of(text)
+    assert name in COMMANDS, text
+    try:
+        args = parser(name).parse_args(rest)
+    except SystemExit:
+        pytest.fail(f"{text}: {capsys.readouterr().err}")
+    if name == "ablate":
+        changes_of = COMMANDS[name].changes_of
+        settings = {setting for change in args.change for setting, _ in changes_of(change)}
+        assert {flag_name(setting) for setting in settings} <= flags_of("train"), text
+
+
 def test_each_command_of_the_page_is_there(capsys):
     for text in {command for commands, _ in PARTS for command in commands}:
-        _, name, *rest = words_of(text)
-        assert name in COMMANDS, text
-        try:
-            args = parser(name).parse_args(rest)
-        except SystemExit:
-            pytest.fail(f"{text}: {capsys.readouterr().err}")
-        if name == "ablate":
-            changes_of = COMMANDS[name].changes_of
-            settings = {setting for change in args.change for setting, _ in changes_of(change)}
-            assert {flag_name(setting) for setting in settings} <= flags_of("train"), text
+        is_known(text, capsys)
+
+
+@pytest.mark.parametrize("name", ["README.md", "SCALING.md"])
+def test_what_other_pages_have_one_type_is_there(name, capsys):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    typed = re.findall(r"^    (?:\$ |\. .*; )?(microgpt [^#|<\n]*)", text, re.M)
+    assert typed
+    for command in typed:
+        is_known(command, capsys)
 
 
 def test_flags_that_stand_alone_belong_to_a_command_of_their_line():
