@@ -103,6 +103,13 @@ def make_directory(path: Path) -> bool:
     return True
 
 
+def is_unused(path: Path) -> bool:
+    """Whether there is nothing, or a directory with nothing in it but what a killed `replace_file` left."""
+    if not path.is_dir():
+        return not path.exists()
+    return all(one.name.startswith(".tmp_") for one in path.iterdir())
+
+
 def rename(source: Path, target: Path) -> None:
     """Give a finished file or directory its name, durably; it has its old one again when that fails."""
     os.rename(source, target)

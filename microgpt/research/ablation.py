@@ -30,14 +30,16 @@ from microgpt.model import count_parameters
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.events import EventListener
 from microgpt.runs.guard import DivergedError
+from microgpt.runs.kept import STATE
 from microgpt.runs.layout import METRICS, checkpoints
 from microgpt.runs.settings import LENGTHS
 from microgpt.runs.spec import Plan, Spec, section_of
 from microgpt.runs.spec_file import spec_of
+from microgpt.runs.state import TrainState
 from microgpt.training import assemble
 from microgpt.training.length import with_steps
 from microgpt.training.needs import memory_estimate
-from microgpt.training.run import train_run
+from microgpt.training.run import is_unmeasured, train_run
 
 from .showed import speed_of
 
@@ -177,7 +179,7 @@ def claim(folder: Path, base: Arm) -> None:
                 f"{folder} holds changes of another run ({', '.join(names)}); choose another --out-dir"
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not durable.is_unused(folder):
         raise ConfigError(f"{folder} is there already and holds no ablation; choose another --out-dir")
     durable.make_directory(folder)
     durable.replace_file(record, [json_line(wanted).encode() + b"\n"])
@@ -202,6 +204,8 @@ def trained(plan: Plan, place: Path, listeners: Iterable[EventListener]) -> Path
     """The last checkpoint of a run, which is trained to its end if it was not before; None: it diverged."""
     for step, checkpoint in checkpoints(place):
         if step >= plan.train.max_steps:
+            if is_unmeasured(TrainState.from_dict(read_json(checkpoint / STATE)), plan.train):
+                break
             return checkpoint
     try:
         return train_run(spec_of(plan), place, listeners).checkpoint

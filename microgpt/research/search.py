@@ -178,9 +178,11 @@ class RunTrainer:
     def __call__(self, number: int, plan: Plan, steps: int) -> Measured:
         place = place_of(self.folder, number)
         newest = next(iter(checkpoints(place)), (0, place))[0]
-        if newest < steps:
+        if newest < steps or (newest == steps and not measured_at(place, steps)):
             train_until(plan, place, steps, self.listeners)
-        return measured_at(place, steps)
+        found = measured_at(place, steps)
+        assert found is not None, "it was just measured, or before"
+        return found
 
 
 def train_until(plan: Plan, place: Path, steps: int, listeners: Iterable[EventListener]) -> None:
@@ -194,11 +196,11 @@ def train_until(plan: Plan, place: Path, steps: int, listeners: Iterable[EventLi
         raise KeyboardInterrupt if until.exit_code == 130 else SystemExit(until.exit_code)
 
 
-def measured_at(place: Path, steps: int) -> Measured:
-    """What the log of a run says of it after so many steps."""
+def measured_at(place: Path, steps: int) -> Measured | None:
+    """What the log of a run says of it after so many steps; None: it was stopped before that was measured."""
     events = read_metrics(place / METRICS)
     found = [one["bpb"] for one in events if one["event"] == "eval" and one["step"] == steps]
-    return Measured(float(found[-1]), speed_of(place / METRICS)[0])
+    return Measured(float(found[-1]), speed_of(place / METRICS)[0]) if found else None
 
 
 def place_of(folder: Path, number: int) -> Path:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.plain import record_from
 from microgpt.common.setting import NOT_NEGATIVE, Range, from_to, refused, setting
-from microgpt.common.words import parse_bytes, parse_count
+from microgpt.common.words import did_you_mean, parse_bytes, parse_count
 from microgpt.files import durable
+from microgpt.runs.priors import Priors
 from microgpt.runs.spec import Spec
 from microgpt.runs.spec_file import read_toml, spec_in
 
@@ -197,6 +198,9 @@ def space_from(table: Mapping[str, Any]) -> Space:
     priors = table.get("priors", {})
     if not isinstance(priors, dict):
         raise ConfigError(f"[space] priors is {priors!r:.80}, expected a table [space.priors]")
+    known = [field.name for field in dataclasses.fields(Priors)]
+    if unknown := sorted(set(priors) - set(known)):
+        raise ConfigError(f"[space.priors] {unknown[0]} is no prior{did_you_mean(unknown[0], known)}")
     return {
         name: _tried(name, one)
         for name, one in sorted({**named, **{PRIOR + name: one for name, one in priors.items()}}.items())

@@ -96,7 +96,7 @@ def claim(folder: Path, search: Search) -> None:
         known = read_json(record)
         if names := differing(known, wanted):
             raise ConfigError(f"{folder} holds another search ({', '.join(names)}); choose another --out-dir")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif not durable.is_unused(folder):
         raise ConfigError(f"{folder} is there already and holds no search; choose another --out-dir")
     durable.make_directory(folder)
     durable.replace_file(record, [json_line(wanted).encode() + b"\n"])

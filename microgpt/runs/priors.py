@@ -19,6 +19,7 @@ from microgpt.model.mlp import ACTIVATIONS, GATED_MULTIPLE, inner_width
 
 TIMES = re.compile(r"(\d+(?:\.\d+)?)\s*x")  # 4x
 ROOT = re.compile(r"sqrt\(T\)\s*(?:\*\s*(window_scale|\d+(?:\.\d+)?))?")  # sqrt(T) * window_scale
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Priors:
             rule = getattr(self, name)
             if rule is not None and not pattern.fullmatch(rule.strip()):
                 raise ConfigError(f'priors: {name} is {rule!r:.80}, expected a rule such as "{example}"')
+            if rule is not None and 0.0 in map(float, NUMBER.findall(rule)):
+                raise ConfigError(f"priors: {name} is {rule!r:.80}, expected a number above 0 in it")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Priors":

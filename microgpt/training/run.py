@@ -240,7 +240,7 @@ def resume_run(
                 f"--max-steps {plan.train.max_steps}: {step:,} of {old.train.max_steps:,} steps of {run} are "
                 "done; leave it out to go on to the end"
             )
-        elif why := why_done(step, plan.train, limit_s):
+        elif not is_unmeasured(state, plan.train) and (why := why_done(step, plan.train, limit_s)):
             say(finished_note(source, step))
             tell(Ended(step, why, peak_memory()))
             return Outcome(run, why, step, plan.train.max_steps, source, _numbers(state), 0.0)
@@ -258,6 +258,8 @@ def resume_run(
         prepared, changes = assemble.reopen(plan, source, say, allow_inexact)
         settle_threads(plan, math.inf if is_timed else plan.train.max_steps - step, clock, say)
         session = assemble.resume(plan, prepared, source, run, changes, clock, tell, allow_inexact)
+        if is_unmeasured(state, session.job.config):
+            session.job.saver.saved_at = -1  # it is saved anew, with what is measured
         if note := extension_note(step, old.train, session.job.config):
             say(note)
         return _train(session, clock, stop)
@@ -268,6 +270,11 @@ def why_done(step: int, config: TrainConfig, limit_s: float) -> str:
     if step >= config.max_steps:
         return FINISHED
     return OUT_OF_TIME if limit_s < SPENT * (config.time_limit_s or 0.0) else ""
+
+
+def is_unmeasured(state: TrainState, config: TrainConfig) -> bool:
+    """Whether a run is at its last step, but held-out text was not measured there: a signal came between."""
+    return bool(config.eval_every) and state.step >= config.max_steps and state.evaluated_at != state.step
 
 
 def finished_note(source: Path, step: int) -> str:

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,15 +18,19 @@ from microgpt.evaluation.laws import Law
 from microgpt.files import durable
 from microgpt.files.records import read_json
 from microgpt.reporting.ladder_page import ladder_page
+from microgpt.research.ablation import trained
 from microgpt.research.ladder import budget, evidence, gates
 from microgpt.research.ladder.checklist import checklist
 from microgpt.research.ladder.document import document
-from microgpt.research.ladder.engine import Standing, climb, settle, standings
+from microgpt.research.ladder.engine import Standing, climb, settle, standings, with_fitted
 from microgpt.research.ladder.foretelling import foretold
 from microgpt.research.ladder.gates import FAIL, NONE, OPEN, PASS, Case
+from microgpt.research.ladder.people import Judged, table_of
 from microgpt.research.ladder.rungs import Gates, Ladder, Rung, read_ladder
 from microgpt.research.ladder.state import State
 from microgpt.research.ladder.template import template
+from microgpt.research.showed import showed
+from microgpt.runs.events import Trained
 from microgpt.runs.spec import Spec
 from microgpt.training.horizon import Timing
 from microgpt.training.overfit import Overfit
@@ -137,6 +143,40 @@ def test_a_ladder_that_is_killed_again_and_again_comes_to_the_same_results(place
     one, other = (timeless(document(ladder, State.read(place / name))) for name in ("whole", "torn"))
     assert one == other
     assert len(weights_of(torn)) == 4 and weights_of(torn) == weights_of(place / "whole")
+
+
+def test_a_run_that_was_stopped_after_its_last_step_is_measured_when_it_goes_on(place, tmp_path):
+    plan, last = settle(read_ladder(place / "ladder.toml"))[0][0].plan, 25
+
+    def listener(event):
+        if isinstance(event, Trained) and event.step == last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        trained(plan, tmp_path / "run", [listener])
+    checkpoint = trained(plan, tmp_path / "run", [])
+    whole = place / "whole" / "small-seed0"
+    assert showed(checkpoint.parent).loss == showed(whole).loss
+    assert durable.sha256_of(checkpoint / "model.safetensors") == durable.sha256_of(
+        whole / checkpoint.name / "model.safetensors"
+    )
+
+
+def test_a_ladder_that_was_killed_before_its_record_had_its_name_may_begin(tmp_path):
+    (tmp_path / ".tmp_ladder.json_7").write_text("{")
+    assert State.read(tmp_path).begun == []
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds no ladder"):
+        State.read(tmp_path)
+
+
+def test_rungs_share_the_priors_of_the_run_and_may_have_their_own(place):
+    file = place / "priors.toml"
+    shared = SHARED.replace("[gates]", '[run.priors]\nhead_dim = 8\nnorm = "rmsnorm"\n[gates]')
+    file.write_text(shared + RUNGS.replace("n_embd = 24", "n_embd = 24\npriors = {head_dim = 12}"))
+    small, large = read_ladder(file).rungs
+    assert small.spec.plan().model.n_head == large.spec.plan().model.n_head == 2
+    assert large.spec.plan().model.norm == "rmsnorm"
 
 
 def test_what_is_stated_is_stated_before_anything_is_trained(place, tmp_path):
@@ -338,6 +378,39 @@ def test_better_takes_the_gain_with_each_seed():
     assert gates.seeds(case([0.5])).verdict == OPEN and gates.seeds(case([0.5, 0.5])).verdict == PASS
 
 
+def test_runs_of_one_seed_are_compared_and_those_that_diverged_show_nothing():
+    below = case([1.0] * 3)._replace(runs=[None, run(1.0), run(2.0)])
+    above = case([1.0] * 3, below)._replace(runs=[run(0.9), run(0.99), run(1.8)])
+    assert gates.better(above).verdict == OPEN, "1 % and 10 %, of the second and third seed"
+    lost = case([])._replace(runs=[None, None])
+    assert [gates.probes(lost).verdict, gates.calm(lost).verdict] == [OPEN, FAIL]
+
+
+def test_people_compare_it_with_the_rung_below_and_no_other():
+    preference = SimpleNamespace(wins_a=10, wins_b=90, n=100, ties=0, p=0.001, better="b", is_enough=True)
+    verdict = SimpleNamespace(preference=preference)
+    below = case([1.0, 1.0])._replace(rung=Rung("5m", Spec("tiny")))
+    for other, said in (("runs/x/5m-seed0", PASS), ("runs/x/0.5m-seed0", OPEN)):
+        one = case([0.9, 0.9], below)._replace(judged=Judged(verdict, "b", other))
+        assert gates.preferred(one).verdict == said
+
+
+def test_a_recipe_is_compared_with_the_rung_of_its_size(tmp_path):
+    def spec(**train):
+        return {"preset": "tiny", "model": {}, "train": train, "data": {}}
+
+    rungs = {1_000: spec(lr=2e-3), 4_000: spec(lr=1e-3)}
+    rows = [{"name": "as it is", "n_params": 1_050, "seed": [0, 1]}]
+    rows += [{"name": f"x={i}", "n_params": 1_050, "verdict": "higher", "difference": 0.1} for i in range(3)]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    with pytest.raises(ConfigError, match="is not there"):
+        table_of(str(tmp_path), rungs)
+    one = case([1.0, 1.0], case([1.2, 1.2], n_params=1_000), n_params=4_000)
+    for recipe, said in ((spec(lr=2e-3), PASS), (spec(lr=1e-3), OPEN)):
+        (tmp_path / "ablation.json").write_text(json.dumps(recipe))
+        assert gates.recipe(one._replace(tables=[table_of(str(tmp_path), rungs)])).verdict == said
+
+
 def test_the_forecast_passes_within_5_and_fails_beyond_10_percent():
     told = {"loss": 1.0, "run_low": 0.99, "run_high": 1.01}
     for bpb, verdict in ((1.04, PASS), (0.96, PASS), (1.07, OPEN), (0.93, OPEN), (1.11, FAIL), (0.89, FAIL)):
@@ -465,3 +538,5 @@ def test_a_ladder_keeps_to_the_steps_that_were_fitted(place, tmp_path, monkeypat
     climb(ladder, out)
     with pytest.raises(ConfigError, match="were fitted into"):
         climb(ladder, out, budget_s=5.0)
+    later = settle(ladder)[0][1]._replace(rung=Rung("later", Spec("tiny")))
+    assert with_fitted(later, State.read(out)).plan.train.max_steps == 10, "the same share of its tokens"

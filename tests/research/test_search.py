@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -216,6 +218,24 @@ def test_a_real_search_killed_and_survivors_equal_straight_runs(toml, tmp_path, 
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(trials)
 
 
+def test_a_signal_between_the_last_step_and_what_is_measured_there_loses_nothing(toml, tmp_path):
+    search, steps = read_search(toml), [2, 10]  # those of the rung, and all
+
+    def listener(event):
+        if isinstance(event, Trained) and event.step in steps:
+            steps.remove(event.step)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    one = search._replace(config=dataclasses.replace(search.config, candidates=1))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_search(one, tmp_path / "torn", room.RunTrainer(tmp_path / "torn", [listener]))
+    torn = run_search(one, tmp_path / "torn", room.RunTrainer(tmp_path / "torn", [listener]))[0]
+    whole = run_search(one, tmp_path / "whole", room.RunTrainer(tmp_path / "whole"))[0]
+    assert (torn.rung_bpb, torn.bpb) == (whole.rung_bpb, whole.bpb) and torn.bpb is not None
+    assert sha_of(room.place_of(tmp_path / "torn", 0)) == sha_of(room.place_of(tmp_path / "whole", 0))
+
+
 def test_children_carry_the_tokens_of_their_parents(made, tmp_path):
     parent = tmp_path / "parent"
     spec = made().base
@@ -281,6 +301,7 @@ def test_lineage_leads_to_chance_by_members_of_earlier_fronts():
         ({"lr": {"lo": 0}}, {}, "lo is not known"),
         ({"merges": [10, 20]}, {}, "changes the text"),
         ({"seed": [1, 2]}, {}, "same seeds"),
+        ({"priors": {"head_dimm": [8]}}, {}, r"head_dimm is no prior \(did you mean head_dim"),
         ({"max_steps": [1, 2]}, {}, "how many tokens"),
         ({}, {}, "names no setting"),
         (SPACE, {"sampler": "best"}, "sampler is best"),

@@ -105,6 +105,8 @@ def test_deviations_are_relative_and_their_mean_is_the_distance():
         ({"ffn": 4}, "ffn is 4, expected str"),
         ({"window": "T / 2"}, 'window is .* "sqrt'),
         ({"global_stride": "sqrt(T) * "}, "global_stride is"),
+        ({"ffn": "0x"}, "ffn is '0x', expected a number above 0"),
+        ({"window": "sqrt(T) * 0.0"}, "expected a number above 0"),
         ({"head_dim": 0}, "head_dim is 0, expected above 0"),
         ({"heads": 3}, "unknown setting heads"),
         ({"attention": "sparse"}, "attention 'sparse' is not built"),

@@ -161,10 +161,12 @@ def fit_into(
 
 
 def with_fitted(one: Settled, state: State) -> Settled:
-    """A rung with the steps that fit into the time of the ladder."""
-    if state.fitted is None or one.rung.name not in state.fitted.steps:
+    """A rung with the steps that fit into the time of the ladder; one that the file has got since, with the
+    same share of its own."""
+    if state.fitted is None:
         return one
-    return one._replace(plan=one.plan.with_train(max_steps=state.fitted.steps[one.rung.name]))
+    share = max(1, int(state.fitted.share * one.plan.train.max_steps))
+    return one._replace(plan=one.plan.with_train(max_steps=state.fitted.steps.get(one.rung.name, share)))
 
 
 # ------------------------------------------------------------------------------------------ one rung
@@ -291,6 +293,7 @@ def standing_of(ladder: Ladder, state: State, name: str, below: Case | None) -> 
     size = known_of(state.evidence(name))
     if size is None or None in runs:
         return None
+    specs = {one.n_params: one.spec for one in state.begun if one.n_params <= begun.n_params}
     canaries = [known_of(state.evidence(name, f"seed{seed}", "canaries")) for seed in ladder.all_seeds]
     case = Case(
         as_stated(begun, rung),
@@ -301,7 +304,7 @@ def standing_of(ladder: Ladder, state: State, name: str, below: Case | None) -> 
         [one for one in canaries if one is not None],
         begun.foretold,
         judged(rung.judged, name),
-        [table_of(file, begun.spec) for file in rung.ablations],
+        [table_of(file, specs) for file in rung.ablations],
         below,
     )
     return Standing(case, begun, judge(case))

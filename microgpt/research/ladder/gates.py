@@ -15,7 +15,7 @@ from microgpt.evaluation.statistics import share
 
 from .evidence import TOO_LITTLE, mean, points
 from .foretelling import law_of, showed_of
-from .people import Judged, Table
+from .people import Judged, Table, is_of_run
 from .rungs import Gates, Rung
 
 PASS, FAIL, OPEN, NONE = "pass", "fail", "not enough evidence", "not asked"
@@ -111,6 +111,8 @@ def probes(case: Case) -> Said:
             FAIL, "; ".join(bad), STOP, "find the bug first (microgpt probe); a larger model has it, too"
         )
     n = sum(f["is_good"] is True for run in case.whole for f in run["findings"])
+    if not case.whole:
+        return extend("no run came to its end", "see the seeds")
     return Said(PASS, f"all {n} good")
 
 
@@ -200,6 +202,8 @@ def _too_little(case: Case) -> Said | None:
 def calm(case: Case) -> Said:
     """The loss does not leap, or it is known why."""
     leaps = [leap for run in case.whole for leap in run["log"]["trouble"]]
+    if len(case.whole) < len(case.runs):
+        return Said(FAIL, "a run diverged", CHANGE, "see the seeds")
     if not leaps:
         return Said(PASS, "no spike, no skipped step, no way back")
     text = f"{counted(len(leaps), 'leap')}, the first a {leaps[0]['event']} at step {leaps[0]['step']:,}"
@@ -217,7 +221,8 @@ def better(case: Case) -> Said:
     """It is clearly better than the rung below, with each seed."""
     if case.below is None:
         return Said(NONE, "no rung is below")
-    pairs = list(zip(case.below.whole, case.whole, strict=False))
+    both = zip(case.below.runs, case.runs, strict=False)  # of one seed
+    pairs = [(old, new) for old, new in both if old is not None and new is not None]
     gains = [1 - new["showed"]["loss"] / old["showed"]["loss"] for old, new in pairs]
     nats = [old["loss"] - new["loss"] for old, new in pairs]
     wanted = f"{case.gates.gain:.0%} or {case.gates.gain_nats:g} nats asked for"
@@ -327,7 +332,7 @@ def preferred(case: Case) -> Said:
     found = case.judged.verdict.preference
     for_it = found.wins_a if case.judged.side == "a" else found.wins_b
     text = f"{for_it} of {found.n} pairs, {found.ties} undecided, p {found.p:.2g}"
-    if case.below.rung.name not in case.judged.other:
+    if not is_of_run(case.judged.other, case.below.rung.name):
         return extend(f"judged against {case.judged.other}, no run of {case.below.rung.name}", how)
     if case.judged.is_preferred is None:
         return extend(text, how)

@@ -1,7 +1,8 @@
 """What people judged and what changes of a recipe gave, read from the files that a rung names."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,11 +71,12 @@ class Table(NamedTuple):
     n_seeds: int
 
 
-def table_of(file: str, spec: dict[str, Any]) -> Table:
+def table_of(file: str, specs: Mapping[int, dict[str, Any]]) -> Table:
     """The table in results.json of a folder that `ablate` made, or in the folder.
 
-    Args:   spec: of the rung, to see whether it is that recipe.
-    Raises: ConfigError: it cannot be read.
+    Args:   specs: of rungs by their parameters; that of the nearest size tells whether it is that recipe, for
+            rates follow the size.
+    Raises: ConfigError: it cannot be read, or the run that it is of is not known.
     """
     path = Path(file) / "results.json" if Path(file).is_dir() else Path(file)
     try:
@@ -88,5 +90,8 @@ def table_of(file: str, spec: dict[str, Any]) -> Table:
             f"{path}: expected results.json as `microgpt ablate` writes it ({error})"
         ) from error
     record = path.parent / RECORD
-    known = differing(read_json(record), spec) if record.is_file() else []
+    if not record.is_file():
+        raise ConfigError(f"{record} is not there; expected a whole folder as `microgpt ablate` writes it")
+    nearest = min(specs, key=lambda size: abs(math.log(size / n_params)))
+    known = differing(read_json(record), specs[nearest])
     return Table(str(path), n_params, others, [name for name in known if name not in FREE], n_seeds)

@@ -73,7 +73,7 @@ class State:
         """
         record = folder / RECORD
         if not record.exists():
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not durable.is_unused(folder):
                 raise ConfigError(f"{folder} is there already and holds no ladder; choose another --out-dir")
             return cls(folder, [], None)
         document = read_json(record)
@@ -92,7 +92,6 @@ class State:
             "fitted": self.fitted and dataclasses.asdict(self.fitted),
             "rungs": [dataclasses.asdict(one) for one in self.begun],
         }
-        durable.make_directory(self.folder / EVIDENCE)
         durable.replace_file(self.folder / RECORD, [json_bytes(jsonable(document))])
 
     def of(self, name: str) -> Begun | None:
