@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
     if len(args.checkpoints) != 2:
-        raise ConfigError(f"{len(args.checkpoints)} checkpoints; compare takes two, such as x@best y")
+        raise ConfigError(
+            f"{counted(len(args.checkpoints), 'checkpoint')}; compare takes two, such as x@best y"
+        )
     (a, text), (b, other) = (opened_side(args, name) for name in named(args))
     differences = unlike(a, b)
     check_texts(a, b, text, other, args)

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return counted_up(args)
     if len(args.checkpoints) != 2:
         raise ConfigError(
-            f"{len(args.checkpoints)} checkpoints; judge takes two, such as x y, or --results FILE"
+            f"{counted(len(args.checkpoints), 'checkpoint')}; judge takes two, such as x y, or --results FILE"
         )
     if args.html and Path(args.html).exists():
         raise ConfigError(f"--html {args.html}: is there already; name a new file")

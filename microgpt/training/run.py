@@ -148,6 +148,7 @@ def start_run(
     begin = None if spec.parent is None else begin_with(spec.parent)
     of_parent = None if begin is None else begin[:2]
     plan = spec.plan(parent=of_parent)
+    plan.data.refuse_missing()
     run = where or RUNS / f"{plan.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     is_numbered = where is None  # two that begin in the same second are told apart
     if not is_numbered:

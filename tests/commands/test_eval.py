@@ -177,7 +177,7 @@ def test_compare_warns_of_what_differs_and_goes_by_bytes(runs, capsys):
     assert "warning: tokenizers differ" in out and "bits per byte alone are compared" in out
     with pytest.raises(ConfigError, match="--max-tokens: windows of the two"):
         compare.main(["a", "c", "--data", "t.txt", "--max-tokens", "20"])
-    with pytest.raises(ConfigError, match="1 checkpoints; compare takes two"):
+    with pytest.raises(ConfigError, match="1 checkpoint; compare takes two"):
         compare.main(["a"])
 
 

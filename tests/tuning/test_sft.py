@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from microgpt.commands.sft import main as sft
-from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.files.records import read_json
 from microgpt.model import IGNORED
 from microgpt.runs.checkpoint import load_model
@@ -120,7 +120,7 @@ def test_text_without_an_answer_is_refused(parent):
             train_run(spec_of(2, data=data), "a", [])
 
 
-def test_the_command(parent):
+def test_the_command(parent, monkeypatch):
     words = [
         "--from",
         "parent",
@@ -138,8 +138,12 @@ def test_the_command(parent):
         ([*words, "--replay-share", "0.2"], "name with --replay"),
         ([*words, "--lora-alpha", "3"], "there are no adapters"),
         ([*words, "--data", "x=0.3"], "give each of several texts its share"),
+        ([*words[:2], "--data", "talk.jsonl=0.5", "text.txt=0.7"], "shares 0.5 0.7: .* add up to 1"),
+        ([*words[:2], "--data", "talk.jsonl=1.5", "text.txt=-0.5"], "shares 1.5 -0.5: .* above 0"),
+        ([*words, "--replay", "nowhere.txt"], "nowhere.txt: cannot read"),
     ):
-        with pytest.raises(ConfigError, match=line):
+        with monkeypatch.context() as patch, pytest.raises((ConfigError, DataError), match=line):
+            patch.setattr(assemble, "open_corpus", lambda *args: pytest.fail("read"))
             sft(wrong)
     assert sft([*words, "--out-dir", "runs/a", "--lora", "--replay", "text.txt"]) == 0
     model, _, _ = load_model("a")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.common.errors import ConfigError
+from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.flags import flag_name
 from microgpt.common.output import tell
 from microgpt.common.plain import record_from
@@ -19,6 +19,7 @@ from .folder import Known, Prepared
 from .make import find_kept, is_known, prepare
 from .split import HeldOutWanted
 
+NEAR = 1e-6  # how far shares may miss 1 together
 MOST_BYTES = 10**12  # of a corpus that is made here: it lies on the disk
 
 
@@ -66,6 +67,9 @@ class DataConfig:
             raise ConfigError("{} {}: expected {}".format(flag_name(bad[0]), *bad[1:]))
         if bool(self.mixed) != bool(self.shares) or (self.shares and len(self.shares) != 1 + len(self.mixed)):
             raise ConfigError("--data: give each of several texts its share, as in a.jsonl=0.9 b.txt=0.1")
+        if self.shares and not (all(share > 0 for share in self.shares) and abs(sum(self.shares) - 1) < NEAR):
+            told = " ".join(f"{share:g}" for share in self.shares)
+            raise ConfigError(f"--data: shares {told}: expected numbers above 0 that add up to 1")
         if bool(self.replay) != bool(self.replay_share):
             raise ConfigError(
                 "--replay and --replay-share belong together: what is replayed, and how much of it"
@@ -122,6 +126,17 @@ class DataConfig:
         """The first source that is not there."""
         sources = (*self.data, *self.held_out)
         return next((name for name in sources if name != SMALLTALK and not os.path.exists(name)), None)
+
+    def refuse_missing(self) -> None:
+        """Refuse sources that are not there, of texts beside the corpus, too, before any of it is read."""
+        for name in (name for one in (self, *self.beside) for name in (*one.data, *one.held_out)):
+            try:
+                if name != SMALLTALK:
+                    os.stat(name)
+            except OSError as error:
+                raise DataError(
+                    f"{name}: cannot read this corpus file ({error.strerror}); check the path"
+                ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
