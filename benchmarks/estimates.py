@@ -150,11 +150,11 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def write_readme(path: Path = README) -> None:
-    """Put the table between its marks."""
+def write_readme(path: Path = README, measured: Path = RESULTS) -> None:
+    """Put the table of what was measured between its marks."""
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    path.write_text(before + BEGIN + "\n".join(table(results())) + "\n" + END + rest.split(END, 1)[1])
+    path.write_text(before + BEGIN + "\n".join(table(results(measured))) + "\n" + END + rest.split(END, 1)[1])
 
 
 def main(argv: list[str] | None = None) -> None:

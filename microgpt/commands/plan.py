@@ -20,7 +20,7 @@ from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.model.presets import PRESETS
 from microgpt.planning.choice import choose, kinds, measured, presets_of, told
 from microgpt.planning.outline import by_priors, compared, outline
-from microgpt.planning.rehearsal import Rehearsal, of_presets, open_plan, rehearse
+from microgpt.planning.rehearsal import Rehearsal, floors, of_presets, open_plan, rehearse
 from microgpt.runs.priors import SETTINGS, Priors, deviations, distance
 from microgpt.runs.spec import DEFAULT_PRESET, DEFAULT_RECIPE, Spec
 from microgpt.training.horizon import run_s, step_s
@@ -94,10 +94,11 @@ def ranked(args: argparse.Namespace, spec: Spec) -> int:
     kind = args.like or (SMALLTALK if plan.data.data == (SMALLTALK,) else None)
     names = args.compare or presets_of(kind, rows) or [plan.preset]
     choices = choose(of_presets(names, spec, plan, prepared, tell), kind, rows, budget_s, memory)
+    by_counting = floors(plan, prepared)
     if args.json:
-        print(json_line([choice._asdict() for choice in choices]))
+        print(json_line({"choices": [choice._asdict() for choice in choices], "floors_bpb": by_counting}))
     else:
-        show(*told(choices, kind))
+        show(*told(choices, kind, by_counting))
     return 0
 
 

@@ -6,7 +6,7 @@ measured is taken to end between them; of longer and shorter ones, or other text
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,8 +118,11 @@ def _choice(
     return Choice(name, tokens, bpb, published_fit(facts.params, tokens), why)
 
 
-def told(choices: Sequence[Choice], kind: str | None) -> list[str]:
-    """The choices for a person, and which to take; or that it is not known."""
+def told(choices: Sequence[Choice], kind: str | None, floors: Mapping[str, float] | None = None) -> list[str]:
+    """The choices for a person, and which to take; or that it is not known.
+
+    floors: bits per byte that counting alone reaches on this text, by name.
+    """
     of_kind = f"by runs that were measured on {kind}" if kind else "of such text no runs were measured"
     rows = [
         [
@@ -130,9 +133,17 @@ def told(choices: Sequence[Choice], kind: str | None) -> list[str]:
         for choice in choices
     ]
     shown = aligned([["preset", "tokens", "bits/byte"], *rows])
-    notes = ["", *(choice.note for choice in choices)]
+    notes = ["", *(choice.note or _above(choice, floors or {}) for choice in choices)]
     lines = [f"         {line}  {note}".rstrip() for line, note in zip(shown, notes, strict=True)]
-    return [f"choice   {of_kind}", *lines, f"         {_verdict(choices)}"]
+    counted = ", ".join(f"{name} {bpb:.3f}" for name, bpb in (floors or {}).items())
+    of_text = [f"floors   {counted} bits per byte of this text, by counting alone"] if counted else []
+    return [f"choice   {of_kind}", *lines, f"         {_verdict(choices)}", *of_text]
+
+
+def _above(choice: Choice, floors: Mapping[str, float]) -> str:
+    """Which counting does as well; empty if none."""
+    beaten_by = [name for name, bpb in floors.items() if choice.bpb is not None and choice.bpb >= bpb]
+    return f"no better than {beaten_by[-1]} counts of this text" if beaten_by else ""
 
 
 def _verdict(choices: Sequence[Choice]) -> str:

@@ -1,6 +1,7 @@
 """A run up to its first step, which is not taken: the corpus is read, the plan counted, a few steps timed."""
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import NamedTuple
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.evaluation.finding import Finding
+from microgpt.evaluation.ngrams import held_out_losses, learn
 from microgpt.evaluation.probes import probe_all
+from microgpt.evaluation.watch import TOKENS_COUNTED
 from microgpt.machine.memory import available_memory
 from microgpt.model import GPT
 from microgpt.runs.lineage import begin_with, fill
@@ -74,6 +77,14 @@ def of_presets(names: list[str], spec: Spec, plan: Plan, prepared: Prepared, say
         sized = with_steps(other.plan(plan.model.vocab_size), lambda: prepared)
         found.append(rehearse(sized, prepared, say))
     return found
+
+
+def floors(plan: Plan, prepared: Prepared) -> dict[str, float]:
+    """Bits per byte of what is held out by counting what followed what in the training text (up to a million
+    tokens of it), by name: a model that ends above them has learned less than that."""
+    windows = assemble.held_out_windows(plan, prepared)
+    losses = held_out_losses(learn(prepared.train, TOKENS_COUNTED)[0], windows)
+    return {name: nats * windows.n_tokens / math.log(2) / windows.n_bytes for name, nats in losses.items()}
 
 
 def probed(plan: Plan, prepared: Prepared) -> Iterator[Finding]:

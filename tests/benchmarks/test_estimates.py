@@ -2,6 +2,8 @@
 
 import csv
 
+import pytest
+
 from benchmarks import choices, estimates
 from microgpt.planning.choice import measured
 
@@ -24,6 +26,46 @@ def test_a_result_replaces_the_older_one_of_its_combination(tmp_path):
         ("1m", True),
     ]
     assert found[2]["step_s"] == 7.0
+
+
+def test_the_table_in_readme_is_replaced_and_nothing_else(tmp_path):
+    text = estimates.README.read_text(encoding="utf-8")
+    path, results = tmp_path / "README.md", tmp_path / "results"
+    path.write_text(text, encoding="utf-8")
+    for name in ("tiny", "1m"):
+        estimates.keep(ROW | {"preset": name}, results)
+        estimates.write_readme(path, results)
+    before, rest = path.read_text(encoding="utf-8").split(estimates.BEGIN)
+    assert [line.split()[1] for line in rest.split(estimates.END)[0].splitlines()[2:]] == ["tiny", "1m"]
+    was, old = text.split(estimates.BEGIN)
+    assert was == before and old.split(estimates.END, 1)[1] == rest.split(estimates.END, 1)[1]
+
+
+def test_what_the_table_of_quality_has_is_not_trained_again_and_a_run_that_was_cut_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("".join(f"Hat {n} costs {n * 7 % 31}.\n\n" for n in range(3000)))
+    path = tmp_path / "quality.csv"
+    path.write_text(",".join(choices.COLUMNS) + "\n")
+    seen, real = [], choices.train_run
+
+    def train(spec, place, listeners):
+        seen.append(place)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        return real(spec, place, listeners)
+
+    monkeypatch.setattr(choices, "train_run", train)
+    words = ["--kind", "hats", "--data", "t.txt", "--preset", "tiny", "--tokens", "2k"]
+    with pytest.raises(KeyboardInterrupt):
+        choices.main(words, path)
+    choices.main(words, path)
+    choices.main(words, path)
+    assert len(seen) == 2 and seen[0] == seen[1] and not seen[1].exists()
+    (row,) = measured(path)
+    assert (row.kind, row.preset, row.tokens) == ("hats", "tiny", 2048) and 0 < row.bpb < 8
+    assert "are in the table; --again" in capsys.readouterr().out
 
 
 def test_a_run_is_put_into_the_table_of_quality(tmp_path):

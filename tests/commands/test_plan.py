@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,13 @@ def test_the_best_preset_of_a_budget_is_told_or_that_it_is_not_known(capsys, mon
     rows = [Measured("smalltalk", "tiny", 39_000, n, bpb) for n, bpb in ((10, 3.0), (10**12, 1.0))]
     monkeypatch.setattr(plan, "measured", lambda: rows)
     assert plan.main([*SMALL, "--budget", "1m", "--like", "smalltalk"]) == 0
-    assert "tiny ends lowest" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "tiny ends lowest" in out
+    floors = [
+        float(n)
+        for n in re.search(r"uniform (\S+), unigram (\S+), bigram (\S+), 5-gram (\S+) bits", out).groups()
+    ]
+    assert 8 > floors[0] > floors[1] > max(floors[2:]) > 0.3
     assert plan.main([*SMALL, "--budget", "1m"]) == 0
     assert "of such text no runs were measured" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="--memory alone"):

@@ -59,6 +59,14 @@ def test_the_preset_that_ends_lowest_in_the_time_comes_first():
     assert "1m ends lowest" in told(quick, "talk")[-1] and "not of" not in told(quick, "talk")[-1]
 
 
+def test_a_model_that_counting_equals_is_told_so():
+    found = choose([rehearsal("tiny", 0.064)], "talk", ROWS, 2.0, None)
+    lines = told(found, "talk", {"unigram": 3.5, "bigram": 1.5})
+    assert lines[-1] == "floors   unigram 3.500, bigram 1.500 bits per byte of this text, by counting alone"
+    assert lines[2].endswith("no better than bigram counts of this text")
+    assert "no better" not in "".join(told(found, "talk", {"unigram": 3.5, "bigram": 1.95}))
+
+
 def test_what_is_not_known_is_last_and_said():
     lines = told(choose([rehearsal("10m", 0.1), rehearsal("tiny", 0.01)], "talk", ROWS, 5.0, None), "talk")
     assert lines[-1].endswith("of those that are known; not of 10m") and "tiny ends lowest" in lines[-1]
