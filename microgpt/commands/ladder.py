@@ -9,7 +9,7 @@ No rung is skipped, and one seed is no evidence.  Before a rung is trained stand
 law of the rungs below foretells; then gates pass, fail, or say that there is not enough evidence.  One that
 does not pass ends the climb with what comes next: extend, change, or stop.  Runs lie in runs/ladder-<name of
 the file>; a ladder that was killed goes on with the same command, to the same results.  Exit code 1 stands
-for a gate that was not passed.
+for a gate that was not passed, nor gone past with --force.
 """
 
 import argparse

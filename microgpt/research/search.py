@@ -50,6 +50,7 @@ from .trials import (
     write_table,
 )
 
+FINEST_RUNG = 100  # a rung is a share in so many parts of the tokens, or in fewer
 MOST_DRAWS = 20  # for each candidate that is wanted: a space may have fewer than that
 # What is the search's own: no sample, an evaluation at each rung, and what goes on is the newest.
 OF_SEARCH: dict[str, Any] = {"sample_every": 0, "keep": 1, "probes": False}
@@ -86,7 +87,9 @@ class Candidates:
         prepared = assemble.open_corpus(self._first_plan(), begin and begin.tokenizer)
         self.vocab_size = prepared.tokenizer.vocab_size
         step = tokens_per_step(self._plan(search.base))
-        share = Fraction(search.config.rung).limit_denominator(1000)
+        share = Fraction(search.config.rung).limit_denominator(FINEST_RUNG)
+        if not 0 < share < 1:
+            raise ConfigError(f"rung = {search.config.rung:g}: expected a share between 0.01 and 0.99")
         unit = step * share.denominator  # so that a rung is a whole number of steps
         self.tokens = math.ceil(search.config.n_tokens / unit) * unit
         self.rung_tokens = int(self.tokens * share)
@@ -235,6 +238,8 @@ def run_search(search: Search, folder: Path, train: Trainer, say: Say = tell) ->
             store.add(known[-1])
             trials.append(trial)
             write_table(folder, trials)
+    if not any(one.is_trained for one in trials):
+        raise ConfigError(f"{folder}: none of {len(trials)} draws can be trained; the last: {trials[-1].why}")
     return trials
 
 
