@@ -142,14 +142,14 @@ def test_a_threshold_and_never(made, tmp_path):
 
 def test_a_search_of_which_nothing_can_be_trained_says_why(made, tmp_path):
     search = made({"n_head": [3, 5]}, sampler="random", candidates=2)
-    with pytest.raises(ConfigError, match="none of 40 draws can be trained; the last: .*does not split into"):
+    with pytest.raises(ConfigError, match=r"none of 40 draws can be trained; .*does not split"):
         run_search(search, tmp_path / "out", Fake())
 
 
 def test_a_rung_is_a_share_of_few_parts(made, tmp_path):
     trials = run_search(made(rung=0.333, candidates=2, tokens=9 * STEP), tmp_path / "out", fake := Fake())
     assert fake.calls[0][1] == 3 and trials[0].tokens in (3 * STEP, 9 * STEP)
-    with pytest.raises(ConfigError, match="between 0.01 and 0.99"):
+    with pytest.raises(ConfigError, match=r"between 0\.01 and 0\.99"):
         run_search(made(rung=0.0001), tmp_path / "other", Fake())
 
 
