@@ -138,7 +138,8 @@ def accumulate(
             job.source.restore(before[0])
             job.source.recall(before[1])
             return None
-        batch, keys = job.source.batch(index), dropout_keys(job, index)
+        batch = job.source.batch(index)
+        keys = dropout_keys(job, index, len(batch.ids))
         passed("data")
         more_nats, more = job.model.loss_and_grad(batch, keys, passed)
         nats, n = nats + more_nats, n + more
@@ -146,12 +147,12 @@ def accumulate(
     return nats, n, {name: np.mean([told[name] for told in facts], 0).tolist() for name in facts[0]}
 
 
-def dropout_keys(job: Job, index: int) -> np.ndarray | None:
+def dropout_keys(job: Job, index: int, n_rows: int) -> np.ndarray | None:
     """The keys of a micro-batch's dropout masks, by window of the run; None when nothing is dropped."""
     if not job.model.config.drops:
         return None
     first = index * job.config.batch_size
-    return random.keys(job.config.seed, "dropout", range(first, first + job.config.batch_size))
+    return random.keys(job.config.seed, "dropout", range(first, first + n_rows))
 
 
 def advance(state: TrainState, job: Job) -> None:

@@ -4,6 +4,7 @@ function of one's own."""
 import importlib.util
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -21,6 +22,7 @@ from microgpt.corpus.smalltalk import FAMILIES, practice
 from microgpt.tokenizer import Tokenizer
 
 TEXT, EXAM = "text", "exam"
+NUMBERS = int, float, np.integer, np.floating, np.bool_  # what a function may give
 Reward = Callable[[str, str], float]  # what the user said last, the answer -> what it is worth
 
 
@@ -94,21 +96,26 @@ def function_of(name: str) -> Reward:
             value = found(prompt, answer)
         except Exception as error:
             raise ConfigError(f"--reward {name}: {type(error).__name__}: {error}") from error
-        if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        number = float(value) if isinstance(value, NUMBERS) and abs(value) <= sys.float_info.max else math.nan
+        if not math.isfinite(number):
             raise ConfigError(f"--reward {name}: it gave {value!r:.80}, expected a finite number")
-        return float(value)
+        return number
 
     return checked
 
 
 def _module(path: Path) -> object:
-    spec = importlib.util.spec_from_file_location("reward", path)
+    spec = importlib.util.spec_from_file_location("microgpt_reward", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"--reward {path}: there is no such file; expected FILE.py:function")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the names of their annotations
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # for files beside it, which it may import
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"--reward {path}: {type(error).__name__}: {error}") from error
     return module
 

@@ -78,7 +78,7 @@ class Rewarded:
     )
     temperature: float = setting(
         1.0,
-        "at which answers are drawn; reinforce supposes 1",
+        "at which answers are drawn; 1 with reinforce",
         group=GROUP,
         within=from_to(0, 100),
     )
@@ -120,7 +120,7 @@ class Rewards(Corpus):
         refuse_pieces(parts)
         config = parts.plan.train
         self.told = told = record_from(Rewarded, dict(config.source_settings), "settings of rewards")
-        refuse_uneven(told, config.batch_size)
+        refuse_unfit(told, config.batch_size)
         self._parts, self._questions = parts, questions_of(told, parts)
         self._reference = reference(parts) if told.kl else None
         self._end = parts.prepared.tokenizer.special_id(END)
@@ -207,8 +207,8 @@ class Rewards(Corpus):
         self._baseline, self._facts = state.get("baseline"), {}
 
 
-def refuse_uneven(told: Rewarded, batch_size: int) -> None:
-    """A step has whole groups of answers, and comparing needs more than one."""
+def refuse_unfit(told: Rewarded, batch_size: int) -> None:
+    """A step has whole groups of answers, comparing needs more than one, and chance that suits the method."""
     if batch_size % told.answers:
         raise ConfigError(
             f"--batch-size {batch_size} answers a step: expected a multiple of --answers {told.answers}"
@@ -217,6 +217,11 @@ def refuse_uneven(told: Rewarded, batch_size: int) -> None:
         raise ConfigError(
             f"--answers {told.answers}: {told.advantage if told.method == REINFORCE else EXIT} compares "
             "answers to a prompt; give 2 or more"
+        )
+    if told.temperature == 0 or (told.method == REINFORCE and told.temperature != 1):
+        raise ConfigError(
+            f"--temperature {told.temperature:g}: expected 1 with --method reinforce, which learns from what "
+            "the model itself says, and above 0 with exit, which compares answers"
         )
 
 
@@ -270,5 +275,5 @@ def rl_spec(parent: str, settings: dict[str, Any], reward: str, **told: Any) -> 
     if not any(name in settings for name in (*LENGTHS, "max_time")):
         usual["max_steps"] = STEPS
     spec = tuned_spec(parent, usual | settings, NAME, given, 1, GENTLER)
-    refuse_uneven(record_from(Rewarded, given, "settings of rewards"), spec.train["batch_size"])
+    refuse_unfit(record_from(Rewarded, given, "settings of rewards"), spec.train["batch_size"])
     return spec

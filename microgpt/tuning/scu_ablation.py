@@ -91,13 +91,17 @@ def control_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
+        if row.get("final_s") is None:
+            lines.append(f"| {row['name']} | {row['seed']} | not known | | | | |")
+            continue
         low, high = row["lambda_range"]
         settled = ("yes" if row["settled"] else "no") if row["name"] == CONTROLLED else ""
         lines.append(
             f"| {row['name']} | {row['seed']} | {row['final_s']:.4%} | {row['final_s_ratio']:.0%} | "
             f"{row['final_lambda']:.4g} | {low:.4g} to {high:.4g} | {settled} |"
         )
-    free = [row["final_s"] for row in rows if row["lambda_range"] == [0.0, 0.0]]
+    known = [row for row in rows if row.get("final_s") is not None]
+    free = [row["final_s"] for row in known if row["lambda_range"] == [0.0, 0.0]]
     if free and max(free) < rows[0]["target_s"]:
         lines += [
             "",

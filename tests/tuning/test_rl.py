@@ -278,6 +278,8 @@ def test_what_cannot_be_is_refused(place):
         ({}, {"grad_accum": 2}, "--grad-accum 2"),
         ({"reward": "worth.py:nothing"}, {}, "it gave None, expected a finite number"),
         ({"method": "luck"}, {}, "expected reinforce or exit"),
+        ({"temperature": 0.7}, {}, "--temperature 0.7: expected 1 with --method reinforce"),
+        ({"method": "exit", "temperature": 0.0}, {}, "--temperature 0: expected 1"),
     ):
         with pytest.raises(ConfigError, match=line):
             train_run(spec_of(2, told, **settings), "refused", [])
@@ -296,6 +298,40 @@ def test_a_function_sees_what_the_user_said_and_may_not_change_on_the_way(place)
         rl(["--resume", "cut"])
     Path("worth.py").write_text(WORTH)
     assert function_of("worth.py:worth")("", "eeee") == 4
+
+
+def test_a_file_of_a_function_may_be_any_file(tmp_path):
+    """With annotations that a dataclass reads, a file beside it, numbers of NumPy; no number is a line."""
+    (tmp_path / "marks.py").write_text("import numpy as np\nGOOD = np.bool_(True)\n")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport marks\n"
+        "@dataclass\nclass A:\n    b: int = 3\n"
+        "def good(prompt, answer):\n    return marks.GOOD\n"
+        "def huge(prompt, answer):\n    return 10**400\n"
+        "def odd(prompt, answer):\n    return 1j\n"
+    )
+    assert function_of(f"{file}:good")("", "") == 1.0
+    for name in ("huge", "odd"):
+        with pytest.raises(ConfigError, match="expected a finite number"):
+            function_of(f"{file}:{name}")("", "")
+    file.write_text("raise SystemExit(0)\n")
+    with pytest.raises(ConfigError, match="SystemExit"):
+        function_of(f"{file}:good")
+
+
+def test_the_best_are_learned_with_dropout(place, monkeypatch):
+    """Fewer rows than windows of a step, each with a key of its own."""
+    seen, whole = [], GPT.loss_and_grad
+
+    def spied(model, batch, keys=None, *others):
+        seen.append((len(batch.ids), len(keys)))
+        return whole(model, batch, keys, *others)
+
+    monkeypatch.setattr(GPT, "loss_and_grad", spied)
+    spec = spec_of(2, {"method": "exit"}, dropout=0.1)
+    assert train_run(spec, "dropped", []).step == 2
+    assert all(rows == keys for rows, keys in seen) and min(seen)[0] < spec.train["batch_size"]
 
 
 def test_the_command(place, capsys):
