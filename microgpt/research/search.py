@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.output import json_line, tell
 from microgpt.common.words import format_amount
+from microgpt.core import native
 from microgpt.model import count_parameters, flop_per_token
 from microgpt.model.architecture import state_bytes
 from microgpt.runs.events import Evaluated, Event, EventListener
@@ -250,6 +251,7 @@ def tried(candidates: Candidates, drawn: Draw, before: Sequence[Trial], train: T
         plan = candidates.plan(drawn.settings)
     except MicrogptError as error:
         return dataclasses.replace(trial, why=str(error))
+    native.set_threads(plan.train.n_threads)  # what the one before chose would change the memory that is told
     trial = dataclasses.replace(trial, **counted_facts(plan))
     twin = next((one for one in before if one.plan == trial.plan), None)
     if twin is not None:

@@ -11,6 +11,7 @@ from microgpt.commands import chat, eval, prepare, quickstart, sample, train
 from microgpt.model import ModelConfig, architecture, count_parameters
 from microgpt.model.presets import PRESETS
 from microgpt.runs.settings import TrainConfig
+from microgpt.training import assemble
 from microgpt.training.needs import memory_estimate
 
 COMMANDS = {  # each ends at once with numbers that are good, too: there is nothing to read
@@ -108,10 +109,12 @@ def test_a_number_beyond_all_use_is_refused_by_name(name, flag, text, capsys, mo
         ["--n-layer", str(10**9), "--vocab-size", "1000"],
     ],
 )
-def test_what_no_memory_holds_is_refused_before_any_of_it_is_made(flags, capsys, monkeypatch):
+def test_what_no_memory_holds_is_refused_before_any_of_it_is_made(flags, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(architecture, "table", lambda config: pytest.fail("a row for each tensor was made"))
-    code, said = ended("train", [*COMMANDS["train"][1], *flags], capsys)
-    assert code == 2 and "GB of memory" in said and "nowhere" not in said
+    monkeypatch.setattr(assemble, "open_corpus", lambda *_: pytest.fail("the text was read"))
+    (tmp_path / "text.txt").write_text("Some text.\n")
+    code, said = ended("train", ["--preset", "tiny", "--data", str(tmp_path / "text.txt"), *flags], capsys)
+    assert code == 2 and "GB of memory" in said
 
 
 def test_layers_are_counted_without_making_them_one_by_one():
