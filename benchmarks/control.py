@@ -55,9 +55,8 @@ from microgpt.tuning.rl import rl_spec
 from microgpt.tuning.scu import NAME, Information, pairs_of
 from microgpt.tuning.sft import sft_spec
 
-from ._machine import set_threads
 from .canaries import recipe
-from .tuning import Row, dialogues, keep, need, write_dialogues
+from .tuning import Row, dialogues, make_tables, need, write_dialogues
 
 LAMBDAS = (0.0, 0.1, 1.0, 10.0)
 SIGMA, RANK, LR = 0.01, 8, 1e-3
@@ -100,21 +99,8 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the tables and print them; results.json keeps their rows."""
-    args = parser().parse_args(argv)
-    set_threads(args.threads)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    for name in args.only:
-        rows = []
-        print(f"---- {name}", flush=True)
-        for row in TABLES[name](args):
-            rows.append(row)
-            print("  ".join(f"{key} {_shown(value)}" for key, value in row.items()), flush=True)
-            keep(args.out_dir / "results.json", name, rows)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    """Run the command."""
+    make_tables(TABLES, parser().parse_args(argv))
 
 
 # ---- what all of them need --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,21 +83,25 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Make the tables and print them; results.json keeps their rows."""
-    args = parser().parse_args(argv)
+    """Run the command."""
+    make_tables(TABLES, parser().parse_args(argv))
+
+
+def make_tables(tables: Mapping[str, Callable[[argparse.Namespace], Iterable[Row]]], args: Any) -> None:
+    """Make those of --only and print them; results.json in --out-dir keeps their rows."""
     set_threads(args.threads)
     args.out_dir.mkdir(parents=True, exist_ok=True)
     for name in args.only:
         rows = []
         print(f"---- {name}", flush=True)
-        for row in TABLES[name](args):
+        for row in tables[name](args):
             rows.append(row)
             print("  ".join(f"{key} {_shown(value)}" for key, value in row.items()), flush=True)
             keep(args.out_dir / "results.json", name, rows)
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def keep(path: Path, name: str, rows: list[Row]) -> None:
