@@ -22,8 +22,8 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import escaped, json_line, show
 from microgpt.common.words import format_amount, format_duration, parse_duration
 from microgpt.files import durable
+from microgpt.files.written import put_file
 from microgpt.reporting.ladder_page import ladder_page
-from microgpt.reporting.written import put_file
 from microgpt.research.ladder.document import document
 from microgpt.research.ladder.engine import climb, told_of
 from microgpt.research.ladder.rungs import read_ladder

@@ -13,9 +13,9 @@ from pathlib import Path
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
 from microgpt.common.output import show
+from microgpt.files.written import put_file
 from microgpt.reporting.history import read_history, run_named
 from microgpt.reporting.pictures import AXES, DARK, LIGHT, STEPS, picture
-from microgpt.reporting.written import put_file
 
 PICTURE = "plot.png"
 

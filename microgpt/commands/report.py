@@ -18,9 +18,9 @@ from microgpt.common.output import show, tell
 from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.smalltalk import exam
 from microgpt.evaluation.exam import take_exam
+from microgpt.files.written import put_file
 from microgpt.reporting.history import read_history, run_named, state_of
 from microgpt.reporting.page import Facts, facts_of, page
-from microgpt.reporting.written import put_file
 from microgpt.runs.checkpoint import load_model
 
 PAGE = "report.html"

@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from microgpt.common.errors import ConfigError
 from microgpt.common.extras import wanted
 from microgpt.evaluation.laws import Law
+from microgpt.files.written import kind_of_picture, picture_file
 
 from .history import History, smoothed
-from .written import MARK
 
 STEPS, TOKENS, TIME, FLOP = "steps", "tokens", "time", "flop"
 AXES = (STEPS, TOKENS, TIME, FLOP)
-FORMATS = ("png", "svg")
 COLOURS = ("#2b83c6", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # as of Okabe & Ito 2008
 LINES = ("-", "--", ":", "-.")  # once all colours are taken
 SMOOTH_SHARE = 1 / 40  # of the points of a line, whose mean the thick line shows
@@ -99,20 +97,16 @@ def picture(path: Path, histories: Sequence[History], x: str = STEPS, theme: The
 
     Raises: ConfigError: another kind of file, or matplotlib is not installed.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise ConfigError(f"{path}: expected a name that ends in .{' or .'.join(FORMATS)}")
+    kind = kind_of_picture(path, "--out")
     with _drawing():
-        figure, file = _figure(INCHES, theme), io.BytesIO()
+        figure = _figure(INCHES, theme)
         grid = figure.add_gridspec(2, 6, height_ratios=(3, 2))
         _losses(figure.add_subplot(grid[0, :4]), histories, x)
         _bits(figure.add_subplot(grid[0, 4:]), histories, x)
         for number, draw in enumerate((_rates, _norms, _speeds)):
             draw(figure.add_subplot(grid[1, 2 * number : 2 * number + 2]), histories, x)
         _dress(figure, theme)
-        made_by = {"Software": MARK} if kind == "png" else {"Creator": MARK, "Date": None}
-        figure.savefig(file, format=kind, dpi=DPI, metadata=made_by)
-    return file.getvalue()
+        return picture_file(figure, kind, dpi=DPI)
 
 
 def svg_of_losses(history: History, x: str = STEPS) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from .written import MARK
+from microgpt.files.written import MARK
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c1e21; --faint: #5c6068; --grid: #d9dce1;

@@ -8,6 +8,7 @@ import numpy as np
 from microgpt.common.errors import ConfigError
 from microgpt.evaluation.forecast import Forecast, Forecaster
 from microgpt.evaluation.laws import FLOP_OF_TOKEN
+from microgpt.files.written import kind_of_picture, put_picture
 
 N_PLACES = 60  # of a curve
 
@@ -15,8 +16,9 @@ N_PLACES = 60  # of a curve
 def draw(forecaster: Forecaster, models: Sequence[Forecast], path: Path) -> None:
     """Write a picture: loss by work, with the law where work is spent best; below it the residuals.
 
-    Raises: ConfigError: matplotlib is not installed, or the file cannot be written.
+    Raises: ConfigError: matplotlib is not installed, the name is no picture's, or something else is there.
     """
+    kind_of_picture(path, "--plot")
     try:
         import matplotlib
 
@@ -45,9 +47,5 @@ def draw(forecaster: Forecaster, models: Sequence[Forecast], path: Path) -> None
     above.legend()
     below.axhline(0, lw=0.5, color="black")
     below.set(xlabel="C = 6 N D, FLOP", ylabel="residual, %")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--plot {path}: {error}") from error
-    finally:
-        pyplot.close(figure)
+    pyplot.close(figure)
+    put_picture(path, figure, "--plot")

@@ -12,12 +12,12 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.extras import wanted
 from microgpt.common.output import json_line
 from microgpt.common.words import counted, format_amount
+from microgpt.files.written import kind_of_picture, put_picture
 
 from .front import on_front, origin
 from .search_file import OBJECTIVES
 from .trials import AGAIN, DIVERGED, FINISHED, IMPOSSIBLE, STOPPED, Trial, told
 
-FORMATS = ("png", "svg")
 HEADS = ("", "bits/byte", "seeds", "FLOP/token", "tok/s", "memory", "state", "params", "from", "settings")
 NOTES = (
     "all were trained on as many tokens; tok/s is measured and differs from time to time",
@@ -195,18 +195,13 @@ def csv_text(trials: Sequence[Trial], objectives: Sequence[str]) -> str:
 def draw(trials: Sequence[Trial], objectives: Sequence[str], path: Path) -> None:
     """Draw bits per byte by each other objective: all that finished, the front, and where it came from.
 
-    Raises: ConfigError: matplotlib is not installed, or the file cannot be written.
+    Raises: ConfigError: matplotlib is not installed, the name is no picture's, or something else is there.
     """
-    if path.suffix[1:].lower() not in FORMATS:
-        raise ConfigError(f"--plot {path}: expected a name that ends in .png or .svg")
+    kind_of_picture(path, "--plot")
     matplotlib = wanted("matplotlib", "plot", "--plot")
     matplotlib.use("Agg")
     with matplotlib.rc_context({"svg.hashsalt": "microgpt"}):
-        figure = _figure(trials, objectives)
-        try:
-            figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"--plot {path}: {error}") from error
+        put_picture(path, _figure(trials, objectives), "--plot")
 
 
 def svg(trials: Sequence[Trial], objectives: Sequence[str]) -> str:

@@ -147,6 +147,14 @@ def test_fit_draws_a_picture(tmp_path, capsys):
     picture = tmp_path / "law.png"
     fit.main(["--table", path, "--draws", "100", "--predict", "8M", "--plot", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
+    words = ["--table", path, "--draws", "100", "--plot"]
+    fit.main([*words, str(picture)])  # its own may be drawn again
+    picture.write_bytes(b"a photograph")
+    with pytest.raises(ConfigError, match="was not made by microgpt; choose another --plot"):
+        fit.main([*words, str(picture)])
+    assert picture.read_bytes() == b"a photograph"
+    with pytest.raises(ConfigError, match=r"--plot law\.txt: expected a name that ends in"):
+        fit.main([*words, "law.txt"])
 
 
 def test_a_published_table_is_read_as_it_lies_there():
