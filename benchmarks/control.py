@@ -15,8 +15,9 @@ ablate       `microgpt scu-ablate`: --base, a model of other dialogues, on small
 reinforce    REINFORCE with the exam's marking, on the family of a model of small talk that is right in 40 to
              70 % of --questions, every second question of another: all families before and after, KL,
              held-out text
-preferences  DPO on --pairs of right answers and wrong ones that the same model gives: margins of held-out
-             pairs, held-out text
+preferences  DPO on --pairs of answers to the same questions: right ones and wrong ones that the model gave;
+             and such of its own as the text reward likes most and least, a taste that holds for any question.
+             Margins of held-out pairs, held-out text
 
 Without --quickstart a model of small talk is trained now, by the quickstart's recipe for --quickstart-steps.
 """
@@ -25,7 +26,7 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, whole
 from microgpt.core import random
 from microgpt.corpus.prompts import conversation_prompt, prompt_limit
-from microgpt.corpus.smalltalk import FAMILIES, exam, practice
+from microgpt.corpus.smalltalk import FAMILIES, Question, exam, practice
 from microgpt.decoding.several import several_answers
 from microgpt.evaluation.exam import take_exam
 from microgpt.files import durable
@@ -51,6 +52,7 @@ from microgpt.runs.spec import Spec
 from microgpt.training.parts import Parts
 from microgpt.training.run import train_run
 from microgpt.tuning.dpo import dpo_spec
+from microgpt.tuning.rewards import text_reward
 from microgpt.tuning.rl import rl_spec
 from microgpt.tuning.scu import NAME, Information, pairs_of
 from microgpt.tuning.sft import sft_spec
@@ -334,28 +336,47 @@ def reinforce_table(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def preferences_table(args: argparse.Namespace) -> Iterator[Row]:
-    """Margins of held-out pairs, and held-out text, by step."""
-    base = model_of_talk(args)
-    pairs, steps = made_pairs(args, base), args.steps or 100
-    settings = {"max_steps": steps, "eval_every": max(1, steps // 4)}
-    spec = dpo_spec(base, pairs, settings)
-    run = train_run(with_threads(spec, args), args.out_dir / f"preferences-{args.pairs}-{steps}").run
-    text = dict(held_out(run))
-    for number, one in enumerate(facts_of(run)):
-        if "held_out_margin" in one:
-            yield {
-                "steps": number,
-                "held_out_margin": one["held_out_margin"],
-                "held_out_preferred": one["held_out_preferred_share"],
-                "held_out_loss": one["held_out_preference_loss"],
-                "held_out_bpb": text.get(number, math.nan),
-            }
-    yield {"steps": steps, "held_out_bpb": text[steps]}
+    """Margins of held-out pairs, and held-out text, by step; of both kinds of pairs."""
+    base, steps = model_of_talk(args), args.steps or 100
+    for kind, pair in {"right": right_and_wrong, "taste": more_and_less_liked}.items():
+        pairs = made_pairs(args, base, kind, pair)
+        spec = dpo_spec(base, pairs, {"max_steps": steps, "eval_every": max(1, steps // 4)})
+        name = f"preferences-{kind}-{args.pairs}-{steps}"
+        run = train_run(with_threads(spec, args), args.out_dir / name).run
+        text = dict(held_out(run))
+        for number, one in enumerate(facts_of(run)):
+            if "held_out_margin" in one:
+                yield {
+                    "pairs": kind,
+                    "steps": number,
+                    "held_out_margin": one["held_out_margin"],
+                    "held_out_preferred": one["held_out_preferred_share"],
+                    "held_out_loss": one["held_out_preference_loss"],
+                    "held_out_bpb": text.get(number, math.nan),
+                }
+        yield {"pairs": kind, "steps": steps, "held_out_bpb": text[steps]}
 
 
-def made_pairs(args: argparse.Namespace, base: str) -> Path:
-    """A file of right answers and wrong ones that a model gave to the same question, made once."""
-    path = args.out_dir / f"pairs-{args.pairs}.jsonl"
+Judge = Callable[[Question, list[str]], tuple[str, str] | None]  # what is preferred to what; None: no matter
+
+
+def right_and_wrong(question: Question, said: list[str]) -> tuple[str, str] | None:
+    """The right answer, and a wrong one that was given."""
+    wrong = [text for text in said if not question.is_correct(text)]
+    return (question.expected, wrong[0]) if wrong else None
+
+
+def more_and_less_liked(question: Question, said: list[str]) -> tuple[str, str] | None:
+    """Of answers that were given, those that somebody who goes by the text's own marks likes most and
+    least."""
+    likes = {text: text_reward(question.messages[-1].content, text) for text in said}
+    best, worst = max(likes, key=likes.__getitem__), min(likes, key=likes.__getitem__)
+    return (best, worst) if likes[best] - likes[worst] > 0.1 else None
+
+
+def made_pairs(args: argparse.Namespace, base: str, kind: str, judge: Judge) -> Path:
+    """A file of pairs from what a model answered to the same questions, made once."""
+    path = args.out_dir / f"pairs-{kind}-{args.pairs}.jsonl"
     if path.exists():
         return path
     model, tokenizer, _ = load_model(find_checkpoint(base, MODEL_FILES, best=True))
@@ -368,11 +389,11 @@ def made_pairs(args: argparse.Namespace, base: str) -> Path:
         answers = several_answers(model, tokenizer, prompts, [48] * len(asked), 4, 1.0, key)
         index += len(asked)
         for question, its in zip(asked, answers, strict=True):
-            said = (tokenizer.decode(one.ids).decode("utf-8", "replace") for one in its if one.is_whole)
-            wrong = [text for text in said if text and not question.is_correct(text)]
-            if wrong:
+            said = [tokenizer.decode(one.ids).decode("utf-8", "replace") for one in its if one.is_whole]
+            said = [text for text in said if text]
+            if said and (pair := judge(question, said)):
                 messages = [message._asdict() for message in question.messages]
-                lines.append({"prompt": messages, "chosen": question.expected, "rejected": wrong[0]})
+                lines.append({"prompt": messages, "chosen": pair[0], "rejected": pair[1]})
     text = "".join(json.dumps(line) + "\n" for line in lines[: args.pairs])
     durable.replace_file(path, [text.encode()])
     return path

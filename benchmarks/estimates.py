@@ -5,8 +5,9 @@
 
 For each combination one process plans, as `microgpt plan` does, and then one trains: a run of a few steps on
 the embedded corpus with an evaluation at its end and a save, whose peak resident memory and median step are
-compared with what the plan said.  Results are kept in estimates.jsonl, the newest of each combination, and
-the table in README is made of them.
+compared with what the plan said.  Both are repeated in turns, and the medians count, for a machine that is
+shared is at one time half as fast again as at another.  Results are kept in estimates.jsonl, the newest of
+each combination, and the table in README is made of them.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.common.command import run_command
-from microgpt.common.flags import Parser
+from microgpt.common.flags import Parser, whole
 from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.machine.cpus import thread_count
@@ -50,6 +51,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, default=5, help="of each run; the first is not timed [default 5]"
     )
+    parser.add_argument("--turns", type=whole(1), default=3, help="of plan and run [default 3]")
     parser.add_argument("--threads", metavar="NUMBER", help="CPU threads [default all]")
     parser.add_argument(
         "--write-readme", action="store_true", help="put the table of all results into README"
@@ -105,6 +107,12 @@ def in_a_process(child: str, case: dict[str, Any], args: argparse.Namespace) -> 
         [*words, "--threads", case["threads"]], stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def medians(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of what several turns found; a time that no turn could take stays None."""
+    known = {name: [one[name] for one in found if one[name] is not None] for name in found[0]}
+    return {name: statistics.median(values) if values else None for name, values in known.items()}
 
 
 def cases(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -165,7 +173,8 @@ def main(argv: list[str] | None = None) -> None:
             found = planned(case, args.steps) if args.child == "plan" else trained(case, args.steps)
             print(json.dumps(found))
             continue
-        row = case | in_a_process("plan", case, args) | in_a_process("run", case, args)
+        turns = [in_a_process(child, case, args) for _ in range(args.turns) for child in ("plan", "run")]
+        row = case | medians(turns[::2]) | medians(turns[1::2])
         keep(row)
         print(table([row])[-1], flush=True)
     if args.write_readme:

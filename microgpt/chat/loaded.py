@@ -16,7 +16,7 @@ from microgpt.decoding.decoder import Decoder, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
 from microgpt.machine.cpus import thread_count
 from microgpt.model import GPT, Batch
-from microgpt.runs.checkpoint import load_model
+from microgpt.runs.checkpoint import load_verified
 from microgpt.runs.kept import MODEL_FILES, find_checkpoint
 from microgpt.tokenizer import Tokenizer
 
@@ -114,5 +114,5 @@ def load(run: str | os.PathLike | None = None, threads: int | None = None, preci
     if warning := native.warning(precision):
         tell(f"warning: {warning}")
     path = find_checkpoint(None if run is None else os.fspath(run), MODEL_FILES, best=True)
-    gpt, tokenizer, _ = load_model(path, precision=precision)
+    gpt, tokenizer, _ = load_verified(path, precision)
     return Model(gpt, tokenizer, path)

@@ -15,7 +15,7 @@ from microgpt.evaluation.held_out import carries_state
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.model import GPT, count_parameters
 from microgpt.model.architecture import is_recurrent
-from microgpt.runs.checkpoint import load_model
+from microgpt.runs.checkpoint import load_verified
 from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint, place_of
 from microgpt.runs.lineage import load_adapted
 from microgpt.tokenizer import Tokenizer
@@ -173,4 +173,4 @@ def open_checkpoint(
     path = find_checkpoint(name, MODEL_FILES, best=best)
     if adapter is not None:
         return Loaded(*load_adapted(path, adapter, precision), path)
-    return Loaded(*load_model(path, precision=precision), path)
+    return Loaded(*load_verified(path, precision), path)

@@ -17,7 +17,7 @@ from microgpt.common.output import escaped, harmless
 from microgpt.common.words import command_line
 from microgpt.corpus.smalltalk import conversation
 from microgpt.decoding.sampler import GREEDY
-from microgpt.runs.checkpoint import load_model
+from microgpt.runs.checkpoint import load_verified
 from microgpt.runs.kept import MODEL_FILES, find_checkpoint
 from microgpt.runs.layout import checkpoints
 
@@ -84,7 +84,7 @@ def show_conversation(run: str, seed: int | None = None) -> None:
 
     Its names are drawn anew each time, unless a seed is given.
     """
-    model, tokenizer, _ = load_model(find_checkpoint(run, MODEL_FILES, best=True))
+    model, tokenizer, _ = load_verified(find_checkpoint(run, MODEL_FILES, best=True))
     session = ChatSession(model, tokenizer, GREEDY)
     questions = conversation(secrets.randbits(64) if seed is None else seed)
     print(

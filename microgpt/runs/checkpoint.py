@@ -240,7 +240,11 @@ def load_model(
     Args:     precision: of its matrix products, fp32 or bf16.
     Returns:  the model with its weights, its tokenizer, and state.json's content.
     """
-    checkpoint = find_checkpoint(path, MODEL_FILES, say)
+    return load_verified(find_checkpoint(path, MODEL_FILES, say), precision)
+
+
+def load_verified(checkpoint: Path, precision: str = "fp32") -> tuple[GPT, Tokenizer, dict[str, Any]]:
+    """The same of a checkpoint that `find_checkpoint` gave: it is not read a second time to be verified."""
     plan = Plan.from_dict(read_config(checkpoint))
     tokenizer = checked_tokenizer(checkpoint, plan.model)
     check_fit(checkpoint, plan.model)

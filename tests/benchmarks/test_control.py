@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.control import made_pairs, parser, partly_known
+from benchmarks.control import made_pairs, more_and_less_liked, parser, partly_known, right_and_wrong
 from microgpt.common.errors import ConfigError
+from microgpt.corpus.smalltalk import practice
 from microgpt.files.records import read_json
 from microgpt.runs.events import Trained
 from microgpt.training.run import train_run
@@ -36,5 +37,12 @@ def test_the_family_in_the_middle_is_practised():
 def test_pairs_are_of_a_right_answer_and_a_wrong_one(parent, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr("benchmarks.control.FAMILIES", ("persona", "opposites"))
     args = parser().parse_args(["--pairs", "4", "--out-dir", str(tmp_path)])
-    pairs = read_pairs(made_pairs(args, "parent"))
+    pairs = read_pairs(made_pairs(args, "parent", "right", right_and_wrong))
     assert len(pairs) == 4 and all(chosen != rejected for _, chosen, rejected in pairs)
+
+
+def test_a_taste_prefers_what_the_text_reward_likes_and_has_none_where_answers_are_alike():
+    question = practice("order", 0, 0)
+    long, short = "This is a whole answer of very many different words, which somebody may like.", "no no"
+    assert more_and_less_liked(question, ["No", short, long]) == (long, short)
+    assert more_and_less_liked(question, [long, long]) is None

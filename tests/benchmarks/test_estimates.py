@@ -83,3 +83,9 @@ def test_a_combination_is_run_with_the_vocabulary_of_presets():
     plan = estimates.spec_of(case, 3).plan()
     assert (plan.train.batch_size, plan.train.recompute, plan.train.max_steps) == (2, True, 3)
     assert plan.model.vocab_size == 4261
+
+
+def test_the_medians_of_turns_count_and_a_turn_without_a_time_does_not():
+    turns = [{"bytes": 3, "step_s": None}, {"bytes": 9, "step_s": 0.2}, {"bytes": 4, "step_s": 0.6}]
+    assert estimates.medians(turns) == {"bytes": 4, "step_s": pytest.approx(0.4)}
+    assert estimates.medians(turns[:1]) == {"bytes": 3, "step_s": None}

@@ -15,6 +15,7 @@ from microgpt.corpus.prepared.config import DataConfig, prepared
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation.held_out import score
+from microgpt.files import durable
 from microgpt.model import GPT, ModelConfig
 from microgpt.runs import checkpoint
 from microgpt.runs.settings import TrainConfig
@@ -231,3 +232,11 @@ def test_a_state_that_is_not_there_is_not_carried_before_any_text_is_read(tokeni
     monkeypatch.setattr(eval, "text_to_measure", lambda *args: pytest.fail("read"))
     with pytest.raises(ConfigError, match="has no recurrent layer"):
         eval.main([place, "--carry-state"])
+
+
+def test_weights_are_verified_once_however_large_they_are(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place, verified, digest = saved(tmp_path / "run", tokenizer, 32), [], durable.sha256_of
+    monkeypatch.setattr(durable, "sha256_of", lambda path: verified.append(path.name) or digest(path))
+    assert eval.main([place, "--questions", "0", "--brief"]) == 0
+    assert verified.count("model.safetensors") == 1
