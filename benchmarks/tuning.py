@@ -10,7 +10,7 @@ smalltalk  the base, a model of other dialogues (--base, which was trained on --
            per byte of both texts and the exam, before and after
 book       the base on a book (--book), --replay-share 0.3: held-out bits per byte of both, samples
 memory     125m-llama with random weights and 49,152 tokens: peak memory and time of a step of full
-           fine-tuning and of adapters of rank 8 beside a base in bf16
+           fine-tuning and of adapters of rank 8 beside a base in fp32 and in bf16
 topic      the model of the quickstart (--quickstart) and 100 short dialogues of a new topic, --minutes 2:
            answers as they were taught, and the exam
 window     3.5m at 256 tokens that is fine-tuned at 512, with positions as they are and scaled, and one that
@@ -75,7 +75,10 @@ def parser() -> Parser:
     flags.add_argument("--quickstart", metavar="RUN", help="a model of small talk")
     flags.add_argument("--minutes", type=float, default=2.0, help="of the table topic [default 2]")
     flags.add_argument(
-        "--steps", type=whole(1), help="of every run, for a trial [default as each run has them]"
+        "--steps",
+        type=whole(1),
+        help="of every run; in the table window of the first, of the others in proportion [default as each "
+        "run has them]",
     )
     flags.add_argument("--out-dir", type=Path, default=Path("runs/tuning"), help="of runs and results.json")
     add_threads_flag(flags)
@@ -138,9 +141,9 @@ def exam_share(run: str | Path) -> float:
     return take_exam(model, tokenizer, exam(QUESTIONS)).share
 
 
-def tuned(args: argparse.Namespace, name: str, spec: Spec) -> Outcome:
-    """A run of a table, found done or gone on with where it is there."""
-    train = spec.train | ({"max_steps": args.steps} if args.steps else {})
+def tuned(args: argparse.Namespace, name: str, spec: Spec, share: float = 1.0) -> Outcome:
+    """A run of a table, found done or gone on with where it is there; of --steps it has a share."""
+    train = spec.train | ({"max_steps": max(1, round(share * args.steps))} if args.steps else {})
     if args.steps:
         train = {key: value for key, value in train.items() if key not in ("epochs", "max_time")}
     train |= {"sample_every": 0} | ({"threads": args.threads} if args.threads else {})
@@ -208,7 +211,8 @@ def said(run: str | Path, text: str = "And the LORD said unto") -> str:
 
 def memory_table(args: argparse.Namespace) -> Iterator[Row]:
     """Each in a process of its own, which tells its peak; in turns."""
-    kinds: dict[str, Row] = {"full": {}, "adapters": {"lora_rank": 8, "base_weights": "bf16"}}
+    kinds: dict[str, Row] = {"full": {}}
+    kinds |= {f"adapters beside {base}": {"lora_rank": 8, "base_weights": base} for base in ("fp32", "bf16")}
     for turn in range(2):
         for name, adapters in kinds.items():
             job = {"adapters": adapters, "threads": args.threads, "steps": args.steps or 3}
@@ -285,13 +289,14 @@ def window_table(args: argparse.Namespace) -> Iterator[Row]:
     dialogs = args.dialogs or "smalltalk"
     whole_run: Row = {"data": [dialogs], "packing": "stream", "max_steps": 1500, "eval_every": 0}
     tuned(args, "window-256", Spec.of("3.5m", seq_len=256, batch_size=8, **whole_run))
-    tuned(args, "window-512", Spec.of("3.5m", seq_len=512, batch_size=4, **{**whole_run, "max_steps": 2000}))
+    throughout = Spec.of("3.5m", seq_len=512, batch_size=4, **{**whole_run, "max_steps": 2000})
+    tuned(args, "window-512", throughout, 2000 / 1500)
     parent = str(args.out_dir / "window-256")
     runs = {"512 throughout": args.out_dir / "window-512"}
     for scaling in ("none", "linear", "ntk"):
         settings = {"seq_len": 512, "rope_scaling": scaling, "batch_size": 4, "lr": 1e-4, "min_lr": 1e-5}
         spec = Spec.of(parent=parent, **{**whole_run, **settings, "max_steps": 500})
-        runs[f"256 then 512, {scaling}"] = tuned(args, f"window-{scaling}", spec).run
+        runs[f"256 then 512, {scaling}"] = tuned(args, f"window-{scaling}", spec, 500 / 1500).run
     for name, run in runs.items():
         model, tokenizer, _ = load_model(find_checkpoint(run, MODEL_FILES))
         made = prepared(DataConfig((dialogs,)), native.threads(), tokenizer)

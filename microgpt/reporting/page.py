@@ -180,7 +180,8 @@ def _reality(history: History, facts: Facts | None) -> str:
         rows.append(("time of the last session, at most", facts.plan.train.max_time, _session_time(history)))
     if ends:
         peak = max(float(end["peak_bytes"]) for end in ends)
-        rows.append(("memory at its peak", f"{last['memory_bytes'] / 1e9:.2f} GB", f"{peak / 1e9:.2f} GB"))
+        estimated = f"{last['memory_bytes'] / 1e9:.2f} GB for training alone"
+        rows.append(("memory at its peak", estimated, f"{peak / 1e9:.2f} GB, preparing the text included"))
     if history.elapsed_s and history.tokens:
         speed, most = history.tokens / history.elapsed_s, last["peak_flop_per_s"] / last["flop_per_token"]
         rows.append(
