@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, whole
+from microgpt.common.flags import Parser, flag_name, whole
 from microgpt.common.output import escaped, json_line, show, tell
 from microgpt.common.words import counted, format_amount, parse_amount
 from microgpt.evaluation.forecast import FAR, Forecast, Forecaster
@@ -32,6 +32,8 @@ from microgpt.research.prior_evidence import as_dict, evidence, read_rows, told
 from microgpt.research.showed import all_showed
 from microgpt.research.table_file import read_table
 
+# Flags that --priors has no use for.
+OF_LAW = ("columns", "law", "delta", "predict", "target_bpb", "draws", "plot")
 LAWS = {"auto": None, "ray": True, "two-term": False}
 NUMBERS = ("E", "A", "alpha", "B", "beta")
 
@@ -77,10 +79,16 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    args = parser().parse_args(argv)
+    flags = parser()
+    args = flags.parse_args(argv)
     if bool(args.runs) + bool(args.table) + bool(args.priors) != 1:
         raise ConfigError("fit takes runs, or a --table of them, or a search by --priors; give one of them")
     if args.priors:
+        if given := [name for name in OF_LAW if getattr(args, name) != flags.get_default(name)]:
+            raise ConfigError(
+                f"{' '.join(map(flag_name, given))} with --priors: a search tells of priors and of no law; "
+                "leave out the one or the other"
+            )
         return of_priors(args)
     if not 0 < args.delta < 1:
         raise ConfigError(f"--delta {args.delta:g}: expected a number above 0, below 1, such as {DELTA:g}")

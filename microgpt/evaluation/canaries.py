@@ -347,7 +347,7 @@ def versus(first: Report, second: Report) -> list[Versus]:
         both = [
             (x.is_right, y.is_right)
             for x, y in zip(a.outcomes, b.outcomes, strict=False)
-            if x and y and _words(x.steps) == _words(y.steps)
+            if x and y and words_of(x.steps) == words_of(y.steps)
         ]
         if both:
             found.append((a.canary, paired(*zip(*both, strict=True))))
@@ -355,5 +355,6 @@ def versus(first: Report, second: Report) -> list[Versus]:
     return [Versus(canary, n, gain(n), p) for (canary, n), p in zip(found, raised, strict=True)]
 
 
-def _words(steps: list[Step]) -> list[tuple[str, int]]:
+def words_of(steps: Sequence[Step]) -> list[tuple[str, int]]:
+    """What tells an item from others: what is said to the model, and in which conversation."""
     return [(step.user, step.who) for step in steps]

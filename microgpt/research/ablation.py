@@ -30,21 +30,22 @@ from microgpt.model import count_parameters
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.events import EventListener
 from microgpt.runs.guard import DivergedError
-from microgpt.runs.kept import STATE
-from microgpt.runs.layout import METRICS, checkpoints
-from microgpt.runs.settings import LENGTHS
+from microgpt.runs.layout import METRICS
+from microgpt.runs.settings import LENGTHS, SESSION_FIELDS
 from microgpt.runs.spec import Plan, Spec, section_of
 from microgpt.runs.spec_file import spec_of
-from microgpt.runs.state import TrainState
 from microgpt.training import assemble
 from microgpt.training.length import with_steps
 from microgpt.training.needs import memory_estimate
 from microgpt.training.run import is_unmeasured, train_run
 
+from .as_planned import newest
 from .showed import speed_of
 
 AS_IS, PARENT = "as it is", "parent"
 OF_LENGTH = (*LENGTHS, "max_time", "stop_after")  # what decides how many tokens a run sees
+# How runs are carried out, which may change when they go on: it makes no number of them another.
+CARRIED_OUT = SESSION_FIELDS - {"max_steps", "precision", "recompute"}
 RECORD = "ablation.json"  # in the folder of the runs: what they are changes of
 
 
@@ -174,7 +175,7 @@ def claim(folder: Path, base: Arm) -> None:
     wanted, record = spec_of(base.plan).to_dict(), folder / RECORD
     if record.exists():
         known = read_json(record)
-        if names := differing(known, wanted):
+        if names := [name for name in differing(known, wanted) if name not in CARRIED_OUT]:
             raise ConfigError(
                 f"{folder} holds changes of another run ({', '.join(names)}); choose another --out-dir"
             )
@@ -201,12 +202,13 @@ def place_of(folder: Path, arm: Arm, seed: int) -> Path:
 
 
 def trained(plan: Plan, place: Path, listeners: Iterable[EventListener]) -> Path | None:
-    """The last checkpoint of a run, which is trained to its end if it was not before; None: it diverged."""
-    for step, checkpoint in checkpoints(place):
-        if step >= plan.train.max_steps:
-            if is_unmeasured(TrainState.from_dict(read_json(checkpoint / STATE)), plan.train):
-                break
-            return checkpoint
+    """The last checkpoint of a run, which is trained to its end if it was not before; None: it diverged.
+
+    Raises: ConfigError: it was trained otherwise than planned.  What `train_run` raises but that.
+    """
+    found = newest(plan, place)
+    if found and found.state.step == plan.train.max_steps and not is_unmeasured(found.state, plan.train):
+        return found.checkpoint
     try:
         return train_run(spec_of(plan), place, listeners).checkpoint
     except DivergedError as error:

@@ -14,10 +14,11 @@ from microgpt.runs.spec import section_of
 
 from . import ablation, ablation_table
 from .ablation import AS_IS, Arm, ablate, changed, half_of
+from .as_planned import steps_of
 from .search import Candidates, Say, place_of
 from .search_file import NAMED_ALONE, PRIOR, Search
 from .search_table import BySeeds, front_of
-from .trials import Trial
+from .trials import Trial, locked
 
 FINALS, RESULTS = "finals", "results.json"
 
@@ -33,6 +34,7 @@ def run_finals(
 
     Results lie in finals/<number>, as those of `ablate`.  Children of a parent have none: weights that they
     begin with are of one seed.
+    Raises: ConfigError: somebody else searches there, or a finalist was trained otherwise than planned.
     """
     config = search.config
     finalists = front_of(trials, config.objectives)[: config.finalists]
@@ -42,13 +44,14 @@ def run_finals(
         say("no more seeds: the weights that candidates begin with are of one seed")
         return
     candidates, listeners = Candidates(search), list(listeners)
-    for trial in finalists:
-        arms = arms_of(candidates, trial, say)
-        place = folder / FINALS / f"{trial.number:04d}"
-        ablation.claim(place, arms[0])
-        _bring(place_of(folder, trial.number), ablation.place_of(place, arms[0], arms[0].plan.train.seed))
-        say(f"finalist {trial.number:04d}: {config.seeds} seeds, {len(arms) - 1} settings set back")
-        ablation_table.write(ablate(arms, config.seeds, place, listeners), place)
+    with locked(folder):
+        for trial in finalists:
+            arms = arms_of(candidates, trial, say)
+            place = folder / FINALS / f"{trial.number:04d}"
+            ablation.claim(place, arms[0])
+            bring(place_of(folder, trial.number), arms[0], place)
+            say(f"finalist {trial.number:04d}: {config.seeds} seeds, {len(arms) - 1} settings set back")
+            ablation_table.write(ablate(arms, config.seeds, place, listeners), place)
 
 
 def arms_of(candidates: Candidates, trial: Trial, say: Say = tell) -> list[Arm]:
@@ -70,9 +73,13 @@ def arms_of(candidates: Candidates, trial: Trial, say: Say = tell) -> list[Arm]:
     return arms
 
 
-def _bring(source: Path, target: Path) -> None:
-    """The run of the search is that of the first seed."""
-    if target.exists():
+def bring(source: Path, arm: Arm, place: Path) -> None:
+    """The run of the search is that of the first seed; one that is not there any more is trained anew.
+
+    Raises: ConfigError: it was trained otherwise than planned.
+    """
+    target = ablation.place_of(place, arm, arm.plan.train.seed)
+    if target.exists() or not steps_of(arm.plan, source):
         return
     new = target.with_name(f".tmp_{target.name}")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed

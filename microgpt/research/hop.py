@@ -20,7 +20,7 @@ from microgpt.files import durable
 from microgpt.files.records import read_json
 from microgpt.model import count_parameters
 from microgpt.runs.events import EventListener
-from microgpt.runs.layout import METRICS, checkpoints
+from microgpt.runs.layout import METRICS
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.spec import Plan
 from microgpt.training import assemble
@@ -29,6 +29,7 @@ from microgpt.training.horizon import step_s
 from microgpt.training.run import set_up_machine
 
 from .ablation import tokens_per_step
+from .as_planned import steps_of
 from .larger import lengthened, scaled
 from .search import Say, train_until
 from .seed import Seed
@@ -189,8 +190,7 @@ def _affordable(hop: Plan, wanted: Wanted, say: Say) -> tuple[float, list[str]]:
 
 
 def _trained(plan: Plan, place: Path, steps: int, listeners: list[EventListener]) -> None:
-    newest = next(iter(checkpoints(place)), (0, place))[0]
-    if newest < steps:
+    if steps_of(plan, place) < steps:
         train_until(plan, place, steps, listeners)
 
 

@@ -5,6 +5,7 @@ sampler is made anew for each, seeded by (seed, number), over those that are sto
 transaction, when all that came of it is known.  A search that is killed at any moment draws the same again.
 """
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,8 +128,10 @@ class Store:
 
 
 def _study(path: Path, directions: Sequence[str]) -> Any:
-    """The study in a file."""
-    storage = f"sqlite:///{path}"
+    """The study in a file.  The file is opened here, for in an address, such as sqlite:///..., the characters
+    ? # % { } of a path mean something else."""
+    opened = {"creator": lambda: sqlite3.connect(path)}
+    storage = optuna().storages.RDBStorage("sqlite:///opened-by-creator", engine_kwargs=opened)
     return optuna().create_study(
         storage=storage, study_name=STUDY, directions=directions, load_if_exists=True
     )

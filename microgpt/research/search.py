@@ -22,9 +22,10 @@ from microgpt.model import count_parameters, flop_per_token
 from microgpt.model.architecture import state_bytes
 from microgpt.runs.events import Evaluated, Event, EventListener
 from microgpt.runs.guard import DivergedError
-from microgpt.runs.layout import METRICS, checkpoints
+from microgpt.runs.layout import METRICS
 from microgpt.runs.lineage import Begin, begin_with
 from microgpt.runs.metrics import read_metrics
+from microgpt.runs.settings import SESSION_FIELDS
 from microgpt.runs.spec import Plan, Spec
 from microgpt.runs.spec_file import spec_of
 from microgpt.training import assemble
@@ -33,6 +34,7 @@ from microgpt.training.run import train_run
 from microgpt.training.stop import StopFlag
 
 from .ablation import at_length, tokens_per_step
+from .as_planned import steps_of
 from .sampling import Draw, Store, draw, ended
 from .search_file import MEDIAN, PRIOR, Search
 from .showed import speed_of
@@ -181,8 +183,8 @@ class RunTrainer:
 
     def __call__(self, number: int, plan: Plan, steps: int) -> Measured:
         place = place_of(self.folder, number)
-        newest = next(iter(checkpoints(place)), (0, place))[0]
-        if newest < steps or (newest == steps and not measured_at(place, steps)):
+        done = steps_of(plan, place)
+        if done < steps or (done == steps and not measured_at(place, steps)):
             train_until(plan, place, steps, self.listeners)
         found = measured_at(place, steps)
         assert found is not None, "it was just measured, or before"
@@ -297,11 +299,8 @@ def why_stopped(search: Search, bpb: float, before: Sequence[Trial]) -> str:
 
 def counted_facts(plan: Plan) -> dict[str, Any]:
     """What is known of a candidate before it is trained."""
-    document = plan.to_dict()
-    if plan.parent:
-        document = document | {"parent": plan.parent.sha256}
     return {
-        "plan": hashlib.sha256(json_line(document).encode()).hexdigest()[:16],
+        "plan": identity(plan),
         "parent": plan.parent.place if plan.parent else "",
         "parent_tokens": plan.parent.tokens if plan.parent else 0,
         "n_params": count_parameters(plan.model),
@@ -309,3 +308,16 @@ def counted_facts(plan: Plan) -> dict[str, Any]:
         "memory_bytes": memory_estimate(plan.model, plan.train),
         "state_bytes": state_bytes(plan.model) * plan.model.seq_len,
     }
+
+
+def identity(plan: Plan) -> str:
+    """What a candidate is, as a hash: the text, the weights that it begins with, and all settings that change
+    a step of it.
+
+    How a run is carried out is no part of it, for candidates are the same with other threads; nor how long it
+    is, for all train on as many tokens.
+    """
+    train = {name: value for name, value in plan.train.to_dict().items() if name not in SESSION_FIELDS}
+    parent = plan.parent and plan.parent.sha256
+    document = {"model": plan.model.to_dict(), "train": train, "data": plan.data.to_dict(), "parent": parent}
+    return hashlib.sha256(json_line(document).encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ from microgpt.common.setting import NOT_NEGATIVE, Range, from_to, refused, setti
 from microgpt.common.words import did_you_mean, parse_bytes, parse_count
 from microgpt.files import durable
 from microgpt.runs.priors import Priors
+from microgpt.runs.settings import SESSION_FIELDS, TrainConfig
 from microgpt.runs.spec import Spec
 from microgpt.runs.spec_file import read_toml, spec_in
 
@@ -212,6 +213,7 @@ def _tried(name: str, value: Any) -> tuple[Any, ...] | Span:
     try:
         if name not in NAMED_ALONE and not name.startswith(PRIOR):
             refuse_change(name)
+            refuse_no_property(name)
         if isinstance(value, list):
             return _values(value)
         if isinstance(value, dict):
@@ -221,6 +223,17 @@ def _tried(name: str, value: Any) -> tuple[Any, ...] | Span:
     raise ConfigError(
         f"[space] {name} is {value!r:.80}; expected a list of values, or {{low = .., high = ..}}"
     )
+
+
+def refuse_no_property(name: str) -> None:
+    """Refuse a setting that says how a run is carried out, and not what becomes of it."""
+    if name in SESSION_FIELDS:
+        trained = [field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("help")]
+        others = ", ".join(one for one in trained if one not in {*SESSION_FIELDS, "seed", "eval_tokens"})
+        raise ConfigError(
+            "it says how a run is carried out, which makes no other candidate: leave it to [run]; expected "
+            f"preset, parent, a prior, a setting of the model, or of training one of {others}"
+        )
 
 
 def _values(value: list[Any]) -> tuple[Any, ...]:

@@ -12,11 +12,11 @@ from microgpt.common.output import json_line
 from microgpt.common.plain import record_from
 from microgpt.files import durable
 from microgpt.files.records import read_json
-from microgpt.runs.checkpoint import find_checkpoint
-from microgpt.runs.kept import STATE, weights_sha256
+from microgpt.runs.kept import weights_sha256
 from microgpt.runs.spec import Spec
 from microgpt.runs.spec_file import read_spec, spec_text
 
+from .as_planned import newest
 from .finals import FINALS, RESULTS
 from .search import Candidates, place_of
 from .search_file import Search, search_of_record
@@ -40,7 +40,8 @@ class Seed(NamedTuple):
 def export_seed(folder: Path, number: int | None, out: Path) -> Path:
     """Write a seed of a candidate; None: that of fewest bits per byte.
 
-    Raises: ConfigError: the search has none such, or there is something at `out` already.
+    Raises: ConfigError: the search has none such, its run was trained otherwise than planned or is gone, or
+            there is something at `out` already.
     """
     search, trials = read_trials(folder)
     trial = _chosen(trials, search, number)
@@ -48,7 +49,9 @@ def export_seed(folder: Path, number: int | None, out: Path) -> Path:
         raise ConfigError(f"{out} is there already; choose another --out-dir")
     candidates = Candidates(search)
     run, spec = place_of(folder, trial.number), candidates.sparse_spec(trial.settings)
-    checkpoint = find_checkpoint(run, (STATE,))
+    found = newest(candidates.plan(trial.settings), run)
+    if found is None:
+        raise ConfigError(f"{run}: the run of that candidate is not there any more; choose another one")
     new = out.with_name(f".tmp_{out.name}")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
     durable.make_directory(out.parent)
@@ -62,8 +65,8 @@ def export_seed(folder: Path, number: int | None, out: Path) -> Path:
         "trial": dataclasses.asdict(trial),
         "lineage": lineage(trial, trials, search.config.objectives),
         "rung_tokens": candidates.rung_tokens,
-        "checkpoint": checkpoint.name,
-        "sha256": weights_sha256(checkpoint),
+        "checkpoint": found.checkpoint.name,
+        "sha256": weights_sha256(found.checkpoint),
         "search": search.to_dict(),
     }
     durable.write_file(new / SEED, [json_line(about).encode() + b"\n"])

@@ -13,6 +13,8 @@ from microgpt.common.plain import record_from
 from microgpt.files import durable
 from microgpt.files.records import read_json
 
+from . import ablation
+from .ablation import CARRIED_OUT
 from .sampling import STORE, Store
 from .search_file import Search, search_of_record
 
@@ -28,7 +30,7 @@ class Trial:
     settings: that were drawn.  state: finished, stopped at the rung, diverged, impossible, or drawn again.
     why: a line, where it did not finish.  tokens: that it was trained on, at most; parent_tokens: that the
     weights of `parent` had seen, with which it began.  rung_bpb, bpb: held out, after rung and all tokens.
-    plan: a hash of all its settings.  The other numbers are as in OBJECTIVES.
+    plan: a hash of what it is (`search.identity`).  The other numbers are as in OBJECTIVES.
     """
 
     number: int
@@ -88,7 +90,7 @@ def write_table(folder: Path, trials: Sequence[Trial]) -> None:
 def claim(folder: Path, search: Search) -> None:
     """Make the folder of a search, or find that it is of the same search.
 
-    More candidates, and what comes after them, may be asked for later.
+    More candidates, and what comes after them, may be asked for later; so may other threads.
     Raises: ConfigError: it holds something else.
     """
     record, wanted = folder / RECORD, search.to_dict()
@@ -105,12 +107,11 @@ def claim(folder: Path, search: Search) -> None:
 def differing(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """The names of what two searches do not share."""
     later = ("candidates", "finalists", "seeds", "ablate")
-    found = []
-    for table in ("search", "run", "space"):
+    found = {"run": [n for n in ablation.differing(known["run"], wanted["run"]) if n not in CARRIED_OUT]}
+    for table in ("search", "space"):
         one, other = known[table], wanted[table]
-        names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
-        found += [f"{table}.{name}" for name in names if name not in later]
-    return found
+        found[table] = sorted(n for n in {*one, *other} if one.get(n) != other.get(n) and n not in later)
+    return [f"{table}.{name}" for table, names in sorted(found.items()) for name in names]
 
 
 @contextlib.contextmanager

@@ -92,6 +92,23 @@ def test_what_began_with_the_weights_of_a_parent_is_not_compared(tmp_path):
         fit.main(["--priors", str(tmp_path / "none")])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--predict", "10M"],
+        ["--target-bpb", "1.2"],
+        ["--law", "ray"],
+        ["--plot", "law.svg"],
+        ["--draws", "300", "--delta", "0.1", "--columns", "a,b,c"],
+    ],
+)
+def test_what_is_asked_of_a_law_is_not_asked_of_priors(tmp_path, words):
+    flags = " ".join(word for word in words if word.startswith("--"))
+    with pytest.raises(ConfigError, match="with --priors: a search tells of priors and of no law") as refused:
+        fit.main(["--priors", search_in(tmp_path, n=12), *words])
+    assert sorted(str(refused.value).split(" with ")[0].split()) == sorted(flags.split())
+
+
 # ------------------------------------------------------------------------------------------ effects
 
 

@@ -8,7 +8,7 @@ from microgpt.evaluation.verdict import UNKNOWN
 
 from .engine import Standing
 from .evidence import mean, points
-from .gates import FAIL, NONE, OPEN, PASS, Case
+from .gates.case import FAIL, NONE, OPEN, PASS, Case
 from .rungs import Ladder
 
 YES, NO = "yes", "no"

@@ -55,7 +55,7 @@ def _rung(ladder: Ladder, one: Standing) -> dict[str, Any]:
         "bpb": mean(points(case.whole)) if case.whole else None,
         "runs": [_run(case.rung.name, seed, run) for seed, run in seeds],
         "canaries": [
-            {name: found.get("share") for name, found in of["canaries"].items()} for of in case.canaries
+            {name: found.get("share") for name, found in of["canaries"].items()} for of in case.asked
         ],
         "gates": [result._asdict() for result in one.results],
         "forced": [] if one.is_passed else list(one.begun.forced),

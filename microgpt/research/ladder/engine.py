@@ -30,10 +30,13 @@ from ..ablation import differing, tokens_per_step, trained
 from .budget import fitted, timings_of
 from .evidence import of_canaries, of_run, of_size
 from .foretelling import foretold, showed_of
-from .gates import Case, Result, judge, next_step, not_passed
+from .gates import Result, judge, next_step, not_passed
+from .gates.case import Case
 from .people import judged, table_of
 from .rungs import Ladder, Rung, check_sizes
 from .state import Begun, State, as_stated, known_of, measured
+
+ITEMS = "canary-items"  # in the name of a file: what a run answered to each item of the canaries
 
 
 class Standing(NamedTuple):
@@ -260,7 +263,7 @@ def measure(
             tell(f"rung {name}, seed {seed}: probes, held-out text ...")
         measured(state.evidence(name, f"seed{seed}"), key, lambda run=run: of_run(run))  # type: ignore[misc]
         if needs_canaries(ladder, one.n_params):
-            file = state.evidence(name, f"seed{seed}", "canaries")
+            file = state.evidence(name, f"seed{seed}", ITEMS)
             if known_of(file, key) is None:
                 tell(f"rung {name}, seed {seed}: canaries ...")
             measured(file, key, lambda run=run: of_canaries(run))  # type: ignore[misc]
@@ -294,14 +297,14 @@ def standing_of(ladder: Ladder, state: State, name: str, below: Case | None) -> 
     if size is None or None in runs:
         return None
     specs = {one.n_params: one.spec for one in state.begun if one.n_params <= begun.n_params}
-    canaries = [known_of(state.evidence(name, f"seed{seed}", "canaries")) for seed in ladder.all_seeds]
+    canaries = [known_of(state.evidence(name, f"seed{seed}", ITEMS)) for seed in ladder.all_seeds]
     case = Case(
         as_stated(begun, rung),
         ladder.gates,
         begun.n_params,
         [None if run is None or "diverged" in run else run for run in runs],
         size,
-        [one for one in canaries if one is not None],
+        canaries,
         begun.foretold,
         judged(rung.judged, name),
         [table_of(file, specs) for file in rung.ablations],

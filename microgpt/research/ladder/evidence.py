@@ -4,9 +4,10 @@ All of it is plain values, as they are kept in files; the gates read nothing els
 """
 
 import dataclasses
+import hashlib
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from microgpt.batches.batches import EvalWindows
 from microgpt.common.errors import DataError
+from microgpt.common.output import json_line
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared
-from microgpt.evaluation.canaries import run_canaries
+from microgpt.evaluation.canaries import Asked, run_canaries, words_of
+from microgpt.evaluation.canary_items import Step
 from microgpt.evaluation.held_out import (
     HeldOut,
     carries_state,
@@ -137,9 +140,20 @@ def of_log(log: Path) -> dict[str, Any]:
 
 
 def of_canaries(checkpoint: Path) -> dict[str, Any]:
-    """What a run can do."""
+    """What a run can do.  marks: of each canary, by the item that was asked, whether the answer was right."""
     model, tokenizer, _ = load_model(checkpoint)
-    return run_canaries(model, tokenizer, training_text(checkpoint, tokenizer)).to_dict()
+    report = run_canaries(model, tokenizer, training_text(checkpoint, tokenizer))
+    return report.to_dict() | {"marks": {one.canary.name: marks_of(one) for one in report.asked}}
+
+
+def marks_of(asked: Asked) -> dict[str, bool]:
+    """Whether the answer was right, by the words of an item, as a hash."""
+    return {item_of(one.steps): one.is_right for one in asked.outcomes if one is not None}
+
+
+def item_of(steps: Sequence[Step]) -> str:
+    """What an item is, wherever it stands in a list."""
+    return hashlib.sha256(json_line(words_of(steps)).encode()).hexdigest()[:12]
 
 
 # ------------------------------------------------------------------------------------------ of a size
@@ -203,9 +217,6 @@ def of_tokenizer(prepared: Prepared) -> dict[str, Any]:
         "bytes_per_token": held_out.n_bytes / max(1, held_out.n_tokens),
         "is_lossless": again == text,
     }
-
-
-Measure = Callable[[], dict[str, Any]]
 
 
 def points(evidence: list[dict[str, Any]]) -> list[float]:

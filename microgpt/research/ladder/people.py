@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from microgpt.common.errors import ConfigError, DataError
-from microgpt.evaluation.judgements import read_judgements
+from microgpt.evaluation.judgements import Judgement, read_judgements
 from microgpt.evaluation.preference import Verdict, verdict
 from microgpt.files.records import read_json
+from microgpt.runs.spec import Spec
 
 from ..ablation import AS_IS, OF_LENGTH, RECORD, differing
 
@@ -44,25 +45,40 @@ def judged(files: Sequence[str], rung: str) -> Judged | None:
 
     Raises: DataError: they are not of a run of it.
     """
-    found = read_judgements(files) if files else []
+    found = read_judged(files, rung)
     if not found:
         return None
-    mine = [is_of_run(name, rung) for name in found[0].models]
-    if sum(mine) != 1:
+    side = [is_of_run(name, rung) for name in found[0].models].index(True)
+    return Judged(verdict(found), "ab"[side], found[0].models[1 - side])
+
+
+def read_judged(files: Sequence[str], rung: str) -> list[Judgement]:
+    """The judgements in files, all of a run of a rung and one other.  Raises: DataError: they are not."""
+    found = read_judgements(files) if files else []
+    if found and sum(is_of_run(name, rung) for name in found[0].models) != 1:
         raise DataError(
             f"{files[0]}: judges {' and '.join(found[0].models)}; expected one that is a run of {rung}, such "
             f"as {rung}-seed0, and one that is not"
         )
-    side = mine.index(True)
-    return Judged(verdict(found), "ab"[side], found[0].models[1 - side])
+    return found
 
 
 def is_of_run(name: str, rung: str) -> bool:
+    """Whether a run, by its name or place, is one of a rung."""
     return any(part.rpartition("-seed")[0] == rung for part in Path(name).parts)
 
 
+class Rows(NamedTuple):
+    """What `ablate` found.  base: the row of the run as it is; changes: the others.  spec: of that run."""
+
+    file: str
+    base: dict[str, Any]
+    changes: list[dict[str, Any]]
+    spec: dict[str, Any]
+
+
 class Table(NamedTuple):
-    """A table of `ablate`: size of the run as it is, its changes, and settings that a rung has otherwise."""
+    """The same beside a rung: size of the run as it is, its changes, settings that the rung has otherwise."""
 
     file: str
     n_params: int
@@ -71,20 +87,18 @@ class Table(NamedTuple):
     n_seeds: int
 
 
-def table_of(file: str, specs: Mapping[int, dict[str, Any]]) -> Table:
-    """The table in results.json of a folder that `ablate` made, or in the folder.
+def read_rows(file: str) -> Rows:
+    """The rows in results.json of a folder that `ablate` made, or in the folder.
 
-    Args:   specs: of rungs by their parameters; that of the nearest size tells whether it is that recipe, for
-            rates follow the size.
     Raises: ConfigError: it cannot be read, or the run that it is of is not known.
     """
     path = Path(file) / "results.json" if Path(file).is_dir() else Path(file)
     try:
         rows = json.loads(path.read_bytes())
         base = next(row for row in rows if row["name"] == AS_IS)
-        others = [row for row in rows if row["name"] != AS_IS]
-        n_params, n_seeds = int(base["n_params"]), len(base["seed"])
-        _ = [(row["verdict"], row["name"], row["difference"]) for row in others]
+        _ = math.log(int(base["n_params"])), len(base["seed"])
+        changes = [row for row in rows if row["name"] != AS_IS]
+        _ = [(row["verdict"], row["name"], row["difference"]) for row in changes]
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise ConfigError(
             f"{path}: expected results.json as `microgpt ablate` writes it ({error})"
@@ -92,6 +106,18 @@ def table_of(file: str, specs: Mapping[int, dict[str, Any]]) -> Table:
     record = path.parent / RECORD
     if not record.is_file():
         raise ConfigError(f"{record} is not there; expected a whole folder as `microgpt ablate` writes it")
+    return Rows(str(path), base, changes, Spec.from_dict(read_json(record)).to_dict())
+
+
+def table_of(file: str, specs: Mapping[int, dict[str, Any]]) -> Table:
+    """What is in a file, or folder, of `ablate`, beside the rung of the nearest size.
+
+    Args:   specs: of rungs by their parameters; that of the nearest size tells whether it is that recipe, for
+            rates follow the size.
+    Raises: as `read_rows`.
+    """
+    found = read_rows(file)
+    n_params = int(found.base["n_params"])
     nearest = min(specs, key=lambda size: abs(math.log(size / n_params)))
-    known = differing(read_json(record), specs[nearest])
-    return Table(str(path), n_params, others, [name for name in known if name not in FREE], n_seeds)
+    others = [name for name in differing(found.spec, specs[nearest]) if name not in FREE]
+    return Table(found.file, n_params, found.changes, others, len(found.base["seed"]))

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from microgpt.common.errors import ConfigError
+from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.plain import is_of_kind, record_from
 from microgpt.common.setting import POSITIVE, SHARE, Range, from_to, setting
 from microgpt.common.words import did_you_mean, format_amount, parse_amount
 from microgpt.runs.spec import SECTIONS, Spec
 from microgpt.runs.spec_file import read_spec, read_toml, spec_in
+
+from .people import read_judged, read_rows
 
 NEARLY = 0.9  # of a size: presets are named by what they count to with some vocabulary or other
 LARGEST_STEP = 5.0  # times the parameters of the rung below
@@ -121,12 +123,14 @@ class Ladder:
 def read_ladder(path: Path) -> Ladder:
     """The ladder in a file of TOML.
 
-    Raises: ConfigError: it cannot be read, or holds what is no setting of a ladder, rung, gate or run.
+    Files that rungs name, of judgements and of `ablate`, are looked at now, and not after hours of training.
+    Raises: ConfigError: it cannot be read, or holds what is no setting of a ladder, rung, gate or run; or a
+            file that it names is not there, or is not what it should be.
     """
     document = read_toml(path)
     try:
         return _ladder(document, path)
-    except ConfigError as error:
+    except MicrogptError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -198,7 +202,19 @@ def _rung(table: Any, shared: Spec, path: Path) -> Rung:
     places: dict[str, Any] = {
         key: tuple(str(path.parent / one) for one in files) for key, files in lists.items()
     }
-    return Rung(name, spec, **{key: text.strip() for key, text in texts.items()}, **places)
+    rung = Rung(name, spec, **{key: text.strip() for key, text in texts.items()}, **places)
+    check_files(rung)
+    return rung
+
+
+def check_files(rung: Rung) -> None:
+    """Refuse files that a rung names and that cannot be read as what they should be."""
+    try:
+        read_judged(rung.judged, rung.name)
+        for file in rung.ablations:
+            read_rows(file)
+    except MicrogptError as error:
+        raise ConfigError(f"rung {rung.name}: {error}") from error
 
 
 def _spec(table: dict[str, Any], where: str, path: Path) -> Spec:
