@@ -25,7 +25,8 @@ from .probes_of_data import agreement, probe_data, saved, targets
 
 N_ROWS, N_TOKENS = 4, 128  # of the windows that probes look at: enough, and quick
 SLOPE_NATS = 0.5  # a step along the gradient is to change the summed loss by so much,
-SLOPE_STEP = 0.02  # but is no longer than this share of the weights, where all is still straight;
+SLOPE_STEP = 0.02  # but is no longer than this share of the weights, where all is still straight,
+SLOPE_SHARE = 0.03  # and by no more than this share of it, for what is learned by heart bends at once;
 FLAT_NATS = 5e-3  # a change of less than this is lost in rounding
 SLOPE_TOLERANCE = 0.05
 EXPERTS = ".experts."  # in the names of their parameters
@@ -94,7 +95,7 @@ def slope(model: GPT, batch: Batch) -> Finding:
     """Whether the loss really changes along the gradient of each layer as the gradient says.
 
     A gradient that is lost on its way, such as that of one branch, is missing in all layers below.  In fp32,
-    for bf16 rounds small steps away.
+    for bf16 rounds small steps away.  Of a text learned by heart there is next to no loss that could change.
     """
     flop = flop_per_token(model.config) * len(_layers(model))
     batch = telling(batch, min(N_TOKENS, tokens_within(SLOPE_FLOP, flop)), 1)
@@ -104,9 +105,11 @@ def slope(model: GPT, batch: Batch) -> Finding:
         if "balance_loss" in model.facts:
             model.grads.flat[:] = 0
             return Finding("slope", None, "the gradient is of the loss and of what balances experts")
-        worst = max(_slope_errors(model, batch), default=(0.0, ""))
+        found = list(_slope_errors(model, batch))
         model.grads.flat[:] = 0
-    error, layer = worst
+    if not found:
+        return Finding("slope", None, "not applicable: the loss is too small to see it change")
+    error, layer = max(found)
     text = f"the loss follows the gradient of every layer to {error:.1%}"
     if error <= SLOPE_TOLERANCE:
         return Finding("slope", True, text)
@@ -123,10 +126,11 @@ def in_fp32(model: GPT) -> Iterator[None]:
 
 
 def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
-    """Of each layer by how much of its size the slope differs from the gradient's norm."""
+    """Of each layer that is not flat by how much of its size the slope differs from the gradient's norm."""
+    most = min(SLOPE_NATS, SLOPE_SHARE * float(model.token_losses(batch).sum(dtype=np.float64)))
     for layer, names in _layers(model).items():
         norm, size = (_norm(arena, names) for arena in (model.grads, model.params))
-        nats = min(SLOPE_NATS, 2 * SLOPE_STEP * size * norm)
+        nats = min(most, 2 * SLOPE_STEP * size * norm)
         if not math.isfinite(norm) or nats < FLAT_NATS:
             continue
         step = nats / 2 / norm**2

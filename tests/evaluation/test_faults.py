@@ -12,7 +12,7 @@ from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import probes_of_data
 from microgpt.evaluation.alarms import Alarms, Facts, Loss
 from microgpt.evaluation.loss import evaluate
-from microgpt.evaluation.probes import probe_all
+from microgpt.evaluation.probes import probe_all, slope
 from microgpt.model import GPT, ModelConfig
 from microgpt.model.block import Branch
 from microgpt.runs.settings import TrainConfig
@@ -197,18 +197,34 @@ def test_a_learning_rate_of_zero(run):
     assert run().learn(lr=0.0) == ["learning rate", "layer without gradient"]
 
 
+WHOLE = Branch.backward
+
+
+def lost(self, dy, saved, p, g, call):
+    dx = WHOLE(self, dy, saved, p, g, call)
+    return dy if self.name == "h.1.mlp" else dx
+
+
 def test_the_gradient_of_one_branch_is_lost(run, monkeypatch):
-    whole = Branch.backward
-
-    def lost(self, dy, saved, p, g, call):
-        dx = whole(self, dy, saved, p, g, call)
-        return dy if self.name == "h.1.mlp" else dx
-
     monkeypatch.setattr(Branch, "backward", lost)
     broken = run()
     assert broken.bad() == {"slope"}
     broken.learn()
     assert "slope" in broken.bad()
+
+
+def test_the_slope_of_a_text_learned_by_heart_is_that_of_its_gradient_or_is_not_told(run, monkeypatch):
+    sound = run(n_bytes=1500, n_layer=2, n_embd=32)
+    adam, batch = Adam(sound.model, TrainConfig()), sound.batches.batch(0)
+    for step in range(40):
+        _, n = sound.model.loss_and_grad(batch)
+        adam.update(0.01 * (1 - step / 420), adam.grad_norm(n), n)
+    assert slope(sound.model, batch).is_good
+    with monkeypatch.context() as broken:
+        broken.setattr(Branch, "backward", lost)
+        assert slope(sound.model, batch).is_good is False
+    sound.model.params["ln_f.weight"][:] *= 2
+    assert slope(sound.model, batch).told().startswith("-    slope: not applicable: ")
 
 
 def test_a_gradient_that_does_not_reach_a_parameter(run, monkeypatch):
