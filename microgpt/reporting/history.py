@@ -85,6 +85,15 @@ class History:
         return max((_number(event["elapsed_s"]) for event in self.of("train", "eval")), default=0.0)
 
     @property
+    def peak_tok_per_s(self) -> float:
+        """Tokens a second if all that the CPUs did were large matrix products, as the last session measured
+        it; or of its fastest step, if that is faster, for other work was on the CPUs then."""
+        session = self.sessions[-1]
+        since = self.events[self.events.index(session) :]
+        steps = (_number(event["tok_per_s"]) for event in since if event["event"] == "train")
+        return max([session["peak_flop_per_s"] / session["flop_per_token"], *steps])
+
+    @property
     def near_the_end(self) -> int | None:
         """The step from which on all held-out losses were within 1 % of the last; None: too few to tell."""
         losses = self.evaluated["loss_nats"]

@@ -183,7 +183,8 @@ def _reality(history: History, facts: Facts | None) -> str:
         estimated = f"{last['memory_bytes'] / 1e9:.2f} GB for training alone"
         rows.append(("memory at its peak", estimated, f"{peak / 1e9:.2f} GB, preparing the text included"))
     if history.elapsed_s and history.tokens:
-        speed, most = history.tokens / history.elapsed_s, last["peak_flop_per_s"] / last["flop_per_token"]
+        speed = history.tokens / history.elapsed_s
+        most = max(history.peak_tok_per_s, speed)
         rows.append(
             (
                 "tokens per second, evaluations and saves included",

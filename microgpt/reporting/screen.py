@@ -50,8 +50,7 @@ def told(history: History, state: str) -> list[str]:
     lines = [f"{history.name}: {state}, step {history.step:,} of {history.max_steps:,}"]
     if len(trained["step"]):
         last = {name: float(values[-1]) for name, values in trained.items()}
-        session = history.sessions[-1]
-        share = last["tok_per_s"] * session["flop_per_token"] / session["peak_flop_per_s"]
+        share = last["tok_per_s"] / history.peak_tok_per_s
         left = f", {format_duration(last['left_s'])} left" if state == RUNNING else ""
         lines[0] += f", {format_duration(history.elapsed_s)} trained{left}"
         lines.append(

@@ -24,7 +24,8 @@ class Progress:
     held-out bits per byte and the step that they are of, learning rate, norm of the gradient, tokens per
     second, these as a share of what the CPU computes at most, and the time left.
 
-    Args: peak_tok_per_s: that the threads would do if all they did were large matrix products.
+    Args: peak_tok_per_s: that the threads would do if all they did were large matrix products.  A step that
+        is faster raises it, for other work was on the CPUs when it was measured.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Progress:
         """Show one finished step; an empty one leaves the loss that is shown."""
         self._step, self._left_s = event.step, event.left_s
         self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
+        self._peak = max(self._peak, event.tok_per_s)
         if isinstance(event, Trained):
             self._what, value = _aim(event)
             self._loss = _smoothed(self._loss, value, SMOOTHING)

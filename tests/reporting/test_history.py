@@ -12,7 +12,7 @@ from microgpt.evaluation.loss import half_width
 from microgpt.reporting.history import History, read_history, run_named, smoothed, state_of
 from microgpt.runs import events as kinds
 from microgpt.runs.layout import RunDirectory
-from tests.reporting.fakes import evaluated, start, trained, went_back, write_log
+from tests.reporting.fakes import MACHINE, evaluated, start, trained, went_back, write_log
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,16 @@ def test_series_have_what_was_logged_and_tokens_at_evaluations_lie_between(tmp_p
     assert (history.step, history.max_steps, history.elapsed_s) == (300, 300, 18.0)
     between = read_history(write_log(tmp_path / "b", [start(), trained(10), evaluated(15)]))
     assert between.tokens == 15_000, "of steps that were not logged, too"
+
+
+def test_the_peak_is_of_the_last_session_or_its_fastest_step(tmp_path):
+    """Other work may have been on the CPUs when it was measured."""
+    slow, fast = ({**MACHINE, "peak_flop_per_s": peak} for peak in (6e10, 6e12))
+    begun = [kinds.Started(0, n_params=9, max_steps=30, **fast), trained(10)]
+    history = read_history(write_log(tmp_path / "a", begun))
+    assert history.peak_tok_per_s == 1e6
+    resumed = [*begun, kinds.Resumed(10, n_params=9, max_steps=30, **slow), trained(20), trained(23)]
+    assert read_history(write_log(tmp_path / "b", resumed)).peak_tok_per_s == 17_006
 
 
 def test_what_came_before_going_back_is_left_out(tmp_path):

@@ -36,6 +36,14 @@ def test_without_a_terminal_there_are_plain_lines():
     ]
 
 
+def test_a_step_that_is_faster_than_the_peak_that_was_measured_is_the_peak_from_then_on():
+    """Other work was on the CPUs when it was measured."""
+    progress = Progress(0, 10, peak_tok_per_s=10_000, stream=io.StringIO())
+    for speed, share in ((5_000.0, 50), (20_000.0, 40), (20_000.0, 52)):
+        progress.stepped(trained(1, speed=speed))
+        assert f"{share}% of peak" in progress.line(200)
+
+
 @pytest.mark.parametrize(
     ("facts", "shown"),
     [({"kl": 0.1, "reward": 0.5}, "reward 0.500"), ({"preference_loss": 0.69}, "preference 0.690")],
