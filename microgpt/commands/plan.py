@@ -4,6 +4,7 @@
   microgpt plan --compare 10m 25m 34m --epochs 2    sizes side by side
   microgpt plan --budget 12h                        which preset ends lowest in that time
   microgpt plan --memory 8GB --tokens 20M           and which in that memory
+  microgpt plan --untimed                           count only: at once, on a busy machine as well
 
 Nothing is trained; the corpus is prepared if it was not, and a few steps are timed.  The exit code is 1 if
 the run does not fit into the memory that is free.
@@ -52,6 +53,11 @@ def parser(preset: str = DEFAULT_PRESET, recipe: str = DEFAULT_RECIPE) -> Parser
         help="the kind of text that was measured and is most like this corpus "
         f"[default {SMALLTALK} for the embedded corpus, else none]",
     )
+    group.add_argument(
+        "--untimed",
+        action="store_true",
+        help="count only: no steps are timed, and nothing is told of speed and time",
+    )
     group.add_argument("--json", action="store_true", help="print JSON instead")
     return flags
 
@@ -69,22 +75,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan, prepared = open_plan(spec, tell)
     priors = Priors.from_dict(spec.priors)
     if args.compare:
-        found = of_presets(args.compare, spec, plan, prepared, tell)
+        found = of_presets(args.compare, spec, plan, prepared, tell, not args.untimed)
         lines = compared(found)
     else:
-        found = [rehearse(plan, prepared, tell)]
-        lines = outline(*found[0]) + by_priors(priors, plan.model, found[0].facts)
+        found = [rehearse(plan, prepared, tell, not args.untimed)]
+        lines = outline(*found[0][:3]) + by_priors(priors, plan.model, found[0].facts)
     if args.json:
         print(json_line([as_json(one, priors) for one in found]))
     else:
         show(*lines)
-    return 0 if all(one.timing for one in found) else 1
+    return 0 if all(one.fits for one in found) else 1
 
 
 def ranked(args: argparse.Namespace, spec: Spec) -> int:
     """Which preset ends lowest within time or memory."""
     budget_s = None if args.budget is None else parse_duration(args.budget, "--budget")
     memory = None if args.memory is None else parse_bytes(args.memory)
+    if args.untimed:
+        raise ConfigError("--untimed: which preset is best follows from what was timed; leave it out")
     if budget_s is None and not spec.lengths:
         raise ConfigError("--memory alone does not tell how long the run is; give --budget or --tokens, too")
     if budget_s is not None and (spec.lengths or spec.is_timed):

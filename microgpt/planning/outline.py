@@ -15,6 +15,7 @@ from microgpt.training.needs import what_fits
 from microgpt.training.report import too_many_passes
 
 from .facts import Facts
+from .rehearsal import Rehearsal
 
 # Tokens for each parameter at which a given amount of computing gives the least loss, in two ways to count
 # parameters: all of them (Hoffmann et al. 2022, arXiv 2203.15556), and those of matrices and head without
@@ -23,7 +24,7 @@ OPTIMUM, OPTIMUM_OF_PRODUCTS = 20.0, 10.5
 
 
 def outline(plan: Plan, facts: Facts, timing: Timing | None = None) -> list[str]:
-    """Lines that say what a plan amounts to.  timing: measured here, unless it does not fit."""
+    """Lines that say what a plan amounts to.  timing: where it was measured here."""
     return [
         *sizes(plan, facts),
         *length(plan, facts),
@@ -109,7 +110,7 @@ def time_taken(plan: Plan, facts: Facts, timing: Timing) -> list[str]:
     speed = facts.tokens_per_step / seconds
     flop_per_s = speed * facts.flop
     machine = native.info(plan.train.precision)
-    peak = product_flop_per_s(plan.train.precision, machine["threads"])
+    peak = max(product_flop_per_s(plan.train.precision, machine["threads"]), flop_per_s)
     return [
         f"time     {format_duration(run_s(facts.steps, timing, plan.train))} here, evaluations, samples and "
         "saves included",
@@ -120,9 +121,9 @@ def time_taken(plan: Plan, facts: Facts, timing: Timing) -> list[str]:
     ]
 
 
-def compared(plans: Sequence[tuple[Plan, Facts, Timing | None]]) -> list[str]:
+def compared(plans: Sequence[Rehearsal]) -> list[str]:
     """Several plans side by side, a column each."""
-    rows: list[list[str]] = [["", *(facts.preset for _, facts, _ in plans)]]
+    rows: list[list[str]] = [["", *(one.facts.preset for one in plans)]]
     counts = {
         "parameters": lambda f: f"{f.params:,}",
         "without embedding and head": lambda f: f"{f.in_layers:,}",
@@ -135,15 +136,20 @@ def compared(plans: Sequence[tuple[Plan, Facts, Timing | None]]) -> list[str]:
         "memory": lambda f: _size(f.needs.total),
         "a checkpoint": lambda f: _size(f.checkpoint),
     }
-    rows += [[name, *(told(facts) for _, facts, _ in plans)] for name, told in counts.items()]
+    rows += [[name, *(told(one.facts) for one in plans)] for name, told in counts.items()]
     times = {
-        "a step": lambda plan, f, t: format_duration(step_s(t, plan.train)),
-        "tokens a second": lambda plan, f, t: f"{f.tokens_per_step / step_s(t, plan.train):,.0f}",
-        "the run": lambda plan, f, t: format_duration(run_s(f.steps, t, plan.train)) if f.steps else "-",
+        "a step": lambda f, t, train: format_duration(step_s(t, train)),
+        "tokens a second": lambda f, t, train: f"{f.tokens_per_step / step_s(t, train):,.0f}",
+        "the run": lambda f, t, train: format_duration(run_s(f.steps, t, train)) if f.steps else "-",
     }
-    for name, told in times.items():
-        rows.append([name, *(told(plan, f, t) if t else "too large" for plan, f, t in plans)])
+    for name, tells in times.items():
+        rows.append([name, *(tells(f, t, plan.train) if t else _why(fits) for plan, f, t, fits in plans)])
     return aligned(rows)
+
+
+def _why(fits: bool) -> str:
+    """Why a plan was not timed."""
+    return "not timed" if fits else "too large"
 
 
 def _size(n_bytes: float) -> str:

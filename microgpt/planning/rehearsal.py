@@ -29,11 +29,13 @@ Say = Callable[[str], None]
 
 
 class Rehearsal(NamedTuple):
-    """A plan that is settled, its numbers, and what its parts take here; None: it does not fit."""
+    """A plan that is settled, its numbers, what its parts take here, and whether it fits into the memory that
+    is free.  timing: None: not timed, as what does not fit never is."""
 
     plan: Plan
     facts: Facts
     timing: Timing | None
+    fits: bool
 
 
 def open_plan(spec: Spec, say: Say) -> tuple[Plan, Prepared]:
@@ -47,24 +49,27 @@ def open_plan(spec: Spec, say: Say) -> tuple[Plan, Prepared]:
 
 
 def rehearse(plan: Plan, prepared: Prepared, say: Say, is_timed: bool = True) -> Rehearsal:
-    """Count and time a run that is not to take place.
+    """Count, and time unless told otherwise, a run that is not to take place.
 
     Where its length is a time, the plan gets the steps that fit into it.
     """
     n_windows = assemble.batches_of(plan, prepared).n_windows
     facts = facts_of(plan, n_windows)
-    if not is_timed or facts.needs.total > available_memory():
-        return Rehearsal(plan, facts, None)
+    fits = facts.needs.total <= available_memory()
+    if not (is_timed and fits):
+        return Rehearsal(plan, facts, None, fits)
     clock = Clock()
     clock.limit(plan.train.time_limit_s)
     settle_threads(plan, plan.train.max_steps or float("inf"), clock, say)
     timing = assemble.measured(plan, prepared, clock)
     if not plan.train.max_steps:
         plan = plan.with_train(max_steps=planned_steps(clock.left_s, timing, plan.train))
-    return Rehearsal(plan, facts_of(plan, n_windows), timing)
+    return Rehearsal(plan, facts_of(plan, n_windows), timing, fits)
 
 
-def of_presets(names: list[str], spec: Spec, plan: Plan, prepared: Prepared, say: Say) -> list[Rehearsal]:
+def of_presets(
+    names: list[str], spec: Spec, plan: Plan, prepared: Prepared, say: Say, is_timed: bool = True
+) -> list[Rehearsal]:
     """The same run of several sizes of model.
 
     Raises: ConfigError: it begins with weights of another run, which have their size.
@@ -75,7 +80,7 @@ def of_presets(names: list[str], spec: Spec, plan: Plan, prepared: Prepared, say
     for name in names:
         other = dataclasses.replace(spec, preset=name)
         sized = with_steps(other.plan(plan.model.vocab_size), lambda: prepared)
-        found.append(rehearse(sized, prepared, say))
+        found.append(rehearse(sized, prepared, say, is_timed))
     return found
 
 

@@ -24,14 +24,16 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text(TEXT)
 
 
-def test_a_plan_tells_counts_tokens_passes_memory_and_time(capsys):
+def test_a_plan_tells_counts_tokens_passes_memory_and_time(capsys, monkeypatch):
+    monkeypatch.setattr(outline, "product_flop_per_s", lambda precision, threads: 1.0)  # on a busy machine
     assert plan.main([*SMALL, "--epochs", "3", "--batch-size", "4"]) == 0
     out = capsys.readouterr().out
     n = count_parameters(ModelConfig.from_preset("tiny", 281, n_layer=1, seq_len=32))
     assert f"params   {n:,}; " in out and "tiny: 1 layer, " in out
     assert ", 3.0" in out and "passes over the corpus" in out and "warning" not in out
     assert "published optimum 20" in out and "fewer than 40M" in out
-    assert "tokens a second" in out and "activations" in out and "a checkpoint, 4 at once" in out
+    assert "tokens a second, " in out and "GFLOP/s, 100% of what products reach" in out
+    assert "activations" in out and "a checkpoint, 4 at once" in out
     assert max(map(len, out.splitlines())) <= 110
     assert not Path("runs").exists()
 
@@ -57,6 +59,27 @@ def test_the_plan_of_a_time_has_the_steps_that_fit(capsys, monkeypatch):
     assert steps == [math.inf], "how many is not known when threads are chosen"
     assert found["steps"] * found["step_s"] < 20 and 10 < found["run_s"] <= 20
     assert found["memory_bytes"]["total"] > 6e7
+
+
+def test_a_plan_that_is_not_to_be_timed_is_counted_alone(capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a step was timed")
+
+    monkeypatch.setattr(rehearsal.assemble, "measured", refuse)
+    monkeypatch.setattr(rehearsal, "settle_threads", refuse)
+    assert plan.main([*SMALL, "--max-steps", "7", "--untimed"]) == 0
+    out = capsys.readouterr().out
+    assert "length   7 steps" in out and "memory " in out and "a second" not in out and "time  " not in out
+    assert plan.main([*SMALL, "--compare", "tiny", "1m", "--tokens", "20k", "--untimed"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.split() == ["the", "run", "not", "timed", "not", "timed"]
+    assert plan.main([*SMALL, "--max-steps", "7", "--untimed", "--json"]) == 0
+    assert "step_s" not in json.loads(capsys.readouterr().out)[0]
+    with pytest.raises(ConfigError, match="--untimed: "):
+        plan.main([*SMALL, "--budget", "1m", "--untimed"])
+    for module in (outline, rehearsal):
+        monkeypatch.setattr(module, "available_memory", lambda: 115e6)
+    assert plan.main([*SMALL, "--batch-size", "512", "--untimed"]) == 1
 
 
 def test_a_file_that_it_would_not_write_is_refused(tmp_path):

@@ -24,7 +24,7 @@ ROWS = [
 
 def rehearsal(name, micro_s, max_steps=50):
     plan = Spec.of(name, batch_size=1, max_steps=max_steps, eval_every=0, sample_every=0, save_every=0).plan()
-    return Rehearsal(plan, facts_of(plan), Timing(micro_s, 0.0, 0.0, 0.0))
+    return Rehearsal(plan, facts_of(plan), Timing(micro_s, 0.0, 0.0, 0.0), True)
 
 
 def test_between_two_lengths_the_end_lies_on_a_line_over_the_logarithm_of_tokens():
@@ -81,7 +81,7 @@ def test_what_is_not_known_is_last_and_said():
 def test_what_is_too_large_is_said_with_the_flags_that_make_it_fit():
     one = rehearsal("10m", 0.1, 4)
     plan = one.plan.with_train(batch_size=8)
-    one = Rehearsal(plan, facts_of(plan), one.timing)
+    one = Rehearsal(plan, facts_of(plan), one.timing, True)
     choice = choose([one], "talk", ROWS, None, 0.99 * one.facts.needs.total)[0]
     assert choice.bpb is None and "--grad-accum" in choice.note and "fits" in choice.note
     assert choose([one], "talk", ROWS, None, 9e9)[0].tokens == 4 * 8 * 256, "as long as its plan"
