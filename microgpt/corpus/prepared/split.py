@@ -101,6 +101,12 @@ class Split:
     high: int = int(RATES[0] * PLACES)
     tail: float = 0
 
+    @property
+    def share(self) -> float:
+        """What share of the text is to be held out; where that is one document, a tenth at most."""
+        n_places = self.high - self.low
+        return self.tail or (RATES[-1] if n_places == 1 else n_places / PLACES)
+
     def holds(self, where: int) -> bool:
         """Whether documents of this place are held out."""
         return self.low <= where < self.high
@@ -188,17 +194,22 @@ def few_note(n_documents: int) -> str | None:
 
 
 def share_note(split: Split, n_bytes: int, n_held_out: int, n_documents: int) -> str | None:
-    """What to tell where far more of a text is held out than was asked for; None: it is not.
+    """What to tell where far more of a text is held out than was to be; None: it is not.
 
     Args: n_bytes, n_documents: of all of it.  n_held_out: bytes that are held out.
     """
-    wanted = max(RATES[-1], (split.high - split.low) / PLACES, split.tail)
+    wanted = split.share
     if n_held_out <= FAR_MORE * wanted * n_bytes:
         return None
     return (
-        f"{n_held_out / n_bytes:.0%} of the text is held out: it has {counted(n_documents, 'document')}, "
-        "and each stays whole; --held-out FILE names another part, or divide the text by blank lines"
+        f"{_percent(n_held_out / n_bytes)} of the text is held out, {_percent(wanted)} was to be: it has "
+        f"{counted(n_documents, 'document')}, and each stays whole; --held-out FILE names another part, or "
+        "divide the text by blank lines"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.{0 if share >= 0.1 else 1}%}".replace(".0%", "%")
 
 
 def cut_tail(document: Document, share: float = TAIL) -> tuple[Document, Document]:

@@ -5,7 +5,15 @@ import pytest
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.corpus.chat import Message
 from microgpt.corpus.prepared import split as rule
-from microgpt.corpus.prepared.split import EVERYTHING, HeldOutWanted, Split, Survey, cut_tail, place
+from microgpt.corpus.prepared.split import (
+    EVERYTHING,
+    HeldOutWanted,
+    Split,
+    Survey,
+    cut_tail,
+    place,
+    share_note,
+)
 
 
 def choose(documents):
@@ -163,6 +171,23 @@ def test_a_share_of_a_single_document_is_its_end():
 def test_a_share_is_a_share(share):
     with pytest.raises(ConfigError, match="--held-out-share"):
         HeldOutWanted(held_out_share=share)
+
+
+@pytest.mark.parametrize(
+    "split, held_out, begins",
+    [
+        (Split(), 149, None),
+        (Split(), 151, "1.5% of the text is held out, 1% was to be: it has 800 documents, "),
+        (Split(), 1400, "14% of the text is held out, 1% was to be: "),
+        (Split(0, rule.PLACES // 5), 2900, None),
+        (Split(7, 8), 1400, None),
+        (Split(7, 8), 3300, "33% of the text is held out, 10% was to be: "),
+        (Split(tail=0.01), 200, "2% of the text is held out, 1% was to be: "),
+    ],
+)
+def test_far_more_than_was_to_be_held_out_is_told_however_little_was_to_be(split, held_out, begins):
+    note = share_note(split, 10_000, held_out, 800)
+    assert note is None if begins is None else note.startswith(begins)
 
 
 def test_a_share_and_files_contradict_each_other():
