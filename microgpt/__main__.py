@@ -86,8 +86,7 @@ def run(name: str, argv: Sequence[str] | None = None) -> NoReturn:
 def _imported(name: str, argv: Sequence[str]) -> int | None:
     """Import a command now that it is wanted, and run it."""
     let_die()
-    module = "tokenizer.__main__" if name == "tokenizer" else f"commands.{name.replace('-', '_')}"
-    command = importlib.import_module(f"microgpt.{module}")
+    command = importlib.import_module(f"microgpt.commands.{name.replace('-', '_')}")
     from microgpt.tokenizer import TokenizerError
 
     raise_stopped()

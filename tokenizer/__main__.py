@@ -4,6 +4,8 @@ microgpt tokenizer train FILE... --merges 4000 --out tokenizer.json      each fi
 microgpt tokenizer encode FILE --tokenizer tokenizer.json                prints ids
 microgpt tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
 microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
+
+--tokenizer takes a run, too, but not of `python -m tokenizer`, which knows none.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import difflib
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -22,12 +24,17 @@ from microgpt.tokenizer.file_format import place_of
 from microgpt.tokenizer.pieces import MAX_THREADS
 
 LONGEST = 500  # characters of a line that tells of a mistake
+NAMED = "the tokenizer; `microgpt tokenizer` takes a run, too"
 PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a mistake of the user ends in one line and exit code 2."""
+def main(arguments: Sequence[str] | None = None, load: Callable[[str], Tokenizer] = Tokenizer.load) -> int:
+    """Run one command; a mistake of the user ends in one line and exit code 2.
+
+    load: makes a tokenizer of what --tokenizer names.
+    """
     args = parser().parse_args(arguments)
+    args.load = load
     try:
         _open_output()
         args.command(args)
@@ -128,11 +135,11 @@ def parser() -> Parser:
         p = commands.add_parser(command.__name__[1:], help=text, formatter_class=formatter)
         p.set_defaults(command=command, less="divide the file, or name it rather than standard input")
         p.add_argument("file", nargs="?", default="-", metavar="FILE", help=f"{what}; - for standard input")
-        p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help="the tokenizer")
+        p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help=NAMED)
 
     p = commands.add_parser("show", help="list the tokens, or cut a text", formatter_class=formatter)
     p.set_defaults(command=_show, less="take a shorter --text or a smaller tokenizer")
-    p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help="the tokenizer")
+    p.add_argument("--tokenizer", default="tokenizer.json", metavar="FILE", help=NAMED)
     p.add_argument("--text", help="show how this text is cut, rather than all tokens")
     return parser
 
@@ -218,14 +225,14 @@ def _read(path: str) -> Iterator[bytes]:
 
 def _encode(args: argparse.Namespace) -> None:
     """Print the ids of a text, a line per piece."""
-    tokenizer = Tokenizer.load(args.tokenizer)
+    tokenizer = args.load(args.tokenizer)
     for ids in tokenizer.encode_each(_read(args.file)):
         print(" ".join(map(str, ids.tolist())))  # one write a piece, also where nothing is buffered
 
 
 def _decode(args: argparse.Namespace) -> None:
     """Print the text of ids."""
-    tokenizer = Tokenizer.load(args.tokenizer)
+    tokenizer = args.load(args.tokenizer)
     for piece in _read(args.file):
         ids = [_id(word, args.file) for word in piece.split()]
         sys.stdout.buffer.write(tokenizer.decode(ids, show_specials=True))
@@ -241,7 +248,7 @@ def _id(word: bytes, path: str) -> int:
 
 def _show(args: argparse.Namespace) -> None:
     """Print all tokens, or those of one text."""
-    tokenizer = Tokenizer.load(args.tokenizer)
+    tokenizer = args.load(args.tokenizer)
     print(_summary(tokenizer))
     ids = range(tokenizer.vocab_size) if args.text is None else tokenizer.encode(args.text).tolist()
     names = [repr(word)[1:] for word in tokenizer.token_bytes]

@@ -18,7 +18,6 @@ from microgpt import commands
 from microgpt.common.extras import wanted
 from microgpt.common.flags import Parser
 from microgpt.common.output import show
-from microgpt.tokenizer import __main__ as tokenizer
 
 SHELLS = ("bash", "zsh", "fish")
 OF_FILES, OF_FOLDERS = ("FILE", "PICTURE"), ("DIR", "FOLDER", "RUN", "CHECKPOINT")
@@ -44,7 +43,6 @@ def all_commands() -> Iterator[tuple[str, ModuleType]]:
     for found in pkgutil.iter_modules(commands.__path__):
         if not found.name.startswith("_"):
             yield found.name.replace("_", "-"), importlib.import_module(f"{commands.__name__}.{found.name}")
-    yield "tokenizer", tokenizer
 
 
 def whole_parser(file: Mapping[str, str], folder: Mapping[str, str]) -> argparse.ArgumentParser:

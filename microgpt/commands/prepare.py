@@ -22,15 +22,14 @@ from microgpt.common.flags import Parser, add_settings, given, whole
 from microgpt.common.output import escaped, json_line
 from microgpt.common.words import command_line, counted
 from microgpt.corpus.prepared.corpus import SMALLTALK
-from microgpt.corpus.prepared.folder import SIDES, TOKENIZER, Prepared, refuse_settled
+from microgpt.corpus.prepared.folder import SIDES, Prepared, refuse_settled
 from microgpt.corpus.prepared.make import held_out_too, prepare
 from microgpt.corpus.prepared.split import HeldOutWanted, add_held_out_flags, few_note, held_out_wanted
 from microgpt.corpus.reading.options import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
 from microgpt.evaluation.probes_of_data import sizes
 from microgpt.machine.cpus import add_threads_flag, thread_count
-from microgpt.runs.checkpoint import load_tokenizer
-from microgpt.runs.kept import find_checkpoint, place_of
+from microgpt.runs.kept import tokenizer_named
 from microgpt.tokenizer import MAX_MERGES, MERGES, Tokenizer
 
 TITLES = dict(zip(SIDES.values(), ("training", "held out"), strict=True))
@@ -123,14 +122,7 @@ def given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     for flag, wanted in {"--merges": args.merges is not None, "--single-digits": args.single_digits}.items():
         if wanted:
             raise ConfigError(f"{flag} is for a new tokenizer, --tokenizer names one; give one of the two")
-    place = Path(args.tokenizer)
-    if place.is_file():
-        return Tokenizer.load(place)
-    folder = place.parent if place.name == TOKENIZER else place  # RUN/tokenizer.json lies in its checkpoints
-    if (folder / TOKENIZER).exists():
-        return Tokenizer.load(folder / TOKENIZER)
-    wanted = f"a {TOKENIZER}, a prepared corpus, or a run"
-    return load_tokenizer(find_checkpoint(place_of(str(folder), wanted), (TOKENIZER,)))
+    return tokenizer_named(args.tokenizer)
 
 
 def facts(prepared: Prepared, seq_len: int) -> dict[str, Any]:

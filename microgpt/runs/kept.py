@@ -16,6 +16,7 @@ from microgpt.common.errors import CheckpointError
 from microgpt.common.output import tell
 from microgpt.files import durable
 from microgpt.files.records import read_json
+from microgpt.tokenizer import Tokenizer
 
 from .layout import RUNS, STEP_NAME, checkpoints, newest_run
 
@@ -293,6 +294,18 @@ def _best_if_clear(newest: Path, names: Iterable[str] | None, say: Say) -> Path:
         say(f"skipping the best checkpoint: {error}")
         return newest
     return better.path
+
+
+def tokenizer_named(name: str) -> Tokenizer:
+    """The tokenizer that a name means: a file, or that of a prepared corpus, a checkpoint or a run."""
+    place = Path(name)
+    if place.is_file() or place == Path(TOKENIZER):
+        return Tokenizer.load(place)
+    folder = place.parent if place.name == TOKENIZER else place  # RUN/tokenizer.json lies in its checkpoints
+    if not (folder / TOKENIZER).exists():
+        wanted = f"a {TOKENIZER}, a prepared corpus, or a run"
+        folder = find_checkpoint(place_of(str(folder), wanted), (TOKENIZER,))
+    return Tokenizer.load(folder / TOKENIZER)
 
 
 def choice_notes(checkpoint: Path) -> list[str]:

@@ -141,6 +141,22 @@ def test_the_tokenizer_is_a_command_too(tmp_path):
     assert alone[0].returncode == 0 and alone[0].stdout == alone[1].stdout != ""
 
 
+@pytest.mark.parametrize(
+    "named, code, says",
+    [
+        ("a", 0, "vocabulary "),
+        ("runs/a/step_00000007", 0, "vocabulary "),
+        ("b", 2, "b: no such directory; expected a tokenizer.json, a prepared corpus, or a run"),
+        ("tokenizer.json", 2, "tokenizer.json: "),
+    ],
+)
+def test_the_tokenizer_of_a_run_is_shown(named, code, says, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["tokenizer", "show", "--tokenizer", named, "--text", "Hi"])
+    out, err = capsys.readouterr()
+    assert end.value.code == code and says in out + err and out.count("\n") + err.count("\n") <= 3
+
+
 def test_names_in_the_current_folder_hide_nothing(tmp_path):
     """A folder that is named like the clone, and a file that is named like one of its folders."""
     (tmp_path / "microgpt").mkdir()
