@@ -5,7 +5,7 @@ import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.corpus.chat import Message, render
-from microgpt.corpus.smalltalk import generate
+from microgpt.corpus.smalltalk import Question, generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import canaries
 from microgpt.evaluation.canaries import (
@@ -54,7 +54,9 @@ def test_items_are_answered_by_what_is_expected_and_hardly_by_the_answers_of_oth
 
 def test_nobody_guesses_the_answer_of_the_question_itself():
     items = [[Step(f"{i}?", f"{i}", names_known(f"{i}"))] for i in range(5)]
-    assert not any(outcome.is_right for outcome in ask(items, guessed()))
+    for seed in range(20):
+        assert not any(outcome.is_right for outcome in ask(items, guessed(seed)))
+        assert [outcome.answer for outcome in ask(items[:2], guessed(seed))] == ["1", "0"]
     assert len({outcome.answer for outcome in ask(items * 9, guessed())}) == 5
 
 
@@ -140,6 +142,15 @@ def test_the_model_answers_by_number_whatever_ends_first(tokenizer):
     model = ScriptedModel(tokenizer, scripted(tokenizer, "A", "C"), seq_len=64)
     (found,) = ask([TWO], answers_of(model, tokenizer, n_rows=1))
     assert found.is_right and found.answer == "C"
+
+
+def test_an_answer_that_has_not_ended_when_its_limit_comes_is_none(tokenizer, trained):
+    question = Question("", [Message("user", "ay")], "A", "", names_known("A"))
+    for said, answer in (("A", "A"), ("A" * 99, None)):
+        model = ScriptedModel(tokenizer, scripted(tokenizer, said), seq_len=200)
+        assert dict(answers_of(model, tokenizer, n_rows=1)([question])) == {0: answer}
+    endless = trained(*[("ab?", "xxxxxxxx")] * 5)
+    assert dict(counted(endless, tokenizer)(["one"])) == {0: None}, "after an x comes an x"
 
 
 def test_what_has_no_room_is_wrong_and_does_not_stop_the_others(tokenizer):
