@@ -96,7 +96,7 @@ class Batches:
     ) -> None:
         if packing == STREAM and tokens.n_tokens <= seq_len:
             raise DataError(
-                f"{tokens.path}: {tokens.n_tokens} tokens, shorter than one window of {seq_len} + 1; "
+                f"{tokens.name}: {tokens.n_tokens} tokens, shorter than one window of {seq_len} + 1; "
                 "give more text or a smaller --seq-len"
             )
         self._tokens, self.seq_len, self.batch_size, self.seed = tokens, seq_len, batch_size, seed
@@ -231,7 +231,7 @@ def eval_windows(
 def refuse_too_few(tokens: TokenFile) -> None:
     """Raises DataError: there is no token to score."""
     if tokens.n_tokens < 2:
-        raise DataError(f"{tokens.path}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
+        raise DataError(f"{tokens.name}: {tokens.n_tokens} tokens, too few to score; give more held-out text")
 
 
 def _layout(

@@ -40,7 +40,7 @@ class Stretches:
         n_targets = tokens.n_tokens - 1
         if n_targets < n_stretches * seq_len:
             raise DataError(
-                f"{tokens.path}: --carry-state reads {n_stretches} stretches side by side, of at least one "
+                f"{tokens.name}: --carry-state reads {n_stretches} stretches side by side, of at least one "
                 f"window of {seq_len} tokens; {tokens.n_tokens} tokens are too few: give more text, or less "
                 "--batch-size, --grad-accum or --seq-len"
             )

@@ -106,7 +106,7 @@ class DocumentWindows:
         self._ends = np.cumsum(np.bincount(windows))
         self.n_windows = len(self._ends)
         if not self.n_windows:
-            raise DataError(f"{tokens.path}: no document of two tokens or more; give more text")
+            raise DataError(f"{tokens.name}: no document of two tokens or more; give more text")
         self.fill = int(self._lengths.sum(dtype=np.int64)) / (self.n_windows * capacity)
 
     def pieces(self, number: int) -> list[Piece]:

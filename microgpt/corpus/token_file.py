@@ -201,20 +201,24 @@ class TokenFile:
     """A token file open for reading.  Nothing is loaded: `ids` and `offsets` are views of the mapped file.
 
     ids (n_tokens,) and offsets (n_documents,), the first token of each document, are read-only.
+    name: what errors about its text call it, by what a person typed: the path is often one of our own making.
     """
 
-    def __init__(self, path: Path, header: Header, ids: np.ndarray, offsets: np.ndarray):
-        self.path, self._header = path, header
+    def __init__(self, path: Path, header: Header, ids: np.ndarray, offsets: np.ndarray, name: str = ""):
+        self.path, self._header, self.name = path, header, name or str(path)
         self.ids, self.offsets = ids, offsets
         self.n_tokens, self.n_documents = header.n_tokens, header.n_documents
         self.n_bytes, self.vocab_size = header.n_bytes, header.vocab_size
         self.tokenizer_sha256 = header.tokenizer_sha256.hex()
 
     @classmethod
-    def open(cls, path: str | os.PathLike, tokenizer_sha256: str | None = None) -> "TokenFile":
+    def open(
+        cls, path: str | os.PathLike, tokenizer_sha256: str | None = None, name: str = ""
+    ) -> "TokenFile":
         """Open and check a token file.
 
         Args:     tokenizer_sha256: refuse a file that another tokenizer made.
+                  name: of its text, for people; "": the path.
         Raises:   DataError: missing, not a token file, damaged, cut off, or made by another tokenizer.
         """
         path = Path(path)
@@ -226,7 +230,7 @@ class TokenFile:
                 ids, offsets = _map(file, header)
         except OSError as error:
             raise DataError(f"{path}: cannot open this token file ({error.strerror})") from error
-        opened = cls(path, header, ids, offsets)
+        opened = cls(path, header, ids, offsets, name)
         if tokenizer_sha256 is not None and opened.tokenizer_sha256 != tokenizer_sha256:
             raise DataError(
                 f"{path}: made with tokenizer {opened.tokenizer_sha256[:12]}, but the one that belongs to it "

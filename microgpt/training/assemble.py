@@ -288,7 +288,7 @@ def held_out_windows(plan: Plan, prepared: Prepared, is_replay: bool = False) ->
         return windows_to_score(config)(*how)
     found = eval_windows(*how, prompt_loss=AnswerLoss(prepared.val.ids, prepared.tokenizer))
     if not found.n_tokens:
-        raise DataError(f"{prepared.val.path}: no turn of the assistant is held out; give more conversations")
+        raise DataError(f"{prepared.val.name}: no turn of the assistant is held out; give more conversations")
     return found
 
 

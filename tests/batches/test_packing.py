@@ -22,7 +22,8 @@ def corpus(lengths):
     ids = BOS + np.arange(sum(lengths), dtype=np.uint16)
     offsets = (np.cumsum(lengths) - lengths).astype("<u8")
     ids[offsets.astype(np.int64)] = BOS
-    return SimpleNamespace(path="c.tokens", ids=ids, offsets=offsets, n_tokens=len(ids), vocab_size=5000)
+    names = {"path": "c.tokens", "name": "c"}
+    return SimpleNamespace(**names, ids=ids, offsets=offsets, n_tokens=len(ids), vocab_size=5000)
 
 
 def documents_of(tokens):
@@ -161,7 +162,7 @@ def test_windows_of_documents_like_chats_are_full():
 
 def corpus_of(lengths):
     """Offsets alone: packing needs no more."""
-    return SimpleNamespace(path="c", offsets=np.cumsum(lengths) - lengths, n_tokens=int(lengths.sum()))
+    return SimpleNamespace(name="c", offsets=np.cumsum(lengths) - lengths, n_tokens=int(lengths.sum()))
 
 
 @given(LENGTHS, SEQ_LEN)

@@ -4,7 +4,7 @@ tokenizer.json   train.tokens   val.tokens   meta.json, which is written last
 """
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from .split import Split, share_note
 
 TOKENIZER = "tokenizer.json"
 SIDES = {False: "train", True: "val"}  # by whether it is held out
+PARTS = {False: "training", True: "held-out"}  # the same, for people
+Names = Sequence[str | os.PathLike]
 MAX_META_BYTES, MAX_META_PARTS = 8 << 20, 1000  # bounds of the memory that parsing takes
 ADVICE = "prepare the corpus again"
 FILES = {META, TOKENIZER, *TOKEN_FILES}
@@ -51,7 +53,7 @@ class Prepared:
 
     @property
     def share_note(self) -> str | None:
-        """What to tell where far more is held out than was asked for."""
+        """What to tell where far more is held out than was to be."""
         if "held_out" in self.meta:
             return None
         n_bytes, n_documents = (
@@ -92,39 +94,43 @@ def open_prepared(directory: Path) -> Prepared:
     Raises:   DataError: a file is missing or damaged, or they are not of one tokenizer.
     """
     try:
-        return _opened(directory, _description(directory))
+        return _opened(directory, _description(directory), [directory])
     except DataError as error:
         raise DataError(f"{error}; {ADVICE}") from error
 
 
-def find_prepared(directory: Path, key: str) -> Prepared:
-    """The corpus of this key.
+def find_prepared(directory: Path, key: str, sources: Names | None = None) -> Prepared:
+    """The corpus of this key.  sources: what a person calls its text; None: as when it was prepared.
 
     Raises:   DataError: there is none, another one or a damaged one.
     """
-    return _opened(directory, _description(directory, key))
+    meta = _description(directory, key)
+    return _opened(directory, meta, sources or meta["sources"])
 
 
-def find_held_out(directory: Path, key: str, tokenizer: Tokenizer) -> TokenFile:
+def find_held_out(directory: Path, key: str, tokenizer: Tokenizer, sources: Names) -> TokenFile:
     """The held-out side of the corpus of this key, which may be all that there is of it.
 
     Raises:   DataError: as `find_prepared`.
     """
     _description(directory, key)
-    return _side(directory, True, tokenizer)
+    return _side(directory, True, tokenizer, _named(sources))
 
 
-def _opened(directory: Path, meta: dict[str, Any]) -> Prepared:
+def _opened(directory: Path, meta: dict[str, Any], sources: Names) -> Prepared:
     try:
         tokenizer = Tokenizer.load(directory / TOKENIZER)
     except TokenizerError as error:
         raise DataError(str(error)) from error
-    train, val = (_side(directory, side, tokenizer) for side in SIDES)
+    train, val = (
+        _side(directory, side, tokenizer, f"the {part} part of {_named(sources)}")
+        for side, part in PARTS.items()
+    )
     return Prepared(directory, tokenizer, train, val, meta)
 
 
-def _side(directory: Path, held_out: bool, tokenizer: Tokenizer) -> TokenFile:
-    tokens = TokenFile.open(tokens_path(directory, held_out), tokenizer.sha256)
+def _side(directory: Path, held_out: bool, tokenizer: Tokenizer, name: str) -> TokenFile:
+    tokens = TokenFile.open(tokens_path(directory, held_out), tokenizer.sha256, name)
     tokens.verify()
     return tokens
 
@@ -154,8 +160,12 @@ def _description(directory: Path, key: str | None = None) -> dict[str, Any]:
 
 def made_of(meta: dict[str, Any]) -> str:
     """What a prepared corpus was made of, for people."""
-    sources = meta["sources"]
-    return f"of {sources[0]}" if len(sources) == 1 else f"of {len(sources)} sources"
+    return f"of {_named(meta['sources'])}"
+
+
+def _named(sources: Names) -> str:
+    """The sources of a corpus, for people."""
+    return str(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
 
 
 def read_meta(directory: Path) -> dict[str, Any] | None:

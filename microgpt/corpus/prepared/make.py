@@ -128,7 +128,7 @@ def prepare(
 
     elsewhere = "MICROGPT_DATA_DIR" if out_dir is None else "--out-dir"
     with corpus:
-        ready = make_folder(directory, lambda: find_prepared(directory, key), fill, elsewhere)
+        ready = make_folder(directory, lambda: find_prepared(directory, key, names), fill, elsewhere)
     bars.tell_skipped(ready.meta)
     return replace(ready, meta=ready.meta | {"left_out": corpus.n_left_out})
 
@@ -188,7 +188,7 @@ def prepare_held_out(
         _write(folder, corpus, EVERYTHING, tokenizer, threads, bars, key)
 
     tokens = make_folder(
-        directory, lambda: find_held_out(directory, key, tokenizer), fill, "MICROGPT_DATA_DIR"
+        directory, lambda: find_held_out(directory, key, tokenizer, names), fill, "MICROGPT_DATA_DIR"
     )
     bars.tell_skipped(description(directory))
     return tokens

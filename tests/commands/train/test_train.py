@@ -109,7 +109,7 @@ MISTAKES = {
     "--data none.txt": "none.txt",
     "--data empty.txt": "empty",
     "--data short.txt": "",
-    "--seq-len 100000": "window",
+    "--seq-len 100000": "text.txt: ",
     "--vocab-size 300 --merges 7": "--vocab-size 300 contradicts --merges 7",
     "--vocab-size 100": "--vocab-size 100: bytes and markers alone are 261; give more",
     "--data=": "an empty path names no corpus",
@@ -140,6 +140,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(line, workplace):
     with pytest.raises(MicrogptError) as error:
         train.main(flags)
     assert MISTAKES[line] in str(error.value) and "\n" not in str(error.value)
+    assert str(workplace / "data") not in str(error.value), "a place of our own, which nobody typed"
     assert not list(Path("runs").glob("*"))
 
 

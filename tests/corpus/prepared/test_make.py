@@ -93,10 +93,16 @@ def test_a_text_file_of_any_form_can_be_trained_on(write, text):
     assert done.train.n_bytes + done.val.n_bytes >= len(text.strip()) - 2
 
 
-def test_a_corpus_shorter_than_a_window_is_one_clear_line(write):
-    done = prepare(write("x.txt", "too short a text\n\nindeed"), merges=5)
-    with pytest.raises(DataError, match="shorter than one window"):
-        Batches(done.train, 64, 1, 0)
+def test_a_corpus_shorter_than_a_window_is_one_clear_line(write, tmp_path):
+    """It names what was typed this time, not the place of our own where the tokens lie."""
+    for name in ("x.txt", "same.txt"):
+        done = prepare(write(name, "too short a text\n\nindeed"), merges=5)
+        with pytest.raises(DataError, match=f"^the training part of .*/{name}: .* shorter than one window"):
+            Batches(done.train, 64, 1, 0)
+    mine = tmp_path / "mine"
+    prepare(write("x.txt", "too short a text\n\nindeed"), merges=5, out_dir=mine)
+    with pytest.raises(DataError, match=f"^the training part of {mine}: "):
+        Batches(prepare(mine).train, 64, 1, 0)
 
 
 def test_skipped_lines_are_told_each_time_they_are_missing(write, tokenizer, capsys):
