@@ -119,7 +119,7 @@ class Decoder:
         self.state = model.new_state()
         self.end = tokenizer.special_id(END)
         self.specials = np.array([tokenizer.special_id(name) for name in tokenizer.specials])
-        self.forbidden = self.specials[self.specials != self.end]  # markers that only a prompt may hold
+        self.forbidden = forbidden_in_answers(tokenizer)
         self._ids: list[int] = []  # of the whole pieces that the state begins with
         self.fed = 0
 
@@ -158,6 +158,11 @@ class Decoder:
             n = self.state.rewind(0)
         del self._ids[n:]
         return n
+
+
+def forbidden_in_answers(tokenizer: Tokenizer) -> np.ndarray:
+    """Ids of the markers that only a prompt may hold: all but the one that ends an answer, (n,)."""
+    return np.array([tokenizer.special_id(name) for name in tokenizer.specials if name != END], np.int64)
 
 
 def next_logits(rows: Sequence[tuple[Decoder, np.ndarray]]) -> np.ndarray:

@@ -21,6 +21,8 @@ class Batch(NamedTuple):
              model leaves there what they remember behind it, in new arrays.  Zeros, or {}: nothing yet;
              None: rows begin anew, and nothing is to be remembered.
     leash:   holds the model near another one at every scored target; None: nothing does.
+    forbidden: ids that cannot follow anywhere, none of which is a target: losses go by the probabilities
+             among all others, as where such ids are never drawn.  None: every id may follow.
     """
 
     ids: np.ndarray
@@ -29,3 +31,4 @@ class Batch(NamedTuple):
     starts: np.ndarray | None = None
     memory: dict[str, np.ndarray] | None = None
     leash: Leash | None = None
+    forbidden: np.ndarray | None = None

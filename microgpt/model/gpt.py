@@ -161,40 +161,33 @@ class GPT:
         """
         normed, factors = self.norm.forward(x, self.params)
         d_normed, total = arrays.zeros_like(x), 0.0
-        targets = batch.targets.reshape(-1)
-        weights = None if batch.weights is None else batch.weights.reshape(-1).astype(x.dtype)
         for chunk in self._head_chunks(len(scored)):
             rows = scored[chunk]
-            inputs = arrays.rows_of(normed, rows)
-            of_rows = None if weights is None else weights[rows]
-            held = None if batch.leash is None else (batch.leash.strength, batch.leash.logits(rows))
-            nats, d_normed[rows] = self._score(inputs, targets[rows], of_rows, held, call)
+            nats, d_normed[rows] = self._score(arrays.rows_of(normed, rows), batch, rows, call)
             total += nats
         dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
         return total, dx
 
-    def _score(
-        self,
-        x: np.ndarray,
-        targets: np.ndarray,
-        weights: np.ndarray | None,
-        held: tuple[float, np.ndarray] | None,
-        call: Call,
-    ) -> tuple[float, np.ndarray]:
-        """Sum of the losses of some rows, and dx of the head.  held: how strongly, to which logits (N, V)."""
+    def _score(self, x: np.ndarray, batch: Batch, rows: np.ndarray, call: Call) -> tuple[float, np.ndarray]:
+        """Sum of the losses of some rows x (n, C), by their numbers among B T, and dx of the head."""
+        targets, leash = batch.targets.reshape(-1)[rows], batch.leash
         made = self.head.forward(x, self.params, call)
         logits = self._capped(made)
         losses, lse = ops.cross_entropy_forward(logits, targets)
-        kl = None if held is None else divergence(logits, lse, held[1])  # before the logits are written over
+        kl = None if leash is None else divergence(logits, lse, leash.logits(rows))  # of the whole vocabulary
+        if batch.forbidden is not None:
+            logits[:, batch.forbidden] = -np.inf
+            losses, lse = ops.cross_entropy_forward(logits, targets)
         dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
-        if weights is not None:
+        if batch.weights is not None:
+            weights = batch.weights.reshape(-1)[rows].astype(x.dtype)
             losses *= weights
             dlogits *= weights[:, None]
         nats = float(losses.sum(dtype=np.float64))
-        if held is not None and kl is not None:
-            dlogits += x.dtype.type(held[0]) * kl[1]
+        if leash is not None and kl is not None:
+            dlogits += x.dtype.type(leash.strength) * kl[1]
             apart = float(kl[0].sum(dtype=np.float64))
-            nats += held[0] * apart
+            nats += leash.strength * apart
             call.facts["kl"] = call.facts.get("kl", 0.0) + apart / call.n_targets
         if self.config.logit_cap:
             dlogits = ops.soft_cap_backward(dlogits, made, self.config.logit_cap)
@@ -237,7 +230,11 @@ class GPT:
         normed, targets = self._hidden(batch.ids, call), batch.targets.reshape(-1)
         _remember(batch, call)
         for rows in self._head_chunks(len(normed)):
-            yield rows, self._logits(normed[rows], call), targets[rows]
+            logits = self._logits(normed[rows], call)
+            if batch.forbidden is not None:
+                logits[:, batch.forbidden] = -np.inf
+            yield rows, logits, targets[rows]
+            del logits  # so that the next ones are made in their memory
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """Logits of every position: (B, T, V)."""

@@ -125,22 +125,23 @@ class Trained(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Empty(Event):
-    """A step in whose windows nothing was to be learned, beginning with micro-batch `position`."""
+    """A step in which nothing was to be learned, beginning with micro-batch `position`: it changed nothing.
+
+    why: in words.  facts: as of a step that was done.
+    """
 
     name = "empty"
     position: int
     tok_per_s: float = _for_session(0.0)
     left_s: float = _for_session(0.0)
     is_first: bool = _for_session(False)
-    prompt_loss_weight: float = _for_session(0.0)
+    why: str = _for_session("")
+    facts: dict[str, Any] | None = None
 
     def told(self) -> str:
         if not self.is_first:
             return ""
-        return (
-            f"warning: nothing to learn in step {self.step}, all its windows are prompts "
-            f"(--prompt-loss-weight {self.prompt_loss_weight:g}); such steps change nothing"
-        )
+        return f"warning: nothing to learn in step {self.step}, {self.why}; such steps change nothing"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ Say = Callable[[str], None]
 
 # Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
 # each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3, where windows are of
-# documents: a document does not see the one before it.
+# documents: a document does not see the one before it.  A source raises its own.
 ARITHMETIC = {STREAM: 2, DOCUMENTS: 3}
 
 
@@ -216,6 +216,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "tokenizer",
         "corpus",
         "arithmetic",
+        "arithmetic_of_source",
         "precision",
         "isa",
         "gemm",
@@ -417,9 +418,11 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+    of_source = getattr(SOURCES.get(config.source), "arithmetic", 1)
     return {
         "seed": config.seed,
         "arithmetic": ARITHMETIC[config.packing],
+        **({"arithmetic_of_source": of_source} if of_source > 1 else {}),
         **native.info(config.precision),
         **_corpus_identity(prepared),
         "versions": versions,

@@ -76,7 +76,11 @@ class Job:
 
     def restore_parts(self, document: Mapping[str, Any], memory: Mapping[str, np.ndarray]) -> None:
         """Put source and penalty where a state.json and a memory left them; {}: at the beginning."""
-        self.source.restore(document.get("source", {}))
+        self.restore_states(document)
         self.source.recall(memory)
+
+    def restore_states(self, document: Mapping[str, Any]) -> None:
+        """Put the states of source and penalty back to what `parts_state` told."""
+        self.source.restore(document.get("source", {}))
         if self.penalty is not None:
             self.penalty.restore(document.get("penalty", {}))

@@ -68,15 +68,14 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             continue
 
         # ---- one optimizer step
-        start = clock.begin()
+        start, before = clock.begin(), job.parts_state()
         summed = accumulate(job, state.position, stop, clock.spend)
         if summed is None:
             break
         nats, n, facts = summed
         loss = nats / max(n, 1)
-        penalty, before = None, {}
+        penalty = None
         if job.penalty is not None and n:
-            before = dict(job.penalty.state())
             penalty = job.penalty.add(loss, n)
             clock.spend("penalty")
         grad_norm = job.optimizer.grad_norm(max(n, 1))
@@ -86,15 +85,15 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
             job.optimizer.update(lr, grad_norm, n)
         else:
             job.optimizer.discard()
-            if job.penalty is not None and n:
-                job.penalty.restore(before)  # what was not learned moves nothing on
+        if not is_good:
+            job.restore_states(before)  # what was not learned moves nothing on
         advance(state, job)
         clock.spend("optimizer")
         dt = clock.end_step(start)
 
         # ---- say what happened
         if not n:
-            report_empty_step(job, state, dt, clock)
+            report_empty_step(job, state, dt, facts, clock)
         elif is_good:
             facts |= job.facts_of_parts()
             report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
@@ -361,12 +360,12 @@ def report_step(job: Job, state: TrainState, step: Trained) -> None:
         job.tell(Spiked(step.step, step.loss_nats, step.grad_norm, step.lr, spike))
 
 
-def report_empty_step(job: Job, state: TrainState, dt: float, clock: Clock) -> None:
-    """Tell a step in whose windows nothing was to be learned."""
+def report_empty_step(job: Job, state: TrainState, dt: float, facts: dict[str, Any], clock: Clock) -> None:
+    """Tell a step in which nothing was to be learned."""
     is_first, job.is_empty_told = not job.is_empty_told, True
     position, speed = state.position - job.config.grad_accum, job.tokens_per_step / dt
-    left_s = expected_s(state.step, job.config, clock)
-    job.tell(Empty(state.step, position, speed, left_s, is_first, job.config.prompt_loss_weight))
+    left_s, facts = expected_s(state.step, job.config, clock), {**facts, **job.source.facts()}
+    job.tell(Empty(state.step, position, speed, left_s, is_first, job.source.empty, facts or None))
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:

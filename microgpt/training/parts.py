@@ -48,7 +48,14 @@ class WithState(Protocol):
 
 
 class Source(WithState, Protocol):
-    """Makes the batches that are trained on."""
+    """Makes the batches that are trained on.
+
+    empty: why one may have no target that is scored, in words.  arithmetic: raised whenever the same run
+    would get batches of other bits.
+    """
+
+    empty: str
+    arithmetic: int
 
     def batch(self, index: int) -> Batch:
         """Micro-batch number `index`: a function of the index, the model and the source's state."""
@@ -76,6 +83,8 @@ class Penalty(WithState, Protocol):
 
 class Corpus:
     """The windows of the corpus, in an order that needs no memory."""
+
+    empty, arithmetic = "all its windows are prompts", 1
 
     def __init__(self, parts: Parts) -> None:
         self._batches = parts.batches

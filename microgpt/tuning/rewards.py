@@ -1,6 +1,7 @@
 """What a model is asked, and what its answers are worth: a text's own marks, the exam's marking, or a
 function of one's own."""
 
+import ast
 import importlib.util
 import math
 import re
@@ -102,6 +103,32 @@ def function_of(name: str) -> Reward:
         return number
 
     return checked
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file of Python, those beside it that it imports, wherever in it, and so on.
+
+    Packages, files of data and what is installed are not among them.
+    Raises: OSError: one cannot be read.
+    """
+    found, waiting = [path], [path]
+    while waiting:
+        names = sorted(_imported(waiting.pop().read_bytes()))
+        beside = [file for name in names if (file := path.with_name(f"{name}.py")).is_file()]
+        new = [file for file in beside if file not in found]
+        found, waiting = found + new, waiting + new
+    return found
+
+
+def _imported(source: bytes) -> set[str]:
+    """The first words of what a file of Python imports; of what is none, nothing."""
+    try:
+        nodes = [*ast.walk(ast.parse(source))]
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    whole |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.partition(".")[0] for name in whole}
 
 
 def _module(path: Path) -> object:

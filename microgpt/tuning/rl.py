@@ -1,13 +1,17 @@
 """Learning from rewards: a model answers, its answers are marked, and better ones become likelier.
 
-REINFORCE:  L = -(1/n) sum_i A_i sum_t ln p(y_it | ...) + beta (1/n) sum_it KL(p || p'),  n scored tokens,
-p' of the model that the run began with.  The advantage A_i of answer i, worth r_i, is
+REINFORCE:  L = -(1/n) sum_i A_i sum_t ln q(y_it | ...) + beta (1/n) sum_it KL(p || p'),  n scored tokens.
+q is the policy that gives the answers, and the same one that learns: what the model says of the next token,
+p, among those that an answer may hold.  Decoding never draws the other markers, in chat neither, so what p
+has for them is shared out (`decoder.forbidden_in_answers`).  The advantage A_i of answer i, worth r_i, is
   baseline   r_i - b,  b the running mean of rewards before: b += 0.05 (mean of this step - b)
   rloo       r_i - mean of the other answers to the same prompt
-ExIt, expert iteration: of the answers to a prompt the best alone is learned, as in fine-tuning, unless all
-are worth the same; the leash is the same.
+ExIt, expert iteration: of the answers to a prompt the best alone is learned, as in fine-tuning, by p, unless
+all are worth the same; the leash is the same.  Where that is so of every prompt there is nothing to imitate:
+such a step changes nothing, the leash and the momentum of steps before rest, too.
 
-The KL is exact over the vocabulary, at the tokens that were drawn.
+The KL, to p' of the model that the run began with, is exact over the vocabulary, at the tokens that were
+drawn: markers that are never drawn stay as unlikely as they were, too.
 
 Sources: Williams 1992 (Machine Learning 8); Ahmadian et al. 2024 (arXiv 2402.14740), leave one out;
 Anthony et al. 2017 (arXiv 1705.08439), expert iteration.
@@ -26,8 +30,10 @@ from microgpt.common.plain import record_from
 from microgpt.common.setting import NOT_NEGATIVE, POSITIVE, Range, from_to, setting, unseen
 from microgpt.core import arrays, random
 from microgpt.corpus.chat import END
+from microgpt.decoding.decoder import forbidden_in_answers
 from microgpt.decoding.several import Drawn, several_answers
-from microgpt.model import Batch
+from microgpt.files import durable
+from microgpt.model import IGNORED, Batch
 from microgpt.model.leash import Leash
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.settings import LENGTHS
@@ -35,7 +41,17 @@ from microgpt.runs.spec import Spec
 from microgpt.training.parts import Corpus, Parts
 
 from .answers import Answered, reference, refuse_pieces, rows_of, tuned_spec
-from .rewards import EXAM, TEXT, Asked, OfTheCorpus, OfTheExam, Questions, function_of, text_reward
+from .rewards import (
+    EXAM,
+    TEXT,
+    Asked,
+    OfTheCorpus,
+    OfTheExam,
+    Questions,
+    files_of,
+    function_of,
+    text_reward,
+)
 
 NAME, GROUP = "rewards", "rewards"
 REINFORCE, EXIT = "reinforce", "exit"
@@ -47,8 +63,9 @@ GENTLER = 20  # times less than the parent's peak is the rate
 
 @dataclasses.dataclass(frozen=True)
 class Rewarded:
-    """What the source is told.  reward: text, exam or FILE.py:function; sha256: of that file, that a resumed
-    run is marked by the same; families: of the exam, by commas; none: all."""
+    """What the source is told.  reward: text, exam or FILE.py:function; sha256: of that file and of those
+    beside it that it imports, that a resumed run is marked by the same (`sha256_of`); families: of the exam,
+    by commas; none: all."""
 
     reward: str = unseen(TEXT)
     sha256: str = unseen("")
@@ -112,6 +129,8 @@ def best_alone(rewards: np.ndarray) -> np.ndarray:
 class Rewards(Corpus):
     """Each micro-batch is of answers that the model gives now, weighed by what they are worth."""
 
+    empty = "all answers to each prompt are worth the same"
+    arithmetic = 2  # 1: losses by the whole vocabulary, where answers are drawn without its markers
     _baseline: float | None  # the running mean of rewards; None: there were none yet
     _facts: dict[str, Any]
 
@@ -124,6 +143,7 @@ class Rewards(Corpus):
         self._parts, self._questions = parts, questions_of(told, parts)
         self._reference = reference(parts) if told.kl else None
         self._end = parts.prepared.tokenizer.special_id(END)
+        self._forbidden = forbidden_in_answers(parts.prepared.tokenizer)
         self.restore({})
 
     def outline(self) -> list[str]:
@@ -161,11 +181,13 @@ class Rewards(Corpus):
         ]
         used = np.flatnonzero(weights) if told.method == EXIT else np.arange(len(rows))
         if not len(used):
-            used = np.arange(1)  # nothing to learn: one row of weight 0
+            batch = rows_of(rows[:1])
+            return batch._replace(targets=np.full_like(batch.targets, IGNORED))  # a step that changes nothing
         batch = rows_of([rows[row] for row in used])
         weighted = weights[used][:, None] * np.ones(batch.ids.shape)
         leash = None if self._reference is None else Leash(told.kl, self._reference.reader(batch))
-        return batch._replace(weights=weighted, leash=leash)
+        forbidden = self._forbidden if told.method == REINFORCE else None
+        return batch._replace(weights=weighted, leash=leash, forbidden=forbidden)
 
     def _marks(self, asked: Asked, answers: Sequence[Drawn]) -> list[float]:
         decode = self._parts.prepared.tokenizer.decode
@@ -240,12 +262,13 @@ def questions_of(told: Rewarded, parts: Parts) -> Questions:
 
 
 def sha256_of(reward: str) -> str:
-    """Of the file of a function; of what needs no file, nothing."""
+    """Of the file of a function, together with those that it imports (`files_of`); of what needs no file,
+    nothing."""
     if reward in (TEXT, EXAM):
         return ""
-    path = Path(reward.rpartition(":")[0])
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        each = [durable.sha256_of(file) for file in files_of(Path(reward.rpartition(":")[0]))]
+        return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
     except OSError as error:
         raise ConfigError(
             f"--reward {reward}: {error.strerror}; expected text, exam or FILE.py:function"

@@ -98,6 +98,8 @@ class FakeTokenizer:
 class FakeBatches:
     """Rows of a fixed stream, chosen by (seed, index); remembers what was asked for."""
 
+    empty, arithmetic = "no row has a target", 1
+
     def __init__(self, batch_size, seed):
         self.batch_size, self.seed, self.asked = batch_size, seed, []
 

@@ -1,5 +1,12 @@
 """A tiny run through `train_run`, on a text of a few lines."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from microgpt.runs.metrics import read_metrics
@@ -29,6 +36,33 @@ def small(text, steps, **settings):
         "min_lr": 0.0,
     }
     return Spec.of("tiny", data=str(text), **(values | settings))
+
+
+KILLED = """
+import json, os, signal, sys
+import microgpt.tuning.kinds
+from microgpt.runs.events import Trained
+from microgpt.runs.spec import Spec
+from microgpt.training.run import train_run
+
+def kill(event):
+    if isinstance(event, Trained) and event.step == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_run(Spec.from_dict(json.loads(sys.argv[1])), sys.argv[2], [kill])
+"""
+
+
+def ended_by_kill(script, *words, **how):
+    """Run a script in a process of its own; whether that was killed."""
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script, *map(str, words)], env=env, check=False, **how)
+    return done.returncode == -signal.SIGKILL
+
+
+def train_and_kill(spec, run, step):
+    """Train a run and kill it, as by kill -9, after a step."""
+    assert ended_by_kill(KILLED, json.dumps(spec.to_dict()), run, step)
 
 
 def checkpoint_bytes(outcome):
