@@ -12,13 +12,16 @@ from microgpt.common.output import tell
 
 from .events import Event, Trained
 
+HELD_OUT_FACTS = "held_out_"  # how facts are called that were measured on what is held out
+
 
 class MetricsLog:
     """Appends events to a file, once what an interrupted session wrote past its checkpoint is cut off.
 
     A run is worth more than its log: an event that cannot be written is lost, which `say` hears of once.
 
-    Args: every: of the trained steps, the first and each of this number are written.
+    Args: every: of the trained steps, the first and each of this number are written, and those whose facts
+          tell of something held out.
     """
 
     def __init__(
@@ -37,9 +40,13 @@ class MetricsLog:
 
     def hear(self, event: Event) -> None:
         """Write an event that belongs into the log."""
-        is_due = not isinstance(event, Trained) or event.step == 1 or event.step % self.every == 0
-        if event.name and is_due:
+        if event.name and self._is_due(event):
             self.write(event.name, event.step, **event.values())
+
+    def _is_due(self, event: Event) -> bool:
+        if not isinstance(event, Trained) or event.step == 1 or event.step % self.every == 0:
+            return True
+        return any(name.startswith(HELD_OUT_FACTS) for name in event.facts or ())
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one event with the step after which it happened."""

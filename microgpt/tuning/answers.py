@@ -64,6 +64,7 @@ def refuse_pieces(parts: Parts) -> None:
 
 
 GENTLER, BATCH_SIZE = 100, 8  # times less than the parent's peak is the rate; rows, or pairs, of a step
+EVERY = 50  # steps between evaluations
 WARMUP = 10  # steps: such runs are short, and their rate is low
 
 
@@ -90,7 +91,7 @@ def tuned_spec(
         "warmup_steps": WARMUP,
         "batch_size": size,
         "precision": old.train.precision,
-        "eval_every": 50,
+        "eval_every": EVERY,
         "sample_every": 0,
         "log_every": 1,
         "probes": False,

@@ -23,6 +23,7 @@ from microgpt.core import random
 from microgpt.corpus.chat import END, ROLES, Message, prompt_ids
 from microgpt.model import Batch
 from microgpt.runs.kinds import SOURCES
+from microgpt.runs.metrics import HELD_OUT_FACTS
 from microgpt.runs.spec import Spec
 from microgpt.tokenizer import Tokenizer
 from microgpt.training.parts import Corpus, Parts
@@ -190,7 +191,7 @@ class Pairs(Corpus):
             "preferred_share": float((moved > 0).mean()),
         }
         if config.eval_every and index % config.eval_every == 0:
-            self._facts |= {f"held_out_{k}": v for k, v in self.measure().items()}
+            self._facts |= {f"{HELD_OUT_FACTS}{k}": v for k, v in self.measure().items()}
         per_pair = (
             batch.targets >= 0
         ).sum() / now  # the loop divides by targets, the loss is a mean of pairs

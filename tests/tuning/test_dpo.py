@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from microgpt.commands.dpo import main as dpo
+from microgpt.commands.dpo import table
 from microgpt.common.errors import ConfigError, DataError
 from microgpt.model import GPT, IGNORED, ModelConfig
 from microgpt.runs.events import Trained
+from microgpt.runs.metrics import read_metrics
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, log_probs, rows_of
 from microgpt.tuning.dpo import dpo_spec, held_out_of, preference, read_pairs
@@ -173,6 +175,15 @@ def test_the_command(pairs, capsys):
         with pytest.raises(ConfigError, match=f"{flag}: cannot be changed where a run goes on"):
             dpo(["--resume", "a", flag, value])
     assert dpo(["--resume", "a", "--max-steps", "3"]) == 0
+    table = capsys.readouterr().out.partition("held-out pairs\n")[2].splitlines()
+    assert [line.split()[0] for line in table] == ["steps", "0", "1", "2"], "of all sessions"
+
+
+def test_held_out_pairs_are_written_down_however_seldom_steps_are(pairs, capsys):
+    train_run(spec_of(pairs, 5, eval_every=2, log_every=4), "seldom", [])
+    logged = [line for line in read_metrics(Path("seldom/metrics.jsonl")) if line["event"] == "train"]
+    assert [line["step"] for line in logged] == [1, 3, 4, 5]
+    assert len(table(logged)) == 2 + 3
 
 
 def test_train_goes_on_with_preferences_by_itself():

@@ -1,31 +1,32 @@
 """Learning from rewards: golden numbers, gradients, draws, a run that earns more, resumed to the bit."""
 
+import hashlib
+import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
+import math
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from microgpt.commands import rl as command
 from microgpt.commands.rl import main as rl
 from microgpt.common.errors import ConfigError, DataError, MicrogptError
 from microgpt.corpus.smalltalk import FAMILIES, exam, practice
-from microgpt.decoding.decoder import Request, answer_all
+from microgpt.decoding.decoder import Decoder, Request, answer_all, next_logits
+from microgpt.decoding.sampler import log_softmax
 from microgpt.decoding.several import drawn, several_answers
 from microgpt.model import GPT, IGNORED, ModelConfig
 from microgpt.model.leash import Leash
 from microgpt.runs.checkpoint import load_model
-from microgpt.runs.events import Trained
+from microgpt.runs.events import Empty, Trained
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, rows_of
-from microgpt.tuning.rewards import function_of, text_reward
-from microgpt.tuning.rl import against_others, best_alone, rl_spec
+from microgpt.tuning.rewards import files_of, function_of, text_reward
+from microgpt.tuning.rl import against_others, best_alone, rl_spec, sha256_of
 from tests.training.fakes import StopAt
-from tests.training.toys import TEXT, checkpoint_bytes, small
+from tests.training.toys import TEXT, checkpoint_bytes, small, train_and_kill
 from tests.tuning.test_sft import FIXED
 
 WORTH = """
@@ -64,7 +65,8 @@ def spec_of(steps, told=None, **settings):
 
 
 def facts_of(heard, name):
-    return [event.facts[name] for event in heard if isinstance(event, Trained)]
+    steps = [event for event in heard if isinstance(event, (Trained, Empty))]
+    return [event.facts[name] for event in steps if name in event.facts]
 
 
 # -------------------------------------------------------------------------------- advantages and the loss
@@ -84,17 +86,18 @@ def test_the_first_of_the_best_is_learned_and_nothing_where_all_are_alike():
     assert best_alone(rewards).tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("cap", [0.0, 4.0])
-def test_the_loss_is_the_formula_and_its_gradient_that_of_the_loss(cap):
-    """-sum A ln p + beta sum KL, written out; central differences through the model, in float64."""
+@pytest.mark.parametrize(("cap", "forbidden"), [(0.0, None), (4.0, [3, 11])])
+def test_the_loss_is_the_formula_and_its_gradient_that_of_the_loss(cap, forbidden):
+    """-sum A ln q + beta sum KL, written out; central differences through the model, in float64."""
     config = ModelConfig(2, 2, 8, 12, 17, init_std=0.3, logit_cap=cap)
     model, other = (GPT(config, np.float64).init(seed) for seed in (1, 2))
     draw = np.random.default_rng(0)
+    allowed = np.setdiff1d(np.arange(17), forbidden or []).astype(np.int32)
     answered = [
-        Answered(draw.integers(0, 17, n).astype(np.int32), draw.integers(0, 17, m).astype(np.int32))
+        Answered(draw.integers(0, 17, n).astype(np.int32), draw.choice(allowed, m))
         for n, m in ((2, 5), (4, 3), (2, 2), (4, 8))
     ]
-    batch = rows_of(answered)
+    batch = rows_of(answered)._replace(forbidden=forbidden and np.array(forbidden))
     advantages = against_others(np.array([[1.0, 0.0], [0.2, 0.3]])).reshape(-1)
     weights = advantages[:, None] * np.ones(batch.ids.shape)
     batch = batch._replace(weights=weights, leash=Leash(0.7, other.reader(batch)))
@@ -109,7 +112,7 @@ def test_the_loss_is_the_formula_and_its_gradient_that_of_the_loss(cap):
         for row, one in enumerate(answered):
             for t, token in enumerate(one.answer, len(one.prompt) - 1):
                 p = np.exp(ours[row, t])
-                total -= advantages[row] * ours[row, t, token]
+                total -= advantages[row] * (ours[row, t, token] - np.log(p[allowed].sum()))
                 total += 0.7 * (p * (ours[row, t] - theirs[row, t])).sum()
         return total
 
@@ -138,6 +141,30 @@ def test_the_numbers_of_single_and_double_precision_agree():
         found.append((model.loss_and_grad(batch)[0], model.grads.flat.copy()))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     assert found[0][1] == pytest.approx(found[1][1], abs=1e-5)
+
+
+def test_the_policy_that_learns_is_the_one_that_answered(place, monkeypatch):
+    """Of each token of the answers of a step: what decoding gave it, and what the loss of the step says."""
+    seen, whole = [], GPT.loss_and_grad
+
+    def spied(model, batch, *others):
+        losses, of_all = model.token_losses(batch), model.token_losses(batch._replace(forbidden=None))
+        for row, t in np.argwhere(batch.targets != IGNORED)[::5]:
+            decoder = Decoder(model, tokenizer)
+            (logits,) = next_logits([(decoder, batch.ids[row, : t + 1])])
+            drawn_with = -log_softmax(logits)[batch.targets[row, t]]
+            seen.append((drawn_with, losses[row, t], of_all[row, t]))
+        found = whole(model, batch, *others)
+        weighted = (batch.weights * losses)[batch.targets != IGNORED].sum()
+        seen.append((weighted, found[0], math.inf))
+        return found
+
+    tokenizer = load_model("parent")[1]
+    monkeypatch.setattr(GPT, "loss_and_grad", spied)
+    train_run(spec_of(1, {"kl": 0.0}), "policy", [])
+    drawn_with, learned, of_all = np.array(seen).T
+    assert len(seen) > 4 and learned == pytest.approx(drawn_with, abs=1e-4)
+    assert (of_all - drawn_with).min() > 0.01, "markers have some of the probability, so it matters"
 
 
 # -------------------------------------------------------------------------------- answers, and their worth
@@ -226,6 +253,37 @@ def test_a_tighter_leash_holds_it_nearer_to_its_parent(place):
     assert apart[1] < apart[0] / 4
 
 
+def test_rewards_of_a_step_that_is_skipped_do_not_move_the_baseline(place, monkeypatch):
+    heard, calls, whole = [], [], GPT.loss_and_grad
+
+    def poisoned(model, *others):
+        found = whole(model, *others)
+        calls.append(model)
+        if len(calls) == 2:
+            model.grads.flat[:] = np.nan
+        return found
+
+    monkeypatch.setattr(GPT, "loss_and_grad", poisoned)
+    train_run(spec_of(3, {"advantage": "baseline"}), "poisoned", [heard.append])
+    (first, last), baselines = facts_of(heard, "reward"), facts_of(heard, "baseline")
+    assert first != last and baselines == pytest.approx([first, first + 0.05 * (last - first)], abs=1e-9)
+
+
+def test_a_step_in_which_no_answer_is_better_than_another_changes_nothing(place, monkeypatch):
+    """Neither by the leash nor by momentum, which the two steps before left."""
+    heard, steps = [], itertools.count()
+    alike = lambda rewards: best_alone(rewards) * (next(steps) < 2)  # noqa: E731
+    monkeypatch.setattr("microgpt.tuning.rl.best_alone", alike)
+    spec = spec_of(4, {"method": "exit", "kl": 1.0}, save_every=2, keep=9)
+    last = train_run(spec, "alike", [heard.append]).checkpoint
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (last / name).read_bytes() == (last.parent / "step_00000002" / name).read_bytes()
+    kinds = [type(event) for event in heard if isinstance(event, (Trained, Empty))]
+    assert kinds == [Trained, Trained, Empty, Empty]
+    told = next(event for event in heard if isinstance(event, Empty))
+    assert "all answers to each prompt are worth the same" in told.told() and told.facts["reward"] > 0
+
+
 @pytest.mark.parametrize(
     ("told", "settings"),
     [({"advantage": "baseline"}, {}), ({"method": "exit", "kl": 0.0}, {"lora_rank": 2})],
@@ -241,24 +299,8 @@ def test_a_stopped_run_goes_on_to_the_bit(place, told, settings):
     assert facts_of(heard, "baseline")[-3:] == facts_of(again, "baseline")
 
 
-KILLED = """
-import os, signal, sys
-from microgpt.runs.events import Trained
-from microgpt.training.run import train_run
-from tests.tuning.test_rl import spec_of
-
-def kill(event):
-    if isinstance(event, Trained) and event.step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-train_run(spec_of(6, save_every=2), "killed", [kill])
-"""
-
-
 def test_a_killed_run_goes_on_to_the_bit(place):
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": root}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    train_and_kill(spec_of(6, save_every=2), "killed", 5)
     straight, heard = train_run(spec_of(6, save_every=2), "unharmed", []), []
     assert checkpoint_bytes(
         train_run(spec_of(6, save_every=2), "killed", [heard.append])
@@ -320,6 +362,29 @@ def test_a_file_of_a_function_may_be_any_file(tmp_path):
         function_of(f"{file}:good")
 
 
+def test_files_that_a_reward_imports_are_part_of_it(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import numpy\nfrom marks import GOOD\ndef worth(p, a):\n    import late\n    return GOOD\n"
+    )
+    assert sha256_of(f"{file}:worth") == hashlib.sha256(file.read_bytes()).hexdigest(), "it stands alone"
+    for name, text in (
+        ("marks", "import os.path, deep"),
+        ("late", ""),
+        ("deep", "import mine"),
+        ("other", ""),
+    ):
+        (tmp_path / f"{name}.py").write_text(text + "\n")
+    assert {one.stem for one in files_of(file)} == {"mine", "marks", "late", "deep"}
+    before = sha256_of(f"{file}:worth")
+    (tmp_path / "other.py").write_text("X = 1\n")
+    assert sha256_of(f"{file}:worth") == before
+    (tmp_path / "deep.py").write_text("import mine\nX = 1\n")
+    assert sha256_of(f"{file}:worth") != before
+    (tmp_path / "deep.py").write_text("not Python\n")
+    assert len(files_of(file)) == 4
+
+
 def test_the_best_are_learned_with_dropout(place, monkeypatch):
     """Fewer rows than windows of a step, each with a key of its own."""
     seen, whole = [], GPT.loss_and_grad
@@ -347,3 +412,16 @@ def test_the_command(place, capsys):
         with pytest.raises(ConfigError, match=f"{flag}: cannot be changed where a run goes on"):
             rl(["--resume", "exam", flag, value])
     assert rl(["--resume", "exam", "--max-steps", "3"]) == 0
+
+
+def test_the_table_at_the_end_is_that_of_a_run_that_was_never_stopped(place, capsys):
+    words = ["--from", "parent", "--reward", "worth.py:worth", "--data", "talk.jsonl", "--threads", "1"]
+    words += ["--max-steps", "5", "--batch-size", "4", "--answers", "2", "--answer-tokens", "9"]
+    words += ["--eval-every", "2", "--lr", "0.01"]
+    assert rl([*words, "--out-dir", "runs/never-stopped"]) == 0
+    whole, stop = capsys.readouterr().out.split("\n   steps ")[1], StopAt(3)
+    spec = command.spec_from(command.parser().parse_args(words))
+    train_run(spec, "runs/stopped", [stop], stop=stop)
+    assert rl(["--resume", "stopped"]) == 0
+    assert capsys.readouterr().out.split("\n   steps ")[1] == whole and whole.count("\n") == 5
+    assert rl(["--resume", "stopped"]) == 0 and capsys.readouterr().out.endswith(whole)
