@@ -1,6 +1,6 @@
 """Whose weights a run begins with, and the adapters that lie beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,14 @@ def begin_with(name: str) -> Begin:
     place, sha256 = str(checkpoint.resolve()), weights_sha256(checkpoint)
     parent = Parent(place, sha256, state.step, before + state.tokens)
     return Begin(parent, plan, checkpoint, checked_tokenizer(checkpoint, plan.model))
+
+
+def plans(plan: Plan) -> Iterator[Plan]:
+    """A plan, that of the run it begins with, and so on, as far as their checkpoints are where they were."""
+    yield plan
+    while plan.parent is not None and (place := Path(plan.parent.place)).is_dir():
+        plan = Plan.from_dict(read_config(place))
+        yield plan
 
 
 def fill(model: GPT, plan: Plan, seed: int) -> None:

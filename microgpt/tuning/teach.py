@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,12 +181,21 @@ def lesson(messages: Sequence[Message], answer: str, teacher: Teacher) -> Batch:
 
 
 def measured(model: GPT, corpus: Prepared, plan: Plan) -> Effect:
-    """What is held out, and the exam where the corpus is one that has one."""
+    """What is held out of the corpus that a model was trained on last; and the exam, where the embedded
+    corpus is that, beside that or of a run before, and the window has room for its questions."""
     windows: EvalWindows = held_out_windows(plan, corpus)
     found = evaluate(model, windows, plan.train.batch_size)
     assert found is not None, "nothing can stop it"
-    result = take_exam(model, corpus.tokenizer, exam(QUESTIONS)) if SMALLTALK in plan.data.data else None
-    return Effect(found.bpb, None if result is None else result.share)
+    share = None
+    if SMALLTALK in corpus.meta["sources"] or any(SMALLTALK in texts_of(one) for one in lineage.plans(plan)):
+        with suppress(ConfigError):  # the window is too short
+            share = take_exam(model, corpus.tokenizer, exam(QUESTIONS)).share
+    return Effect(found.bpb, share)
+
+
+def texts_of(plan: Plan) -> tuple[str, ...]:
+    """All that a run is trained on."""
+    return plan.data.data + plan.data.mixed + plan.data.replay
 
 
 def _begun(parent: str, run: Path) -> tuple[Plan, Path]:

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from microgpt.model import IGNORED
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.inspection import look, tasks_of_run
 from microgpt.runs.layout import checkpoints
+from microgpt.runs.spec import Spec
 from microgpt.training.run import train_run
+from microgpt.tuning import teach as room
 from microgpt.tuning.teach import STEPS, Teacher, lesson
-from tests.training.toys import small, text  # noqa: F401
+from tests.training.toys import ended_by_kill, small, text  # noqa: F401
 
 ASK = [Message("user", "Who is it?")]
 
@@ -27,8 +30,12 @@ def parent(text):  # noqa: F811
     return train_run(small(text, 4, merges=60, seq_len=48), "runs/parent", [])
 
 
+def newest(run):
+    return checkpoints(Path(run))[0][1]
+
+
 def weights(run):
-    return (checkpoints(Path(run))[0][1] / "model.safetensors").read_bytes()
+    return (newest(run) / "model.safetensors").read_bytes()
 
 
 def test_an_answer_is_learned_and_only_the_answer(parent):
@@ -139,3 +146,56 @@ def test_the_command_in_a_pipe(parent, monkeypatch, capsys):
         main(["parent", "--threads", "1"]) == 0
         and "1 lesson in runs/parent-taught" in capsys.readouterr().err
     )
+
+
+KILLED = """
+import os, signal, sys
+from microgpt.commands.teach import main
+from microgpt.tuning.teach import Teacher
+
+name, moments, whole = sys.argv[2], iter(range(int(sys.argv[3]))), getattr(Teacher, sys.argv[2])
+
+def killing(teacher, *args):
+    if next(moments, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(teacher, *args)
+
+setattr(Teacher, name, killing)
+main(["parent", "--threads", "1", "--out-dir", sys.argv[1]])
+"""
+
+
+def test_lessons_that_were_killed_go_on_to_the_bit(parent, monkeypatch):
+    """In the middle of a lesson, which is gone; and between its checkpoint and its pairs: that is saved."""
+    lessons = ["Who is it?\n2\n/new\n", "What now?\nNothing.\n/new\n", "And you?\n3\n/new\n"]
+
+    def taught_here(run, typed):
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        assert main(["parent", "--threads", "1", "--out-dir", run]) == 0
+
+    taught_here("runs/straight", "".join(lessons))
+    in_second = "_step", (STEPS + 1) + 1
+    assert ended_by_kill(KILLED, "runs/killed", *in_second, input="".join(lessons).encode())
+    assert Teacher("parent", Path("runs/killed")).state.step == STEPS + 1
+    assert ended_by_kill(KILLED, "runs/killed", "_write_pairs", 1, input="".join(lessons[1:]).encode())
+    taught_here("runs/killed", lessons[2])
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (newest("runs/killed") / name).read_bytes() == (newest("runs/straight") / name).read_bytes()
+    pairs = [Path(run, "pairs.jsonl").read_text() for run in ("runs/straight", "runs/killed")]
+    assert pairs[0] == pairs[1] and pairs[0].count("\n") == 3
+
+
+def test_the_exam_is_measured_where_a_model_before_was_trained_on_the_embedded_corpus(parent, monkeypatch):
+    marked = []
+    monkeypatch.setattr(room, "take_exam", lambda *asked: marked.append(asked) or SimpleNamespace(share=0.5))
+    assert Teacher("parent", Path("runs/plain")).effect().exam is None and not marked
+    train_run(small("smalltalk", 2, merges=60, seq_len=48, smalltalk_bytes=9000), "runs/chatty", [])
+    told = Spec.of(parent="chatty", data="text.txt", max_steps=2, threads="1", sample_every=0, probes=False)
+    train_run(told, "runs/child", [])
+    assert Teacher("child", Path("runs/a")).effect().exam == 0.5
+
+    def no_room(*asked):
+        raise ConfigError("no room")
+
+    monkeypatch.setattr(room, "take_exam", no_room)
+    assert Teacher("child", Path("runs/a")).effect().exam is None, "what was learned is told all the same"
