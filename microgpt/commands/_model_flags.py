@@ -11,12 +11,19 @@ from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.decoding.sampler import SamplerConfig
-from microgpt.evaluation.held_out import carries_state
+from microgpt.evaluation.held_out import carries_state, refuse_long_stride
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.model import GPT, count_parameters
 from microgpt.model.architecture import is_recurrent
-from microgpt.runs.checkpoint import load_verified
-from microgpt.runs.kept import CLEARLY_WORSE, MODEL_FILES, choice_notes, find_checkpoint, place_of
+from microgpt.runs.checkpoint import load_verified, read_config
+from microgpt.runs.kept import (
+    CLEARLY_WORSE,
+    CONFIG,
+    MODEL_FILES,
+    choice_notes,
+    find_checkpoint,
+    place_of,
+)
 from microgpt.runs.lineage import load_adapted
 from microgpt.tokenizer import Tokenizer
 
@@ -82,6 +89,18 @@ def named(args: argparse.Namespace) -> list[str | None]:
     for name in args.checkpoints:
         place_of(name)
     return args.checkpoints or [None]
+
+
+def named_to_slide(args: argparse.Namespace) -> list[str | None]:
+    """The same where windows may slide by --stride.
+
+    Raises: ConfigError: by more than the window of one of the models; told before any text is read.
+    """
+    names = named(args)
+    for name in names if args.stride is not None else ():
+        config = read_config(find_checkpoint(name, (CONFIG,), say=lambda text: None))
+        refuse_long_stride(args.stride, config["model"]["seq_len"])
+    return names
 
 
 def add_carry_flag(flags: Parser) -> None:

@@ -35,7 +35,7 @@ from ._model_flags import (
     add_model_flags,
     add_text_flags,
     is_carried,
-    named,
+    named_to_slide,
     open_checkpoint,
 )
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(
             f"{counted(len(args.checkpoints), 'checkpoint')}; compare takes two, such as x@best y"
         )
-    (a, text), (b, other) = (opened_side(args, name) for name in named(args))
+    (a, text), (b, other) = (opened_side(args, name) for name in named_to_slide(args))
     differences = unlike(a, b)
     check_texts(a, b, text, other, args)
     result = compare(a, b, args.seed)

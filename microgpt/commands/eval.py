@@ -43,7 +43,7 @@ from ._model_flags import (
     add_text_flags,
     choice_notes,
     is_carried,
-    named,
+    named_to_slide,
     open_checkpoint,
 )
 from ._suites import add_suite_flags, suite_results
@@ -95,7 +95,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    reports = [evaluated(args, name) for name in named(args)]
+    reports = [evaluated(args, name) for name in named_to_slide(args)]
     if len(reports) > 1 and not args.json:
         print("", *comparison(reports), sep="\n")
     return 0

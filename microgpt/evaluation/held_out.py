@@ -207,6 +207,12 @@ def carries_state(checkpoint: Path) -> bool:
     return TrainConfig.from_dict(read_config(checkpoint)["train"]).carry_state
 
 
+def refuse_long_stride(stride: int | None, seq_len: int) -> None:
+    """Raises: ConfigError: windows that slide by so many tokens would leave some out, or stand still."""
+    if stride is not None and not 1 <= stride <= seq_len:
+        raise ConfigError(f"--stride {stride}: expected 1 to {seq_len}, the window of the model")
+
+
 def windows_of(
     held_out: HeldOut,
     tokenizer: Tokenizer,
@@ -221,8 +227,7 @@ def windows_of(
     Args:   is_carried: they follow on each other, so that recurrent layers carry on what they remember.
     Raises: ConfigError: stride is no step within a window.  DataError: nothing is left to score.
     """
-    if stride is not None and not 1 <= stride <= seq_len:
-        raise ConfigError(f"--stride {stride}: expected 1 to {seq_len}, the window of the model")
+    refuse_long_stride(stride, seq_len)
     if stride is not None and is_carried:
         raise ConfigError(
             f"--stride {stride}: windows follow on each other, as the run had them with --carry-state; leave "

@@ -12,7 +12,7 @@ from .config import ModelConfig
 from .embedding import Embedding
 from .layer import Cost
 from .linear import Linear
-from .lora import ALL, saved, targets_in, wanted_targets, with_frozen_base
+from .lora import ALL, is_adapter, saved, targets_in, wanted_targets, with_frozen_base
 from .norm import new_norm
 from .parameters import Parameter
 
@@ -42,25 +42,13 @@ class Architecture:
         """
         of_blocks = [parameter for block in self.blocks for parameter in block.parameters()]
         parameters = [*self.embedding.parameters(), *of_blocks, *self.norm.parameters(), *self._of_head()]
-        if self.config.lora_rank:
-            self._refuse_unknown(targets_in(parameters))
+        refuse_unfit_adapters(self.config)
         return with_frozen_base(parameters, self.config)
 
     def outside(self) -> list[Parameter]:
         """Those that belong to no block."""
         own = self.embedding.parameters() + self.norm.parameters() + self._of_head()
         return with_frozen_base(own, self.config)
-
-    def _refuse_unknown(self, found: set[str]) -> None:
-        missing = (wanted_targets(self.config) or set()) - found
-        if missing or not found:
-            others = Architecture(replace(self.config, lora_targets=ALL))
-            there = targets_in(part for block in others.blocks for part in block.parameters())
-            rank = self.config.lora_rank
-            raise ConfigError(
-                f"--lora-targets {', '.join(sorted(missing)) or ALL} with --lora-rank {rank}: matrices of "
-                f"this model that are larger are {', '.join(sorted(there)) or 'none'}"
-            )
 
     def _of_head(self) -> list[Parameter]:
         return [] if self.config.tied else self.head.parameters()
@@ -73,6 +61,40 @@ class Architecture:
 def blocks_by_kind(config: ModelConfig) -> list[tuple[Block, int]]:
     """One block of each kind that the model has, and how often: costs follow at once for any depth."""
     return [(Block(layer, config.mixer_of(layer), config), n) for layer, n in config.layer_counts.items()]
+
+
+def refuse_unfit_adapters(config: ModelConfig) -> None:
+    """Refuse adapters that lie beside nothing, which is known before any text is read or memory is taken.
+
+    Raises: ConfigError: a matrix that is named is not there, or of so high a rank that none is larger.
+    """
+    found = targets_in(_of_adapters(config))
+    missing = (wanted_targets(config) or set()) - found
+    if not config.lora_rank or (found and not missing):
+        return
+    there, rank = targets_in(_of_adapters(replace(config, lora_targets=ALL))), config.lora_rank
+    if not there:
+        raise ConfigError(
+            f"--lora-rank {rank}: expected 1 to {highest_rank(config)}, below the smaller side of a matrix "
+            "of this model"
+        )
+    raise ConfigError(
+        f"--lora-targets {', '.join(sorted(missing)) or ALL} with --lora-rank {rank}: matrices of this model "
+        f"that are larger are {', '.join(sorted(there))}"
+    )
+
+
+def highest_rank(config: ModelConfig) -> int:
+    """Of adapters: one less than the smaller side of the matrix of the layers in which that is largest."""
+    sides: dict[str, int] = {}
+    for part in _of_adapters(replace(config, lora_rank=1, lora_targets=ALL)):  # (1, n_in) and (rows, 1)
+        name = part.name.rpartition(".")[0]
+        sides[name] = min(part.size, sides.get(name, part.size))
+    return max(sides.values()) - 1
+
+
+def _of_adapters(config: ModelConfig) -> list[Parameter]:
+    return [part for block, _ in blocks_by_kind(config) for part in block.parameters() if is_adapter(part)]
 
 
 def table(config: ModelConfig) -> list[Parameter]:

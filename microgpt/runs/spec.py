@@ -14,7 +14,7 @@ from microgpt.corpus.prepared.config import DataConfig, source_place
 from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
-from microgpt.model.architecture import is_recurrent
+from microgpt.model.architecture import is_recurrent, refuse_unfit_adapters
 from microgpt.model.config import ADAPTER_FIELDS, preset_values
 from microgpt.model.presets import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
@@ -66,6 +66,7 @@ class Plan:
                 f"--lora-rank {self.model.lora_rank}: adapters go beside weights that were trained; name "
                 "those with --from"
             )
+        refuse_unfit_adapters(self.model)
         if self.train.carry_state and not is_recurrent(self.model):
             raise ConfigError(
                 f"--carry-state: nothing is carried on by --mixer {self.model.mixer!r}; choose a recurrent "

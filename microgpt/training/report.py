@@ -22,7 +22,7 @@ from .assemble import Session
 from .horizon import run_s, step_s
 from .loop import FINISHED, NO_GAIN, STOPPED
 from .needs import memory_estimate
-from .schedule import outline
+from .schedule import outline, warmup_steps
 
 
 def header(session: Session) -> list[str]:
@@ -87,9 +87,12 @@ def _time(session: Session) -> list[str]:
 
 
 def _of_recipe(session: Session) -> list[str]:
-    """What the recipe of the run set, as flags that would set it."""
+    """What the recipe of the run set, as flags that would set it; of the warm-up what it has time for."""
     plan = Plan.from_dict(session.job.document)
-    flags = [f"{flag_name(name)} {shown_value(value)}" for name, value in settings_of_recipe(plan).items()]
+    made = settings_of_recipe(plan)
+    if "warmup_steps" in made:
+        made["warmup_steps"] = warmup_steps(session.job.config)
+    flags = [f"{flag_name(name)} {shown_value(value)}" for name, value in made.items()]
     return [f"recipe   {plan.train.recipe}: {' '.join(flags)}"] if flags else []
 
 

@@ -133,7 +133,8 @@ def test_numbers_come_with_intervals_and_add_up_from_their_parts(runs, capsys, m
     eval.main(["c"])
     out = capsys.readouterr().out
     assert "this model" in out and "whose words" in out and "as in training: each token is scored once" in out
-    with pytest.raises(ConfigError, match="--stride 33: expected 1 to 32"):
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="--stride 33: expected 1 to 32"):
+        patch.setattr(eval, "open_checkpoint", lambda *args: pytest.fail("begun"))
         eval.main(["c", "--stride", "33"])
     Path("own.txt").rename("moved.txt")
     monkeypatch.setenv("MICROGPT_DATA_DIR", "elsewhere")

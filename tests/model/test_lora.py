@@ -128,8 +128,12 @@ def test_only_the_matrices_that_are_named_have_adapters():
         ConfigError, match=r"--lora-targets gate with --lora-rank 2: .* down, k, o, q, up, v$"
     ):
         GPT(replace(PLAIN, lora_targets="q gate"))
-    with pytest.raises(ConfigError, match=r"--lora-rank 64: matrices of this model that are larger are none"):
-        GPT(replace(PLAIN, lora_rank=64))
+    GPT(replace(PLAIN, lora_rank=15))
+    for rank in (16, 10**12):
+        with pytest.raises(
+            ConfigError, match=f"--lora-rank {rank}: expected 1 to 15, below the smaller side"
+        ):
+            GPT(replace(PLAIN, lora_rank=rank))
     with pytest.raises(ConfigError, match="base_weights bf16: only matrices that are not trained"):
         replace(PLAIN, lora_rank=0, base_weights="bf16")
 

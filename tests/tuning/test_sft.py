@@ -19,7 +19,13 @@ from microgpt.training.run import train_run
 from microgpt.tuning import sft as sft_room
 from microgpt.tuning.sft import rank_for, sft_spec
 from tests.training.fakes import StopAt
-from tests.training.toys import checkpoint_bytes, small, text  # noqa: F401
+from tests.training.toys import (  # noqa: F401
+    checkpoint_bytes,
+    small,
+    text,
+    train_and_kill,
+    trained_lines,
+)
 
 FIXED = {"threads": "1", "sample_every": 0, "log_every": 1, "eval_tokens": 64}
 
@@ -81,13 +87,20 @@ def test_as_much_small_talk_is_replayed_as_the_parent_had(monkeypatch):
 @pytest.mark.parametrize(
     "adapters", [{}, {"lora_rank": 2, "base_weights": "bf16"}], ids=["all weights", "adapters"]
 )
-def test_a_stopped_fine_tuning_goes_on_to_the_bit(parent, adapters):
+def test_a_fine_tuning_that_was_stopped_or_killed_goes_on_to_the_bit(parent, adapters):
     how = {"replay": ["text.txt"], "share": 0.3, **adapters}
     heard = []
     straight = train_run(spec_of(8, **how), "straight", [heard.append])
     stop = StopAt(3)
     train_run(spec_of(8, **how), "cut", [stop], stop=stop)
     assert checkpoint_bytes(train_run(spec_of(8, **how), "cut", [])) == checkpoint_bytes(straight)
+    spec, again = spec_of(8, save_every=2, **how), []
+    train_and_kill(spec, "killed", 5)
+    killed = train_run(spec, "killed", [again.append])
+    assert checkpoint_bytes(killed) == checkpoint_bytes(straight)
+    assert trained_lines(killed.run) == trained_lines(straight.run)
+    steps = [event.step for event in again if isinstance(event, Trained)]
+    assert steps[0] in (3, 5) and steps[-1] == 8, "it went on from a checkpoint"
     beside = [event for event in heard if isinstance(event, EvaluatedBeside)]
     assert len(beside) == len([event for event in heard if isinstance(event, Evaluated)]) == 3
     assert all(event.text.endswith("text.txt") and np.isfinite(event.loss_nats) for event in beside)
@@ -120,7 +133,7 @@ def test_text_without_an_answer_is_refused(parent):
             train_run(spec_of(2, data=data), "a", [])
 
 
-def test_the_command(parent, monkeypatch):
+def test_the_command(parent, monkeypatch, capsys):
     words = [
         "--from",
         "parent",
@@ -141,11 +154,15 @@ def test_the_command(parent, monkeypatch):
         ([*words[:2], "--data", "talk.jsonl=0.5", "text.txt=0.7"], "shares 0.5 0.7: .* add up to 1"),
         ([*words[:2], "--data", "talk.jsonl=1.5", "text.txt=-0.5"], "shares 1.5 -0.5: .* above 0"),
         ([*words, "--replay", "nowhere.txt"], "nowhere.txt: cannot read"),
+        ([*words, "--lora-rank", "9999"], "--lora-rank 9999: expected 1 to"),
+        ([*words, "--scu", "auto", "--lora-rank", "9999"], "--lora-rank 9999: expected 1 to"),
     ):
         with monkeypatch.context() as patch, pytest.raises((ConfigError, DataError), match=line):
             patch.setattr(assemble, "open_corpus", lambda *args: pytest.fail("read"))
             sft(wrong)
     assert sft([*words, "--out-dir", "runs/a", "--lora", "--replay", "text.txt"]) == 0
+    header = capsys.readouterr().out
+    assert "--warmup-steps 30 " in header and "--warmup-steps 2000" not in header
     model, _, _ = load_model("a")
     assert model.config.lora_rank == 8
     plan = Plan.from_dict(read_json(Path("runs/a/step_00000002/config.json")))
