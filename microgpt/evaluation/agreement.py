@@ -11,9 +11,10 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from microgpt.common.errors import MicrogptError
+
+from .statistics import student_quantile
 
 Marks = Sequence[int] | np.ndarray
 LINEAR, QUADRATIC = "linear", "quadratic"  # how much marks count that are some steps apart
@@ -103,7 +104,7 @@ def jackknife(of: Callable[[np.ndarray], float], rows: np.ndarray, n_raters: int
     without = np.array([of(np.delete(rows, i, 0)) for i in range(n)])
     without = np.where(np.isnan(without), value, without)
     error = math.sqrt((n - 1) / n * float(np.square(without - without.mean()).sum()))
-    half = error * float(stdtrit(n - 1, 0.975))
+    half = error * student_quantile(n - 1, 0.975)
     return Kappa(value, max(-1.0, value - half), min(1.0, value + half), n, n_raters)
 
 

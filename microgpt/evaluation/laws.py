@@ -15,9 +15,9 @@ held-out text where they come from runs, whatever the loss of a table is.
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from .power_sums import SMOOTH, huber, least
+from .statistics import student_quantile
 
 DELTA = 1e-3  # of log loss: up to here a residual counts squared, beyond in proportion
 FLOP_OF_TOKEN = 6  # for each parameter, forward and backward
@@ -273,7 +273,9 @@ def interval(values: np.ndarray, n_free: int, covered: float = COVERED) -> tuple
     Percentiles of the draws, taken further out for the few runs that tell how large noise is, as Student's
     distribution is wider than the normal one (Hesterberg 2015, The American Statistician 69).
     """
-    tail = float(ndtr(stdtrit(max(1, n_free), (1 - covered) / 2)))
+    from scipy.special import ndtr  # a large package, which --help does not need
+
+    tail = float(ndtr(student_quantile(max(1, n_free), (1 - covered) / 2)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 

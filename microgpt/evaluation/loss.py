@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from microgpt.batches.batches import EvalWindows
 from microgpt.model import GPT, IGNORED
+
+from .statistics import student_quantile
 
 # What a person must know to compare bits per byte with those of others.
 BPB_NOTE = (
@@ -152,7 +153,9 @@ def standard_error(above: np.ndarray, below: np.ndarray) -> float | None:
 def half_width(error: float | None, n_documents: int) -> float | None:
     """Half of the 95 % interval around a mean whose standard error is estimated from so many documents, by
     Student's distribution."""
-    return None if error is None or n_documents < 2 else error * float(stdtrit(n_documents - 1, 0.975))
+    if error is None or n_documents < 2:
+        return None
+    return error * student_quantile(n_documents - 1, 0.975)
 
 
 def with_interval(loss: float, half_width: float | None) -> str:

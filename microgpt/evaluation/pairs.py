@@ -9,11 +9,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from microgpt.common.errors import DataError
 
 from .loss import Documents, standard_error
+from .statistics import student_quantile
 
 N_DRAWS = 10_000
 N_CLUSTERS = 4096  # documents are drawn one by one up to so many, then in groups
@@ -107,7 +107,9 @@ def difference(above: np.ndarray, below: np.ndarray, seed: int, n_draws: int = N
     if error := standard_error(above, below):
         has_error = errors > 0
         away = np.abs(drawn[has_error] - value) / errors[has_error]
-        half = error * max(float(np.quantile(away, 0.95)) if len(away) else 0.0, float(stdtrit(n - 1, 0.975)))
+        half = error * max(
+            float(np.quantile(away, 0.95)) if len(away) else 0.0, student_quantile(n - 1, 0.975)
+        )
     return Difference(value, value - half, value + half, float((drawn < 0).mean()))
 
 

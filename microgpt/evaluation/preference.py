@@ -10,11 +10,10 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from .agreement import Kappa, cohen, fleiss, mean_weighted, table_of
 from .judgements import MARKS, RUBRIC, SIDES, TIE, Judgement
-from .statistics import Share, share, sign_test
+from .statistics import Share, share, sign_test, student_quantile
 
 ENOUGH_PAIRS, ENOUGH_ITEMS, ENOUGH_RATERS = 50, 100, 3  # for a preference; for agreement
 CHOICES = ("a", TIE, "b")  # in order, as marks 0 to 2
@@ -229,5 +228,5 @@ def mean_difference(differences: np.ndarray) -> tuple[float, float, float]:
     n, mean = len(differences), float(differences.mean())
     if n < 2:
         return mean, math.nan, math.nan
-    half = float(stdtrit(n - 1, 0.975)) * float(differences.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(n - 1, 0.975) * float(differences.std(ddof=1)) / math.sqrt(n)
     return mean, mean - half, mean + half

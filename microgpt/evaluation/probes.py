@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.special import logsumexp
 
 from microgpt.batches.batches import Batches
 from microgpt.core import random
@@ -206,7 +205,7 @@ def loss_at_targets(model: GPT, batch: Batch) -> Finding:
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """-log softmax(logits) at the targets: (n, V), (n,) -> (n,)."""
-    return logsumexp(logits, -1) - np.take_along_axis(logits, targets[:, None], -1)[:, 0]
+    return np.logaddexp.reduce(logits, -1) - np.take_along_axis(logits, targets[:, None], -1)[:, 0]
 
 
 def first_loss_wanted(model: GPT, batch: Batch) -> tuple[float, float]:
@@ -217,7 +216,7 @@ def first_loss_wanted(model: GPT, batch: Batch) -> tuple[float, float]:
     """
     batch = cut(batch, 1, N_TOKENS)
     logits = model.logits(batch.ids)[0].astype(np.float64)
-    wanted = float((logsumexp(logits, -1) - logits.mean(-1)).mean())
+    wanted = float((np.logaddexp.reduce(logits, -1) - logits.mean(-1)).mean())
     variance = float(logits.var(-1).mean())
     return wanted, 0.1 + 4 * math.sqrt(variance / len(logits))
 
@@ -247,7 +246,7 @@ def shift(model: GPT, ids: np.ndarray) -> Finding:
     if T < 3:
         return Finding("shift", None, "the window is too short")
     logits = model.logits(ids)[:, : T - 2].reshape(B * (T - 2), -1).astype(np.float64)
-    normalizer = logsumexp(logits, -1)
+    normalizer = np.logaddexp.reduce(logits, -1)
     shifted = (ids[:, s : T - 2 + s].reshape(-1, 1) for s in range(3))
     losses = [float((normalizer - np.take_along_axis(logits, y, -1)[:, 0]).mean()) for y in shifted]
     told = ", ".join(f"{loss:.3f} by {s}" for s, loss in enumerate(losses))

@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.special import bdtr
-
 NORMAL_95 = 1.959963984540054  # 95 of 100 draws of a normal distribution are no more deviations from its mean
 
 
@@ -39,7 +37,16 @@ def share(n: int, of: int) -> Share:
 def sign_test(wins: int, losses: int) -> float:
     """How likely a fair coin is to fall as unevenly, exactly and both ways.  Ties are no falls: leave them
     out and say how many there were.  1 where there is nothing else."""
+    from scipy.special import bdtr  # a large package, which --help does not need
+
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
+
+
+def student_quantile(n_free: float, share: float) -> float:
+    """What this share of Student's distribution lies below, of n_free degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n_free, share))
 
 
 class Paired(NamedTuple):

@@ -32,6 +32,22 @@ def test_help_can_be_printed(name, capsys):
     assert capsys.readouterr().out == said
 
 
+NEEDLESS = """
+import contextlib, io, sys
+from microgpt.__main__ import COMMANDS, main
+
+for name in COMMANDS:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main([name, "--help"])
+    large = {"scipy", "statsmodels", "optuna", "matplotlib", "pandas", "pyarrow", "torch"} & set(sys.modules)
+    assert not large, f"{name} --help imports {large}"
+"""
+
+
+def test_help_imports_no_large_package():
+    subprocess.run([sys.executable, "-c", NEEDLESS], check=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize("command", [eval, train_command])
 def test_files_that_are_named_one_by_one_add_up(command):
     assert command.parser().parse_args(["--data", "a", "--data", "b", "c"]).files == ["a", "b", "c"]
