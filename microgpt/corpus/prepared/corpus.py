@@ -119,6 +119,11 @@ class Corpus:
         return own + (sum(size for size, _ in self.apart._stamps) if self.apart else 0)
 
     @property
+    def _smalltalk_share(self) -> float:
+        """How much of the embedded corpus is held out, as a share of what is trained on."""
+        return self._share or _HELD_OUT_SHARE
+
+    @property
     def first_split(self) -> Split:
         """The split to try first; `choose` knows whether it suits."""
         if self.apart:
@@ -132,6 +137,13 @@ class Corpus:
     def choose(self, survey: Survey) -> Split:
         """The split that suits the corpus, once every document is in the survey."""
         return survey.choose() if self.files and not self.apart else self.first_split
+
+    def held_out_shares(self, split: Split) -> dict[str, float]:
+        """Where the embedded corpus stands beside files: the share of each that a split holds out."""
+        is_of_both = self.files and self.smalltalk_bytes and not self.apart
+        if not is_of_both or split == EVERYTHING:
+            return {}
+        return {SMALLTALK: self._smalltalk_share, "the files": split.share}
 
     def digest(self, progress: Progress | None = None) -> str:
         """SHA-256 of all that decides the documents: the bytes of files, not their names, and the options."""
@@ -214,8 +226,8 @@ class Corpus:
     def _smalltalk(self, progress: Progress | None, held_out: bool) -> Iterator[Document]:
         if not self.smalltalk_bytes:
             return
-        share = self._share or _HELD_OUT_SHARE
-        n_bytes = max(1, int(self.smalltalk_bytes * share)) if held_out else self.smalltalk_bytes
+        share = self._smalltalk_share if held_out else 1
+        n_bytes = max(1, int(self.smalltalk_bytes * share))
         source = smalltalk.generate(n_bytes, held_out=held_out)
         for document in source if held_out else self._made_once(source):
             if progress:

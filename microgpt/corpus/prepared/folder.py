@@ -17,7 +17,7 @@ from microgpt.corpus.token_file import TokenFile, has_magic
 from microgpt.files.records import read_json
 from microgpt.tokenizer import Tokenizer, TokenizerError
 
-from .split import Split, share_note
+from .split import Split, proportions_note, share_note
 
 TOKENIZER = "tokenizer.json"
 SIDES = {False: "train", True: "val"}  # by whether it is held out
@@ -53,13 +53,14 @@ class Prepared:
 
     @property
     def share_note(self) -> str | None:
-        """What to tell where far more is held out than was to be."""
+        """What to tell where far more is held out than was to be, or of one part than of another."""
         if "held_out" in self.meta:
             return None
         n_bytes, n_documents = (
             getattr(self.train, n) + getattr(self.val, n) for n in ("n_bytes", "n_documents")
         )
-        return share_note(Split(**self.meta.get("split", {})), n_bytes, self.val.n_bytes, n_documents)
+        far_more = share_note(Split(**self.meta.get("split", {})), n_bytes, self.val.n_bytes, n_documents)
+        return far_more or proportions_note(self.meta.get("held_out_shares", {}))
 
 
 def tokens_path(directory: Path, held_out: bool) -> Path:

@@ -19,6 +19,7 @@ Who wants another part held out names it in `HeldOutWanted`: a share, which is t
 import argparse
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -210,6 +211,21 @@ def share_note(split: Split, n_bytes: int, n_held_out: int, n_documents: int) ->
 
 def _percent(share: float) -> str:
     return f"{share:.{0 if share >= 0.1 else 1}%}".replace(".0%", "%")
+
+
+def proportions_note(shares: Mapping[str, float]) -> str | None:
+    """What to tell where of one part of a corpus far more is held out than of another; None: of none is.
+
+    Args: shares: of each part that is held out.
+    """
+    if not shares or max(shares.values()) <= FAR_MORE * min(shares.values()):
+        return None
+    ordered = sorted(shares.items(), key=lambda item: item[1])
+    told = " and ".join(f"{_percent(share)} of {name}" for name, share in ordered)
+    return (
+        f"held out are {told}: numbers on them speak more of the latter than training does; "
+        "--held-out-share 0.05 takes as much of each"
+    )
 
 
 def cut_tail(document: Document, share: float = TAIL) -> tuple[Document, Document]:

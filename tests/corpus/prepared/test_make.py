@@ -418,3 +418,12 @@ def test_digits_stay_single_where_that_is_wanted_and_are_known_again(write):
         known = Known(made.meta["key"], made.tokenizer)
         assert prepare(path, merges=9, known=known).meta["key"] == made.meta["key"]
         assert is_known(path, known)
+
+
+def test_a_part_of_which_more_is_held_out_than_of_another_is_told(chats):
+    how = {"merges": 20, "smalltalk_bytes": 30_000}
+    both = prepare(["smalltalk", chats], **how).share_note
+    assert both.startswith("held out are 1% of smalltalk and 10% of the files: ")
+    alike = prepare(["smalltalk", chats], wanted=HeldOutWanted(held_out_share=0.1), **how)
+    for one in (alike, prepare(chats, **how), prepare("smalltalk", **how)):
+        assert one.share_note is None
