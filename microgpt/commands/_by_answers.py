@@ -25,7 +25,7 @@ SHOWN = {"min_lr": "--lr / 10", "dropout": "0", "sample_every": "0", "log_every"
 SHOWN |= {"warmup_steps": str(WARMUP)}
 
 
-def add_run_flags(flags: Parser, told: type, shown: Mapping[str, str]) -> None:
+def add_run_flags(flags: Parser, told: type, shown: dict[str, str]) -> None:
     """The trained model, where the run lies, what its source is told, and its settings.
 
     Args: told: the class of what the source is told.  shown: defaults for people, beside those of all.
