@@ -46,61 +46,13 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     Raises:   DivergedError: the numbers stay bad.  CheckpointError: the last checkpoint cannot be written.
     """
     while not stop:
-        config = job.config  # its plan may change below
-        leaving = state.step >= config.max_steps or clock.is_over() or gains_no_more(state, config)
-
-        # ---- once in a while
-        if state.evaluated_at != state.step and due(state.step, config.eval_every, leaving):
-            run_evaluation(job, state, stop, clock)
-            leaving = leaving or gains_no_more(state, config)
-            if not leaving:
-                replan(job, state.step, clock)
-        elif not leaving and is_quarter(state.step, config):
-            replan(job, state.step, clock)
-        if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
-            run_sample(job, state, stop, clock)
-        if leaving or stop:
+        if look_up(job, state, stop, clock) or stop:
             break
         note_save(job, state, clock, job.saver.poll())
         if job.saver.saved_at != state.step > 0 and save_is_due(job, state, clock):
             begin_save(job, state, clock)
-        if clock.is_over():  # all that took the time of the next step
-            continue
-
-        # ---- one optimizer step
-        start, before = clock.begin(), job.parts_state()
-        summed = accumulate(job, state.position, stop, clock.spend)
-        if summed is None:
-            break
-        nats, n, facts = summed
-        loss = nats / max(n, 1)
-        penalty = None
-        if job.penalty is not None and n:
-            penalty = job.penalty.add(loss, n)
-            clock.spend("penalty")
-        grad_norm = job.optimizer.grad_norm(max(n, 1))
-        lr = learning_rate(state.step, job.config)
-        is_good = math.isfinite(loss) and math.isfinite(penalty or 0.0) and math.isfinite(grad_norm)
-        if is_good and n:
-            job.optimizer.update(lr, grad_norm, n)
-        else:
-            job.optimizer.discard()
-        if not is_good:
-            job.restore_states(before)  # what was not learned moves nothing on
-        advance(state, job)
-        clock.spend("optimizer")
-        dt = clock.end_step(start)
-
-        # ---- say what happened
-        if not n:
-            report_empty_step(job, state, dt, facts, clock)
-        elif is_good:
-            facts |= job.facts_of_parts()
-            report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
-        else:
-            report_bad_step(job, state, loss, grad_norm)
-            if state.setbacks.is_stuck:
-                recover(job, state, clock, f"{MOST_BAD_STEPS} steps in a row without finite numbers")
+        if not clock.is_over():  # all that may have taken the time of the next step
+            take_step(job, state, stop, clock)
 
     if not stop:
         settle_plan(job, state.step)
@@ -110,6 +62,57 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     if state.step >= job.config.max_steps:
         return FINISHED
     return NO_GAIN if gains_no_more(state, job.config) else OUT_OF_TIME
+
+
+def look_up(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> bool:
+    """Evaluate, plan anew and sample, where it is time to.  Returns: whether the run ends here."""
+    config = job.config  # its plan may change below
+    leaving = state.step >= config.max_steps or clock.is_over() or gains_no_more(state, config)
+    if state.evaluated_at != state.step and due(state.step, config.eval_every, leaving):
+        run_evaluation(job, state, stop, clock)
+        leaving = leaving or gains_no_more(state, config)
+        if not leaving:
+            replan(job, state.step, clock)
+    elif not leaving and is_quarter(state.step, config):
+        replan(job, state.step, clock)
+    if state.sampled_at != state.step > 0 and due(state.step, config.sample_every, leaving):
+        run_sample(job, state, stop, clock)
+    return leaving
+
+
+def take_step(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
+    """One optimizer step, and what is told of it; a stop before its last micro-batch leaves all as it was."""
+    start, before = clock.begin(), job.parts_state()
+    summed = accumulate(job, state.position, stop, clock.spend)
+    if summed is None:
+        return
+    nats, n, facts = summed
+    loss = nats / max(n, 1)
+    penalty = None
+    if job.penalty is not None and n:
+        penalty = job.penalty.add(loss, n)
+        clock.spend("penalty")
+    grad_norm = job.optimizer.grad_norm(max(n, 1))
+    lr = learning_rate(state.step, job.config)
+    is_good = math.isfinite(loss) and math.isfinite(penalty or 0.0) and math.isfinite(grad_norm)
+    if is_good and n:
+        job.optimizer.update(lr, grad_norm, n)
+    else:
+        job.optimizer.discard()
+    if not is_good:
+        job.restore_states(before)  # what was not learned moves nothing on
+    advance(state, job)
+    clock.spend("optimizer")
+    dt = clock.end_step(start)
+    if not n:
+        report_empty_step(job, state, dt, facts, clock)
+    elif is_good:
+        facts |= job.facts_of_parts()
+        report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
+    else:
+        report_bad_step(job, state, loss, grad_norm)
+        if state.setbacks.is_stuck:
+            recover(job, state, clock, f"{MOST_BAD_STEPS} steps in a row without finite numbers")
 
 
 def due(step: int, every: int, leaving: bool = False) -> bool:
