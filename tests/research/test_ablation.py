@@ -150,6 +150,7 @@ def test_other_folders_are_left_alone(spec, tmp_path):
         ablate(arms, 1, tmp_path / "mine")
     ablation.claim(tmp_path / "own", arms[0])
     ablation.claim(tmp_path / "own", arms[0])
+    ablation.claim(tmp_path / "own", arms_of(Spec.of(threads="2", log_every=3).over(spec), [])[0])
     other = arms_of(Spec.of(lr=1e-3).over(spec), [])
     with pytest.raises(ConfigError, match=r"changes of another run \(lr, min_lr, muon_lr\)"):
         ablation.claim(tmp_path / "own", other[0])

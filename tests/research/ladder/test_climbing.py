@@ -95,6 +95,7 @@ def test_a_ladder_keeps_to_the_steps_that_were_fitted(file, fake, monkeypatch):
     assert {steps for _, steps in fake.trained} == {6}
     monkeypatch.setattr(engine, "timings_of", lambda *_: pytest.fail("timed again"))
     climb(ladder, out)
+    climb(ladder, out, budget_s=4 * 6 / budget.FOR_TRAINING)
     with pytest.raises(ConfigError, match="were fitted into"):
         climb(ladder, out, budget_s=5.0)
     later = settle(ladder)[0][1]._replace(rung=Rung("later", Spec("tiny")))

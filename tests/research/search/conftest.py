@@ -5,8 +5,9 @@ import json
 import pytest
 
 from microgpt.commands import search as command
+from microgpt.research import search as room
 from microgpt.research.search_file import search_from
-from tests.research.search.toys import RUN, TEXT, document
+from tests.research.search.toys import RUN, TEXT, Kept, document
 
 HEAD = """
 candidates = 2
@@ -27,6 +28,13 @@ SPACE = "[space]\nlr = {low = 1e-3, high = 1e-2}\n"
 def made(write):
     """Makes a search."""
     return lambda *args, **settings: search_from(document(write, *args, **settings))
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """What comes of draws is kept in lists, by folder."""
+    folders = {}
+    monkeypatch.setattr(room, "Store", lambda folder, config: Kept(folders.setdefault(folder, [])))
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import pytest
 from microgpt.commands import search as command
 from microgpt.common.errors import ConfigError
 from microgpt.files import durable
-from microgpt.research.ablation import trained
-from microgpt.research.finals import FINALS, run_finals
+from microgpt.research.ablation import AS_IS, Arm, trained
+from microgpt.research.finals import FINALS, bring, run_finals
 from microgpt.research.search import Candidates, RunTrainer, place_of, run_search
 from microgpt.research.search_table import front_of
 from microgpt.research.seed import export_seed, read_seed
@@ -71,7 +71,11 @@ def test_a_run_that_was_trained_on_by_hand_does_not_count(searched, best, tmp_pa
         run_finals(search, trials, folder)
     with pytest.raises(ConfigError, match=why):
         export_seed(folder, best.number, tmp_path / "seed")
-    assert not (tmp_path / "seed").exists()
+    shutil.rmtree(run)
+    with pytest.raises(ConfigError, match="not there any more"):
+        export_seed(folder, best.number, tmp_path / "seed")
+    bring(run, Arm(AS_IS, plan), tmp_path / "final")
+    assert not any((tmp_path / name).exists() for name in ("seed", "final")), "it is to be trained anew"
 
 
 def test_finalists_are_trained_by_one_process_at_a_time(made, tmp_path):
