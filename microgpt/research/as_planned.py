@@ -22,16 +22,19 @@ class Newest(NamedTuple):
 def newest(plan: Plan, place: Path) -> Newest | None:
     """How far the run of a plan has come; None: it has no checkpoint yet.
 
-    Raises: ConfigError: it was given another length than its plan has.  CheckpointError: none is whole.
+    Raises: ConfigError: it was given another length than its plan has, now or on its way, so that its rates
+            were others.  CheckpointError: none is whole.
     """
     if not checkpoints(place):
         return None
     checkpoint = newest_valid(place, (STATE,))
     has, planned = Plan.from_dict(read_config(checkpoint)).train, plan.train.max_steps
     if has.max_steps != planned or has.onward_step:
+        is_longer = has.max_steps != planned
+        how = f"for {has.max_steps:,} steps" if is_longer else f"by other rates from step {has.onward_step:,}"
         raise ConfigError(
-            f"{place} was trained on by hand, for {has.max_steps:,} steps where {planned:,} are planned; "
-            "results on other tokens do not compare: move it away"
+            f"{place} was trained on by hand, {how}, where {planned:,} steps are planned; it would not "
+            "compare with the others: move it away"
         )
     return Newest(checkpoint, TrainState.from_dict(read_json(checkpoint / STATE)))
 

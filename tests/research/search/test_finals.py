@@ -61,7 +61,7 @@ def test_a_run_that_was_trained_on_by_hand_does_not_count(searched, best, tmp_pa
     run, plan = place_of(folder, best.number), Candidates(search).plan(best.settings)
     assert trained(plan, run, []) == run / "step_00000005", "as it is it counts"
     resume_run(run, Spec.of(max_steps=7))
-    why = "by hand, for 7 steps where 5 are planned"
+    why = "by hand, for 7 steps, where 5 steps are planned"
     with pytest.raises(ConfigError, match=why):
         trained(plan, run, [])
     for steps in (2, 5):
