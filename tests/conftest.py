@@ -1,6 +1,8 @@
 """For all tests."""
 
+import functools
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from microgpt.common.signals import HANDLED
+from microgpt.machine import rates
 from microgpt.model import GPT, ModelConfig
 from microgpt.tokenizer import train
 
@@ -20,7 +23,11 @@ from microgpt.tokenizer import train
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # outside implementations are built by the tests, never fetched
+os.environ["LANGUAGE"] = "C"  # argparse would look for translations of each word it says
+# Every run tells its share of the machine's peak, which is measured once, not by each of a thousand runs.
+rates.product_flop_per_s = functools.cache(rates.product_flop_per_s)
 WANTING = "no outside implementation"
+NUMBERS = itertools.count()
 
 # No example has to be quick, for a machine may be slow or busy; those of one test may share its folder.
 settings.register_profile(
@@ -86,6 +93,8 @@ def write(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def own_data_dir(tmp_path, monkeypatch):
-    """Prepared corpora of a test go where nobody looks for them."""
-    monkeypatch.setenv("MICROGPT_DATA_DIR", str(tmp_path / "data"))
+def own_data_dir(request, tmp_path_factory, monkeypatch):
+    """Prepared corpora of a test go where nobody looks for them.  No folder is made: most need none."""
+    has_folder = "tmp_path" in request.fixturenames
+    base = request.getfixturevalue("tmp_path") if has_folder else tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("MICROGPT_DATA_DIR", str(base / ("data" if has_folder else f"data{next(NUMBERS)}")))

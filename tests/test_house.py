@@ -1,6 +1,7 @@
 """The plan of the house holds: rooms import only from rooms above them, and two doors lead to C."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -46,8 +47,13 @@ def name_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@functools.cache
 def imported(path):
     """Absolute names of the modules that a file imports."""
+    return tuple(_imported(path))
+
+
+def _imported(path):
     name = name_of(path)
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

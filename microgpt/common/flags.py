@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .errors import ConfigError, MicrogptError
-from .setting import MOST
+from .setting import MOST, types_of
 from .words import did_you_mean
 
 Config = TypeVar("Config")
@@ -75,7 +75,7 @@ def add_settings(
     shown: what help tells of a default, by field, where that is not the field's own.
     A flag that is not typed leaves no trace in the namespace, so `given` knows what the user asked for.
     """
-    kinds = typing.get_type_hints(config)
+    kinds = types_of(config)
     for field in dataclasses.fields(config):
         if "help" not in field.metadata or field.name in skip:
             continue

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from .errors import ConfigError
-from .setting import refused
+from .setting import refused, types_of
 
 LARGEST_INT = 1 << 63  # as large as files and arithmetic hold
 Record = TypeVar("Record")
@@ -48,7 +48,7 @@ def record_from(
              place: of the record in the file, such as "watch.".
     Raises:  error: one line that names the value.
     """
-    hints = typing.get_type_hints(kind)
+    hints = types_of(kind)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if not is_among_others and (unknown := sorted(set(values) - set(fields))):
         raise error(f"{where}: unknown setting {place}{unknown[0]}; was it written by a newer microgpt?")
@@ -74,7 +74,7 @@ def record_from(
 
 def check_settings(kind: type, values: Mapping[str, Any], where: str) -> None:
     """Refuse values that no field of a record has, or that are not of its type, though others be missing."""
-    hints = typing.get_type_hints(kind)
+    hints = types_of(kind)
     for name, value in values.items():
         if name not in hints:
             raise ConfigError(f"{where}: unknown setting {name}")

@@ -2,7 +2,9 @@
 it, its unit, what values it may have, and whether a session that resumes a run may change it."""
 
 import dataclasses
-from collections.abc import Collection
+import functools
+import typing
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 REQUIRED = dataclasses.MISSING
@@ -68,6 +70,12 @@ def setting(
 def unseen(default: Any, within: Range | None = None) -> Any:
     """A field that is part of the config and no flag."""
     return dataclasses.field(default=default, metadata={"within": within})
+
+
+@functools.cache
+def types_of(config: type) -> Mapping[str, Any]:
+    """The types of the fields of a config class, by name."""
+    return typing.get_type_hints(config)
 
 
 def refused(config: Any) -> tuple[str, Any, str] | None:

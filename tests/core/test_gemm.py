@@ -28,6 +28,19 @@ def own(request):
     native.use_gemm("native")
 
 
+@pytest.fixture
+def levels():
+    """Each instruction-set level in turn: what is wanted of them is the same, and made once."""
+
+    def each():
+        for level in native.supported_levels():
+            native.use_level(level)
+            native.use_gemm("native")
+            yield level
+
+    return each
+
+
 @pytest.fixture(params=native.supported_levels())
 def bf16(request):
     """bf16 on every level, whatever level is best for it."""
@@ -38,38 +51,54 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def products(N, M, K, precision="fp32", rounded=lambda x: x):
-    """The three products of a linear layer, and what they should be for operands that are so rounded."""
-    x, weight, dy, dweight = normal(1, N, K), normal(2, M, K), normal(3, N, M), normal(4, M, K)
-    wanted = true_products(*(rounded(array.astype(float)) for array in (x, weight, dy)), dweight)
-    got = [ops.linear_forward(x, weight, precision), ops.linear_backward_input(dy, weight, precision)]
-    ops.linear_backward_weight(dy, x, dweight, precision)
-    return [*got, dweight], wanted, (K, M, N)
+def operands(N, M, K):
+    """x, weight, dy, and what dweight is before its product is added."""
+    return normal(1, N, K), normal(2, M, K), normal(3, N, M), normal(4, M, K)
 
 
-def true_products(x, weight, dy, dweight):
+def products(x, weight, dy, dweight, precision="fp32"):
+    """The three products of a linear layer."""
+    total = dweight.copy()
+    ops.linear_backward_weight(dy, x, total, precision)
+    return [
+        ops.linear_forward(x, weight, precision),
+        ops.linear_backward_input(dy, weight, precision),
+        total,
+    ]
+
+
+def true_products(x, weight, dy, dweight, rounded=lambda x: x):
+    """What they should be, for operands that are so rounded."""
+    x, weight, dy = (rounded(array.astype(float)) for array in (x, weight, dy))
     return [x @ weight.T, dy @ weight, dweight + dy.T @ x]
+
+
+def are_right(shape, levels):
+    arrays = operands(*shape)
+    wanted = true_products(*arrays)
+    N, M, K = shape
+    for level in levels():
+        for got, true, terms in zip(products(*arrays), wanted, (K, M, N), strict=True):
+            np.testing.assert_allclose(got, true, rtol=0, atol=2e-5 * terms**0.5, err_msg=level)
 
 
 @given(shape=SHAPES)
 @settings(max_examples=20)
-def test_products_of_any_shape(own, shape):
-    for got, wanted, terms in zip(*products(*shape), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * terms**0.5)
+def test_products_of_any_shape(levels, shape):
+    are_right(shape, levels)
 
 
 @pytest.mark.parametrize("shape", [(3073, 50, 61), (50, 3073, 61), (50, 61, 3073), (1537, 1537, 50)])
-def test_sums_of_several_rounds(own, shape):
-    for got, wanted, terms in zip(*products(*shape), strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * terms**0.5)
+def test_sums_of_several_rounds(levels, shape):
+    are_right(shape, levels)
 
 
 @pytest.mark.parametrize("shape", [(512, 384, 1536), (300, 1025, 1100), (48, 33, 17)])
 def test_bits_do_not_depend_on_threads(own, shape):
-    found = []
+    found, arrays = [], operands(*shape)
     for threads in (1, 2, 5):
         native.set_threads(threads)
-        found.append([array.tobytes() for array in products(*shape)[0]])
+        found.append([array.tobytes() for array in products(*arrays)])
     assert found[0] == found[1] == found[2]
 
 
@@ -117,14 +146,15 @@ def test_the_choice_is_checked(monkeypatch):
 @given(shape=SHAPES)
 @example(shape=(111, 1, 1))
 @settings(max_examples=20)
-def test_bf16_is_the_product_of_rounded_operands(bf16, shape):
-    N, M, K = shape
-    got, rounded, _ = products(N, M, K, "bf16", reference.to_bf16)
-    _, exact, _ = products(N, M, K)
+def test_bf16_is_the_product_of_rounded_operands(levels, shape):
+    N, M, _ = shape
+    arrays = operands(*shape)
+    rounded, exact = true_products(*arrays, reference.to_bf16), true_products(*arrays)
     size = max(np.abs(one).max() for one in exact)  # a sum may cancel to less than its terms are rounded by
-    for found, *wanted, rows in zip(got, rounded, exact, (N, N, M), strict=True):
-        true = wanted[rows < native.lib.MG_PACKED_ROWS]  # few rows stay in fp32
-        np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * size)
+    for level in levels():
+        for found, *wanted, rows in zip(products(*arrays, "bf16"), rounded, exact, (N, N, M), strict=True):
+            true = wanted[rows < native.lib.MG_PACKED_ROWS]  # few rows stay in fp32
+            np.testing.assert_allclose(found, true, rtol=0, atol=1e-5 * size, err_msg=level)
 
 
 def test_bf16_rounds_to_nearest_even(bf16):
@@ -144,12 +174,12 @@ def test_bf16_rounds_to_nearest_even(bf16):
 
 
 def test_bf16_has_the_same_bits_on_every_level_and_number_of_threads():
-    found = set()
+    found, arrays = set(), operands(130, 261, 3201)
     for level in native.supported_levels():
         native.use_level(level)
         for threads in (1, 3):
             native.set_threads(threads)
-            found.add(b"".join(array.tobytes() for array in products(130, 261, 3201, "bf16")[0]))
+            found.add(b"".join(array.tobytes() for array in products(*arrays, "bf16")))
     assert len(found) == 1
 
 

@@ -19,6 +19,7 @@ from tests.core.homes import HOMES
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect through ctypes")
 
 PAGE = mmap.PAGESIZE
+system = functools.cache(lambda: ctypes.CDLL(None))
 
 
 class Guarded:
@@ -54,7 +55,7 @@ class Guarded:
         area = mmap.mmap(-1, (pages + 2) * PAGE)
         start = ctypes.addressof(ctypes.c_char.from_buffer(area))
         for guard in (start, start + (pages + 1) * PAGE):
-            assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), PAGE, 0) == 0
+            assert system().mprotect(ctypes.c_void_p(guard), PAGE, 0) == 0
         address = start + PAGE + (pages * PAGE - n_bytes) * self._at_end
         ctypes.memmove(address, array, n_bytes)
         return area, address

@@ -13,6 +13,7 @@ from benchmarks.torture.signals import damage, hear_signals
 from microgpt.common import signals
 from microgpt.runs.checkpoint import find_checkpoint
 from microgpt.runs.metrics import read_metrics
+from tests.training.forked import Forks
 
 ROOT = Path(__file__).parents[2]
 TEXT = "".join(f"A hat of number {n} costs {n * 7919 % 1009} coins, not {n + 1}.\n\n" for n in range(300))
@@ -44,6 +45,8 @@ SMALL = [
 ]
 TRAIN = ["train", *SMALL, "--data", "text.txt", "--out-dir", "run"]
 CHAT = ["chat", "talker", "--max-tokens", "9"]
+
+COMMAND = "import sys; from microgpt.__main__ import main; main(sys.argv[1:])"
 
 # Runs a command with a trap on one function: the nth call of it begins with a signal to ourselves.
 TRAPPED = """
@@ -115,12 +118,18 @@ def in_turn(phases):
 
 
 @pytest.fixture(scope="module")
-def talker(tmp_path_factory):
+def forks():
+    with Forks() as forks:
+        yield forks
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory, forks):
     """A folder with a corpus, prepared, and a model to talk to."""
     folder = tmp_path_factory.mktemp("signals")
     (folder / "text.txt").write_text(TEXT)
     (folder / "lines.txt").write_text("Hello!\nWho are you?\n")
-    done = command(folder, ["-m", "microgpt", *TRAIN[:-1], "talker", "--max-steps", "2"])
+    done = forked(forks, folder, COMMAND, [*TRAIN[:-1], "talker", "--max-steps", "2"])
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -134,8 +143,17 @@ def folder(talker, tmp_path):
     return tmp_path
 
 
+def places_of(folder):
+    return {"MICROGPT_DATA_DIR": "data", "XDG_CACHE_HOME": str(folder / "cache")}
+
+
+def forked(forks, folder, code, words=()):
+    """Code in a process that has all imports behind it."""
+    return forks.run(code, words, folder, folder / "lines.txt", places_of(folder))
+
+
 def command(folder, words, **options):
-    places = {"PYTHONPATH": str(ROOT), "MICROGPT_DATA_DIR": "data", "XDG_CACHE_HOME": str(folder / "cache")}
+    """A command in a process of its own, from the first import on."""
     with open(folder / "lines.txt") as lines:
         return subprocess.run(
             [sys.executable, *words],
@@ -144,14 +162,14 @@ def command(folder, words, **options):
             text=True,
             timeout=600,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": hear_signals, **options},
-            env=os.environ | places,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | places_of(folder),
         )
 
 
-def struck(folder, place, number, words):
+def struck(forks, folder, place, number, words):
     """A command that got a signal at a place of its code, and ended as it should."""
     name, nth = place
-    done = command(folder, ["-c", TRAPPED, str(int(number)), str(nth), name, *words])
+    done = forked(forks, folder, TRAPPED, [str(int(number)), str(nth), name, *words])
     assert done.returncode == 128 + number, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr and "ignored" not in done.stderr, done.stderr
     assert damage(folder) is None
@@ -159,25 +177,25 @@ def struck(folder, place, number, words):
 
 
 @pytest.mark.parametrize("phase, number", in_turn(PREPARING))
-def test_a_signal_before_training_leaves_nothing_half_done(phase, number, folder):
-    struck(folder, PREPARING[phase], number, TRAIN)
+def test_a_signal_before_training_leaves_nothing_half_done(phase, number, folder, forks):
+    struck(forks, folder, PREPARING[phase], number, TRAIN)
     assert not list(folder.glob("run/step_*")) and not list(folder.glob("data/prepared/.microgpt-b*"))
     if phase == "encoding":
-        assert command(folder, ["-m", "microgpt", *TRAIN, "--max-steps", "1"]).returncode == 0
+        assert forked(forks, folder, COMMAND, [*TRAIN, "--max-steps", "1"]).returncode == 0
 
 
 @pytest.mark.parametrize("phase, number", in_turn(TRAINING))
-def test_a_signal_in_training_saves_where_it_was(phase, number, folder, talker):
+def test_a_signal_in_training_saves_where_it_was(phase, number, folder, talker, forks):
     (folder / "data").symlink_to(talker / "data")
-    struck(folder, TRAINING[phase], number, TRAIN)
+    struck(forks, folder, TRAINING[phase], number, TRAIN)
     steps = [line["step"] for line in read_metrics(folder / "run/metrics.jsonl") if line["event"] == "train"]
     assert find_checkpoint(folder / "run").name == f"step_{steps[-1]:08d}"
     assert steps[-1] == 40 or phase != "last save"
 
 
 @pytest.mark.parametrize("phase, number", in_turn(CHATTING))
-def test_a_signal_ends_a_chat(phase, number, folder):
-    struck(folder, CHATTING[phase], number, CHAT)
+def test_a_signal_ends_a_chat(phase, number, folder, forks):
+    struck(forks, folder, CHATTING[phase], number, CHAT)
 
 
 def test_a_signal_that_is_ignored_stays_so(folder, talker):
@@ -225,7 +243,7 @@ def test_a_signal_that_is_sent_again_before_it_can_be_heard_is_sent_once_more(mo
     assert sent == [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
-def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder):
+def test_a_second_signal_that_comes_with_the_first_is_not_lost(folder, forks):
     """Python drops it, for the handler of the first replaces its own."""
     code = """
 import signal, threading
@@ -241,11 +259,11 @@ def main():
         signal.pause()
 run_command(main)
 """
-    done = command(folder, ["-c", code])
+    done = forked(forks, folder, code)
     assert done.returncode == -signal.SIGINT and "Traceback" not in done.stderr, done.stderr
 
 
-def test_a_second_signal_that_comes_while_the_first_is_handled_is_not_lost(folder):
+def test_a_second_signal_that_comes_while_the_first_is_handled_is_not_lost(folder, forks):
     """Replacing a handler handles what is pending first, in the midst of the first handler."""
     code = """
 import os, signal
@@ -262,7 +280,7 @@ def main():
         signal.pause()
 run_command(main)
 """
-    done = command(folder, ["-c", code])
+    done = forked(forks, folder, code)
     assert done.returncode == -signal.SIGINT and "Traceback" not in done.stderr, done.stderr
 
 
@@ -278,8 +296,8 @@ def test_a_run_goes_on_without_anybody_to_read_its_lines(streams, folder, talker
     assert not done.stderr or ("Error" not in done.stderr and "sample after 36 steps" in done.stderr)
 
 
-def test_a_stopped_process_goes_on(folder, talker):
+def test_a_stopped_process_goes_on(folder, talker, forks):
     (folder / "data").symlink_to(talker / "data")
     struck_at = [str(int(signal.SIGSTOP)), "9", TRAINING["micro-batch"][0]]
-    done = command(folder, ["-c", WAKING + TRAPPED, *struck_at, *TRAIN])
+    done = forked(forks, folder, WAKING + TRAPPED, [*struck_at, *TRAIN])
     assert done.returncode == 0 and find_checkpoint(folder / "run").name == "step_00000040", done.stderr
