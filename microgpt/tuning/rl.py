@@ -8,7 +8,8 @@ has for them is shared out (`decoder.forbidden_in_answers`).  The advantage A_i 
   rloo       r_i - mean of the other answers to the same prompt
 ExIt, expert iteration: of the answers to a prompt the best alone is learned, as in fine-tuning, by p, unless
 all are worth the same; the leash is the same.  Where that is so of every prompt there is nothing to imitate:
-such a step changes nothing, the leash and the momentum of steps before rest, too.
+such a step changes nothing, the leash and the momentum of steps before rest, too.  REINFORCE, whose loss has
+the leash in every step, is drawn back by it alone there.
 
 The KL, to p' of the model that the run began with, is exact over the vocabulary, at the tokens that were
 drawn: markers that are never drawn stay as unlikely as they were, too.

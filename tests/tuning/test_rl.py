@@ -17,10 +17,12 @@ from microgpt.corpus.smalltalk import FAMILIES, exam, practice
 from microgpt.decoding.decoder import Decoder, Request, answer_all, next_logits
 from microgpt.decoding.sampler import log_softmax
 from microgpt.decoding.several import drawn, several_answers
+from microgpt.files.records import read_json
 from microgpt.model import GPT, IGNORED, ModelConfig
 from microgpt.model.leash import Leash
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.events import Empty, Trained
+from microgpt.training.assemble import differences
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, rows_of
 from microgpt.tuning.rewards import files_of, function_of, text_reward
@@ -306,6 +308,9 @@ def test_a_killed_run_goes_on_to_the_bit(place):
         train_run(spec_of(6, save_every=2), "killed", [heard.append])
     ) == checkpoint_bytes(straight)
     assert 2 <= len(facts_of(heard, "reward")) <= 4, "it went on from a checkpoint"
+    now = read_json(straight.checkpoint / "state.json")
+    before = {name: value for name, value in now.items() if name != "arithmetic_of_source"}
+    assert differences(before, now) == ["arithmetic_of_source was None, is 2"], "of what drew otherwise"
 
 
 def test_what_cannot_be_is_refused(place):
