@@ -44,8 +44,7 @@ class TrialStep:
 
     def __init__(self, model: ModelConfig, train: TrainConfig, batch_size: int) -> None:
         self.model = GPT(model, recompute=train.recompute, precision=train.precision)
-        # Any numbers do, as long as they are small; drawing each one would take longer than the steps.
-        self.model.params.flat[:] = np.resize(0.02 * random.normal(0, 4096), self.model.params.flat.size)
+        fill_small(self.model.params.flat)
         self.optimizer: Optimizer = OPTIMIZERS[train.optimizer](self.model, train)
         ids = trial_tokens(model, batch_size)
         self.batch = Batch(ids, ids)
@@ -60,6 +59,15 @@ class TrialStep:
         start = time.perf_counter()
         self()
         return time.perf_counter() - start
+
+
+def fill_small(flat: np.ndarray) -> None:
+    """Small numbers for weights (n,): any do, the same 4,096 again and again, for drawing each one would take
+    longer than the steps.  In place, for a second array of as many may be all the memory that there is."""
+    draws = (0.02 * random.normal(0, 4096)).astype(flat.dtype)
+    n_whole = flat.size // len(draws) * len(draws)
+    flat[:n_whole].reshape(-1, len(draws))[:] = draws
+    flat[n_whole:] = draws[: flat.size - n_whole]
 
 
 def trial_tokens(model: ModelConfig, batch_size: int) -> np.ndarray:

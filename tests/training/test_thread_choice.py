@@ -3,6 +3,7 @@
 import gc
 import json
 import pwd
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -13,7 +14,15 @@ from microgpt.machine.kept import MOST_ENTRIES, Finding, cache_file, recall, rem
 from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
 from microgpt.runs.settings import TrainConfig
 from microgpt.training import thread_choice
-from microgpt.training.thread_choice import Probe, TrialStep, candidates, choose_threads, fastest, most_useful
+from microgpt.training.thread_choice import (
+    Probe,
+    TrialStep,
+    candidates,
+    choose_threads,
+    fastest,
+    fill_small,
+    most_useful,
+)
 
 TINY = ModelConfig.from_preset("tiny", vocab_size=300)
 KEY = {"model": "x"}
@@ -226,3 +235,14 @@ def test_a_place_that_cannot_be_written_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     remember(KEY, Finding(1, {1: 0.5}))
     assert recall(KEY) is None
+
+
+def test_weights_of_a_trial_are_small_and_filled_in_place():
+    flat = np.zeros(1_000_003, np.float32)
+    tracemalloc.start()
+    fill_small(flat)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < flat.nbytes / 4
+    assert flat.std() == pytest.approx(0.02, rel=0.05) and (flat[:4096] == flat[4096:8192]).all()
+    assert (flat[-579:] == flat[:579]).all()  # what is left over of whole rows
