@@ -40,6 +40,11 @@ def _canonical(dialogues):
 
 
 @lru_cache
+def _megabyte():
+    return list(generate(MEGABYTE))
+
+
+@lru_cache
 def _training_turns():
     return [turn for index in range(N_DIALOGUES) for turn in turns_of(0, index)]
 
@@ -56,7 +61,7 @@ def _questions(family):
 
 
 def test_first_megabyte_is_golden():
-    assert hashlib.sha256(_canonical(generate(MEGABYTE))).hexdigest() == GOLDEN_SHA256
+    assert hashlib.sha256(_canonical(_megabyte())).hexdigest() == GOLDEN_SHA256
 
 
 def test_seed_and_side_matter_and_nothing_else():
@@ -68,13 +73,13 @@ def test_seed_and_side_matter_and_nothing_else():
 
 
 def test_volume():
-    sizes = [sum(len(message.content.encode()) for message in dialogue) for dialogue in generate(MEGABYTE)]
+    sizes = [sum(len(message.content.encode()) for message in dialogue) for dialogue in _megabyte()]
     assert MEGABYTE <= sum(sizes) < MEGABYTE + max(sizes)
 
 
 def test_dialogues_are_well_formed():
     lengths = []
-    for dialogue in generate(MEGABYTE):
+    for dialogue in _megabyte():
         assert [message.role for message in dialogue] == ["user", "assistant"] * (len(dialogue) // 2)
         assert all(
             message.content.isprintable() and message.content.strip() == message.content

@@ -50,12 +50,11 @@ def says(right: str | Sequence[str], wrong: Iterable[str] = ()) -> Check:
 def names_only(*names: str, right: Sequence[str] = ()) -> Check:
     """The answer names these people or animals, to the letter, and nobody else; it says all of `right`."""
     says_rest = says(right)
-    whole = [re.compile(rf"(?<![\w'-]){re.escape(name)}(?!['-]?\w)") for name in names]
 
     def check(answer: str) -> bool:
         rest = answer
-        for name in whole:
-            rest, times = name.subn(" ", rest)
+        for name in names:  # made into a pattern here, for most checks are never asked
+            rest, times = re.subn(rf"(?<![\w'-]){re.escape(name)}(?!['-]?\w)", " ", rest)
             if not times:
                 return False
         others = {word for word in LONG_WORD.findall(rest) if word[0].isupper()} - NOT_NAMES
