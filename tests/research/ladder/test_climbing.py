@@ -52,6 +52,7 @@ def test_a_gate_that_is_not_passed_ends_the_climb_and_force_is_recorded(file, fa
     assert {name for name, _ in fake.trained} == {"small-seed0", "small-seed1"}
     assert command.main(["run", *words, "--force"]) == 0
     assert "FORCED past" in capsys.readouterr().out
+    assert fake.measured == ["small-seed0", "small-seed1", "large-seed0", "large-seed1"], "each once"
     begun = State.read(file.parent / "out").begun
     assert [one.name for one in begun] == ["small", "large"] and {"law", "forecast"} <= set(begun[0].forced)
     assert command.main(["status", *words, "--json"]) == 0

@@ -83,7 +83,7 @@ class FakeRuns:
     """In the place of training and measuring: each run is a little better.  lost: those that diverge."""
 
     def __init__(self, patch, bpb=2.0, lost=()):
-        self.trained, self.bpb, self.lost = [], bpb, lost
+        self.trained, self.measured, self.bpb, self.lost = [], [], bpb, lost
         of_size = {"is_exact": True, "by_heart": {"accuracy": 1.0, "windows": 10, "steps": 100}}
         of_size["tokenizer"] = {"merges": 40, "bytes_per_token": 2.0, "is_lossless": True}
         patch.setattr(engine, "trained", self.train)
@@ -103,5 +103,6 @@ class FakeRuns:
 
     def measure(self, checkpoint):
         name = checkpoint.parent.name
+        self.measured.append(name)
         counting = {"unigram": {"value": 0.5, "low": 0.4, "high": 0.6}}  # worse than that
         return run(self.bpb - 0.01 * len(self.trained), name=name, above=counting)
