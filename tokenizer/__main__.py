@@ -5,7 +5,7 @@ microgpt tokenizer encode FILE --tokenizer tokenizer.json                prints 
 microgpt tokenizer decode FILE --tokenizer tokenizer.json                prints the text of printed ids
 microgpt tokenizer show [--tokenizer tokenizer.json] [--text TEXT]       prints what is in it
 
---tokenizer takes a run, too, but not of `python -m tokenizer`, which knows none.
+`microgpt tokenizer` also accepts the name of a run after --tokenizer; `python -m tokenizer` does not.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from microgpt.tokenizer.file_format import place_of
 from microgpt.tokenizer.pieces import MAX_THREADS
 
 LONGEST = 500  # characters of a line that tells of a mistake
-NAMED = "the tokenizer; `microgpt tokenizer` takes a run, too"
+NAMED = "the tokenizer: a file; `microgpt tokenizer` also accepts the name of a run"
 PACKED = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 

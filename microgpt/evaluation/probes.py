@@ -54,17 +54,25 @@ def gradient(model: GPT, batch: Batch) -> Finding:
     with _Nudged(model):
         model.grads.flat[:] = 0
         nats, _ = model.loss_and_grad(batch)
-        odd = [name for name, grad in model.grads.items() if not np.isfinite(grad).all()]
+        odd = _not_finite("gradient", model, nats)
         still = [name for name, grad in model.grads.items() if not grad.any() and EXPERTS not in name]
         model.grads.flat[:] = 0
-    if odd or not math.isfinite(nats):
-        which = ", ".join(odd[:3]) or "the loss"
-        return Finding("gradient", False, f"not finite: {which}", "learning rate, initial weights, the data")
+    if odd:
+        return odd
     if frozen or still:
         why = "is not trained" if frozen else "has a gradient of zeros"
         names = frozen or still
         return Finding("gradient", False, f"{named(names)} {why}", "frozen parameters; that layer's backward")
     return Finding("gradient", True, f"finite and not zero in all {len(model.grads)} parameters")
+
+
+def _not_finite(probe: str, model: GPT, nats: float) -> Finding | None:
+    """What a probe says of a loss, or of gradients as they are now, that are no finite numbers; else None."""
+    odd = [name for name, grad in model.grads.items() if not np.isfinite(grad).all()]
+    if not odd and math.isfinite(nats):
+        return None
+    which = ", ".join(odd[:3]) or "the loss"
+    return Finding(probe, False, f"not finite: {which}", "learning rate, initial weights, the data")
 
 
 def named(names: list[str]) -> str:
@@ -100,12 +108,15 @@ def slope(model: GPT, batch: Batch) -> Finding:
     batch = telling(batch, min(N_TOKENS, tokens_within(SLOPE_FLOP, flop)), 1)
     with _Nudged(model), in_fp32(model):
         model.grads.flat[:] = 0
-        model.loss_and_grad(batch)
-        if "balance_loss" in model.facts:
-            model.grads.flat[:] = 0
-            return Finding("slope", None, "the gradient is of the loss and of what balances experts")
-        found = list(_slope_errors(model, batch))
+        nats, _ = model.loss_and_grad(batch)
+        odd = _not_finite("slope", model, nats)
+        is_of_loss = "balance_loss" not in model.facts
+        found = [] if odd or not is_of_loss else list(_slope_errors(model, batch))
         model.grads.flat[:] = 0
+    if odd:
+        return odd
+    if not is_of_loss:
+        return Finding("slope", None, "the gradient is of the loss and of what balances experts")
     if not found:
         return Finding("slope", None, "not applicable: the loss is too small to see it change")
     error, layer = max(found)
@@ -130,7 +141,7 @@ def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
     for layer, names in _layers(model).items():
         norm, size = (_norm(arena, names) for arena in (model.grads, model.params))
         nats = min(most, 2 * SLOPE_STEP * size * norm)
-        if not math.isfinite(norm) or nats < FLAT_NATS:
+        if nats < FLAT_NATS:
             continue
         step = nats / 2 / norm**2
         before = {name: model.params[name].copy() for name in names}

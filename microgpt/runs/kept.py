@@ -297,15 +297,25 @@ def _best_if_clear(newest: Path, names: Iterable[str] | None, say: Say) -> Path:
 
 
 def tokenizer_named(name: str) -> Tokenizer:
-    """The tokenizer that a name means: a file, or that of a prepared corpus, a checkpoint or a run."""
-    place = Path(name)
+    """The tokenizer that a name means: a file, or that of a prepared corpus, a checkpoint or a run.
+
+    Raises:  CheckpointError: there is no such place, or what lies there cannot be looked at.
+    """
+    wanted = f"a {TOKENIZER}, a prepared corpus, or a run"
+    try:
+        return Tokenizer.load(_tokenizer_file(Path(name), wanted))
+    except OSError as error:  # such as a name that is too long
+        raise CheckpointError(f"{name}: {error.strerror}; expected {wanted}") from error
+
+
+def _tokenizer_file(place: Path, wanted: str) -> Path:
+    """Where the tokenizer of a place lies, which may be that file."""
     if place.is_file() or place == Path(TOKENIZER):
-        return Tokenizer.load(place)
+        return place
     folder = place.parent if place.name == TOKENIZER else place  # RUN/tokenizer.json lies in its checkpoints
     if not (folder / TOKENIZER).exists():
-        wanted = f"a {TOKENIZER}, a prepared corpus, or a run"
         folder = find_checkpoint(place_of(str(folder), wanted), (TOKENIZER,))
-    return Tokenizer.load(folder / TOKENIZER)
+    return folder / TOKENIZER
 
 
 def choice_notes(checkpoint: Path) -> list[str]:

@@ -12,7 +12,7 @@ from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import probes_of_data
 from microgpt.evaluation.alarms import Alarms, Facts, Loss
 from microgpt.evaluation.loss import evaluate
-from microgpt.evaluation.probes import probe_all, slope
+from microgpt.evaluation.probes import gradient, probe_all, slope
 from microgpt.model import GPT, ModelConfig
 from microgpt.model.block import Branch
 from microgpt.runs.settings import TrainConfig
@@ -225,6 +225,15 @@ def test_the_slope_of_a_text_learned_by_heart_is_that_of_its_gradient_or_is_not_
         assert slope(sound.model, batch).is_good is False
     sound.model.params["ln_f.weight"][:] *= 2
     assert slope(sound.model, batch).told().startswith("-    slope: not applicable: ")
+
+
+def test_numbers_that_are_not_finite_are_told_of_the_slope_too(run):
+    broken = run()
+    broken.model.params["ln_f.weight"][:] = np.nan
+    for probe in (gradient, slope):
+        found = probe(broken.model, broken.batches.batch(0))
+        assert found.is_good is False and found.text.startswith("not finite: ")
+    assert not broken.model.grads.flat.any()
 
 
 def test_a_gradient_that_does_not_reach_a_parameter(run, monkeypatch):
