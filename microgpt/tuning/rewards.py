@@ -108,12 +108,13 @@ def function_of(name: str) -> Reward:
 def files_of(path: Path) -> list[Path]:
     """A file of Python, those beside it that it imports, wherever in it, and so on.
 
-    Packages, files of data and what is installed are not among them.
+    Packages, files of data and what is installed are not among them, nor a file that is named like a module
+    of the standard library, which is imported in its place.
     Raises: OSError: one cannot be read.
     """
     found, waiting = [path], [path]
     while waiting:
-        names = sorted(_imported(waiting.pop().read_bytes()))
+        names = sorted(_imported(waiting.pop().read_bytes()) - sys.stdlib_module_names)
         beside = [file for name in names if (file := path.with_name(f"{name}.py")).is_file()]
         new = [file for file in beside if file not in found]
         found, waiting = found + new, waiting + new

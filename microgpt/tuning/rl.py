@@ -8,8 +8,8 @@ has for them is shared out (`decoder.forbidden_in_answers`).  The advantage A_i 
   rloo       r_i - mean of the other answers to the same prompt
 ExIt, expert iteration: of the answers to a prompt the best alone is learned, as in fine-tuning, by p, unless
 all are worth the same; the leash is the same.  Where that is so of every prompt there is nothing to imitate:
-such a step changes nothing, the leash and the momentum of steps before rest, too.  REINFORCE, whose loss has
-the leash in every step, is drawn back by it alone there.
+such a step changes nothing: neither the leash nor momentum moves a weight in it.  REINFORCE still applies the
+leash where all answers are worth the same.
 
 The KL, to p' of the model that the run began with, is exact over the vocabulary, at the tokens that were
 drawn: markers that are never drawn stay as unlikely as they were, too.
@@ -19,7 +19,6 @@ Anthony et al. 2017 (arXiv 1705.08439), expert iteration.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,12 +63,16 @@ GENTLER = 20  # times less than the parent's peak is the rate
 
 @dataclasses.dataclass(frozen=True)
 class Rewarded:
-    """What the source is told.  reward: text, exam or FILE.py:function; sha256: of that file and of those
-    beside it that it imports, that a resumed run is marked by the same (`sha256_of`); families: of the exam,
-    by commas; none: all."""
+    """What the source is told.
+
+    reward: text, exam or FILE.py:function.  sha256: of that file.  beside: that of each file beside it that
+    it imports, by name; None: of a run that began before those were recorded.  families: of the exam, by
+    commas; none: all.
+    """
 
     reward: str = unseen(TEXT)
     sha256: str = unseen("")
+    beside: dict[str, str] | None = dataclasses.field(default=None)
     families: str = unseen("")
     method: str = setting(
         REINFORCE,
@@ -256,24 +259,47 @@ def questions_of(told: Rewarded, parts: Parts) -> Questions:
         return OfTheExam(parts.prepared.tokenizer, window, families)
     if families:
         raise ConfigError(f"--families {told.families}: those are of --reward exam; leave them out")
-    if sha256_of(told.reward) != told.sha256:
-        raise ConfigError(f"{told.reward}: the file is another than the run began with; bring that back")
+    refuse_changed(told)
     reward = text_reward if told.reward == TEXT else function_of(told.reward)
     return OfTheCorpus(parts.prepared, window, reward, told.answer_tokens)
 
 
-def sha256_of(reward: str) -> str:
-    """Of the file of a function, together with those that it imports (`files_of`); of what needs no file,
-    nothing."""
+def refuse_changed(told: Rewarded) -> None:
+    """A run that goes on is marked by the files that it began with."""
+    now = sha256_of(told.reward)
+    if not now:
+        return
+    file = _file_of(told.reward)
+    beside = now if told.beside is None else told.beside
+    began = beside | {file.name: told.sha256}
+    for name in now | began:
+        if began.get(name) != now.get(name):
+            place = file.with_name(name)
+            raise ConfigError(f"{place}: not the file that the run began with; bring that back")
+
+
+def recorded(reward: str) -> dict[str, Any]:
+    """What a run that begins records of the files that mark it: settings of Rewarded."""
+    files = sha256_of(reward)
+    return {"sha256": files.pop(_file_of(reward).name), "beside": files} if files else {}
+
+
+def sha256_of(reward: str) -> dict[str, str]:
+    """Of the file of a function and of those that it imports (`files_of`), by name, its own first; of what
+    needs no file, nothing."""
     if reward in (TEXT, EXAM):
-        return ""
+        return {}
     try:
-        each = [durable.sha256_of(file) for file in files_of(Path(reward.rpartition(":")[0]))]
-        return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+        return {file.name: durable.sha256_of(file) for file in files_of(_file_of(reward))}
     except OSError as error:
         raise ConfigError(
             f"--reward {reward}: {error.strerror}; expected text, exam or FILE.py:function"
         ) from error
+
+
+def _file_of(reward: str) -> Path:
+    """FILE.py of FILE.py:function."""
+    return Path(reward.rpartition(":")[0])
 
 
 SOURCES[NAME] = Rewards
@@ -294,7 +320,7 @@ def rl_spec(parent: str, settings: dict[str, Any], reward: str, **told: Any) -> 
     named = f"{Path(place).absolute()}:{function}" if colon else reward
     if reward not in (TEXT, EXAM):
         function_of(named)  # refuses what cannot be before anything is made
-    given = {"reward": named, "sha256": sha256_of(named), **told}
+    given = {"reward": named, **recorded(named), **told}
     usual = {"batch_size": ROWS, "eval_every": EVERY}
     if not any(name in settings for name in (*LENGTHS, "max_time")):
         usual["max_steps"] = STEPS

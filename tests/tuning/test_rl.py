@@ -1,6 +1,6 @@
 """Learning from rewards: golden numbers, gradients, draws, a run that earns more, resumed to the bit."""
 
-import hashlib
+import dataclasses
 import itertools
 import json
 import math
@@ -26,7 +26,15 @@ from microgpt.training.assemble import differences
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, rows_of
 from microgpt.tuning.rewards import files_of, function_of, text_reward
-from microgpt.tuning.rl import against_others, best_alone, rl_spec, sha256_of
+from microgpt.tuning.rl import (
+    Rewarded,
+    against_others,
+    best_alone,
+    recorded,
+    refuse_changed,
+    rl_spec,
+    sha256_of,
+)
 from tests.training.fakes import StopAt
 from tests.training.toys import TEXT, checkpoint_bytes, small, train_and_kill
 from tests.tuning.test_sft import FIXED
@@ -341,7 +349,7 @@ def test_a_function_sees_what_the_user_said_and_may_not_change_on_the_way(place)
     stop = StopAt(1)
     train_run(spec_of(2), "cut", [stop], stop=stop)
     Path("worth.py").write_text(WORTH + "\n")
-    with pytest.raises(ConfigError, match="the file is another than the run began with"):
+    with pytest.raises(ConfigError, match=r"worth\.py: not the file that the run began with"):
         rl(["--resume", "cut"])
     Path("worth.py").write_text(WORTH)
     assert function_of("worth.py:worth")("", "eeee") == 4
@@ -372,22 +380,36 @@ def test_files_that_a_reward_imports_are_part_of_it(tmp_path):
     file.write_text(
         "import numpy\nfrom marks import GOOD\ndef worth(p, a):\n    import late\n    return GOOD\n"
     )
-    assert sha256_of(f"{file}:worth") == hashlib.sha256(file.read_bytes()).hexdigest(), "it stands alone"
+    assert list(sha256_of(f"{file}:worth")) == ["mine.py"], "it stands alone"
     for name, text in (
-        ("marks", "import os.path, deep"),
+        ("marks", "import os.path, deep, random"),
         ("late", ""),
         ("deep", "import mine"),
         ("other", ""),
+        ("random", ""),  # of the standard library is the one that is imported
     ):
         (tmp_path / f"{name}.py").write_text(text + "\n")
-    assert {one.stem for one in files_of(file)} == {"mine", "marks", "late", "deep"}
-    before = sha256_of(f"{file}:worth")
-    (tmp_path / "other.py").write_text("X = 1\n")
-    assert sha256_of(f"{file}:worth") == before
-    (tmp_path / "deep.py").write_text("import mine\nX = 1\n")
-    assert sha256_of(f"{file}:worth") != before
+    assert set(sha256_of(f"{file}:worth")) == {"mine.py", "marks.py", "late.py", "deep.py"}
     (tmp_path / "deep.py").write_text("not Python\n")
     assert len(files_of(file)) == 4
+
+
+def test_the_file_that_changed_on_the_way_is_named(tmp_path):
+    file, helper = tmp_path / "mine.py", tmp_path / "helper.py"
+    file.write_text("import helper\n")
+    helper.write_text("X = 1\n")
+    began = Rewarded(f"{file}:worth", **recorded(f"{file}:worth"))
+    earlier = dataclasses.replace(began, beside=None)  # when files beside it were not looked at
+    refuse_changed(began)
+    for change in (lambda: helper.write_text("X = 2\n"), helper.unlink):
+        change()
+        with pytest.raises(ConfigError, match=r"helper\.py: not the file that the run began with"):
+            refuse_changed(began)
+        refuse_changed(earlier)
+    file.write_text("import helper \n")
+    for one in (began, earlier):
+        with pytest.raises(ConfigError, match=r"mine\.py: not the file"):
+            refuse_changed(one)
 
 
 def test_the_best_are_learned_with_dropout(place, monkeypatch):
