@@ -37,14 +37,15 @@ from microgpt.runs.spec_file import spec_of
 from microgpt.training import assemble
 from microgpt.training.length import with_steps
 from microgpt.training.needs import memory_estimate
-from microgpt.training.run import is_unmeasured, train_run
+from microgpt.training.run import train_run
 
-from .as_planned import newest
+from .as_planned import arrived
 from .showed import speed_of
 
 AS_IS, PARENT = "as it is", "parent"
 OF_LENGTH = (*LENGTHS, "max_time", "stop_after")  # what decides how many tokens a run sees
-# How runs are carried out, which may change when they go on: it makes no number of them another.
+# How runs are carried out, as far as that may change when they go on: it makes no number of them another, as
+# precision and recompute do.
 CARRIED_OUT = SESSION_FIELDS - {"max_steps", "precision", "recompute"}
 RECORD = "ablation.json"  # in the folder of the runs: what they are changes of
 
@@ -206,8 +207,7 @@ def trained(plan: Plan, place: Path, listeners: Iterable[EventListener]) -> Path
 
     Raises: ConfigError: it was trained otherwise than planned.  What `train_run` raises but that.
     """
-    found = newest(plan, place)
-    if found and found.state.step == plan.train.max_steps and not is_unmeasured(found.state, plan.train):
+    if found := arrived(plan, place, plan.train.max_steps):
         return found.checkpoint
     try:
         return train_run(spec_of(plan), place, listeners).checkpoint

@@ -1,4 +1,4 @@
-"""Runs that are compared count as they were planned: one that somebody has trained on by hand does not."""
+"""Runs that are compared count as they were planned: one that somebody trained on otherwise does not."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -33,13 +33,22 @@ def newest(plan: Plan, place: Path) -> Newest | None:
         is_longer = has.max_steps != planned
         how = f"for {has.max_steps:,} steps" if is_longer else f"by other rates from step {has.onward_step:,}"
         raise ConfigError(
-            f"{place} was trained on by hand, {how}, where {planned:,} steps are planned; it would not "
-            "compare with the others: move it away"
+            f"{place}: somebody went on training it with other settings, {how}, where {planned:,} steps are "
+            "planned; it would not compare with the others: move it away"
         )
     return Newest(checkpoint, TrainState.from_dict(read_json(checkpoint / STATE)))
 
 
-def steps_of(plan: Plan, place: Path) -> int:
-    """How many of its steps the run of a plan has done and saved.  Raises: as `newest`."""
+def arrived(plan: Plan, place: Path, steps: int) -> Newest | None:
+    """The run of a plan once it has done so many of its steps and was measured there; None: it has to go on.
+
+    A signal between a step and its evaluation leaves a run that is saved, but not measured.
+
+    Args:   steps: at which its plan has an evaluation.
+    Raises: as `newest`.
+    """
     found = newest(plan, place)
-    return found.state.step if found else 0
+    if found is None or found.state.step < steps:
+        return None
+    is_measured = found.state.step > steps or found.state.evaluated_at == steps
+    return found if is_measured or not plan.train.eval_every else None

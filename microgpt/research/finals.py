@@ -14,7 +14,7 @@ from microgpt.runs.spec import section_of
 
 from . import ablation, ablation_table
 from .ablation import AS_IS, Arm, ablate, changed, half_of
-from .as_planned import steps_of
+from .as_planned import newest
 from .search import Candidates, Say, place_of
 from .search_file import NAMED_ALONE, PRIOR, Search
 from .search_table import BySeeds, front_of
@@ -79,7 +79,7 @@ def bring(source: Path, arm: Arm, place: Path) -> None:
     Raises: ConfigError: it was trained otherwise than planned.
     """
     target = ablation.place_of(place, arm, arm.plan.train.seed)
-    if target.exists() or not steps_of(arm.plan, source):
+    if target.exists() or newest(arm.plan, source) is None:
         return
     new = target.with_name(f".tmp_{target.name}")
     shutil.rmtree(new, ignore_errors=True)  # of a process that was killed

@@ -29,7 +29,7 @@ from microgpt.training.horizon import step_s
 from microgpt.training.run import set_up_machine
 
 from .ablation import tokens_per_step
-from .as_planned import steps_of
+from .as_planned import arrived
 from .larger import lengthened, scaled
 from .search import Say, train_until
 from .seed import Seed
@@ -190,7 +190,7 @@ def _affordable(hop: Plan, wanted: Wanted, say: Say) -> tuple[float, list[str]]:
 
 
 def _trained(plan: Plan, place: Path, steps: int, listeners: list[EventListener]) -> None:
-    if steps_of(plan, place) < steps:
+    if not arrived(plan, place, steps):
         train_until(plan, place, steps, listeners)
 
 

@@ -34,7 +34,7 @@ from microgpt.training.run import train_run
 from microgpt.training.stop import StopFlag
 
 from .ablation import at_length, tokens_per_step
-from .as_planned import steps_of
+from .as_planned import arrived
 from .sampling import Draw, Store, draw, ended
 from .search_file import MEDIAN, PRIOR, Search
 from .showed import speed_of
@@ -183,12 +183,9 @@ class RunTrainer:
 
     def __call__(self, number: int, plan: Plan, steps: int) -> Measured:
         place = place_of(self.folder, number)
-        done = steps_of(plan, place)
-        if done < steps or (done == steps and not measured_at(place, steps)):
+        if not arrived(plan, place, steps):
             train_until(plan, place, steps, self.listeners)
-        found = measured_at(place, steps)
-        assert found is not None, "it was just measured, or before"
-        return found
+        return measured_at(place, steps)
 
 
 def train_until(plan: Plan, place: Path, steps: int, listeners: Iterable[EventListener]) -> None:
@@ -202,11 +199,11 @@ def train_until(plan: Plan, place: Path, steps: int, listeners: Iterable[EventLi
         raise KeyboardInterrupt if until.exit_code == 130 else SystemExit(until.exit_code)
 
 
-def measured_at(place: Path, steps: int) -> Measured | None:
-    """What the log of a run says of it after so many steps; None: it was stopped before that was measured."""
+def measured_at(place: Path, steps: int) -> Measured:
+    """What the log of a run says of it after so many steps, at which it was measured."""
     events = read_metrics(place / METRICS)
     found = [one["bpb"] for one in events if one["event"] == "eval" and one["step"] == steps]
-    return Measured(float(found[-1]), speed_of(place / METRICS)[0]) if found else None
+    return Measured(float(found[-1]), speed_of(place / METRICS)[0])
 
 
 def place_of(folder: Path, number: int) -> Path:
@@ -311,11 +308,11 @@ def counted_facts(plan: Plan) -> dict[str, Any]:
 
 
 def identity(plan: Plan) -> str:
-    """What a candidate is, as a hash: the text, the weights that it begins with, and all settings that change
-    a step of it.
+    """What a candidate is, as a hash: the text, the weights that it begins with, and all settings in which
+    candidates can differ.
 
-    How a run is carried out is no part of it, for candidates are the same with other threads; nor how long it
-    is, for all train on as many tokens.
+    How runs are carried out is no part of it, precision neither, for all candidates share that of [run]; nor
+    how long they are, for all train on as many tokens.
     """
     train = {name: value for name, value in plan.train.to_dict().items() if name not in SESSION_FIELDS}
     parent = plan.parent and plan.parent.sha256

@@ -226,12 +226,12 @@ def _tried(name: str, value: Any) -> tuple[Any, ...] | Span:
 
 
 def refuse_no_property(name: str) -> None:
-    """Refuse a setting that says how a run is carried out, and not what becomes of it."""
+    """Refuse a setting that says how runs are carried out, which all candidates share."""
     if name in SESSION_FIELDS:
         trained = [field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("help")]
         others = ", ".join(one for one in trained if one not in {*SESSION_FIELDS, "seed", "eval_tokens"})
         raise ConfigError(
-            "it says how a run is carried out, which makes no other candidate: leave it to [run]; expected "
+            "it says how a run is carried out: give it to [run], all candidates share it; expected "
             f"preset, parent, a prior, a setting of the model, or of training one of {others}"
         )
 

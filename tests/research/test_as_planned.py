@@ -3,7 +3,7 @@
 import pytest
 
 from microgpt.common.errors import ConfigError
-from microgpt.research.as_planned import steps_of
+from microgpt.research.as_planned import arrived, newest
 from microgpt.research.search import Until
 from microgpt.runs.spec import Spec
 from microgpt.training.run import resume_run, train_run
@@ -17,13 +17,13 @@ def test_a_run_that_left_its_plan_does_not_count_though_it_came_back_to_its_leng
     rates = {"max_steps": 6, "schedule": "linear", "warmup_steps": 1}
     spec = Spec.of("tiny", data=str(write("text.txt", TEXT)), **small, **quiet, **rates)
     plan, run = spec.plan(), tmp_path / "run"
-    assert steps_of(plan, run) == 0
+    assert newest(plan, run) is None
     two, four = Until(2), Until(4)
     train_run(spec, run, [two.hear], stop=two)
-    assert steps_of(plan, run) == 2
+    assert newest(plan, run).state.step == 2 and arrived(plan, run, 2) and not arrived(plan, run, 4)
     resume_run(run, Spec.of(max_steps=20), listeners=[four.hear], stop=four)
-    with pytest.raises(ConfigError, match="by hand, for 20 steps, where 6 steps are planned"):
-        steps_of(plan, run)
+    with pytest.raises(ConfigError, match="with other settings, for 20 steps, where 6 steps are planned"):
+        newest(plan, run)
     resume_run(run, Spec.of(max_steps=6))
-    with pytest.raises(ConfigError, match="by hand, by other rates from step 4, where 6"):
-        steps_of(plan, run)
+    with pytest.raises(ConfigError, match="with other settings, by other rates from step 4, where 6"):
+        newest(plan, run)

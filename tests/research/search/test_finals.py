@@ -54,14 +54,14 @@ def test_a_seed_has_settings_results_and_the_run(searched, best, tmp_path):
         command.main(["export-seed", str(folder), "--candidate", "7", "--out-dir", str(tmp_path / "b")])
 
 
-def test_a_run_that_was_trained_on_by_hand_does_not_count(searched, best, tmp_path):
+def test_a_run_that_somebody_trained_on_otherwise_does_not_count(searched, best, tmp_path):
     search, trials = read_trials(searched / "whole")
     folder = tmp_path / "search"
     shutil.copytree(searched / "whole", folder, ignore=shutil.ignore_patterns(FINALS))
     run, plan = place_of(folder, best.number), Candidates(search).plan(best.settings)
     assert trained(plan, run, []) == run / "step_00000005", "as it is it counts"
     resume_run(run, Spec.of(max_steps=7))
-    why = "by hand, for 7 steps, where 5 steps are planned"
+    why = "with other settings, for 7 steps, where 5 steps are planned"
     with pytest.raises(ConfigError, match=why):
         trained(plan, run, [])
     for steps in (2, 5):

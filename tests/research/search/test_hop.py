@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 
@@ -11,11 +13,11 @@ from microgpt.model import count_parameters
 from microgpt.model.mlp import inner_width
 from microgpt.research import hop, larger
 from microgpt.research.seed import export_seed, read_seed
-from microgpt.runs.events import Trained
+from microgpt.runs.events import Began, Trained
 from microgpt.runs.spec import Spec
 
 
-def test_a_hop_is_foretold_before_its_first_step_and_goes_on_after_a_kill(
+def test_a_hop_is_foretold_before_its_first_step_and_goes_on_after_a_signal_and_a_kill(
     searched, tmp_path, capsys, monkeypatch
 ):
     seed = export_seed(searched / "whole", None, tmp_path / "seed")
@@ -23,13 +25,20 @@ def test_a_hop_is_foretold_before_its_first_step_and_goes_on_after_a_kill(
     monkeypatch.setitem(larger.PRIORS, "head_dim", 16)
     monkeypatch.setattr(hop, "N_DRAWS", 50)
     monkeypatch.setattr(hop, "ANCHORS", ((1 / 10, 2), (1 / 5, 1), (1 / 2, 1)))
-    folder = tmp_path / "hop"
+    folder, lengths, struck = tmp_path / "hop", [], []
 
     def listener(event):
+        if isinstance(event, Began):
+            lengths.append(event.max_steps)
+        if isinstance(event, Trained) and event.step == lengths[-1] and not struck:
+            struck.append(event)  # between the last step of a smaller one and what is measured there
+            os.kill(os.getpid(), signal.SIGTERM)
         if isinstance(event, Trained) and event.step == 3 and (folder / "prediction.json").exists():
             raise KeyboardInterrupt
 
     wanted = hop.Wanted(100e3, 3600.0, 4.0)
+    with pytest.raises(SystemExit):
+        hop.run_hop(read_seed(seed), wanted, folder, [listener])
     with pytest.raises(KeyboardInterrupt):
         hop.run_hop(read_seed(seed), wanted, folder, [listener])
     file = folder / "prediction.json"
