@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from microgpt.common.errors import CheckpointError, ConfigError
+from microgpt.common.errors import CheckpointError, ConfigError, MicrogptError
 from microgpt.files import tensors
 from microgpt.model import GPT, ModelConfig
 from microgpt.runs.state import TrainState
@@ -47,11 +47,21 @@ def begin_with(name: str) -> Begin:
 
 
 def plans(plan: Plan) -> Iterator[Plan]:
-    """A plan, that of the run it begins with, and so on, as far as their checkpoints are where they were."""
-    yield plan
-    while plan.parent is not None and (place := Path(plan.parent.place)).is_dir():
-        plan = Plan.from_dict(read_config(place))
+    """A plan, that of the run it begins with, and so on, as far as their checkpoints are where they were.
+
+    What has other weights took the place of one, and is no parent.
+    """
+    while True:
         yield plan
+        if plan.parent is None:
+            return
+        place = Path(plan.parent.place)
+        try:
+            if weights_sha256(place) != plan.parent.sha256:
+                return
+            plan = Plan.from_dict(read_config(place))
+        except MicrogptError:  # gone or damaged
+            return
 
 
 def fill(model: GPT, plan: Plan, seed: int) -> None:

@@ -1,5 +1,6 @@
 """Runs that begin with the weights of another: what is recorded, adapters in files of their own, refusals."""
 
+import itertools
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from microgpt.files.tensors import about, shapes_in
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.inspection import look, tasks_of_run
 from microgpt.runs.kept import weights_sha256
-from microgpt.runs.lineage import load_adapted
+from microgpt.runs.lineage import load_adapted, plans
 from microgpt.runs.spec import Plan, Spec
 from microgpt.training.needs import checkpoint_bytes, memory_estimate
 from microgpt.training.run import resume_run, train_run
@@ -58,6 +59,19 @@ def test_a_run_begins_with_the_weights_of_another_and_records_whose(parent):
     }
     second = train_run(Spec(None, {}, child(1).train, {"data": ["other.txt"]}, "a"), "b", [])
     assert config_of(second)["parent"]["tokens"] == 7 * 32, "those of its parent count, too"
+
+
+def test_parents_are_followed_as_far_as_they_are_the_ones(parent):
+    """Not into what took their place, which may be the child itself."""
+    plan = Plan.from_dict(config_of(train_run(child(6), "runs/b", [])))
+    names = [one.data.data[0].rpartition("/")[2] for one in plans(plan)]
+    assert names == ["other.txt", "text.txt"]
+    shutil.rmtree("runs/parent")
+    assert list(plans(plan)) == [plan], "gone"
+    Path("runs/b").rename("runs/parent")
+    assert parent.checkpoint.is_dir() and list(itertools.islice(plans(plan), 9)) == [plan]
+    (parent.checkpoint / "config.json").write_text("{")
+    assert list(plans(plan)) == [plan]
 
 
 @pytest.mark.parametrize("adapters", [{}, ADAPTERS], ids=["all weights", "adapters"])
