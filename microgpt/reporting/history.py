@@ -89,9 +89,18 @@ class History:
         """Tokens a second if all that the CPUs did were large matrix products, as the last session measured
         it; or of its fastest step, if that is faster, for other work was on the CPUs then."""
         session = self.sessions[-1]
-        since = self.events[self.events.index(session) :]
-        steps = (_number(event["tok_per_s"]) for event in since if event["event"] == "train")
-        return max([session["peak_flop_per_s"] / session["flop_per_token"], *steps])
+        return max([session["peak_flop_per_s"] / session["flop_per_token"], *self._speeds])
+
+    @property
+    def share_of_peak(self) -> float | None:
+        """The speed of the last step, as a share of that; None: the last session has not logged one yet."""
+        return self._speeds[-1] / self.peak_tok_per_s if self._speeds else None
+
+    @property
+    def _speeds(self) -> list[float]:
+        """Tokens a second of the steps of the last session."""
+        since = self.events[self.events.index(self.sessions[-1]) :]
+        return [_number(event["tok_per_s"]) for event in since if event["event"] == "train"]
 
     @property
     def near_the_end(self) -> int | None:

@@ -50,12 +50,13 @@ def told(history: History, state: str) -> list[str]:
     lines = [f"{history.name}: {state}, step {history.step:,} of {history.max_steps:,}"]
     if len(trained["step"]):
         last = {name: float(values[-1]) for name, values in trained.items()}
-        share = last["tok_per_s"] / history.peak_tok_per_s
+        share = history.share_of_peak
         left = f", {format_duration(last['left_s'])} left" if state == RUNNING else ""
         lines[0] += f", {format_duration(history.elapsed_s)} trained{left}"
         lines.append(
             f"loss {smoothed(trained['loss_nats'], 10)[-1]:.3f}  lr {last['lr']:.2g}  "
-            f"norm {last['grad_norm']:.2g}  {last['tok_per_s']:,.0f} tokens/s, {share:.0%} of peak"
+            f"norm {last['grad_norm']:.2g}  {last['tok_per_s']:,.0f} tokens/s"
+            + ("" if share is None else f", {share:.0%} of peak")
         )
     if len(evaluated["step"]):
         bpb = evaluated["bpb"]

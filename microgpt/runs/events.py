@@ -132,7 +132,6 @@ class Empty(Event):
 
     name = "empty"
     position: int
-    tok_per_s: float = _for_session(0.0)
     left_s: float = _for_session(0.0)
     is_first: bool = _for_session(False)
     why: str = _for_session("")

@@ -82,9 +82,10 @@ def look_up(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> bool:
 
 def take_step(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
     """One optimizer step, and what is told of it; a stop before its last micro-batch leaves all as it was."""
-    start, before = clock.begin(), job.parts_state()
+    start, before = clock.begin(), (job.parts_state(), job.source.memory())
     summed = accumulate(job, state.position, stop, clock.spend)
     if summed is None:
+        job.restore_parts(*before)
         return
     nats, n, facts = summed
     loss = nats / max(n, 1)
@@ -100,12 +101,12 @@ def take_step(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None
     else:
         job.optimizer.discard()
     if not is_good:
-        job.restore_states(before)  # what was not learned moves nothing on
+        job.restore_states(before[0])  # what was not learned moves nothing on but the place in the text
     advance(state, job)
     clock.spend("optimizer")
     dt = clock.end_step(start)
     if not n:
-        report_empty_step(job, state, dt, facts, clock)
+        report_empty_step(job, state, facts, clock)
     elif is_good:
         facts |= job.facts_of_parts()
         report_step(job, state, trained(job, state, loss, lr, grad_norm, dt, penalty, facts, clock))
@@ -129,16 +130,14 @@ def accumulate(
 
     Args:     passed: hears of each part of the work when it is over: data, and those of the model.
     Returns:  the loss in nats, summed, the number of scored targets, and what layers told, the mean of all
-              micro-batches; None if a stop came before the last micro-batch, which changes nothing.
+              micro-batches; None if a stop came before the last micro-batch: the gradients are zero again,
+              what the source remembers is not taken back.
     """
     nats, n = 0.0, 0
     facts: list[dict[str, Any]] = []
-    before = dict(job.source.state()), job.source.memory()
     for index in range(position, position + job.config.grad_accum):
         if stop:
             job.optimizer.discard()
-            job.source.restore(before[0])
-            job.source.recall(before[1])
             return None
         batch = job.source.batch(index)
         keys = dropout_keys(job, index, len(batch.ids))
@@ -363,12 +362,12 @@ def report_step(job: Job, state: TrainState, step: Trained) -> None:
         job.tell(Spiked(step.step, step.loss_nats, step.grad_norm, step.lr, spike))
 
 
-def report_empty_step(job: Job, state: TrainState, dt: float, facts: dict[str, Any], clock: Clock) -> None:
+def report_empty_step(job: Job, state: TrainState, facts: dict[str, Any], clock: Clock) -> None:
     """Tell a step in which nothing was to be learned."""
     is_first, job.is_empty_told = not job.is_empty_told, True
-    position, speed = state.position - job.config.grad_accum, job.tokens_per_step / dt
-    left_s, facts = expected_s(state.step, job.config, clock), {**facts, **job.source.facts()}
-    job.tell(Empty(state.step, position, speed, left_s, is_first, job.source.empty, facts or None))
+    position, left_s = state.position - job.config.grad_accum, expected_s(state.step, job.config, clock)
+    facts = {**facts, **job.source.facts()}
+    job.tell(Empty(state.step, position, left_s, is_first, job.source.empty, facts or None))
 
 
 def report_bad_step(job: Job, state: TrainState, loss: float, grad_norm: float) -> None:

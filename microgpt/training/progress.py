@@ -49,11 +49,11 @@ class Progress:
         self._has_bar = self._stream.isatty()
 
     def stepped(self, event: Trained | Empty) -> None:
-        """Show one finished step; an empty one leaves the loss that is shown."""
+        """Show one finished step; an empty one, which computes less, leaves loss and speed as they were."""
         self._step, self._left_s = event.step, event.left_s
-        self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
-        self._peak = max(self._peak, event.tok_per_s)
         if isinstance(event, Trained):
+            self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
+            self._peak = max(self._peak, event.tok_per_s)
             self._what, value = _aim(event)
             self._loss = _smoothed(self._loss, value, SMOOTHING)
             self._norm = _smoothed(self._norm, event.grad_norm, SMOOTHING)
@@ -99,12 +99,12 @@ class Progress:
         loss = "" if self._loss is None else f"{self._what} {self._loss:.3f}"
         bpb = self._bpb
         of_step = bpb and f"{bpb}@{self._bpb_step}"
-        speed = self._tok_per_s or 0.0
-        share, left = f"{speed / self._peak:.0%}", format_duration(self._left_s)
+        speed, left = self._tok_per_s, format_duration(self._left_s)
+        share = "" if speed is None else f"{speed / self._peak:.0%}"
         rest = (
             f"lr {self._lr:.1e}".replace("e-0", "e-") if self._lr else "",
             "" if norm is None else f"norm {norm:.2g}",
-            f"{short_number(speed)} tok/s",
+            "" if speed is None else f"{short_number(speed)} tok/s",
         )
         forms = (
             (
@@ -113,11 +113,11 @@ class Progress:
                 loss,
                 bpb and f"held-out {bpb} at step {self._bpb_step}",
                 *rest,
-                f"{share} of peak",
+                share and f"{share} of peak",
                 f"{left} left",
             ),
-            ("  ", steps, loss, of_step, *rest, f"{share} of peak", f"{left} left"),
-            (" ", steps, loss, of_step, *rest, f"{share} peak", f"{left} left"),
+            ("  ", steps, loss, of_step, *rest, share and f"{share} of peak", f"{left} left"),
+            (" ", steps, loss, of_step, *rest, share and f"{share} peak", f"{left} left"),
             (" ", steps, loss, of_step, *rest, share, f"{left} left"),
             (" ", steps, loss, of_step, *rest, share, left),
             (" ", steps, loss, bpb, *rest, share, left),

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from microgpt.reporting.history import read_history
-from microgpt.reporting.screen import screen
-from tests.reporting.fakes import evaluated, events, start, trained, write_log
+from microgpt.reporting.screen import screen, told
+from microgpt.runs.events import Resumed
+from tests.reporting.fakes import MACHINE, evaluated, events, start, trained, write_log
 
 pytest.importorskip("plotext")
 COLOUR = re.compile(r"\033\[[\d;]*m")
@@ -30,6 +31,14 @@ def test_it_tells_where_the_run_stands(tmp_path):
     assert second.startswith("loss 1.0") and second.endswith("norm 0.9  17,006 tokens/s, 51% of peak")
     assert third == "held out at step 300: 1.1337 nats a token, 0.5668 bpb (best 0.5668 at 300)"
     assert alarm == "alarm at step 250: half the speed: a step takes 2 s, it took 1"
+
+
+def test_a_speed_is_compared_with_the_peak_of_its_own_session_alone(tmp_path):
+    slow = MACHINE | {"peak_flop_per_s": 6e10}  # 10,000 tokens a second
+    resumed = [start(), trained(10), Resumed(10, n_params=9, max_steps=30, **slow)]
+    assert told(read_history(write_log(tmp_path / "a", resumed)), "running")[1].endswith(" 17,003 tokens/s")
+    went_on = read_history(write_log(tmp_path / "b", [*resumed, trained(14)]))
+    assert told(went_on, "running")[1].endswith(" 17,000 tokens/s, 100% of peak")
 
 
 @pytest.mark.parametrize(

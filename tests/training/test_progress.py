@@ -26,7 +26,7 @@ def test_without_a_terminal_there_are_plain_lines():
     progress.stepped(trained(1))
     progress.evaluated(1.25, 1)
     progress.stepped(trained(2, left_s=75, loss=4.5))
-    progress.stepped(Empty(3, 3, tok_per_s=16_572.0, left_s=9))
+    progress.stepped(Empty(3, 3, left_s=9))
     progress.close()
     rest = "lr 3.1e-4  norm 0.98  17k tok/s  41% of peak"
     assert stream.getvalue().splitlines() == [
@@ -42,6 +42,17 @@ def test_a_step_that_is_faster_than_the_peak_that_was_measured_is_the_peak_from_
     for speed, share in ((5_000.0, 50), (20_000.0, 40), (20_000.0, 52)):
         progress.stepped(trained(1, speed=speed))
         assert f"{share}% of peak" in progress.line(200)
+
+
+def test_an_empty_step_tells_nothing_of_the_speed():
+    """It is soon over: of answers of which none is better than another one row is computed."""
+    progress = Progress(0, 10, peak_tok_per_s=10_000, stream=io.StringIO())
+    progress.stepped(Empty(1, 1, left_s=9))
+    assert progress.line(200) == "step 1/10  9.0s left"
+    progress.stepped(trained(2, speed=5_000.0))
+    before = progress.line(200)
+    progress.stepped(Empty(2, 2, left_s=90))
+    assert progress.line(200) == before and "50% of peak" in before
 
 
 @pytest.mark.parametrize(
@@ -80,15 +91,15 @@ def test_on_a_terminal_all_of_it_is_in_80_columns_and_a_bar_where_there_is_room(
     progress.stepped(trained(10_320, left_s=4980))
     progress.planned(10_330)
     progress.say("a line between")
-    progress.stepped(Empty(10_321, 3, tok_per_s=16_572.0, left_s=9))
+    progress.stepped(Empty(10_321, 3, left_s=9))
     progress.close()
     lines = [line.strip() for line in written().replace("\n", "\r").split("\r") if line.strip()]
     assert max(map(len, lines)) <= 80 and "a line between" in lines
     assert "10320/52730 loss 2.500 1.234 bpb@10250 lr 3.1e-4 norm 0.98 17k tok/s 41% 1h23m" in lines
     assert lines[-1].startswith("10321/10330")
     progress = Progress(0, 9, peak_tok_per_s=4000, stream=stream)
-    progress.stepped(Empty(1, 3, tok_per_s=1234.0, left_s=9))
-    assert "1/9  1.2k tok/s  31% of peak  9.0s left |" in written()
+    progress.stepped(Empty(1, 3, left_s=9))
+    assert "step 1/9  9.0s left |" in written()
 
 
 @pytest.mark.parametrize("loss", [2.5, 10.25])
