@@ -3,7 +3,7 @@ what a run wrote down, for the table at its end."""
 
 import argparse
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ SHOWN = {"min_lr": "--lr / 10", "dropout": "0", "sample_every": "0", "log_every"
 SHOWN |= {"warmup_steps": str(WARMUP)}
 
 
-def add_run_flags(flags: Parser, told: type, shown: dict[str, str]) -> None:
+def add_run_flags(flags: Parser, told: type, shown: dict[str, str], settled: Sequence[str] = ()) -> None:
     """The trained model, where the run lies, what its source is told, and its settings.
 
     Args: told: the class of what the source is told.  shown: defaults for people, beside those of all.
+          settled: settings that have no flag, beside those of all.
     """
     flags.add_argument("--from", dest="parent", metavar="RUN", help="the trained model, named as for chat")
     flags.add_argument(
@@ -38,7 +39,7 @@ def add_run_flags(flags: Parser, told: type, shown: dict[str, str]) -> None:
     add_settings(flags, told)
     fixed = [name for name in ModelConfig.__dataclass_fields__ if name not in CHANGEABLE]
     add_settings(flags, ModelConfig, skip=fixed, shown=SHOWN | shown)
-    add_settings(flags, TrainConfig, skip=SETTLED, shown=SHOWN | shown)
+    add_settings(flags, TrainConfig, skip=(*SETTLED, *settled), shown=SHOWN | shown)
 
 
 def typed(args: argparse.Namespace) -> dict[str, Any]:
@@ -48,27 +49,24 @@ def typed(args: argparse.Namespace) -> dict[str, Any]:
 
 def train(
     args: argparse.Namespace,
-    told: Mapping[str, Any],
-    data: Any,
-    settings: dict[str, Any],
-    spec: Callable[[], Spec],
+    told: type,
+    spec_from: Callable[[argparse.Namespace], Spec],
     table: Callable[[list[dict[str, Any]]], list[str]],
     now: Now,
 ) -> int:
     """Begin a run or go on with it, and show a table of all that it wrote down.
 
-    Args:    told, data: what was typed for its source, and of --data.  settings: of a session that goes on.
-             spec: makes that of a new run.  table: lines, of the events of the log.
+    Args:    told: the class of what its source is told.  spec_from: makes the spec of a new run of the flags.
+             table: lines, of the events of the log.
     Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
     """
     stop = StopFlag()
     if args.resume is not None:
-        fixed = {"--from": args.parent, "--data": data}
-        refuse_with_resume(fixed | {flag_name(name): True for name in told})
-        session = Spec.of(**settings)
-        outcome = resume_run(args.resume, session, args.out_dir, False, [Console()], stop, now)
+        fixed = {"--from": args.parent, "--data": args.data}
+        refuse_with_resume(fixed | {flag_name(name): True for name in given(args, told)})
+        outcome = resume_run(args.resume, Spec.of(**typed(args)), args.out_dir, False, [Console()], stop, now)
     else:
-        outcome = start_run(spec(), args.out_dir, [Console()], stop, now)
+        outcome = start_run(spec_from(args), args.out_dir, [Console()], stop, now)
     with contextlib.suppress(CheckpointError):  # the run is what counts, its log may be gone
         show(*table(list(read_history(outcome.run).events)))
     return stop.exit_code

@@ -12,12 +12,12 @@ preference_loss is the one that falls, from ln 2.
 import argparse
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, given
+from microgpt.runs.metrics import HELD_OUT_FACTS
 from microgpt.runs.spec import Spec
 from microgpt.training.clock import Now
 from microgpt.tuning.answers import BATCH_SIZE, EVERY, GENTLER
@@ -51,11 +51,10 @@ def spec_from(args: argparse.Namespace) -> Spec:
 def table(events: list[dict[str, Any]]) -> list[str]:
     """Lines: after how many steps, share of held-out pairs that prefer the right answer, margin, loss."""
     told = [(event["step"] - 1, event.get("facts") or {}) for event in events if event["event"] == "train"]
+    names = [HELD_OUT_FACTS + name for name in ("preferred_share", "margin", "preference_loss")]
+    measured = [(step, [float(facts[name]) for name in names]) for step, facts in told if names[0] in facts]
     rows = [
-        f"{step:>8,} {facts['held_out_preferred_share']:>11.1%} {facts['held_out_margin']:>8.4f} "
-        f"{facts['held_out_preference_loss']:>8.4f}"
-        for step, facts in told
-        if "held_out_margin" in facts
+        f"{step:>8,} {share:>11.1%} {margin:>8.4f} {loss:>8.4f}" for step, (share, margin, loss) in measured
     ]
     return (
         ["held-out pairs", f"{'steps':>8} {'preferred':>11} {'margin':>8} {'loss':>8}", *rows] if rows else []
@@ -65,5 +64,4 @@ def table(events: list[dict[str, Any]]) -> list[str]:
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     args = parser().parse_args(argv)
-    told = given(args, Preferences)
-    return train(args, told, args.data, typed(args), partial(spec_from, args), table, now)
+    return train(args, Preferences, spec_from, table, now)

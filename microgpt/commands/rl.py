@@ -22,7 +22,6 @@ weights, and may be negative.  Held-out text of the parent's corpus tells what t
 import argparse
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,7 @@ from microgpt.runs.spec import Spec
 from microgpt.training.clock import Now
 from microgpt.tuning.rl import EVERY, GENTLER, ROWS, STEPS, Rewarded, rl_spec
 
-from . import _by_answers
-from ._by_answers import add_run_flags, train
+from ._by_answers import add_run_flags, train, typed
 
 SHOWN = {
     "lr": f"the parent's peak / {GENTLER}",
@@ -47,7 +45,7 @@ SHOWN = {
 def parser() -> Parser:
     """All flags."""
     flags = Parser(prog="microgpt rl", description=__doc__)
-    add_run_flags(flags, Rewarded, SHOWN)
+    add_run_flags(flags, Rewarded, SHOWN, settled=("log_every",))
     flags.add_argument(
         "--reward", default=argparse.SUPPRESS, metavar="REWARD", help="text, exam or FILE.py:function"
     )
@@ -67,11 +65,6 @@ def parser() -> Parser:
     return flags
 
 
-def typed(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the run among the flags."""
-    return _by_answers.typed(args) | ({} if args.data is None else {"data": args.data})
-
-
 def spec_from(args: argparse.Namespace) -> Spec:
     """The run that was typed."""
     told = given(args, Rewarded)
@@ -79,7 +72,8 @@ def spec_from(args: argparse.Namespace) -> Spec:
         raise ConfigError(
             "rewards need --from RUN, the trained model, and --reward text, exam or FILE.py:function"
         )
-    return rl_spec(args.parent, typed(args), **told)
+    text = {} if args.data is None else {"data": args.data}
+    return rl_spec(args.parent, typed(args) | text, **told)
 
 
 def table(events: list[dict[str, Any]]) -> list[str]:
@@ -104,5 +98,4 @@ def _mean(facts: list[dict[str, Any]], name: str, width: int, digits: int) -> st
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
     args = parser().parse_args(argv)
-    told = given(args, Rewarded)
-    return train(args, told, args.data, typed(args), partial(spec_from, args), table, now)
+    return train(args, Rewarded, spec_from, table, now)

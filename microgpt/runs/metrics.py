@@ -13,6 +13,10 @@ from microgpt.common.output import tell
 from .events import Event, Trained
 
 HELD_OUT_FACTS = "held_out_"  # how facts are called that were measured on what is held out
+KEPT_FACTS = (
+    HELD_OUT_FACTS,
+    "reward",
+)  # a step that has such facts is written, and so means over steps are true
 
 
 class MetricsLog:
@@ -21,7 +25,7 @@ class MetricsLog:
     A run is worth more than its log: an event that cannot be written is lost, which `say` hears of once.
 
     Args: every: of the trained steps, the first and each of this number are written, and those whose facts
-          tell of something held out.
+          tell of something held out, or of rewards.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class MetricsLog:
     def _is_due(self, event: Event) -> bool:
         if not isinstance(event, Trained) or event.step == 1 or event.step % self.every == 0:
             return True
-        return any(name.startswith(HELD_OUT_FACTS) for name in event.facts or ())
+        return any(name.startswith(KEPT_FACTS) for name in event.facts or ())
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append one event with the step after which it happened."""

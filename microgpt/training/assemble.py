@@ -57,6 +57,9 @@ Say = Callable[[str], None]
 # each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3, where windows are of
 # documents: a document does not see the one before it.  A source raises its own.
 ARITHMETIC = {STREAM: 2, DOCUMENTS: 3}
+CHANGED = {  # what a resumed run differs in, where its name is no word for a person
+    "arithmetic_of_source": "batches were made by version {} of the arithmetic of their source, now by {}"
+}
 
 
 TRAINING_SHARE = 8  # of training text a share as large as one in so many held-out tokens is measured, too
@@ -224,11 +227,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "blas",
         "microgpt",
     )
-    old, new = {"arithmetic": 1, **_flat(before)}, _flat(now)
+    first = {"arithmetic": 1, "arithmetic_of_source": 1}
+    old, new = first | _flat(before), first | _flat(now)
+    changed = [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
     return [
-        f"{name} was {old.get(name)!s:.16}, is {new.get(name)!s:.16}"
-        for name in names
-        if old.get(name) != new.get(name)
+        CHANGED.get(name, f"{name} was {{!s:.16}}, is {{!s:.16}}").format(*both) for name, *both in changed
     ]
 
 

@@ -241,12 +241,14 @@ SOURCES[NAME] = Pairs
 # -------------------------------------------------------------------------------- a run
 
 
-def dpo_spec(parent: str, pairs: Path, settings: dict[str, Any], beta: float = 0.1) -> Spec:
+def dpo_spec(parent: str, pairs: Path, settings: dict[str, Any], **told: Any) -> Spec:
     """The spec of a run that learns preferences, measured on what is held out of the parent's corpus.
 
     A hundredth of the parent's peak rate, one pass over the pairs, no dropout; unless `settings` say
     otherwise.
+
+    Args: told: more of Preferences, by name.
     """
-    told = {"pairs": str(pairs.absolute()), "sha256": sha256_of(pairs), "beta": beta}
+    given = dataclasses.asdict(Preferences(str(pairs.absolute()), sha256_of(pairs), **told))
     sides = held_out_of([tuple(messages) for messages, *_ in read_pairs(pairs)])
-    return tuned_spec(parent, settings, NAME, told, sides.count(False))
+    return tuned_spec(parent, settings, NAME, given, sides.count(False))

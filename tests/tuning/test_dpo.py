@@ -186,6 +186,16 @@ def test_held_out_pairs_are_written_down_however_seldom_steps_are(pairs, capsys)
     assert len(table(logged)) == 2 + 3
 
 
+def test_numbers_that_are_none_stand_in_the_table_as_words():
+    held_out = {f"held_out_{name}": "nan" for name in ("preferred_share", "margin", "preference_loss")}
+    assert table([{"event": "train", "step": 1, "facts": held_out}])[-1].split() == [
+        "0",
+        "nan%",
+        "nan",
+        "nan",
+    ]
+
+
 def test_train_goes_on_with_preferences_by_itself():
     told = "import microgpt.commands.train; from microgpt.runs.kinds import PENALTIES, SOURCES; "
     told += "assert 'preferences' in SOURCES and 'scu' in PENALTIES"

@@ -21,7 +21,8 @@ from microgpt.files.records import read_json
 from microgpt.model import GPT, IGNORED, ModelConfig
 from microgpt.model.leash import Leash
 from microgpt.runs.checkpoint import load_model
-from microgpt.runs.events import Empty, Trained
+from microgpt.runs.events import Empty, Evaluated, Trained
+from microgpt.runs.metrics import MetricsLog, read_metrics
 from microgpt.training.assemble import differences
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, rows_of
@@ -318,7 +319,9 @@ def test_a_killed_run_goes_on_to_the_bit(place):
     assert 2 <= len(facts_of(heard, "reward")) <= 4, "it went on from a checkpoint"
     now = read_json(straight.checkpoint / "state.json")
     before = {name: value for name, value in now.items() if name != "arithmetic_of_source"}
-    assert differences(before, now) == ["arithmetic_of_source was None, is 2"], "of what drew otherwise"
+    assert differences(before, now) == [
+        "batches were made by version 1 of the arithmetic of their source, now by 2"
+    ], "of what drew otherwise"
 
 
 def test_what_cannot_be_is_refused(place):
@@ -439,6 +442,19 @@ def test_the_command(place, capsys):
         with pytest.raises(ConfigError, match=f"{flag}: cannot be changed where a run goes on"):
             rl(["--resume", "exam", flag, value])
     assert rl(["--resume", "exam", "--max-steps", "3"]) == 0
+
+
+def test_the_table_counts_each_step_however_seldom_steps_are_written_down(tmp_path):
+    """All empty steps are; of others as many have to be."""
+    with MetricsLog(tmp_path / "log", every=4) as log:
+        for step in range(1, 9):
+            facts = {"reward": float(step)}
+            if step % 2:
+                log.hear(Empty(step, step, facts=facts))
+            else:
+                log.hear(Trained(step, 1.0, 1e-3, 1.0, 9, 1.0, 9.0, 1.0, 1.0, facts=facts))
+        log.hear(Evaluated(8, 1.0, 2.0, None, 1, 1, 1, 1.0, 1.0))
+    assert command.table(read_metrics(tmp_path / "log"))[-1].split() == ["8", "4.500", "2.0000"]
 
 
 def test_the_table_at_the_end_is_that_of_a_run_that_was_never_stopped(place, capsys):
