@@ -68,9 +68,11 @@ def refuse_unfit_adapters(config: ModelConfig) -> None:
 
     Raises: ConfigError: a matrix that is named is not there, or of so high a rank that none is larger.
     """
+    if not config.lora_rank:
+        return
     found = targets_in(_of_adapters(config))
     missing = (wanted_targets(config) or set()) - found
-    if not config.lora_rank or (found and not missing):
+    if found and not missing:
         return
     there, rank = targets_in(_of_adapters(replace(config, lora_targets=ALL))), config.lora_rank
     if not there:

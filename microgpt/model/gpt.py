@@ -173,10 +173,13 @@ class GPT:
         targets, leash = batch.targets.reshape(-1)[rows], batch.leash
         made = self.head.forward(x, self.params, call)
         logits = self._capped(made)
-        losses, lse = ops.cross_entropy_forward(logits, targets)
-        kl = None if leash is None else divergence(logits, lse, leash.logits(rows))  # of the whole vocabulary
-        if batch.forbidden is not None:
-            logits[:, batch.forbidden] = -np.inf
+        kl, forbidden = None, batch.forbidden
+        if forbidden is None or leash is not None:
+            losses, lse = ops.cross_entropy_forward(logits, targets)
+        if leash is not None:
+            kl = divergence(logits, lse, leash.logits(rows))  # of the whole vocabulary
+        if forbidden is not None:
+            logits[:, forbidden] = -np.inf
             losses, lse = ops.cross_entropy_forward(logits, targets)
         dlogits = ops.cross_entropy_backward(logits, lse, targets, scale=1.0)
         if batch.weights is not None:
