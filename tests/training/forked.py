@@ -2,11 +2,14 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LONGEST_S = 600.0  # of a child, on the slowest machine; what takes longer does not end
 
 # For each line of JSON a child runs its code, as `python -c CODE WORDS` would, and its exit code is told.
 PARENT = """
@@ -43,6 +46,7 @@ class Forks:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
+            preexec_fn=os.setpgrp,  # so that children that do not end can be killed with it
         )
         return self
 
@@ -54,5 +58,9 @@ class Forks:
         streams = [stdin, folder / "stdout", folder / "stderr"]
         asked = {"code": code, "words": words, "folder": str(folder), "environment": environment}
         print(json.dumps(asked | {"streams": list(map(str, streams))}), file=self._parent.stdin, flush=True)
-        code = int(self._parent.stdout.readline())
-        return subprocess.CompletedProcess(words, code, *(path.read_text() for path in streams[1:]))
+        is_told, *_ = select.select([self._parent.stdout], [], [], LONGEST_S)
+        if not is_told or not (line := self._parent.stdout.readline()):
+            os.killpg(self._parent.pid, signal.SIGKILL)
+            what = "the process that starts them died" if is_told else f"it did not end in {LONGEST_S:g} s"
+            raise AssertionError(f"{what}; its errors: {streams[2].read_text()}")
+        return subprocess.CompletedProcess(words, int(line), *(path.read_text() for path in streams[1:]))
