@@ -86,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.priors:
         if given := [name for name in OF_LAW if getattr(args, name) != flags.get_default(name)]:
             raise ConfigError(
-                f"{' '.join(map(flag_name, given))} with --priors: a search tells of priors and of no law; "
-                "leave out the one or the other"
+                f"{' '.join(map(flag_name, given))} with --priors: it fits no law, so that these have no "
+                "effect; leave out the one or the other"
             )
         return of_priors(args)
     if not 0 < args.delta < 1:

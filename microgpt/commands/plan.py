@@ -4,7 +4,7 @@
   microgpt plan --compare 10m 25m 34m --epochs 2    sizes side by side
   microgpt plan --budget 12h                        which preset ends lowest in that time
   microgpt plan --memory 8GB --tokens 20M           and which in that memory
-  microgpt plan --untimed                           count only: at once, on a busy machine as well
+  microgpt plan --untimed                           count only; the text is prepared if it was not
 
 Nothing is trained; the corpus is prepared if it was not, and a few steps are timed.  The exit code is 1 if
 the run does not fit into the memory that is free.
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = compared(found)
     else:
         found = [rehearse(plan, prepared, tell, not args.untimed)]
-        lines = outline(*found[0][:3]) + by_priors(priors, plan.model, found[0].facts)
+        lines = outline(found[0]) + by_priors(priors, plan.model, found[0].facts)
     if args.json:
         print(json_line([as_json(one, priors) for one in found]))
     else:

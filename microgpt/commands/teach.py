@@ -7,7 +7,8 @@ A line is a message to the model.  Then a number picks one of its answers, other
 want, and an empty line is none of it; after = stands an answer to the letter, as in =5.  /undo takes the last
 lesson back, /new begins a new conversation, and /quit ends.  Every lesson is saved at once.  At the end it is
 told what the lessons did to what the model knew before: bits per byte of what is held out of the text that it
-was trained on last, and the exam, where it or a model that it began with learned the embedded corpus.
+was trained on last.  The exam is taken, too, if the embedded corpus was ever learned: by the model, or by one
+that it began with.
 """
 
 import sys

@@ -234,7 +234,7 @@ def rehearsed(spec: Spec, args: argparse.Namespace) -> int:
     plan, prepared = open_plan(spec, tell)
     found = rehearse(plan, prepared, tell)
     priors = by_priors(Priors.from_dict(spec.priors), plan.model, found.facts)
-    show(*outline(*found[:3]), *priors)
+    show(*outline(found), *priors)
     if not found.fits:
         return 1
     is_good = True

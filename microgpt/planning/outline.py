@@ -23,13 +23,13 @@ from .rehearsal import Rehearsal
 OPTIMUM, OPTIMUM_OF_PRODUCTS = 20.0, 10.5
 
 
-def outline(plan: Plan, facts: Facts, timing: Timing | None = None) -> list[str]:
-    """Lines that say what a plan amounts to.  timing: where it was measured here."""
+def outline(one: Rehearsal) -> list[str]:
+    """Lines that say what a plan amounts to, and what it takes here where a step was timed."""
     return [
-        *sizes(plan, facts),
-        *length(plan, facts),
-        *memory(plan, facts),
-        *(time_taken(plan, facts, timing) if timing else []),
+        *sizes(one.plan, one.facts),
+        *length(one.plan, one.facts),
+        *memory(one.plan, one.facts),
+        *(time_taken(one.plan, one.facts, one.timing) if one.timing else []),
     ]
 
 

@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 class Rehearsal(NamedTuple):
     """A plan that is settled, its numbers, what its parts take here, and whether it fits into the memory that
-    is free.  timing: None: not timed, as what does not fit never is."""
+    is free.  timing: None where no step was timed: it was not wanted, or the run does not fit."""
 
     plan: Plan
     facts: Facts

@@ -104,7 +104,7 @@ def test_what_began_with_the_weights_of_a_parent_is_not_compared(tmp_path):
 )
 def test_what_is_asked_of_a_law_is_not_asked_of_priors(tmp_path, words):
     flags = " ".join(word for word in words if word.startswith("--"))
-    with pytest.raises(ConfigError, match="with --priors: a search tells of priors and of no law") as refused:
+    with pytest.raises(ConfigError, match="with --priors: it fits no law") as refused:
         fit.main(["--priors", search_in(tmp_path, n=12), *words])
     assert sorted(str(refused.value).split(" with ")[0].split()) == sorted(flags.split())
 
