@@ -6,8 +6,8 @@
 The tables, each of runs in --out-dir that the same words find done, or go on with:
 
 smalltalk  the base, a model of other dialogues (--base, which was trained on --dialogs), is fine-tuned on
-           2,000 dialogues of small talk: with replay and without, with adapters and without; held-out bits
-           per byte of both texts and the exam, before and after
+           2,000 dialogues of small talk: with replay of 30 and of 60 % and without, with adapters and without;
+           held-out bits per byte of both texts and the exam, before and after
 book       the base on a book (--book), --replay-share 0.3: held-out bits per byte of both, samples
 memory     125m-llama with random weights and 49,152 tokens: peak memory and time of a step of full
            fine-tuning and of adapters of rank 8 beside a base in fp32 and in bf16
@@ -158,14 +158,13 @@ def smalltalk_table(args: argparse.Namespace) -> Iterator[Row]:
     base, dialogs = need(args, "base", "dialogs")
     talk = write_dialogues(args.out_dir / "smalltalk.jsonl", dialogues())
     yield measures("before", base, dialogs, talk)
-    for replayed in (False, True):
-        for lora in (False, True):
-            name = "smalltalk" + "-replay" * replayed + "-lora" * lora
-            settings: Row = {"data": [talk]} | ({"lora_rank": 8, "lr": 1e-3} if lora else {})
-            spec = sft_spec(base, settings, [dialogs] if replayed else [], 0.3 if replayed else 0.0)
-            outcome = tuned(args, name, spec)
-            took = {"steps": outcome.step, "seconds": outcome.seconds}
-            yield measures(name, outcome.run, dialogs, talk) | took
+    for share, lora in ((0.0, False), (0.0, True), (0.3, False), (0.3, True), (0.6, False), (0.6, True)):
+        name = "smalltalk" + f"-replay-{share:g}" * (share > 0) + "-lora" * lora
+        settings: Row = {"data": [talk]} | ({"lora_rank": 8, "lr": 1e-3} if lora else {})
+        spec = sft_spec(base, settings, [dialogs] if share else [], share)
+        outcome = tuned(args, name, spec)
+        took = {"steps": outcome.step, "seconds": outcome.seconds}
+        yield measures(name, outcome.run, dialogs, talk) | took
 
 
 def measures(name: str, run: str | Path, dialogs: str, talk: str) -> Row:
