@@ -6,7 +6,7 @@
 For each combination one process plans, as `microgpt plan` does, and then one trains: a run of a few steps on
 the embedded corpus with an evaluation at its end and a save, whose peak resident memory and median step are
 compared with what the plan said.  Both are repeated in turns, and the medians count, for a machine that is
-shared is at one time half as fast again as at another.  Results are kept in estimates.jsonl, the newest of
+shared is at one time half as fast as at another.  Results are kept in estimates.jsonl, the newest of
 each combination, and the table in README is made of them.
 """
 
