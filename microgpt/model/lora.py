@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,14 @@ class Adapter:
         )
 
 
+class DLow(NamedTuple):
+    """What comes back to an adapter: the gradient of its rows, (N, n_out), and that of A x, (N, rank)."""
+
+    adapter: Adapter
+    d_rows: np.ndarray
+    d_low: np.ndarray
+
+
 class Adapted(Linear):
     """y = x W^T + b, and beside it on the rows of each target + s drop(x) A^T B^T, s = alpha / rank.
 
@@ -70,26 +78,37 @@ class Adapted(Linear):
             y[:, one.rows] += ops.linear_forward(self._low(one, x, p), p[one.b.name], "fp32")
         return y
 
+    def backward(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> np.ndarray:
+        """dx and gradients; what they have in common is computed once."""
+        low = self._d_low(dy, p)
+        self._learn(low, dy, x, p, g, call)
+        return self._dx(low, dy, p, call)
+
     def backward_input(self, dy: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         """dx, through the matrix and through the adapters."""
+        return self._dx(self._d_low(dy, p), dy, p, call)
+
+    def backward_weight(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> None:
+        """Add to the gradients of the adapters."""
+        self._learn(self._d_low(dy, p), dy, x, p, g, call)
+
+    def _dx(self, low: list[DLow], dy: np.ndarray, p: Arena, call: Call) -> np.ndarray:
         dx = super().backward_input(dy, p, call)
         through = dx if not self._is_dropping(call) else arrays.zeros_like(dx)
-        for one in self.adapters:
-            through += ops.linear_backward_input(self._d_low(one, dy, p), p[one.a.name], "fp32")
+        for one in low:
+            through += ops.linear_backward_input(one.d_low, p[one.adapter.a.name], "fp32")
         if through is not dx:
             dx += ops.dropout_backward(through, self.rate, self._keys(dx, call))
         return dx
 
-    def backward_weight(self, dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> None:
-        """Add to the gradients of the adapters."""
+    def _learn(self, low: list[DLow], dy: np.ndarray, x: np.ndarray, p: Arena, g: Arena, call: Call) -> None:
         super().backward_weight(dy, x, p, g, call)
         x = self._dropped(x, call)
-        for one in self.adapters:
-            if one.b.name in g:
-                d_rows = np.ascontiguousarray(dy[:, one.rows])
-                ops.linear_backward_weight(d_rows, self._low(one, x, p), g[one.b.name], "fp32")
-            if one.a.name in g:
-                ops.linear_backward_weight(self._d_low(one, dy, p), x, g[one.a.name], "fp32")
+        for adapter, d_rows, d_low in low:
+            if adapter.b.name in g:
+                ops.linear_backward_weight(d_rows, self._low(adapter, x, p), g[adapter.b.name], "fp32")
+            if adapter.a.name in g:
+                ops.linear_backward_weight(d_low, x, g[adapter.a.name], "fp32")
 
     def cost(self) -> Cost:
         """The matrix has no gradient of its own: four FLOP a weight."""
@@ -106,11 +125,15 @@ class Adapted(Linear):
         low *= self.scale
         return low
 
-    def _d_low(self, one: Adapter, dy: np.ndarray, p: Arena) -> np.ndarray:
-        """The gradient of A x, (N, rank)."""
-        d_low = ops.linear_backward_input(np.ascontiguousarray(dy[:, one.rows]), p[one.b.name], "fp32")
-        d_low *= self.scale
-        return d_low
+    def _d_low(self, dy: np.ndarray, p: Arena) -> list[DLow]:
+        """Of each adapter."""
+        found = []
+        for one in self.adapters:
+            d_rows = np.ascontiguousarray(dy[:, one.rows])
+            d_low = ops.linear_backward_input(d_rows, p[one.b.name], "fp32")
+            d_low *= self.scale
+            found.append(DLow(one, d_rows, d_low))
+        return found
 
     def _is_dropping(self, call: Call) -> bool:
         return bool(self.rate) and call.keys is not None
