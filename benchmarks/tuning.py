@@ -6,7 +6,7 @@
 The tables, each of runs in --out-dir that the same words find done, or go on with:
 
 smalltalk  the base, a model of other dialogues (--base, which was trained on --dialogs), is fine-tuned on
-           2,000 dialogues of small talk: with replay of 30 and of 60 % and without, with adapters and without;
+           2,000 dialogues of small talk: without replay, with 30 and with 60 %, all weights and adapters;
            held-out bits per byte of both texts and the exam, before and after
 book       the base on a book (--book), --replay-share 0.3: held-out bits per byte of both, samples
 memory     125m-llama with random weights and 49,152 tokens: peak memory and time of a step of full
