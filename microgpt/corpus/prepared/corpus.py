@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TextIO
 
 from microgpt.common.errors import DataError
 from microgpt.corpus import smalltalk
-from microgpt.corpus.chat import Document, Message, texts
+from microgpt.corpus.chat import Document, Message, n_characters, texts
 from microgpt.corpus.reading.detection import name_decides
 from microgpt.corpus.reading.files import Progress
 from microgpt.corpus.reading.folders import each_once, find_files
@@ -21,7 +22,7 @@ from microgpt.files import durable
 
 from .split import DEFAULT, EVERYTHING, NOTHING, PLACES, HeldOutWanted, Split, Survey, place
 
-SMALLTALK = "smalltalk"
+SMALLTALK, OF_FILES = "smalltalk", "the files"  # parts of a corpus, for people
 SMALLTALK_BYTES = 20_000_000
 _HELD_OUT_SHARE = 0.01
 
@@ -65,6 +66,7 @@ class Corpus:
         self.apart = Corpus(wanted.held_out, options, smalltalk_bytes) if wanted and is_apart else None
         self._places_apart: set[int] = set()
         self.n_copies = 0  # documents beside `apart` that the last pass found in it
+        self._sizes: Counter[tuple[str, bool]] = Counter()  # characters of each part and side in that pass
         self._unreadable = Skipped()
         reading = Reading(self.options, self._unreadable, None)
         self.left_out: dict[str, list[Path]] = {}  # what is no text in the folders, by why
@@ -138,12 +140,14 @@ class Corpus:
         """The split that suits the corpus, once every document is in the survey."""
         return survey.choose() if self.files and not self.apart else self.first_split
 
-    def held_out_shares(self, split: Split) -> dict[str, float]:
-        """Where the embedded corpus stands beside files: the share of each that a split holds out."""
-        is_of_both = self.files and self.smalltalk_bytes and not self.apart
-        if not is_of_both or split == EVERYTHING:
+    def held_out_shares(self) -> dict[str, float]:
+        """Where the embedded corpus stands beside files: the share of each that the last pass held out."""
+        if not self.files or not self.smalltalk_bytes or self.apart:
             return {}
-        return {SMALLTALK: self._smalltalk_share, "the files": split.share}
+        return {
+            part: self._sizes[part, True] / (self._sizes[part, True] + self._sizes[part, False])
+            for part in (SMALLTALK, OF_FILES)
+        }
 
     def digest(self, progress: Progress | None = None) -> str:
         """SHA-256 of all that decides the documents: the bytes of files, not their names, and the options."""
@@ -190,19 +194,26 @@ class Corpus:
         With EVERYTHING, of smalltalk only the held-out part.
         """
         self.n_copies = 0
+        self._sizes.clear()
         if self.apart:
             yield from self._read_apart(self.apart, skipped, progress)
         if split != EVERYTHING:
             for document in self._smalltalk(progress, held_out=False):
                 if not self.apart or not self._is_copy(place(document)):
-                    yield False, document
+                    yield self._counted(SMALLTALK, False, document)
         if not self.apart:
             for document in self._smalltalk(None, held_out=True):
-                yield True, document
+                yield self._counted(SMALLTALK, True, document)
         for document in self._documents(skipped, progress):
             where = survey.add(document)
             if not self._is_copy(where):
-                yield from split.sides(document, where)
+                for held_out, part in split.sides(document, where):
+                    yield self._counted(OF_FILES, held_out, part)
+
+    def _counted(self, part: str, held_out: bool, document: Document) -> tuple[bool, Document]:
+        """A document and its side, its characters added to those of its part."""
+        self._sizes[part, held_out] += n_characters(document)
+        return held_out, document
 
     def _read_apart(
         self, apart: "Corpus", skipped: Skipped, progress: Progress | None

@@ -56,11 +56,12 @@ class Prepared:
         """What to tell where far more is held out than was to be, or of one part than of another."""
         if "held_out" in self.meta:
             return None
+        if shares := self.meta.get("held_out_shares"):
+            return proportions_note(shares, self.meta.get("is_share_even", False))
         n_bytes, n_documents = (
             getattr(self.train, n) + getattr(self.val, n) for n in ("n_bytes", "n_documents")
         )
-        far_more = share_note(Split(**self.meta.get("split", {})), n_bytes, self.val.n_bytes, n_documents)
-        return far_more or proportions_note(self.meta.get("held_out_shares", {}))
+        return share_note(Split(**self.meta.get("split", {})), n_bytes, self.val.n_bytes, n_documents)
 
 
 def tokens_path(directory: Path, held_out: bool) -> Path:

@@ -403,8 +403,8 @@ def _write(
         "left_out": corpus.n_left_out,
         "reading": READING,
     }
-    if shares := corpus.held_out_shares(split):
-        meta["held_out_shares"] = shares
+    if split != EVERYTHING and (shares := corpus.held_out_shares()):
+        meta |= {"held_out_shares": shares, "is_share_even": survey.is_even()}
     if corpus.apart:
         meta |= {"held_out": corpus.apart.names, "held_out_copies": corpus.n_copies}
     meta |= {SIDES[side]: _counts(writer, corpus) for side, writer in writers.items()}

@@ -34,6 +34,7 @@ RATES = (0.01, 0.02, 0.05, 0.10)
 MIN_HELD_OUT = 8192  # characters
 ENOUGH_DOCUMENTS = 500
 FAR_MORE = 1.5  # times as much as was to be held out
+EVEN = 0.05  # one of RATES: advised where one part of a corpus is held out more than another
 TAIL = 0.1  # share of a single document that is held out
 
 
@@ -153,6 +154,11 @@ class Survey:
             self._second_lowest = max(self._lowest) if len(self._lowest) == 2 else PLACES
         return where
 
+    def is_even(self) -> bool:
+        """Whether the rule was free, and EVEN of the documents would have been about EVEN of the text."""
+        part = self._below.get(EVEN, 0) / max(self.n_characters, 1)
+        return not self._share and EVEN / FAR_MORE <= part <= EVEN * FAR_MORE
+
     def choose(self) -> Split:
         """The split for the documents seen; the module's docstring is its rule."""
         if self.n_documents == 0:
@@ -213,19 +219,18 @@ def _percent(share: float) -> str:
     return f"{share:.{0 if share >= 0.1 else 1}%}".replace(".0%", "%")
 
 
-def proportions_note(shares: Mapping[str, float]) -> str | None:
+def proportions_note(shares: Mapping[str, float], is_even: bool) -> str | None:
     """What to tell where of one part of a corpus far more is held out than of another; None: of none is.
 
-    Args: shares: of each part that is held out.
+    Args: shares: of each part that is held out.  is_even: whether --held-out-share makes them alike.
     """
-    if not shares or max(shares.values()) <= FAR_MORE * min(shares.values()):
+    if max(shares.values()) <= FAR_MORE * min(shares.values()):
         return None
     ordered = sorted(shares.items(), key=lambda item: item[1])
     told = " and ".join(f"{_percent(share)} of {name}" for name, share in ordered)
-    return (
-        f"held out are {told}: numbers on them speak more of the latter than training does; "
-        "--held-out-share 0.05 takes as much of each"
-    )
+    share, file = f"--held-out-share {EVEN:g} takes as much of each", "--held-out FILE names another part"
+    advice = share if is_even else file
+    return f"held out are {told}: held-out results count {ordered[-1][0]} more than training does; {advice}"
 
 
 def cut_tail(document: Document, share: float = TAIL) -> tuple[Document, Document]:

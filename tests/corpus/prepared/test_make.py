@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from functools import partial
 
@@ -420,10 +421,18 @@ def test_digits_stay_single_where_that_is_wanted_and_are_known_again(write):
         assert is_known(path, known)
 
 
-def test_a_part_of_which_more_is_held_out_than_of_another_is_told(chats):
-    how = {"merges": 20, "smalltalk_bytes": 30_000}
-    both = prepare(["smalltalk", chats], **how).share_note
-    assert both.startswith("held out are 1% of smalltalk and 10% of the files: ")
-    alike = prepare(["smalltalk", chats], wanted=HeldOutWanted(held_out_share=0.1), **how)
-    for one in (alike, prepare(chats, **how), prepare("smalltalk", **how)):
-        assert one.share_note is None
+@pytest.mark.parametrize("n, advice", [(3, "--held-out FILE "), (400, "--held-out-share 0.05 ")])
+def test_a_part_of_which_more_is_held_out_than_of_another_is_told(write, n, advice):
+    """By what is really held out, with advice that can be followed."""
+    file = write("mine.txt", "\n\n".join(f"Paragraph {i} is of hats. " * (3 + i % 5) for i in range(n)))
+    both, how = ["smalltalk", file], {"merges": 20, "smalltalk_bytes": 60_000}
+    alone = prepare(file, **how)
+    share = alone.val.n_bytes / (alone.val.n_bytes + alone.train.n_bytes)
+    told = prepare(both, **how).share_note
+    of_smalltalk, of_files = map(float, re.findall(r"([\d.]+)% of", told))
+    assert of_smalltalk == pytest.approx(1, abs=0.5) and of_files == pytest.approx(100 * share, abs=0.6)
+    assert "held-out results count the files more than training does; " + advice in told
+    alike = [prepare("smalltalk", **how)]
+    if "share" in advice:
+        alike.append(prepare(both, wanted=HeldOutWanted(held_out_share=0.05), **how))
+    assert [one.share_note for one in alike] == [None] * len(alike)
