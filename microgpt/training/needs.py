@@ -17,7 +17,7 @@ from microgpt.runs.settings import TrainConfig
 
 MOST_ROWS = 1 << 40  # of a product of which a kernel is asked what it works in; more rows take no more
 MOST_WINDOWS = 1 << 16  # of a micro-batch that is tried
-PROCESS_BYTES = 94e6  # interpreter, libraries, tokenizer, the pages in use of the packed corpus
+PROCESS_BYTES = 86e6  # interpreter, libraries, tokenizer, the pages in use of the packed corpus
 
 
 class Needs(NamedTuple):
