@@ -193,7 +193,7 @@ def book_table(args: argparse.Namespace) -> Iterator[Row]:
     """A book, with replay."""
     base, dialogs, book = need(args, "base", "dialogs", "book")
     data: Row = {"data": [book], "replay": [dialogs], "replay_share": 0.3, "packing": "documents"}
-    how: Row = {"lr": 3e-4, "min_lr": 3e-5, "stop_after": 3, "max_steps": 2000}
+    how: Row = {"lr": 1e-4, "min_lr": 1e-5, "stop_after": 3, "max_steps": 2000}
     for name in ("before", "after"):
         run = base if name == "before" else tuned(args, "book", Spec.of(parent=base, **data, **how)).run
         both = {"book_bpb": bits(run, book), "dialogs_bpb": bits(run, dialogs)}
