@@ -60,7 +60,7 @@ class Parrot:
 def shown(monkeypatch, capsys, answers, seed):
     """What the sample conversation prints where the model answers so."""
     monkeypatch.setattr(quickstart, "find_checkpoint", lambda run, files, best: run)
-    monkeypatch.setattr(quickstart, "load_model", lambda run: (None, None, None))
+    monkeypatch.setattr(quickstart, "load_verified", lambda run: (None, None, None))
     monkeypatch.setattr(quickstart, "ChatSession", lambda *_: Parrot(answers))
     quickstart.show_conversation("run", seed)
     return capsys.readouterr().out
