@@ -13,10 +13,8 @@ from microgpt.common.output import tell
 from .events import Event, Trained
 
 HELD_OUT_FACTS = "held_out_"  # how facts are called that were measured on what is held out
-KEPT_FACTS = (
-    HELD_OUT_FACTS,
-    "reward",
-)  # a step that has such facts is written, and so means over steps are true
+# A step that has such facts is written whatever its number, so that means over steps are true.
+KEPT_FACTS = (HELD_OUT_FACTS, "reward")
 
 
 class MetricsLog:

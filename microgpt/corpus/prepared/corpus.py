@@ -121,11 +121,6 @@ class Corpus:
         return own + (sum(size for size, _ in self.apart._stamps) if self.apart else 0)
 
     @property
-    def _smalltalk_share(self) -> float:
-        """How much of the embedded corpus is held out, as a share of what is trained on."""
-        return self._share or _HELD_OUT_SHARE
-
-    @property
     def first_split(self) -> Split:
         """The split to try first; `choose` knows whether it suits."""
         if self.apart:
@@ -237,8 +232,8 @@ class Corpus:
     def _smalltalk(self, progress: Progress | None, held_out: bool) -> Iterator[Document]:
         if not self.smalltalk_bytes:
             return
-        share = self._smalltalk_share if held_out else 1
-        n_bytes = max(1, int(self.smalltalk_bytes * share))
+        share = self._share or _HELD_OUT_SHARE
+        n_bytes = max(1, int(self.smalltalk_bytes * share)) if held_out else self.smalltalk_bytes
         source = smalltalk.generate(n_bytes, held_out=held_out)
         for document in source if held_out else self._made_once(source):
             if progress:
