@@ -65,7 +65,7 @@ def spec_of(args: argparse.Namespace, preset: str, tokens: int) -> Spec:
 
 def about(args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """A row of the table, but for how it ended."""
-    trained = plan.train.max_steps * plan.train.batch_size * plan.train.grad_accum * plan.model.seq_len
+    trained = plan.planned_tokens
     values = (args.kind, plan.preset, count_parameters(plan.model), trained, None, args.seed, args.recipe)
     return dict(zip(COLUMNS, values, strict=True))
 

@@ -52,7 +52,6 @@ class Facts(NamedTuple):
 def facts_of(plan: Plan, n_windows: int | None = None) -> Facts:
     """The numbers of a plan.  n_windows: of the corpus, where that was read."""
     model, train = plan.model, plan.train
-    windows = train.batch_size * train.grad_accum
     saved, in_layers = checkpoint_bytes(model, train), count_layer_parameters(model)
     return Facts(
         preset=plan.preset,
@@ -65,10 +64,10 @@ def facts_of(plan: Plan, n_windows: int | None = None) -> Facts:
         checkpoint=saved,
         disk=(train.keep + BEYOND_KEPT) * saved,
         flop=flop_per_token(model),
-        tokens_per_step=windows * model.seq_len,
+        tokens_per_step=plan.tokens_per_step,
         steps=train.max_steps,
-        tokens=train.max_steps * windows * model.seq_len,
-        epochs=None if n_windows is None else train.max_steps * windows / n_windows,
+        tokens=plan.planned_tokens,
+        epochs=None if n_windows is None else train.max_steps * train.windows_per_step / n_windows,
     )
 
 

@@ -59,7 +59,7 @@ class Arm(NamedTuple):
     @property
     def tokens(self) -> int:
         """That a run of it trains on."""
-        return 0 if self.name == PARENT else self.plan.train.max_steps * tokens_per_step(self.plan)
+        return 0 if self.name == PARENT else self.plan.planned_tokens
 
 
 class Row(NamedTuple):
@@ -155,17 +155,12 @@ def refuse_change(name: str) -> None:
 
 def at_length(plan: Plan, tokens: int) -> Plan:
     """The plan with as many steps as these tokens are."""
-    steps, rest = divmod(tokens, tokens_per_step(plan))
+    steps, rest = divmod(tokens, plan.tokens_per_step)
     if rest or not steps:
         raise ConfigError(
-            f"{tokens:,} tokens are no whole number of steps of {tokens_per_step(plan):,}; give another value"
+            f"{tokens:,} tokens are no whole number of steps of {plan.tokens_per_step:,}; give another value"
         )
     return plan.with_train(max_steps=steps, epochs=None, tokens=None, tokens_per_param=None)
-
-
-def tokens_per_step(plan: Plan) -> int:
-    """Of the optimizer."""
-    return plan.train.batch_size * plan.train.grad_accum * plan.model.seq_len
 
 
 def claim(folder: Path, base: Arm) -> None:

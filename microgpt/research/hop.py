@@ -28,7 +28,6 @@ from microgpt.training.clock import Clock
 from microgpt.training.horizon import step_s
 from microgpt.training.run import set_up_machine
 
-from .ablation import tokens_per_step
 from .as_planned import arrived
 from .larger import lengthened, scaled
 from .search import Say, train_until
@@ -132,7 +131,7 @@ def planned(seed: Seed, wanted: Wanted, folder: Path, say: Say) -> tuple[Plan, l
             f"{format_amount(wanted.n_params)} parameters: the nearest of this family has "
             f"{format_amount(n_params)}; choose another size"
         )
-    seen = before.train.max_steps * tokens_per_step(before)
+    seen = before.planned_tokens
     tokens, notes = _affordable(lengthened(larger, before, wanted.times * seen, rung), wanted, say)
     hop = lengthened(larger, before, tokens, rung)
     if (passes := tokens / assemble.open_corpus(hop).train.n_tokens) > MOST_PASSES:
@@ -142,7 +141,7 @@ def planned(seed: Seed, wanted: Wanted, folder: Path, say: Say) -> tuple[Plan, l
         )
     for note in notes:
         say(note)
-    ratio = hop.train.max_steps * tokens_per_step(hop) / n_params
+    ratio = hop.planned_tokens / n_params
     small = []
     for share, n_seeds in ANCHORS:
         plan = scaled(before, share * n_params)
@@ -172,12 +171,12 @@ def json_of(seed: Seed) -> dict[str, Any]:
 
 def _affordable(hop: Plan, wanted: Wanted, say: Say) -> tuple[float, list[str]]:
     """The tokens that are wanted, or what the budget has room for by the time of a few steps."""
-    tokens = float(hop.train.max_steps * tokens_per_step(hop))
+    tokens = float(hop.planned_tokens)
     if math.isinf(wanted.seconds):
         return tokens, []
     set_up_machine(hop.train, say)
     prepared = assemble.open_corpus(hop)
-    speed = tokens_per_step(hop) / step_s(assemble.measured(hop, prepared, Clock()), hop.train)
+    speed = hop.tokens_per_step / step_s(assemble.measured(hop, prepared, Clock()), hop.train)
     room = OF_HOP * wanted.seconds * speed
     if room >= tokens:
         return tokens, [
@@ -209,7 +208,7 @@ def foretold(path: Path, hop: Plan, forecaster: Forecaster | None, why_none: str
     if path.exists():
         return read_json(path)
     n_params = count_parameters(hop.model)
-    document: dict[str, Any] = {"n_params": n_params, "tokens": hop.train.max_steps * tokens_per_step(hop)}
+    document: dict[str, Any] = {"n_params": n_params, "tokens": hop.planned_tokens}
     document |= {"bpb": None, "tok_per_s": None, "why_none": why_none}
     if forecaster is not None:
         one: Forecast = forecaster.of(n_params, document["tokens"])

@@ -16,8 +16,6 @@ from microgpt.runs.spec import Plan, Spec
 from microgpt.runs.spec_file import spec_of
 from microgpt.training.needs import largest_batch, smaller, what_fits
 
-from .ablation import tokens_per_step
-
 HEAD = 64  # channels of a head
 PRIORS = {
     "head_dim": HEAD,
@@ -81,8 +79,8 @@ def lengthened(plan: Plan, seed: Plan, tokens: float, rung: float) -> Plan:
 
     Raises: ConfigError: it takes more memory than there is.
     """
-    times = tokens / (seed.train.max_steps * tokens_per_step(seed))
-    windows = max(1, round(seed.train.batch_size * seed.train.grad_accum * times**BATCH_POWER))
+    times = tokens / seed.planned_tokens
+    windows = max(1, round(seed.train.windows_per_step * times**BATCH_POWER))
     steps = max(FEWEST_STEPS, round(tokens / (windows * plan.model.seq_len)))
     windows = max(1, round(tokens / (steps * plan.model.seq_len)))
     train = dataclasses.replace(plan.train, batch_size=windows, grad_accum=1)
@@ -103,8 +101,8 @@ def lengthened(plan: Plan, seed: Plan, tokens: float, rung: float) -> Plan:
 def checklist(seed: Plan, hop: Plan) -> list[tuple[str, str, str]]:
     """What the seed has and what the hop has, by item."""
     one, other = seed.model, hop.model
-    step, larger = tokens_per_step(seed), tokens_per_step(hop)
-    tokens, more = seed.train.max_steps * step, hop.train.max_steps * larger
+    step, larger = seed.tokens_per_step, hop.tokens_per_step
+    tokens, more = seed.planned_tokens, hop.planned_tokens
 
     def shape(model: Any) -> str:
         return f"{model.n_embd} channels, {model.n_layer} layers"

@@ -141,7 +141,7 @@ def _counted(
     forecaster: Forecaster | None,
 ) -> Option:
     """One of them by its numbers."""
-    wanted = plan.train.batch_size * plan.train.grad_accum * plan.model.seq_len  # tokens of a step
+    wanted = plan.tokens_per_step
     rows = max(1, wanted // model.seq_len)
     batch = largest_batch(model, dataclasses.replace(train, batch_size=rows), has.memory)
     accum = math.ceil(rows / batch) if batch else 0

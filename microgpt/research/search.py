@@ -33,7 +33,7 @@ from microgpt.training.needs import memory_estimate
 from microgpt.training.run import train_run
 from microgpt.training.stop import StopFlag
 
-from .ablation import at_length, tokens_per_step
+from .ablation import at_length
 from .as_planned import arrived
 from .sampling import Draw, Store, draw, ended
 from .search_file import MEDIAN, PRIOR, Search
@@ -89,7 +89,7 @@ class Candidates:
         begin = self._begin_with(search.base.parent)
         prepared = assemble.open_corpus(self._first_plan(), begin and begin.tokenizer)
         self.vocab_size = prepared.tokenizer.vocab_size
-        step = tokens_per_step(self._plan(search.base))
+        step = self._plan(search.base).tokens_per_step
         share = Fraction(search.config.rung).limit_denominator(FINEST_RUNG)
         if not 0 < share < 1:
             raise ConfigError(f"rung = {search.config.rung:g}: expected a share between 0.01 and 0.99")
@@ -106,7 +106,7 @@ class Candidates:
     def plan(self, settings: Mapping[str, Any]) -> Plan:
         """All settings of a candidate.  Raises: ConfigError: it cannot be."""
         plan = at_length(self._plan(self.spec(settings)), self.tokens)
-        steps, rest = divmod(self.rung_tokens, tokens_per_step(plan))
+        steps, rest = divmod(self.rung_tokens, plan.tokens_per_step)
         if rest or not steps:
             raise ConfigError(f"{self.rung_tokens:,} tokens of the rung are no whole number of its steps")
         needed, most = memory_estimate(plan.model, plan.train), self.search.config.most_memory
@@ -271,7 +271,7 @@ def trained(
     for tokens in (candidates.rung_tokens, candidates.tokens):
         trial = dataclasses.replace(trial, tokens=tokens)
         try:
-            found = train(trial.number, plan, tokens // tokens_per_step(plan))
+            found = train(trial.number, plan, tokens // plan.tokens_per_step)
         except DivergedError as error:
             return dataclasses.replace(trial, state=DIVERGED, why=str(error))
         if not math.isfinite(found.bpb):

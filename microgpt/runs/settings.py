@@ -346,6 +346,11 @@ class TrainConfig:
         return any(getattr(self, name) is not None for name in LENGTHS if name != "max_steps")
 
     @property
+    def windows_per_step(self) -> int:
+        """Windows that one optimizer step sees, in all its micro-batches."""
+        return self.batch_size * self.grad_accum
+
+    @property
     def n_threads(self) -> int:
         """`threads` as a number; `auto` is all CPUs, until `choose_threads` has probed."""
         return check_threads(self.threads) or available_cpus()

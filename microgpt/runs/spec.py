@@ -88,6 +88,16 @@ class Plan:
         known = None if parent is None else record_from(Parent, parent, "config.json")
         return cls(**sections, preset=str(document.get("preset", "")), parent=known)
 
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer step sees."""
+        return self.train.windows_per_step * self.model.seq_len
+
+    @property
+    def planned_tokens(self) -> int:
+        """Tokens of all steps."""
+        return self.train.max_steps * self.tokens_per_step
+
     def with_train(self, **changes: Any) -> "Plan":
         """The plan with other training settings."""
         return dataclasses.replace(self, train=dataclasses.replace(self.train, **changes))

@@ -52,7 +52,7 @@ class Job:
     @property
     def tokens_per_step(self) -> int:
         """Tokens that one optimizer step sees."""
-        return self.config.batch_size * self.config.grad_accum * self.model.config.seq_len
+        return self.config.windows_per_step * self.model.config.seq_len
 
     def say(self, step: int, text: str) -> None:
         """Tell a person something."""

@@ -20,12 +20,11 @@ def with_steps(plan: Plan, corpus: Callable[[], Prepared]) -> Plan:
     config = plan.train
     if not config.has_other_length:
         return plan
-    windows_per_step = config.batch_size * config.grad_accum
     if config.epochs is not None:
         windows = batches_of(plan, corpus()).n_windows / plan.data.all_shares[0]  # others come in between
-        steps = config.epochs * windows / windows_per_step
+        steps = config.epochs * windows / config.windows_per_step
     else:
-        steps = wanted_tokens(plan) / (windows_per_step * plan.model.seq_len)
+        steps = wanted_tokens(plan) / plan.tokens_per_step
     whole = max(1, math.ceil(steps * (1 - 1e-9)))  # 2.9999999 and 3.0000001 are meant to be 3
     return plan.with_train(max_steps=whole, epochs=None, tokens=None, tokens_per_param=None)
 

@@ -83,7 +83,7 @@ def _frozen_bytes(parameters: Iterable[Parameter]) -> int:
 
 def carried_floats(model: ModelConfig, train: TrainConfig) -> int:
     """Floats of what recurrent layers carry on from window to window."""
-    n_rows = train.batch_size * train.grad_accum if train.carry_state else 0
+    n_rows = train.windows_per_step if train.carry_state else 0
     return n_rows and n_rows * sum(math.prod(shape) for shape in memory_shapes(model).values())
 
 
@@ -129,18 +129,18 @@ def _batch_flags(train: TrainConfig, size: int) -> str:
     """The flags of a smaller micro-batch and more of them."""
     if size == train.batch_size:
         return ""
-    return f"--batch-size {size} --grad-accum {train.batch_size * train.grad_accum // size}"
+    return f"--batch-size {size} --grad-accum {train.windows_per_step // size}"
 
 
 def largest_batch(model: ModelConfig, train: TrainConfig, available: float) -> int:
     """The largest micro-batch, up to the one that is wanted, which divides the windows of a step and whose
     training fits; 0: not even one window's does."""
-    windows = train.batch_size * train.grad_accum
+    windows = train.windows_per_step
     sizes = (n for n in range(min(train.batch_size, MOST_WINDOWS), 0, -1) if windows % n == 0)
     return next((n for n in sizes if memory_estimate(model, smaller(train, n)) <= available), 0)
 
 
 def smaller(train: TrainConfig, size: int) -> TrainConfig:
     """The same steps in micro-batches of another size that divides them."""
-    accum = train.batch_size * train.grad_accum // size
+    accum = train.windows_per_step // size
     return dataclasses.replace(train, batch_size=size, grad_accum=accum)

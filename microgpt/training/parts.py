@@ -144,7 +144,7 @@ class CorpusInOrder(Corpus):
 
     def outline(self) -> list[str]:
         """What follows on what."""
-        n = self._config.batch_size * self._config.grad_accum
+        n = self._config.windows_per_step
         n_each = self._in_order.n_windows // n
         return [
             f"windows  in order, {n:,} stretches of {n_each:,} side by side; recurrent layers carry on what "

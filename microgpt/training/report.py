@@ -31,8 +31,7 @@ def header(session: Session) -> list[str]:
     config, model = job.config, job.model.config
     train, val = session.prepared.train, session.prepared.val
     machine = native.info(config.precision)
-    windows_per_step = config.batch_size * config.grad_accum
-    epochs = (config.max_steps - state.step) * windows_per_step / session.batches.n_windows
+    epochs = (config.max_steps - state.step) * config.windows_per_step / session.batches.n_windows
     passes = epochs + state.position * config.batch_size / session.batches.n_windows
     return [
         f"model    {count_parameters(model):,} parameters: {model.n_layer} layers, "

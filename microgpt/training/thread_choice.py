@@ -154,7 +154,7 @@ def _probe_if_worth_it(
     window_s = model.seq_len * flop_per_token(model) / (PRODUCT_SHARE * product_flop_per_s(config.precision))
     windows = min(config.batch_size, max(1, int(LONGEST_STEP_S / window_s)))
     least_s = STEPS_AT_LEAST * windows * window_s
-    run_s = min(limit_s, steps * config.grad_accum * config.batch_size * window_s / cpus)
+    run_s = min(limit_s, steps * config.windows_per_step * window_s / cpus)
     if least_s > RUN_SHARE * run_s:
         return Finding(cpus), "all CPUs; the run is too short to probe"
     if least_s > LONGEST_PROBE_S:

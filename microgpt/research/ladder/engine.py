@@ -26,7 +26,7 @@ from microgpt.runs.spec_file import spec_of
 from microgpt.training import assemble
 from microgpt.training.length import with_steps
 
-from ..ablation import differing, tokens_per_step, trained
+from ..ablation import differing, trained
 from .budget import fitted, timings_of
 from .evidence import of_canaries, of_run, of_size
 from .foretelling import foretold, showed_of
@@ -72,7 +72,7 @@ class Settled(NamedTuple):
     @property
     def tokens(self) -> int:
         """That each run of it trains on."""
-        return self.plan.train.max_steps * tokens_per_step(self.plan)
+        return self.plan.planned_tokens
 
 
 def climb(

@@ -79,7 +79,7 @@ def test_the_checklist_of_a_hop():
     assert model.heads_of(0).window == 6 * 16 and model.heads_of(0).stride == 16
     tokens = 200 * seed.train.batch_size * 256
     long = larger.lengthened(plan, seed, 10 * tokens, 0.2)
-    step, before = long.train.batch_size * long.train.grad_accum, seed.train.batch_size
+    step, before = long.train.windows_per_step, seed.train.batch_size
     assert long.train.max_steps * step * 256 == pytest.approx(10 * tokens, rel=0.02)
     assert 3 <= long.train.max_steps / 200 <= 4 and 2.5 <= step / before <= 3.3
     assert long.train.eval_every == round(0.2 * long.train.max_steps)
