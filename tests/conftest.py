@@ -38,6 +38,21 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
+def pytest_addoption(parser):
+    """`bin/test --long` runs what a default run leaves out."""
+    parser.addoption("--long", action="store_true", help="only the tests marked long, instead of all others")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests marked `long`, or all others."""
+    wanted, others = [], []
+    for item in items:
+        is_long = item.get_closest_marker("long") is not None
+        (wanted if is_long == config.getoption("long") else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = wanted
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """A test against outside implementations, `oracle(PACKAGE, ...)`, runs where they are installed."""

@@ -8,9 +8,13 @@ from benchmarks.torture import __main__
 from benchmarks.torture.lost import Call, Disk, File, names_of, states
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the shim is for Linux")
+DEFAULT = ("kills", "errors")  # others take as long again each
 
 
-@pytest.mark.parametrize("kind", __main__.KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind in DEFAULT else pytest.mark.long) for kind in __main__.KINDS],
+)
 def test_nothing_is_lost(kind, capfd):
     code = __main__.main([kind, "--short", "--seed", "1"])
     words = capfd.readouterr()
