@@ -52,7 +52,7 @@ RECIPES = {
             "beta2": 0.95,
             "schedule": "wsd",
             "decay_share": 0.8,
-            "warmup_steps": 30,
+            "warmup_steps": 10,
         },
     ),
 }

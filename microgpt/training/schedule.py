@@ -17,9 +17,9 @@ from typing import NamedTuple
 from microgpt.common.words import counted
 from microgpt.runs.settings import TrainConfig
 
-# A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is
-# noise before, and the first thirty steps of any run are then the same, however long it is.
-SHORTEST_WARMUP = 30
+# A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is noise
+# before.  No rate falls earlier either, so the first thirty steps of any run are the same, however long.
+FIRST_STEPS = 30
 MODERATE = 0.3  # of --lr: the most that training on goes back up to, but with wsd
 
 
@@ -45,21 +45,26 @@ def warmup_steps(config: TrainConfig) -> int:
 
     Where the end is given for good, as by --decay-steps, half of the steps are kept for the decay.
     """
-    start, end, low, peak = leg(config)
-    if low >= peak:
-        return 0
-    longest = max(SHORTEST_WARMUP, (end - start) // 10)
+    _, _, low, peak = leg(config)
+    return min(config.warmup_steps, _longest_warmup(config)) if low < peak else 0
+
+
+def _longest_warmup(config: TrainConfig) -> int:
+    start, end, _, _ = leg(config)
+    longest = max(FIRST_STEPS, (end - start) // 10)
     if config.decay_steps or config.onward_step:
-        longest = min(longest, (end - start) // 2)
-    return min(config.warmup_steps, longest)
+        return min(longest, (end - start) // 2)
+    return longest
 
 
 def stable_steps(config: TrainConfig) -> int:
-    """Steps of the stretch between warm-up and decay."""
+    """Steps of the stretch between warm-up and decay, of which wsd alone has some."""
     if config.schedule != "wsd":
         return 0
     start, end, _, _ = leg(config)
-    return max(0, end - start - round(config.decay_share * (end - start)) - warmup_steps(config))
+    falls_at = end - start - round(config.decay_share * (end - start))
+    earliest = 0 if config.onward_step else min(FIRST_STEPS, _longest_warmup(config))
+    return max(0, max(falls_at, earliest) - warmup_steps(config))
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -74,11 +79,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     done, warmup = step - start, warmup_steps(config)
     if done < warmup:
         return low + (peak - low) * (done + 1) / warmup
-    if step >= end:
-        return config.min_lr
     level = warmup + stable_steps(config)
     if done < level:
         return peak
+    if step >= end:
+        return config.min_lr
     t = (done - level) / (end - start - level)
     left = (1 + math.cos(math.pi * t)) / 2 if config.schedule == "cosine" else 1 - t
     return config.min_lr + (peak - config.min_lr) * left
@@ -125,10 +130,9 @@ def extension_note(step: int, old: TrainConfig, new: TrainConfig) -> str:
 def outline(config: TrainConfig) -> str:
     """The stretch that a run is in, in words."""
     start, end, low, peak = leg(config)
-    warmup = warmup_steps(config)
-    if start + warmup >= end:
+    warmup, stable = warmup_steps(config), stable_steps(config)
+    if start + warmup + stable >= end:
         return f"from {low:.3g} up to {learning_rate(end - 1, config):.3g}, too few steps to come down again"
     rise = f"up to {peak:.3g} over {counted(warmup, 'step')}, then " if warmup else ""
-    stable = stable_steps(config)
     level = f"level to step {start + warmup + stable:,}, then " if stable else ""
     return f"from {low if rise else peak:.3g} {rise}{level}down to {config.min_lr:.3g} at step {end:,}"

@@ -11,8 +11,8 @@ from microgpt.common.words import format_duration, parse_duration
 from microgpt.runs.settings import RECIPES, TrainConfig, recipe
 from microgpt.runs.spec import Spec, settings_of_recipe
 from microgpt.training.schedule import (
+    FIRST_STEPS,
     MODERATE,
-    SHORTEST_WARMUP,
     learning_rate,
     outline,
     train_on,
@@ -44,10 +44,15 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert learning_rate(1000, short) == 1e-4
 
 
-def test_the_first_steps_do_not_depend_on_the_length_of_the_run():
-    runs = [dataclasses.replace(LONG, max_steps=n) for n in (10, 20, 300)]
-    for step in range(SHORTEST_WARMUP):
+@pytest.mark.parametrize(
+    "settings", [{}, {"schedule": "wsd", "warmup_steps": 10}, {"schedule": "wsd", "warmup_steps": 0}]
+)
+def test_the_first_steps_do_not_depend_on_the_length_of_the_run(settings):
+    runs = [dataclasses.replace(LONG, **settings, max_steps=n) for n in (10, 20, 40, 300)]
+    for step in range(FIRST_STEPS):
         assert len({learning_rate(step, run) for run in runs}) == 1
+    assert learning_rate(40, runs[2]) == runs[2].min_lr
+    assert outline(runs[1]).endswith("too few steps to come down again")
 
 
 def test_decay_steps_overrides_the_length_of_the_run():

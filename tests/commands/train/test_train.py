@@ -91,7 +91,7 @@ def test_many_passes_over_a_text_are_told_and_a_better_model_before_the_end(capf
     passes = re.search(r"warning  the same text comes ([\d,]+) times", out)[1]
     assert int(passes.replace(",", "")) > 4 and f"{passes} epochs" in out
     assert "ended at step 12 of 100,000, 2 evaluations without gain: 12 steps" in out
-    assert out.rstrip().endswith(command_line("chat", "runs/b/step_00000004"))
+    assert out.rstrip().endswith(command_line("sample", "runs/b/step_00000004"))
 
 
 def test_a_held_out_loss_that_is_no_number_is_reported_as_that(monkeypatch, capfd):
@@ -164,7 +164,7 @@ def test_help_shows_every_setting_with_unit_and_default(capsys):
     assert stopped.value.code == 0
     for part in (
         "--warmup-steps",
-        "[steps, default 30 for --preset 10m]",
+        "[steps, default 10 for --preset 10m]",
         "--n-embd",
         "--merges",
         "optimizer:",
