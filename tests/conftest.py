@@ -39,16 +39,16 @@ settings.load_profile("any machine")
 
 
 def pytest_addoption(parser):
-    """`bin/test --long` runs what a default run leaves out."""
-    parser.addoption("--long", action="store_true", help="only the tests marked long, instead of all others")
+    """`bin/test --slow` runs what a default run leaves out."""
+    parser.addoption("--slow", action="store_true", help="only the tests marked slow, instead of all others")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests marked `long`, or all others."""
+    """Tests marked `slow`, or all others."""
     wanted, others = [], []
     for item in items:
-        is_long = item.get_closest_marker("long") is not None
-        (wanted if is_long == config.getoption("long") else others).append(item)
+        is_slow = item.get_closest_marker("slow") is not None
+        (wanted if is_slow == config.getoption("slow") else others).append(item)
     config.hook.pytest_deselected(items=others)
     items[:] = wanted
 

@@ -31,6 +31,10 @@ def test_one(i):
 @pytest.mark.oracle("pytest")
 def test_other():
     pass
+
+@pytest.mark.slow
+def test_slow():
+    pass
 """
 
 
@@ -43,4 +47,9 @@ def test_what_is_skipped_for_want_of_outside_implementations_is_one_line(tmp_pat
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=600, env=env)
     said = "3 tests against outside implementations skipped; bin/test --oracles installs and runs them"
     *lines, last = done.stdout.splitlines()
-    assert "1 passed, 3 skipped" in last and [line for line in lines if "outside" in line] == [said]
+    assert "1 passed, 3 skipped, 1 deselected" in last
+    assert [line for line in lines if "outside" in line] == [said]
+    done = subprocess.run(
+        [*command, str(tmp_path), "--slow"], capture_output=True, text=True, timeout=600, env=env
+    )
+    assert "1 passed, 4 deselected" in done.stdout.splitlines()[-1]

@@ -191,7 +191,7 @@ class TrainConfig:
     )
     decay_share: float = setting(
         0.2,
-        "with --schedule wsd, share of the steps in which the rate falls",
+        "with --schedule wsd, share of the steps in which the rate falls, though not before step 30",
         "0 to 1",
         group=ADAM,
         within=SHARE,
@@ -201,7 +201,8 @@ class TrainConfig:
     )
     warmup_steps: int = setting(
         2000,
-        "linear warm-up, by the model's size; at most a tenth of the run, if that is more than 30",
+        "linear warm-up: 10 in the recipe fast, in road by the model's size; at most a tenth of the run, "
+        "if that is more than 30",
         "steps",
         group=ADAM,
         within=NOT_NEGATIVE,

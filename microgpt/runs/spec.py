@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def planned_tokens(self) -> int:
-        """Tokens of all steps."""
+        """Tokens of all steps; 0 before their number is known."""
         return self.train.max_steps * self.tokens_per_step
 
     def with_train(self, **changes: Any) -> "Plan":

@@ -1,7 +1,7 @@
 """The learning rate, a pure function of step and config: linear warm-up, then down to a floor.
 
 It falls in a cosine, in a line (linear), or in a line over the last share of the steps (wsd: warm-up, stable,
-decay; Hu et al. 2024, arXiv 2404.06395).
+decay; Hu et al. 2024, arXiv 2404.06395), though not before step 30.
 
 A run that trains on past its plan begins a new leg: from the rate it has come to, a short warm-up, then down
 to the floor again.  A cosine or a line rises to a moderate rate, as the late part of a longer run has it.
@@ -17,8 +17,9 @@ from typing import NamedTuple
 from microgpt.common.words import counted
 from microgpt.runs.settings import TrainConfig
 
-# A short run warms up for a tenth of its steps, but not for fewer than this: Adam's second moment is noise
-# before.  No rate falls earlier either, so the first thirty steps of any run are the same, however long.
+# A run warms up for a tenth of its steps at most, or for so many where that is more: Adam's second moment is
+# noise before.  The rate of wsd falls no earlier either, so that how long a run is planned changes nothing in
+# its first thirty steps: ten and ten are twenty.
 FIRST_STEPS = 30
 MODERATE = 0.3  # of --lr: the most that training on goes back up to, but with wsd
 
@@ -45,25 +46,27 @@ def warmup_steps(config: TrainConfig) -> int:
 
     Where the end is given for good, as by --decay-steps, half of the steps are kept for the decay.
     """
-    _, _, low, peak = leg(config)
-    return min(config.warmup_steps, _longest_warmup(config)) if low < peak else 0
+    start, end, low, peak = leg(config)
+    longest = _without_fall(config, max(FIRST_STEPS, (end - start) // 10))
+    return min(config.warmup_steps, longest) if low < peak else 0
 
 
-def _longest_warmup(config: TrainConfig) -> int:
+def _without_fall(config: TrainConfig, steps: int) -> int:
+    """Steps at the beginning of a stretch; half of it at most where its end is given for good."""
     start, end, _, _ = leg(config)
-    longest = max(FIRST_STEPS, (end - start) // 10)
-    if config.decay_steps or config.onward_step:
-        return min(longest, (end - start) // 2)
-    return longest
+    return min(steps, (end - start) // 2) if config.decay_steps or config.onward_step else steps
 
 
 def stable_steps(config: TrainConfig) -> int:
-    """Steps of the stretch between warm-up and decay, of which wsd alone has some."""
+    """Steps of the stretch between warm-up and decay, of which wsd alone has some.
+
+    A first stretch falls from step 30 on at the earliest; what trains on may fall at once.
+    """
     if config.schedule != "wsd":
         return 0
     start, end, _, _ = leg(config)
     falls_at = end - start - round(config.decay_share * (end - start))
-    earliest = 0 if config.onward_step else min(FIRST_STEPS, _longest_warmup(config))
+    earliest = 0 if config.onward_step else _without_fall(config, FIRST_STEPS)
     return max(0, max(falls_at, earliest) - warmup_steps(config))
 
 
@@ -131,8 +134,10 @@ def outline(config: TrainConfig) -> str:
     """The stretch that a run is in, in words."""
     start, end, low, peak = leg(config)
     warmup, stable = warmup_steps(config), stable_steps(config)
-    if start + warmup + stable >= end:
+    if start + warmup >= end:
         return f"from {low:.3g} up to {learning_rate(end - 1, config):.3g}, too few steps to come down again"
-    rise = f"up to {peak:.3g} over {counted(warmup, 'step')}, then " if warmup else ""
-    level = f"level to step {start + warmup + stable:,}, then " if stable else ""
-    return f"from {low if rise else peak:.3g} {rise}{level}down to {config.min_lr:.3g} at step {end:,}"
+    rise = f"{low:.3g} up to {peak:.3g} over {counted(warmup, 'step')}, then" if warmup else f"{peak:.3g}"
+    falls_at = start + warmup + stable
+    level = [f"level to step {min(falls_at, end):,}"] if stable else []
+    down = [f"down to {config.min_lr:.3g} at step {end:,}"] if falls_at < end else []
+    return f"from {rise} {', then '.join(level + down)}"

@@ -42,7 +42,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_planted_mistake_is_found(name, library, tmp_path, monkeypatch, capfd):
     source, right, wrong, word = MISTAKES[name]

@@ -70,7 +70,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_planted_mistake_is_found(monkeypatch, name):
     target, place, attribute, wrong = MISTAKES[name]

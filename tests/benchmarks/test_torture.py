@@ -8,12 +8,12 @@ from benchmarks.torture import __main__
 from benchmarks.torture.lost import Call, Disk, File, names_of, states
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the shim is for Linux")
-DEFAULT = ("kills", "errors")  # others take as long again each
+DEFAULT = ("kills", "errors")  # each of the others takes about as long as these two
 
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=[] if kind in DEFAULT else pytest.mark.long) for kind in __main__.KINDS],
+    [pytest.param(kind, marks=[] if kind in DEFAULT else pytest.mark.slow) for kind in __main__.KINDS],
 )
 def test_nothing_is_lost(kind, capfd):
     code = __main__.main([kind, "--short", "--seed", "1"])

@@ -45,14 +45,38 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"schedule": "wsd", "warmup_steps": 10}, {"schedule": "wsd", "warmup_steps": 0}]
+    "settings",
+    [
+        {},
+        *(
+            {"schedule": "wsd", "warmup_steps": n, "decay_share": share}
+            for n in (0, 10, 30)
+            for share in (0.2, 0.8, 1.0)
+        ),
+    ],
 )
 def test_the_first_steps_do_not_depend_on_the_length_of_the_run(settings):
     runs = [dataclasses.replace(LONG, **settings, max_steps=n) for n in (10, 20, 40, 300)]
     for step in range(FIRST_STEPS):
         assert len({learning_rate(step, run) for run in runs}) == 1
     assert learning_rate(40, runs[2]) == runs[2].min_lr
-    assert outline(runs[1]).endswith("too few steps to come down again")
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"max_steps": 20}, "from 0 up to 0.001 over 10 steps, then level to step 20"),
+        ({"max_steps": 20, "warmup_steps": 0}, "from 0.001 level to step 20"),
+        ({"max_steps": 9}, "from 0 up to 0.0009, too few steps to come down again"),
+        ({"max_steps": 100, "decay_share": 0.0}, "from 0 up to 0.001 over 10 steps, then level to step 100"),
+        (
+            {"max_steps": 100, "decay_share": 1.0, "decay_steps": 40},
+            "from 0 up to 0.001 over 10 steps, then level to step 20, then down to 0.0001 at step 40",
+        ),
+    ],
+)
+def test_a_short_stretch_of_wsd_in_words(settings, told):
+    assert outline(dataclasses.replace(LONG, **{"schedule": "wsd", "warmup_steps": 10} | settings)) == told
 
 
 def test_decay_steps_overrides_the_length_of_the_run():

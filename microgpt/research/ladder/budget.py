@@ -9,11 +9,12 @@ from microgpt.runs.spec import Plan
 from microgpt.training import assemble
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import Timing, run_s
+from microgpt.training.schedule import FIRST_STEPS
 
 from .state import Fitted
 
 FOR_TRAINING = 0.85  # of the time; the rest is for what is measured of each rung
-FEWEST_STEPS = 30  # of a run, in which a rate rises and falls
+FEWEST_STEPS = 2 * FIRST_STEPS  # of a run, in which a rate rises and falls
 
 
 def timings_of(plans: Sequence[Plan], prepared: Prepared) -> list[Timing]:

@@ -105,14 +105,14 @@ def test_a_ladder_keeps_to_the_steps_that_were_fitted(file, fake, monkeypatch):
 
 def test_a_budget_gives_each_rung_the_same_share_of_its_tokens():
     plans = [
-        Spec.of("tiny", max_steps=n, eval_every=0, sample_every=0, save_every=0).plan() for n in (100, 400)
+        Spec.of("tiny", max_steps=n, eval_every=0, sample_every=0, save_every=0).plan() for n in (200, 800)
     ]
-    timings = [Timing(0.1, 0.0, 0.0, 0.0), Timing(0.4, 0.0, 0.0, 0.0)]  # 10 and 160 seconds
-    whole_s = 2 * 170 / budget.FOR_TRAINING
+    timings = [Timing(0.1, 0.0, 0.0, 0.0), Timing(0.4, 0.0, 0.0, 0.0)]  # 20 and 320 seconds
+    whole_s = 2 * 340 / budget.FOR_TRAINING
     found = budget.fitted(["a", "b"], plans, timings, 2, whole_s / 2)
     assert found.share == pytest.approx(0.5, abs=0.01)
-    assert 49 <= found.steps["a"] <= 50 and 198 <= found.steps["b"] <= 200
+    assert 98 <= found.steps["a"] <= 100 and 396 <= found.steps["b"] <= 400
     assert found.expected_s <= whole_s / 2
-    assert budget.fitted(["a", "b"], plans, timings, 2, 2 * whole_s).steps == {"a": 100, "b": 400}
-    with pytest.raises(ConfigError, match="10 steps would be left for rung a"):
+    assert budget.fitted(["a", "b"], plans, timings, 2, 2 * whole_s).steps == {"a": 200, "b": 800}
+    with pytest.raises(ConfigError, match="20 steps would be left for rung a"):
         budget.fitted(["a", "b"], plans, timings, 2, whole_s / 10)

@@ -77,11 +77,10 @@ def test_the_checklist_of_a_hop():
     assert abs(n / 34e6 - 1) < 0.05 and model.head_size == 64 and model.n_embd > 2 * 192
     assert 2 * model.heads.H_kv == model.heads.H and inner_width(model, False) == 4 * model.n_embd
     assert model.heads_of(0).window == 6 * 16 and model.heads_of(0).stride == 16
-    tokens = 200 * seed.train.batch_size * 256
-    long = larger.lengthened(plan, seed, 10 * tokens, 0.2)
-    step, before = long.train.windows_per_step, seed.train.batch_size
-    assert long.train.max_steps * step * 256 == pytest.approx(10 * tokens, rel=0.02)
-    assert 3 <= long.train.max_steps / 200 <= 4 and 2.5 <= step / before <= 3.3
+    long = larger.lengthened(plan, seed, 10 * seed.planned_tokens, 0.2)
+    assert long.planned_tokens == pytest.approx(10 * seed.planned_tokens, rel=0.02)
+    assert 3 <= long.train.max_steps / 200 <= 4
+    assert 2.5 <= long.train.windows_per_step / seed.train.windows_per_step <= 3.3
     assert long.train.eval_every == round(0.2 * long.train.max_steps)
     items = {name: (a, b) for name, a, b in larger.checklist(seed, long)}
     assert items["tokens"][1].endswith("(10 times)") and items["heads"][1].endswith(" of 64")
