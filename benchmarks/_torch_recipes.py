@@ -209,8 +209,8 @@ class Run:
 
     def step(self) -> None:
         """One update."""
-        self.clock.start()
         T, share = self.job["seq_len"], self.clock.now() / self.job["seconds"]
+        self.clock.start()
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * self.model.rate(min(1.0, share))

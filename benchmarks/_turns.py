@@ -17,8 +17,8 @@ from microgpt.common.errors import MicrogptError
 class TurnClock:
     """Seconds of training: time passes inside steps alone, from `start` to `stop`.
 
-    With `step_s`, what a step took where nothing else was running, each step counts as that long, however
-    long it takes: a machine with other work on it then changes nothing.
+    With `step_s`, what a step took where nothing else was running, each step counts as that long once it has
+    begun, however long it takes: a machine with other work on it then changes nothing.
     """
 
     def __init__(self, step_s: float | None = None) -> None:
@@ -28,8 +28,9 @@ class TurnClock:
 
     def now(self) -> float:
         """Seconds of training so far; the time that `train_run` goes by."""
-        running = 0.0 if self._started is None or self.step_s else time.monotonic() - self._started
-        return self._before_s + running
+        if self._started is None:
+            return self._before_s
+        return self._before_s + (self.step_s or time.monotonic() - self._started)
 
     def start(self) -> None:
         """A step begins, or goes on."""
@@ -39,7 +40,7 @@ class TurnClock:
     def stop(self) -> None:
         """A step ends."""
         if self._started is not None:
-            self._before_s, self._started = self.now() + (self.step_s or 0.0), None
+            self._before_s, self._started = self.now(), None
 
     def ready(self, **facts: Any) -> None:
         """What was done so far was preparation and is forgotten; wait for the first turn."""

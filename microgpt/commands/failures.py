@@ -6,7 +6,8 @@
 
 Held-out text is that of `eval`.  A chat model answers the exam and the canaries; of each wrong answer it is
 told whether the conversation told it, whether it follows by a rule, or how often the training text says it:
-what it never says is missing data, all else a missing ability.  What limits the model most comes first.
+what it never says is missing data, which is always told, all else a missing ability.  What limits the model
+most comes first.
 """
 
 import argparse
@@ -215,7 +216,7 @@ def lines_of(one: Studied, limits: list[Limitation], n: int) -> list[str]:
         *one.loaded.describe(),
         "",
         "what limits it most, by wrong answers",
-        *(limit_lines(limits[: max(n, TOP)]) or ["  no question was asked, or none answered wrong"]),
+        *(limit_lines(limits, max(n, TOP)) or ["  no question was asked, or none answered wrong"]),
         "",
         f"worst documents {text}, nats/token",
         *(line for document in documents for line in document_lines(document)),
@@ -228,10 +229,13 @@ def lines_of(one: Studied, limits: list[Limitation], n: int) -> list[str]:
     ]
 
 
-def limit_lines(limits: Sequence[Limitation]) -> list[str]:
-    """Numbered, each with its reason and examples."""
+def limit_lines(limits: Sequence[Limitation], n: int) -> list[str]:
+    """Numbered, the first n, each with its reason and examples; of the others those that are missing data, for
+    no training on the same text mends them, however few they are."""
     lines = []
     for number, one in enumerate(limits, 1):
+        if number > n and not one.is_missing_data:
+            continue
         wrong = one.wrong
         read = "" if one.n_lines is None or one.is_missing_data else f", in {one.n_lines:,} lines of it"
         lines += [

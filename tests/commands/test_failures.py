@@ -6,6 +6,9 @@ import pytest
 
 from microgpt.commands import failures
 from microgpt.common.errors import ConfigError
+from microgpt.evaluation.causes import NEVER, READ, TOLD
+from microgpt.evaluation.failures import Limitation
+from microgpt.evaluation.statistics import share
 from tests.commands.test_eval import saved, tokenizer  # noqa: F401
 
 
@@ -35,6 +38,13 @@ def test_two_are_compared_and_written(places, monkeypatch, capsys, tmp_path):
     assert all(document["other"] > document["loss"] for document in worse["documents"])
     assert failures.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
+
+
+def test_missing_data_is_told_however_far_behind_it_stands():
+    kinds = [READ, TOLD, NEVER, READ]
+    limits = [Limitation(str(n), kind, share(9 - n, 9), None, []) for n, kind in enumerate(kinds)]
+    told = [line.split(":")[0] for line in failures.limit_lines(limits, 1) if "wrong" in line]
+    assert told == ["1. 0", "3. 2"]
 
 
 def test_three_are_refused(places):
