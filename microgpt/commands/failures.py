@@ -230,8 +230,8 @@ def lines_of(one: Studied, limits: list[Limitation], n: int) -> list[str]:
 
 
 def limit_lines(limits: Sequence[Limitation], n: int) -> list[str]:
-    """Numbered, the first n, each with its reason and examples; of the others those that are missing data, for
-    no training on the same text mends them, however few they are."""
+    """Numbered, the first n, each with its reason and examples; of the others those that are missing data,
+    which no training on the same text mends, however few they are."""
     lines = []
     for number, one in enumerate(limits, 1):
         if number > n and not one.is_missing_data:
