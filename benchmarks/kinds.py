@@ -25,6 +25,8 @@ from microgpt.runs.spec import Spec
 from microgpt.training.console import Console
 from microgpt.training.run import Outcome, train_run
 
+BATCH_SIZE = 8
+
 
 class Kind(NamedTuple):
     """A model of a set: a preset, and what it has of its own."""
@@ -61,7 +63,9 @@ def parser() -> Parser:
     flags.add_argument("--merges", type=whole(0), default=1927, help="of the tokenizer [default 1927]")
     flags.add_argument("--tokens", type=whole(1), default=500_000, help="of a run [default 500000]")
     flags.add_argument("--try-tokens", type=whole(1), default=200_000, help="of a trial [default 200000]")
-    flags.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3], help="peak rates to try")
+    flags.add_argument(
+        "--rates", type=float, nargs="+", default=[4e-3, 8e-3, 16e-3], help="peak rates to try"
+    )
     flags.add_argument("--seeds", type=whole(1), default=2, help="runs at the best rate [default 2]")
     flags.add_argument("--threads", default="auto", help="of each run [default auto]")
     flags.add_argument("--out", type=Path, default=Path("runs/kinds"), help="folder of the runs")
@@ -72,11 +76,11 @@ def parser() -> Parser:
 def learned(args: argparse.Namespace, name: str, kind: Kind, rate: float, seed: int, tokens: int) -> Outcome:
     """Train one model, or go on with it, or find it done."""
     model = ModelConfig.from_preset(kind.preset, 1000, **kind.settings)
-    per_step = 8 * model.seq_len
-    steps = max(1, tokens // per_step)
+    steps = max(1, tokens // (BATCH_SIZE * model.seq_len))
     settings = {
         **kind.settings,
-        **{"data": args.data, "merges": args.merges, "batch_size": 8, "seed": seed, "threads": args.threads},
+        **{"data": args.data, "merges": args.merges, "seed": seed, "threads": args.threads},
+        "batch_size": BATCH_SIZE,
         **{"lr": rate, "min_lr": rate / 10, "max_steps": steps, "warmup_steps": max(1, steps // 10)},
         **{"eval_every": steps, "eval_tokens": 400_000, "sample_every": 0, "save_every": 0, "dropout": 0.0},
     }
@@ -99,7 +103,7 @@ def figures(args: argparse.Namespace, name: str, kind: Kind) -> dict[str, Any]:
         "tried": tried,
         "rate": best,
         "bpb": [bpb(outcome) for outcome in outcomes],
-        "tokens": outcomes[0].step * 8 * config.seq_len,
+        "tokens": outcomes[0].step * BATCH_SIZE * config.seq_len,
         "tok_per_s": [outcome.metrics.get("tok_per_s") for outcome in outcomes],
     }
     if args.json:
