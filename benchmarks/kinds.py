@@ -64,7 +64,11 @@ def parser() -> Parser:
     flags.add_argument("--tokens", type=whole(1), default=500_000, help="of a run [default 500000]")
     flags.add_argument("--try-tokens", type=whole(1), default=200_000, help="of a trial [default 200000]")
     flags.add_argument(
-        "--rates", type=float, nargs="+", default=[4e-3, 8e-3, 16e-3], help="peak rates to try"
+        "--rates",
+        type=float,
+        nargs="+",
+        default=[4e-3, 8e-3, 16e-3],
+        help="peak rates to try; a single one is taken untried",
     )
     flags.add_argument("--seeds", type=whole(1), default=2, help="runs at the best rate [default 2]")
     flags.add_argument("--threads", default="auto", help="of each run [default auto]")
@@ -92,8 +96,9 @@ def learned(args: argparse.Namespace, name: str, kind: Kind, rate: float, seed: 
 
 def figures(args: argparse.Namespace, name: str, kind: Kind) -> dict[str, Any]:
     """Of one kind: the best rate, and the held-out bits per byte of each seed at it."""
-    tried = {rate: bpb(learned(args, name, kind, rate, 0, args.try_tokens)) for rate in args.rates}
-    best = min(tried, key=lambda rate: tried[rate]) if len(tried) > 1 else args.rates[0]
+    several = args.rates if len(args.rates) > 1 else []
+    tried = {rate: bpb(learned(args, name, kind, rate, 0, args.try_tokens)) for rate in several}
+    best = min(tried, key=lambda rate: tried[rate]) if tried else args.rates[0]
     outcomes = [learned(args, name, kind, best, seed, args.tokens) for seed in range(args.seeds)]
     config = ModelConfig.from_preset(kind.preset, 256 + 5 + args.merges, **kind.settings)
     found = {
