@@ -71,6 +71,9 @@ def parser() -> Parser:
         help="peak rates to try; a single one is taken untried",
     )
     flags.add_argument("--seeds", type=whole(1), default=2, help="runs at the best rate [default 2]")
+    flags.add_argument(
+        "--eval-tokens", type=whole(1), default=400_000, help="held out, at most [default 400000]"
+    )
     flags.add_argument("--threads", default="auto", help="of each run [default auto]")
     flags.add_argument("--out", type=Path, default=Path("runs/kinds"), help="folder of the runs")
     flags.add_argument("--json", action="store_true", help="the numbers of each run, a line each")
@@ -86,7 +89,8 @@ def learned(args: argparse.Namespace, name: str, kind: Kind, rate: float, seed: 
         **{"data": args.data, "merges": args.merges, "seed": seed, "threads": args.threads},
         "batch_size": BATCH_SIZE,
         **{"lr": rate, "min_lr": rate / 10, "max_steps": steps, "warmup_steps": max(1, steps // 10)},
-        **{"eval_every": steps, "eval_tokens": 400_000, "sample_every": 0, "save_every": 0, "dropout": 0.0},
+        **{"eval_every": steps, "eval_tokens": args.eval_tokens, "sample_every": 0, "save_every": 0},
+        "dropout": 0.0,
     }
     if args.held_out:
         settings["held_out"] = args.held_out

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from microgpt.common.words import format_amount
+from microgpt.common.words import counted, format_amount
 
 from .laws import FEWEST_SIZES, Points
 
@@ -18,14 +18,15 @@ LEAST_SPAN = 4  # the largest size is so many times the smallest, or more
 LEAST_SPREAD = 2  # tokens at one size, beside those that lie on a ray, for a law of two terms
 # Up to here text that comes again is worth nearly as much as new (Muennighoff et al. 2023, arXiv 2305.16264).
 MOST_PASSES = 4
+MOST_RATE = 0.5  # of the peak, in the last step of a run that has come down
 
 
 class Showed(NamedTuple):
     """What a run showed.  loss: bits per byte of held-out text, or whatever a table has.
 
-    step, max_steps: how far its schedule has come; 0: not known.  passes: over its text; None: not known.
-    corpus, tokenizer: hashes.  tok_per_s: as it was trained, 0: not known.  parent: whose weights it began
-    with; "": random ones.
+    step, max_steps: how far its schedule has come; 0: not known.  rate: of its last step, a share of the
+    peak; 0: not known.  passes: over its text; None: not known.  corpus, tokenizer: hashes.  tok_per_s: as
+    it was trained, 0: not known.  parent: whose weights it began with; "": random ones.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Showed(NamedTuple):
     loss: float
     step: int = 0
     max_steps: int = 0
+    rate: float = 0.0
     passes: float | None = None
     corpus: str = ""
     tokenizer: str = ""
@@ -52,7 +54,7 @@ def refusals(runs: Sequence[Showed], is_ray: bool | None = None) -> list[str]:
 
     Args: is_ray: the law that is asked for, that along a ray or that of two terms; None: either.
     """
-    checks = (_unfinished, _of_parents, _of_other_tokens, _of_other_text, _often_repeated)
+    checks = (_unfinished, _without_fall, _of_parents, _of_other_tokens, _of_other_text, _often_repeated)
     found = [check(runs) for check in checks]
     return [line for line in [*found, *_of_points(points_of(runs), is_ray)] if line]
 
@@ -69,6 +71,19 @@ def _unfinished(runs: Sequence[Showed]) -> str:
     return (
         f"in mid-schedule: {_named(those)} (step {one.step:,} of {one.max_steps:,}); its rate has not come "
         f"down, and nor has its loss; finish it with train --resume {one.name}, or leave it out"
+    )
+
+
+def _without_fall(runs: Sequence[Showed]) -> str:
+    """A run of few steps may end before its rate has come down, and then its loss has not either."""
+    those = [run for run in runs if run.step >= run.max_steps and run.rate > MOST_RATE]
+    if not those:
+        return ""
+    one = those[0]
+    return (
+        f"too short for its schedule: {_named(those)} ({counted(one.step, 'step')}, the last at "
+        f"{one.rate:.0%} of its peak rate); its rate has not come down, and nor has its loss; train more "
+        "steps, or leave it out"
     )
 
 

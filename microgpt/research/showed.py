@@ -16,6 +16,7 @@ from microgpt.runs.layout import METRICS
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.spec import Plan
 from microgpt.runs.state import TrainState
+from microgpt.training.schedule import learning_rate, leg
 
 
 def showed(name: str | Path) -> Showed:
@@ -41,7 +42,8 @@ def showed(name: str | Path) -> Showed:
         state.tokens,
         bpb,
         state.step,
-        config.decay_steps or config.max_steps,  # where the rate has come down
+        config.decay_steps or config.max_steps,  # where the rate should have come down
+        learning_rate(max(0, state.step - 1), config) / leg(config).peak,
         None if corpus is None else state.tokens / corpus.train.n_tokens,
         key,
         load_tokenizer(checkpoint).sha256,

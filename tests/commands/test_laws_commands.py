@@ -118,6 +118,7 @@ def test_fit_refuses_runs_in_mid_schedule(place, capsys):
     assert fit.main([str(place / "whole"), str(place / "half")]) == 2
     told = capsys.readouterr().err
     assert f"in mid-schedule: {place / 'half'} (step 20 of 40)" in told and "1 of the 3" not in told
+    assert f"too short for its schedule: {place / 'whole'} (20 steps, the last at 100%" in told
     with pytest.raises(ConfigError, match="named twice"):
         fit.main([str(place / "whole")] * 2)
 
@@ -136,6 +137,7 @@ def test_what_a_run_showed(place):
     assert run.n_params == count_parameters(ModelConfig.from_dict(read_config(checkpoint)["model"]))
     assert run.tokens == 20 * 8 * 32 and run.step == run.max_steps == 20
     (tokens,) = (place / "data/prepared").glob("*/train.tokens")
+    assert run.rate == 1 and 0.1 < showed(place / "twice").rate < 0.11  # 20 steps never come down
     assert run.passes == run.tokens / TokenFile.open(tokens).n_tokens and 1 < run.loss < 8
     assert run.tok_per_s > 0 and "threads" in run.machine
     assert run.tokenizer == showed(place / "half").tokenizer and run.corpus == showed(place / "half").corpus

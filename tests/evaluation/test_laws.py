@@ -271,7 +271,7 @@ def test_parabolas_find_the_best_of_each_budget():
 
 # ------------------------------------------------------------------------------------------ refusals
 
-LADDER = runs_of(ray(), step=100, max_steps=100, passes=2.0, corpus="c" * 64, tokenizer="t" * 64)
+LADDER = runs_of(ray(), step=100, max_steps=100, rate=0.1, passes=2.0, corpus="c" * 64, tokenizer="t" * 64)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +282,11 @@ LADDER = runs_of(ray(), step=100, max_steps=100, passes=2.0, corpus="c" * 64, to
         ([run._replace(n_params=1e3 * run.n_params**0.5) for run in LADDER], None, "is 2.6 times the"),
         (LADDER, False, "about 4 tokens for each parameter: along such a ray"),
         ([*LADDER[:7], LADDER[7]._replace(step=60)], None, "in mid-schedule: r7 (step 60 of 100)"),
+        (
+            [*LADDER[:7], LADDER[7]._replace(step=20, max_steps=20, rate=1.0)],
+            None,
+            "too short for its schedule: r7 (20 steps, the last at 100% of its peak rate)",
+        ),
         (
             [*LADDER[:7], LADDER[7]._replace(tokenizer="u")],
             None,
