@@ -2,15 +2,18 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from microgpt.batches.batches import eval_windows
 from microgpt.evaluation.loss import evaluate
 from microgpt.model import Batch
-from microgpt.runs.events import Began, Ended, Event, Trained
+from microgpt.runs.events import Began, Counted, Ended, Event, Trained
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.spec import Spec
+from microgpt.training import assemble
+from microgpt.training.bigrams import learn_bigrams
 from microgpt.training.parts import Corpus, Parts
 from microgpt.training.run import train_run
 
@@ -61,10 +64,17 @@ def main() -> None:
         elif isinstance(event, Ended):
             measure(event.step)
 
+    def learn(*words: Any) -> Counted:
+        start = time.monotonic()
+        counted = learn_bigrams(*words)
+        clock.count(job["start_s"] or time.monotonic() - start)
+        return counted
+
     SOURCES[TIMED] = Timed
+    vars(assemble)["learn_bigrams"] = learn
     length: dict[str, Any] = {"max_time": f"{seconds}s"}
     if job["step_s"]:
-        length = {"max_steps": max(1, round(seconds / job["step_s"]))}
+        length = {"max_steps": max(1, round((seconds - job["start_s"]) / job["step_s"]))}
     settings = {**job["settings"], **length, "source": TIMED}
     settings |= {"eval_every": 0, "sample_every": 0, "save_every": 0}
     outcome = train_run(Spec.of(job["preset"], **settings), Path(job["run"]), [hear], now=clock.now)

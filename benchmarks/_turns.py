@@ -23,7 +23,7 @@ class TurnClock:
 
     def __init__(self, step_s: float | None = None) -> None:
         self.step_s = step_s
-        self.until_s = self._before_s = 0.0
+        self.until_s = self._before_s = self._counted_s = 0.0
         self._started: float | None = None
 
     def now(self) -> float:
@@ -42,9 +42,15 @@ class TurnClock:
         if self._started is not None:
             self._before_s, self._started = self.now(), None
 
+    def count(self, seconds: float) -> None:
+        """What was done before the first step, but is training."""
+        self._counted_s += seconds
+        self._before_s += seconds
+
     def ready(self, **facts: Any) -> None:
-        """What was done so far was preparation and is forgotten; wait for the first turn."""
-        self._before_s, self._started = 0.0, None
+        """What was done so far, but for what was counted, was preparation and is forgotten; wait for the
+        first turn."""
+        self._before_s, self._started = self._counted_s, None
         say(ready=True, **facts)
         self._wait()
 

@@ -6,7 +6,8 @@ A contestant is a recipe of ours, with settings of its own where they are named 
 with --peer, what people train with PyTorch.  All train on the same ids, and are measured on the same held-out
 windows; they take turns, so that a machine that slows down slows all of them.  Seconds are those inside
 training steps; each run is planned for them.  Where other work would disturb that, a short run alone tells
-what a step of each contestant costs, and --step-seconds lets the clocks of a long one go by it.
+what a step of each contestant costs, and --step-seconds lets the clocks of a long one go by it
+(--start-seconds: what is learned from counts before the first step).
 
 Prints a table, and how soon each contestant was where another one ended.  --plot draws the curves.
 """
@@ -68,6 +69,14 @@ def parser() -> Parser:
         metavar="CONTESTANT=SECONDS",
         help="what a step of it costs; other work on the machine then changes nothing [default measured]",
     )
+    flags.add_argument(
+        "--start-seconds",
+        action="append",
+        type=step_seconds,
+        default=[],
+        metavar="CONTESTANT=SECONDS",
+        help="of one of ours, what counting pairs of tokens before its first step costs [default measured]",
+    )
     flags.add_argument("--seeds", type=whole(1), default=1, help="runs of each contestant [default 1]")
     flags.add_argument("--first-seed", type=whole(0), default=0, help="[default 0]")
     flags.add_argument("--precision", choices=native.PRECISIONS, default="auto", help="[default auto]")
@@ -121,6 +130,7 @@ def our_job(args: argparse.Namespace, text: str, seed: int, folder: Path) -> dic
         "settings": settings,
         "seconds": args.seconds,
         "step_s": dict(args.step_seconds).get(text),
+        "start_s": dict(args.start_seconds).get(text, 0.0),
         "run": str(run),
     }
 

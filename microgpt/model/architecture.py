@@ -179,6 +179,18 @@ def is_recurrent(config: ModelConfig) -> bool:
     return any(block.memory() for block, _ in blocks_by_kind(config))
 
 
+def not_bigrams(config: ModelConfig) -> str:
+    """Why a new model does not foretell a token by the one before it alone, as a table of bigrams of its
+    own does; empty: it does."""
+    if config.tied:
+        return "a tied head says as much of what comes before a token as of what follows; take --no-tied"
+    if config.init_out != "zero":
+        return "branches of layers that do not begin at zero add noise; take --init-out zero"
+    if config.look_back or config.positions == "learned":
+        return "a row is not of its token alone; leave --look-back and --positions learned out"
+    return ""
+
+
 def state_bytes(config: ModelConfig) -> int:
     """Of what a decoder remembers of each token."""
     of_ids = np.dtype(np.int32).itemsize

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from microgpt.common.words import format_duration
 from microgpt.machine.memory import peak_memory
 
 EventListener = Callable[["Event"], None]
@@ -273,6 +274,21 @@ class Probed(Event):
     def values(self) -> dict[str, Any]:
         """The bad ones as JSON has them."""
         return {"good": self.good, "bad": list(self.bad)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Event):
+    """Embedding and head learned what follows each token, before the first step.  loss_nats: of a token, on
+    the training text."""
+
+    name = "bigrams"
+    passes: int
+    loss_nats: float
+    dt_s: float
+
+    def told(self) -> str:
+        found = f"a token of the training text is foretold at {self.loss_nats:.3f} nats"
+        return f"bigrams: {found}, after {format_duration(self.dt_s)}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,14 +34,18 @@ REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machin
 
 
 class Recipe(NamedTuple):
-    """A way of training that has a name: settings of the model, and of the training, whatever the size."""
+    """A way of training that has a name: settings of the model, and of the training, whatever the size.
+
+    of_bigrams: of the training where a new model is a table of bigrams (`model/architecture.py`).
+    """
 
     model: dict[str, Any]
     train: dict[str, Any]
+    of_bigrams: dict[str, Any]
 
 
 RECIPES = {
-    "road": Recipe({}, {}),  # all of it follows from the size: `recipe`
+    "road": Recipe({}, {}, {}),  # all of it follows from the size: `recipe`
     "fast": Recipe(
         {"dropout": 0.0},
         {
@@ -54,6 +58,7 @@ RECIPES = {
             "decay_share": 0.8,
             "warmup_steps": 10,
         },
+        {"bigram_passes": 60, "muon_lr": 0.04, "lr": 8e-4},
     ),
 }
 
@@ -164,7 +169,7 @@ class TrainConfig:
     muon_lr: float = setting(
         0.02,
         "with --optimizer muon, peak rate of its matrices; in the recipe fast 2.5 times --lr, which is "
-        "that of the rest",
+        "that of the rest, or 50 times after --bigram-passes",
         group=ADAM,
         within=POSITIVE,
     )
@@ -179,6 +184,15 @@ class TrainConfig:
         "with --optimizer adam, the width that --lr was found at: the rate of matrices inside the layers is "
         "--lr times it / --n-embd; 0: --lr at any width",
         "channels",
+        group=ADAM,
+        within=NOT_NEGATIVE,
+    )
+    bigram_passes: int = setting(
+        0,
+        "before the first step, passes over the counts of all pairs of tokens, in which embedding and head "
+        "learn what follows each; 60 in the recipe fast where a head of its own and branches that begin at "
+        "zero allow it, as in 10m-untied; 0: none",
+        "passes",
         group=ADAM,
         within=NOT_NEGATIVE,
     )
@@ -372,11 +386,14 @@ class TrainConfig:
 SESSION_FIELDS = session_fields(TrainConfig)
 
 
-def recipe(n_layer_params: int, lr: float | None = None, name: str = "road") -> dict[str, Any]:
+def recipe(
+    n_layer_params: int, lr: float | None = None, name: str = "road", is_bigrams: bool = False
+) -> dict[str, Any]:
     """Training settings that follow the recipe and the model's size, and the rates that follow `lr`: its
     floor, and that of Muon.
 
     The size is that of the layers: what is best for them does not depend on the vocabulary.
+    is_bigrams: whether the model is new and a table of bigrams.
     """
     if n_layer_params < 500_000:
         values = {"lr": 3e-3, "warmup_steps": 200, "max_steps": 1000}
@@ -384,7 +401,7 @@ def recipe(n_layer_params: int, lr: float | None = None, name: str = "road") -> 
         values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
     else:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
-    values |= RECIPES[name].train
+    values |= RECIPES[name].train | (RECIPES[name].of_bigrams if is_bigrams else {})
     peak = values["lr"] if lr is None else lr
     rates = {"min_lr": peak / 10}
     if "muon_lr" in values:

@@ -14,7 +14,7 @@ from microgpt.corpus.prepared.config import DataConfig, source_place
 from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
-from microgpt.model.architecture import is_recurrent, refuse_unfit_adapters
+from microgpt.model.architecture import is_recurrent, not_bigrams, refuse_unfit_adapters
 from microgpt.model.config import ADAPTER_FIELDS, preset_values
 from microgpt.model.presets import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
@@ -72,6 +72,9 @@ class Plan:
                 f"--carry-state: nothing is carried on by --mixer {self.model.mixer!r}; choose a recurrent "
                 "one, such as rwkv7 or mamba2"
             )
+        passes = self.train.bigram_passes
+        if passes and (why := not_bigrams(self.model) if self.parent is None else "they are for a new model"):
+            raise ConfigError(f"--bigram-passes {passes}: {why}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
@@ -241,7 +244,7 @@ class Spec:
         size = NO_MERGES + data.merges if vocab_size is None else vocab_size
         others = {name: value for name, value in self.model.items() if name != "vocab_size"}
         model = ModelConfig.from_preset(preset, size, **{**RECIPES[self.recipe].model, **others})
-        return Plan(model, self._train_config(count_layer_parameters(model)), data, preset)
+        return Plan(model, self._train_config(model, is_new=True), data, preset)
 
     def _plan_from(self, parent: Parent, old: Plan) -> Plan:
         """All settings of a run that begins with the weights of another."""
@@ -256,12 +259,11 @@ class Spec:
                 )
         model = dataclasses.replace(old.model, **_extended(old.model, self.model))
         data = dataclasses.replace(self.data_config(), merges=old.data.merges)
-        train = self._train_config(count_layer_parameters(old.model))
-        return Plan(model, train, data, old.preset, parent)
+        return Plan(model, self._train_config(old.model, is_new=False), data, old.preset, parent)
 
-    def _train_config(self, n_layer_params: int) -> TrainConfig:
-        """What was named, over the recipe for this size."""
-        values = recipe(n_layer_params, self.train.get("lr"), self.recipe) | environment_settings()
+    def _train_config(self, model: ModelConfig, is_new: bool) -> TrainConfig:
+        """What was named, over the recipe for this model."""
+        values = recipe_for(model, is_new, self.train.get("lr"), self.recipe) | environment_settings()
         if self.is_timed or self.lengths:
             values["max_steps"] = 0  # follows, unless it is what was named
         config = TrainConfig(**{**values, **self.train})
@@ -315,16 +317,24 @@ def environment_settings() -> dict[str, str]:
     return {"threads": threads} if threads else {}
 
 
+def recipe_for(
+    model: ModelConfig, is_new: bool, lr: float | None = None, name: str = DEFAULT_RECIPE
+) -> dict[str, Any]:
+    """`recipe` for a model, new or with weights that know something."""
+    is_bigrams = is_new and not not_bigrams(model)
+    return recipe(count_layer_parameters(model), lr, name, is_bigrams)
+
+
 def default_settings(preset: str, name: str = DEFAULT_RECIPE) -> dict[str, Any]:
     """The settings that a preset and a recipe decide."""
-    size = count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES))
-    return PRESETS[preset] | RECIPES[name].model | recipe(size, name=name)
+    model = ModelConfig.from_preset(preset, NO_MERGES)
+    return PRESETS[preset] | RECIPES[name].model | recipe_for(model, is_new=True, name=name)
 
 
 def settings_of_recipe(plan: Plan) -> dict[str, Any]:
     """What its recipe set in a plan: what was not named otherwise, but for the length of the run."""
-    size, name = count_layer_parameters(plan.model), plan.train.recipe
-    made = RECIPES[name].model | recipe(size, plan.train.lr, name)
+    name = plan.train.recipe
+    made = RECIPES[name].model | recipe_for(plan.model, plan.parent is None, plan.train.lr, name)
     has = plan.model.to_dict() | plan.train.to_dict()
     return {key: value for key, value in made.items() if has[key] == value and key != "max_steps"}
 

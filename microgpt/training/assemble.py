@@ -30,7 +30,7 @@ from microgpt.model import GPT, count_parameters, flop_per_token
 from microgpt.runs import checkpoint as checkpoints
 from microgpt.runs import lineage
 from microgpt.runs.checkpoint import known_corpus
-from microgpt.runs.events import Began, Listeners, Resumed, Started
+from microgpt.runs.events import Began, Counted, Listeners, Resumed, Started
 from microgpt.runs.kept import BRANCH
 from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
 from microgpt.runs.layout import METRICS, run_of
@@ -42,6 +42,7 @@ from microgpt.runs.state import TrainState
 from microgpt.runs.trained_on import remember
 from microgpt.tokenizer import Tokenizer
 
+from .bigrams import learn_bigrams
 from .clock import Clock
 from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
 from .job import Job
@@ -74,6 +75,7 @@ class Session(NamedTuple):
     batches: Batches  # of the corpus
     inexact: list[str]  # why a resume cannot equal a run that was never stopped
     findings: tuple[Finding, ...] = ()  # of probes, of a new run
+    counted: Counted | None = None  # what pairs of tokens taught it
     timing: Timing | None = None  # measured before the first step, where that was worth it
 
 
@@ -103,6 +105,9 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     lineage.fill(made.model, plan, plan.train.seed)
     if is_probed and plan.parent is None:
         findings += model_findings(made.model, prepared, made.batches, run)
+    passes, counted = plan.train.bigram_passes, None
+    if passes:
+        counted = learn_bigrams(made.model, prepared.train, passes, clock.now, say)
     is_timed = plan.train.max_steps == 0
     timing = _timing(plan.train, made, clock, say)
     if is_timed and timing:
@@ -112,7 +117,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     session.job.is_timed = is_timed
     session.job.restore_parts({}, {})  # measuring may have moved them on
     remember(run, prepared.train)
-    return session._replace(findings=tuple(findings), timing=timing)
+    return session._replace(findings=tuple(findings), counted=counted, timing=timing)
 
 
 def measured(plan: Plan, prepared: Prepared, clock: Clock) -> Timing:
@@ -342,6 +347,13 @@ def _prompt_loss(config: TrainConfig, prepared: Prepared) -> PromptLoss | None:
     return prompt_loss
 
 
+def _fill(model: GPT, plan: Plan, prepared: Prepared) -> None:
+    """Give a model the weights that the first step of its run begins with."""
+    lineage.fill(model, plan, plan.train.seed)
+    if plan.train.bigram_passes:
+        learn_bigrams(model, prepared.train, plan.train.bigram_passes)
+
+
 def _session(
     plan: Plan,
     prepared: Prepared,
@@ -371,7 +383,7 @@ def _session(
         log=log,
         tell=tell,
         snapshot=checkpoints.Snapshot(made.model, made.optimizer, prepared.tokenizer, lineage.about(plan)),
-        fill=partial(lineage.fill, made.model, plan, config.seed),
+        fill=partial(_fill, made.model, plan, prepared),
         news=news,
         saver=Saver(run, config.keep, news.append, n_bytes),
     )
@@ -384,7 +396,7 @@ def watch(session: Session) -> Watch:
     plan = Plan.from_dict(job.document)
     few = plan.with_train(eval_tokens=max(1, job.config.eval_tokens // TRAINING_SHARE))
     training = held_out_windows(few, dataclasses.replace(prepared, val=prepared.train))
-    is_new = session.state.step == 0 and plan.parent is None
+    is_new = session.state.step == 0 and plan.parent is None and not plan.train.bigram_passes
     steps = job.config.max_steps
     return Watch(job.model, prepared.train, job.held_out, training, steps, is_new, job.tell)
 

@@ -1,0 +1,166 @@
+"""A start from counts: what it counts, its gradient, where it comes to, and runs that begin so."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from microgpt.common.errors import ConfigError
+from microgpt.core import native
+from microgpt.model import GPT, Batch, ModelConfig
+from microgpt.runs.events import Counted, Evaluated, Listeners, Told
+from microgpt.runs.spec import Spec
+from microgpt.training import assemble
+from microgpt.training.bigrams import count_pairs, descend, learn_bigrams, loss_and_grad
+from microgpt.training.clock import Clock
+from microgpt.training.run import resume_run, train_run
+from tests.training.toys import KILLED, checkpoint_bytes, ended_by_kill, small, text  # noqa: F401
+
+V = 23
+OWN_HEAD = {"tied": False, "init_out": "zero", "init_head_std": 1e-5, "embedding_norm": True}
+TABLE = ModelConfig(2, 2, 32, 8, V, **OWN_HEAD)
+
+
+def text_of(ids, vocab_size=V):
+    """What `count_pairs` reads of a token file."""
+    ids = np.asarray(ids, np.uint16)
+    return SimpleNamespace(ids=ids, n_tokens=len(ids), vocab_size=vocab_size, offsets=np.zeros(1, np.uint64))
+
+
+def some_ids(n=400, seed=0):
+    """A text in which some tokens are frequent and one never comes."""
+    return (np.random.default_rng(seed).random(n) ** 2 * (V - 1)).astype(int)
+
+
+def test_pairs_are_counted_as_they_come():
+    ids = some_ids()
+    pairs = count_pairs(text_of(ids))
+    table = np.zeros((V, V))
+    for a, b in itertools.pairwise(ids):
+        table[a, b] += 1
+    found = np.zeros((V, V))
+    for a in range(V):
+        here = slice(pairs.ends[a], pairs.ends[a + 1])
+        found[a, pairs.nexts[here]] = pairs.counts[here]
+    np.testing.assert_array_equal(found, table)
+    assert pairs.ends[V] == pairs.ends[V - 1] == len(pairs.nexts), "the last token never comes"
+
+
+@pytest.mark.parametrize(
+    "others", [{}, {"logit_cap": 3.0}, {"embedding_norm": False}, {"bias": "head"}, {"norm": "layernorm"}]
+)
+@pytest.mark.parametrize("rows", [1 << 22, 5 * V])
+def test_the_gradient_is_that_of_the_whole_model_while_its_branches_are_zero(others, rows, monkeypatch):
+    monkeypatch.setattr("microgpt.training.bigrams.LOGITS", rows)
+    ids = some_ids(65)
+    models = []
+    for _ in range(2):
+        model = GPT(ModelConfig(2, 2, 32, 64, V, **(OWN_HEAD | others)), np.float64).init(3)
+        model.params["head.weight"][:] = np.random.default_rng(1).normal(size=(V, 32))
+        models.append(model)
+    whole, table = models
+    batch = Batch(ids[None, :-1].astype(np.int32), ids[None, 1:].astype(np.int32))
+    nats, n = whole.loss_and_grad(batch)
+    assert loss_and_grad(table, count_pairs(text_of(ids))) == pytest.approx(nats, rel=1e-6) and n == 64
+    for name in ("wte.weight", "head.weight"):
+        np.testing.assert_allclose(table.grads[name], whole.grads[name], rtol=0, atol=1e-6)
+
+
+def test_it_comes_near_to_what_pairs_can_tell_and_leaves_the_rest_alone():
+    ids = some_ids(4000)
+    model = GPT(TABLE).init(0)
+    before = {name: model.params[name].copy() for name in model.params}
+    told = list(descend(model, count_pairs(text_of(ids)), 60))
+    table = np.zeros((V, V))
+    np.add.at(table, (ids[:-1], ids[1:]), 1)
+    rows = np.maximum(table.sum(1, keepdims=True), 1)
+    floor = -(table[table > 0] * np.log((table / rows)[table > 0])).sum() / table.sum()
+    assert told[0] == pytest.approx(math.log(V), abs=1e-3) and floor < told[-1] < floor + 0.03
+    changed = {name for name in before if not np.array_equal(before[name], model.params[name])}
+    assert changed == {"wte.weight", "head.weight"} and not model.grads.flat.any()
+
+
+def test_threads_change_nothing():
+    pairs, found = count_pairs(text_of(some_ids(4000))), set()
+    for threads in (1, 2):
+        native.set_threads(threads)
+        model = GPT(TABLE).init(0)
+        list(descend(model, pairs, 3))
+        found.add(hashlib.sha256(model.params.flat.tobytes()).hexdigest())
+    native.set_threads(1)
+    assert len(found) == 1
+
+
+def test_what_takes_long_is_told():
+    seconds, lines = iter(range(0, 1000, 4)), []
+    counted = learn_bigrams(GPT(TABLE).init(0), text_of(some_ids()), 7, lambda: next(seconds), lines.append)
+    assert lines[0] == "embedding and head learn what follows each of 23 tokens ..."
+    assert [line.split(":")[0] for line in lines[1:]] == ["pass 3 of 7", "pass 6 of 7"]
+    assert counted.passes == 7 and 0 < counted.loss_nats < math.log(V) and counted.dt_s > 28
+    assert counted.told().startswith("bigrams: a token of the training text is foretold at 2.")
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+
+def counted(text, steps, **settings):  # noqa: F811
+    return small(text, steps, **(OWN_HEAD | {"bigram_passes": 30, "lr": 1e-4} | settings))
+
+
+def test_a_run_begins_with_what_pairs_tell(text, tmp_path):  # noqa: F811
+    first = {}
+    for passes in (0, 30):
+        heard = []
+        train_run(counted(text, 2, bigram_passes=passes), tmp_path / f"r{passes}", [heard.append])
+        assert [event.passes for event in heard if isinstance(event, Counted)] == [30] * (passes > 0)
+        assert not any("first loss" in event.text for event in heard if isinstance(event, Told))
+        first[passes] = next(event.bpb for event in heard if isinstance(event, Evaluated))
+    assert first[30] < 0.7 * first[0]
+
+
+def test_what_goes_back_to_the_beginning_has_learned_them_too(text, tmp_path):  # noqa: F811
+    plan = counted(text, 2).plan()
+    prepared = assemble.open_corpus(plan)
+    plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, vocab_size=281))
+    job = assemble.start(plan, prepared, tmp_path, Clock(), Listeners()).job
+    begun = job.model.params.flat.copy()
+    job.model.params.flat[:] = 7
+    job.fill()
+    job.log.close()
+    np.testing.assert_array_equal(job.model.params.flat, begun)
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path):  # noqa: F811
+    spec = counted(text, 8, save_every=2)
+    straight = train_run(spec, tmp_path / "straight")
+    assert ended_by_kill(KILLED, json.dumps(spec.to_dict()), tmp_path / "killed", 5)
+    resumed = resume_run(tmp_path / "killed", Spec())
+    assert resumed.step == 8 and checkpoint_bytes(straight) == checkpoint_bytes(resumed)
+
+
+def test_the_recipe_fast_takes_it_where_a_model_allows_it():
+    fast, tied = Spec.of("10m-untied").plan().train, Spec.of("10m").plan().train
+    assert (fast.bigram_passes, fast.lr, fast.muon_lr, fast.min_lr) == (60, 8e-4, 0.04, 8e-5)
+    assert (tied.bigram_passes, tied.lr, tied.muon_lr) == (0, 8e-3, 0.02)
+    assert Spec.of("10m-untied", lr=4e-4).plan().train.muon_lr == 0.02
+    assert Spec.of("10m-untied", recipe="road").plan().train.bigram_passes == 0
+    for others in ({"look_back": 1}, {"positions": "learned"}, {"init_out": "scaled"}):
+        assert Spec.of("10m-untied", **others).plan().train.bigram_passes == 0
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"preset": "1m"}, "a tied head"),
+        ({"preset": "10m-untied", "init_out": "scaled"}, "--init-out zero"),
+        ({"preset": "10m-untied", "look_back": 2}, "a row is not of its token alone"),
+    ],
+)
+def test_where_it_cannot_be_it_is_refused(settings, told):
+    with pytest.raises(ConfigError, match=f"--bigram-passes 5: .*{told}"):
+        Spec.of(**settings, bigram_passes=5).plan()
