@@ -54,6 +54,8 @@ def main() -> None:
         nonlocal due, tokens
         if isinstance(event, Began):
             clock.ready(parameters=event.n_params)
+        elif isinstance(event, Counted):
+            measure(event.step)
         elif isinstance(event, Trained):
             clock.stop()
             tokens = event.tokens

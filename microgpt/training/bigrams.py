@@ -92,27 +92,30 @@ def loss_and_grad(model: GPT, pairs: Pairs) -> float:
 
 def _of_tokens(model: GPT, pairs: Pairs, first: int, end: int) -> float:
     """The same for the pairs that begin with the tokens from `first` up to `end`."""
-    params, grads, n = model.params, model.grads, end - first
+    params, grads, cap = model.params, model.grads, model.config.logit_cap
     ids = np.arange(first, end, dtype=np.int32)[:, None]  # windows of one token
-    call = Call(n, 1)
+    call = Call(*ids.shape)
     x = model.embedding.forward(ids, params, call)
     normed, factors = model.norm.forward(x, params)
     made = model.head.forward(normed, params, call)
-    cap = model.config.logit_cap
-    logits = ops.soft_cap_forward(made, cap) if cap else made
-
-    here = slice(pairs.ends[first], pairs.ends[end])
-    nexts, counts = pairs.nexts[here], pairs.counts[here]
-    rows = np.repeat(np.arange(n), np.diff(pairs.ends[first : end + 1]))
-    _, lse = ops.cross_entropy_forward(logits, np.zeros(n, np.int32))
-    nats = -float(np.sum(counts * (logits[rows, nexts] - lse[rows]), dtype=np.float64))
-    totals = np.bincount(rows, counts, n).astype(model.dtype)
-    dlogits = np.exp(logits - lse[:, None]) * totals[:, None]
-    dlogits[rows, nexts] -= counts
-
+    nats, dlogits = _score(ops.soft_cap_forward(made, cap) if cap else made, pairs, first, end)
     if cap:
         dlogits = ops.soft_cap_backward(dlogits, made, cap)
     d_normed = model.head.backward(dlogits, normed, params, grads, call)
     dx = model.norm.backward(d_normed, x, factors, params, grads, arrays.zeros_like(x))
     model.embedding.backward(dx, ids, params, grads, call)
     return nats
+
+
+def _score(logits: np.ndarray, pairs: Pairs, first: int, end: int) -> tuple[float, np.ndarray]:
+    """Nats of those pairs, summed, and its gradient, which takes the place of the logits (end - first, V)."""
+    here, n = slice(pairs.ends[first], pairs.ends[end]), end - first
+    nexts, counts = pairs.nexts[here], pairs.counts[here]
+    rows = np.repeat(np.arange(n), np.diff(pairs.ends[first : end + 1]))
+    _, lse = ops.cross_entropy_forward(logits, np.zeros(n, np.int32))
+    logits -= lse[:, None]
+    nats = -float(np.sum(counts * logits[rows, nexts], dtype=np.float64))
+    np.exp(logits, out=logits)
+    logits *= np.bincount(rows, counts, n).astype(logits.dtype)[:, None]
+    logits[rows, nexts] -= counts
+    return nats, logits
