@@ -58,7 +58,7 @@ RECIPES = {
             "decay_share": 0.8,
             "warmup_steps": 10,
         },
-        {"bigram_passes": 60, "muon_lr": 0.04, "lr": 8e-4},
+        {"bigram_passes": 60, "embedding_rate": 0.1, "muon_lr": 0.04},
     ),
 }
 
@@ -169,7 +169,7 @@ class TrainConfig:
     muon_lr: float = setting(
         0.02,
         "with --optimizer muon, peak rate of its matrices; in the recipe fast 2.5 times --lr, which is "
-        "that of the rest, or 50 times after --bigram-passes",
+        "that of the rest, or 5 times after --bigram-passes",
         group=ADAM,
         within=POSITIVE,
     )
@@ -178,6 +178,14 @@ class TrainConfig:
         "with --optimizer muon, the polynomials that make an update orthogonal",
         choices=ORTHOGONALIZERS,
         group=ADAM,
+    )
+    embedding_rate: float = setting(
+        1.0,
+        "rate of embedding and head as a share of --lr; in the recipe fast 0.1 after --bigram-passes, which "
+        "have taught them most of what they are to say",
+        "times",
+        group=ADAM,
+        within=POSITIVE,
     )
     width_scaling: int = setting(
         0,

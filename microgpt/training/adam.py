@@ -1,6 +1,6 @@
 """Adam over flat arenas: one pass updates every parameter, with the clip factor folded in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from microgpt.core import ops
@@ -30,7 +30,8 @@ class Adam(Optimizer):
     p -= lr * (m1/(1-beta1^t) / (sqrt(m2/(1-beta2^t)) + eps) + weight_decay*p)
 
     Parameters that are not trained have no moments.  With `width_scaling` lr of the matrices inside the
-    layers is multiplied by width_scaling / n_embd, so that a rate found at one width holds at another.
+    layers is multiplied by width_scaling / n_embd, so that a rate found at one width holds at another; that
+    of embedding and head by `embedding_rate`.
 
     Source:   Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101); scaling: Yang
               et al. 2022 (arXiv 2203.03466), of which this is the part that concerns rates.
@@ -38,8 +39,10 @@ class Adam(Optimizer):
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         super().__init__(model, config)
-        scaling = config.width_scaling / model.config.n_embd if config.width_scaling else 1.0
-        self._segments = segments(model.params, config.weight_decay, scaling)
+        width = model.config.n_embd
+        self._segments = segments(
+            model.params, config.weight_decay, lambda parameter: share_of_rate(parameter, config, width)
+        )
 
     @staticmethod
     def parameters_of_slots(parameters: Sequence[Parameter]) -> dict[str, list[Parameter]]:
@@ -70,14 +73,23 @@ def adam_rates(config: TrainConfig, lr: float, decay: float) -> dict[str, float]
     }
 
 
-def segments(params: Arena, weight_decay: float, matrix_rate: float = 1.0) -> list[Segment]:
-    """Cut the parameters into as few stretches as can be; the table says which are trained, which decay, and
-    which are matrices inside the layers, whose part of the rate is `matrix_rate`."""
+def share_of_rate(parameter: Parameter, config: TrainConfig, width: int) -> float:
+    """What part of the learning rate a parameter has with Adam, in a model of so many channels."""
+    if is_hidden(parameter):
+        return config.width_scaling / width if config.width_scaling else 1.0
+    return config.embedding_rate if parameter.kind in ("embedding", "head") else 1.0
+
+
+def segments(
+    params: Arena, weight_decay: float, share: Callable[[Parameter], float] = lambda parameter: 1.0
+) -> list[Segment]:
+    """Cut the parameters into as few stretches as can be; the table says which are trained and which decay,
+    `share` what part of the rate each has."""
     found: list[Segment] = []
     start = at = 0
     for parameter in params.in_flat:
         if parameter.trainable:
-            how = weight_decay if parameter.decay else 0.0, matrix_rate if is_hidden(parameter) else 1.0
+            how = weight_decay if parameter.decay else 0.0, share(parameter)
             if found and found[-1][3:] == how and found[-1].start + found[-1].size == start:
                 found[-1] = found[-1]._replace(size=found[-1].size + parameter.size)
             else:

@@ -12,7 +12,7 @@ from microgpt.model.parameters import Parameter
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 
-from .adam import adam_rates, is_hidden
+from .adam import adam_rates, is_hidden, share_of_rate
 from .optimizer import Optimizer
 
 MOMENTUM = 0.95
@@ -69,7 +69,8 @@ class Muon(Optimizer):
         params, grads, config = self.model.params, self.model.grads, self.config
         for parameter in self._others:
             arenas = params, grads, self.slots["m1"], self.slots["m2"]
-            rates = adam_rates(config, lr, config.weight_decay if parameter.decay else 0.0)
+            share = share_of_rate(parameter, config, self.model.config.n_embd)
+            rates = adam_rates(config, lr * share, config.weight_decay if parameter.decay else 0.0)
             arrays = [arena[parameter.name].reshape(-1) for arena in arenas]
             ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
         rate = config.muon_lr * lr / config.lr

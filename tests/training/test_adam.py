@@ -6,6 +6,7 @@ import pytest
 from microgpt.model import GPT, Arena, Batch, ModelConfig
 from microgpt.model.parameters import Parameter
 from microgpt.training.adam import Adam, segments
+from microgpt.training.muon import Muon
 from tests.training.fakes import FakeModel, arena, make_config
 
 
@@ -80,6 +81,23 @@ def test_the_rate_of_hidden_matrices_follows_the_width():
         moved.append({name: model.params[name] - start[name] for name in start})
     for name, far in moved[0].items():
         factor = 0.25 if name.startswith("h.") and "ln_" not in name else 1.0
+        np.testing.assert_allclose(moved[1][name], factor * far, rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", [Adam, Muon])
+def test_embedding_and_head_have_their_share_of_the_rate(optimizer):
+    model_config = ModelConfig(2, 2, 16, 8, 23, tied=False)
+    ids = np.arange(16, dtype=np.int32).reshape(2, 8)
+    moved = []
+    for share in (1.0, 0.25):
+        model = GPT(model_config).init(1)
+        made = optimizer(model, make_config(embedding_rate=share))
+        _, n = model.loss_and_grad(Batch(ids, ids))
+        made.update(0.01, 1.0, n)
+        start = GPT(model_config).init(1).params
+        moved.append({name: model.params[name] - start[name] for name in start})
+    for name, far in moved[0].items():
+        factor = 0.25 if name in ("wte.weight", "head.weight") else 1.0
         np.testing.assert_allclose(moved[1][name], factor * far, rtol=0, atol=1e-6, err_msg=name)
 
 
