@@ -1,6 +1,7 @@
 """Adam over flat arenas: one pass updates every parameter, with the clip factor folded in."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from microgpt.core import ops
@@ -39,10 +40,8 @@ class Adam(Optimizer):
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         super().__init__(model, config)
-        width = model.config.n_embd
-        self._segments = segments(
-            model.params, config.weight_decay, lambda parameter: share_of_rate(parameter, config, width)
-        )
+        share = partial(share_of_rate, model, config)
+        self._segments = segments(model.params, config.weight_decay, share)
 
     @staticmethod
     def parameters_of_slots(parameters: Sequence[Parameter]) -> dict[str, list[Parameter]]:
@@ -73,10 +72,10 @@ def adam_rates(config: TrainConfig, lr: float, decay: float) -> dict[str, float]
     }
 
 
-def share_of_rate(parameter: Parameter, config: TrainConfig, width: int) -> float:
-    """What part of the learning rate a parameter has with Adam, in a model of so many channels."""
+def share_of_rate(model: GPT, config: TrainConfig, parameter: Parameter) -> float:
+    """What part of the learning rate a parameter of a model has with Adam."""
     if is_hidden(parameter):
-        return config.width_scaling / width if config.width_scaling else 1.0
+        return config.width_scaling / model.config.n_embd if config.width_scaling else 1.0
     return config.embedding_rate if parameter.kind in ("embedding", "head") else 1.0
 
 

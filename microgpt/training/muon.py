@@ -69,7 +69,7 @@ class Muon(Optimizer):
         params, grads, config = self.model.params, self.model.grads, self.config
         for parameter in self._others:
             arenas = params, grads, self.slots["m1"], self.slots["m2"]
-            share = share_of_rate(parameter, config, self.model.config.n_embd)
+            share = share_of_rate(self.model, config, parameter)
             rates = adam_rates(config, lr * share, config.weight_decay if parameter.decay else 0.0)
             arrays = [arena[parameter.name].reshape(-1) for arena in arenas]
             ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
