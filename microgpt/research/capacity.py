@@ -14,11 +14,11 @@ from microgpt.evaluation.laws import Fit
 from microgpt.evaluation.loss import evaluate
 from microgpt.evaluation.probes import probe_all
 from microgpt.evaluation.verdict import OPTIMUM, Facts
-from microgpt.model import GPT
+from microgpt.model import GPT, count_layer_parameters
 from microgpt.runs.layout import METRICS
 from microgpt.runs.metrics import read_metrics
-from microgpt.runs.settings import TrainConfig
-from microgpt.runs.spec import Plan, recipe_for
+from microgpt.runs.settings import TrainConfig, recipe
+from microgpt.runs.spec import Plan
 from microgpt.tokenizer import Tokenizer
 from microgpt.training.schedule import learning_rate
 
@@ -65,7 +65,7 @@ def facts_of(
         end_tokens,
         tokens / data.train.n_tokens,
         OPTIMUM if own is None or own.law.ratio else optimum_of(own, n_params),
-        config.lr / recipe_for(plan.model, plan.parent is None, name=config.recipe)["lr"],
+        config.lr / recipe(count_layer_parameters(plan.model), name=config.recipe)["lr"],
         moved(model, config.seed),
         found,
         held_out / trained - 1,

@@ -36,12 +36,12 @@ REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machin
 class Recipe(NamedTuple):
     """A way of training that has a name: settings of the model, and of the training, whatever the size.
 
-    of_bigrams: of the training where a new model is a table of bigrams (`model/architecture.py`).
+    with_counts: of the training where it begins with those of pairs of tokens (`training/bigrams.py`).
     """
 
     model: dict[str, Any]
     train: dict[str, Any]
-    of_bigrams: dict[str, Any]
+    with_counts: dict[str, Any]
 
 
 RECIPES = {
@@ -395,13 +395,13 @@ SESSION_FIELDS = session_fields(TrainConfig)
 
 
 def recipe(
-    n_layer_params: int, lr: float | None = None, name: str = "road", is_bigrams: bool = False
+    n_layer_params: int, lr: float | None = None, name: str = "road", counts: bool = False
 ) -> dict[str, Any]:
     """Training settings that follow the recipe and the model's size, and the rates that follow `lr`: its
     floor, and that of Muon.
 
     The size is that of the layers: what is best for them does not depend on the vocabulary.
-    is_bigrams: whether the model is new and a table of bigrams.
+    counts: whether the run begins with those of pairs, which makes the model a table of bigrams.
     """
     if n_layer_params < 500_000:
         values = {"lr": 3e-3, "warmup_steps": 200, "max_steps": 1000}
@@ -409,7 +409,7 @@ def recipe(
         values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
     else:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
-    values |= RECIPES[name].train | (RECIPES[name].of_bigrams if is_bigrams else {})
+    values |= RECIPES[name].train | (RECIPES[name].with_counts if counts else {})
     peak = values["lr"] if lr is None else lr
     rates = {"min_lr": peak / 10}
     if "muon_lr" in values:

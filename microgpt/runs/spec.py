@@ -263,7 +263,9 @@ class Spec:
 
     def _train_config(self, model: ModelConfig, is_new: bool) -> TrainConfig:
         """What was named, over the recipe for this model."""
-        values = recipe_for(model, is_new, self.train.get("lr"), self.recipe) | environment_settings()
+        counts = is_new and not not_bigrams(model) and self.train.get("bigram_passes") != 0
+        size = count_layer_parameters(model)
+        values = recipe(size, self.train.get("lr"), self.recipe, counts) | environment_settings()
         if self.is_timed or self.lengths:
             values["max_steps"] = 0  # follows, unless it is what was named
         config = TrainConfig(**{**values, **self.train})
@@ -317,24 +319,17 @@ def environment_settings() -> dict[str, str]:
     return {"threads": threads} if threads else {}
 
 
-def recipe_for(
-    model: ModelConfig, is_new: bool, lr: float | None = None, name: str = DEFAULT_RECIPE
-) -> dict[str, Any]:
-    """`recipe` for a model, new or with weights that know something."""
-    is_bigrams = is_new and not not_bigrams(model)
-    return recipe(count_layer_parameters(model), lr, name, is_bigrams)
-
-
 def default_settings(preset: str, name: str = DEFAULT_RECIPE) -> dict[str, Any]:
     """The settings that a preset and a recipe decide."""
     model = ModelConfig.from_preset(preset, NO_MERGES)
-    return PRESETS[preset] | RECIPES[name].model | recipe_for(model, is_new=True, name=name)
+    values = recipe(count_layer_parameters(model), name=name, counts=not not_bigrams(model))
+    return PRESETS[preset] | RECIPES[name].model | values
 
 
 def settings_of_recipe(plan: Plan) -> dict[str, Any]:
     """What its recipe set in a plan: what was not named otherwise, but for the length of the run."""
-    name = plan.train.recipe
-    made = RECIPES[name].model | recipe_for(plan.model, plan.parent is None, plan.train.lr, name)
+    size, name = count_layer_parameters(plan.model), plan.train.recipe
+    made = RECIPES[name].model | recipe(size, plan.train.lr, name, plan.train.bigram_passes > 0)
     has = plan.model.to_dict() | plan.train.to_dict()
     return {key: value for key, value in made.items() if has[key] == value and key != "max_steps"}
 

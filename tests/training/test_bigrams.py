@@ -147,6 +147,8 @@ def test_the_recipe_fast_takes_it_where_a_model_allows_it():
     fast, tied = Spec.of("10m-untied").plan().train, Spec.of("10m").plan().train
     assert (fast.bigram_passes, fast.lr, fast.muon_lr, fast.embedding_rate) == (60, 8e-3, 0.04, 0.1)
     assert (tied.bigram_passes, tied.lr, tied.muon_lr, tied.embedding_rate) == (0, 8e-3, 0.02, 1)
+    without = Spec.of("10m-untied", bigram_passes=0).plan().train
+    assert (without.bigram_passes, without.muon_lr, without.embedding_rate) == (0, 0.02, 1)
     assert Spec.of("10m-untied", lr=4e-3).plan().train.muon_lr == 0.02
     assert Spec.of("10m-untied", recipe="road").plan().train.bigram_passes == 0
     for others in ({"look_back": 1}, {"positions": "learned"}, {"init_out": "scaled"}):
