@@ -9,7 +9,7 @@ from typing import Any
 from microgpt.batches.batches import eval_windows
 from microgpt.evaluation.loss import evaluate
 from microgpt.model import Batch
-from microgpt.runs.events import Began, Counted, Ended, Event, Trained
+from microgpt.runs.events import Began, Ended, Event, LearnedBigrams, Trained
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.spec import Spec
 from microgpt.training import assemble
@@ -54,7 +54,7 @@ def main() -> None:
         nonlocal due, tokens
         if isinstance(event, Began):
             clock.ready(parameters=event.n_params)
-        elif isinstance(event, Counted):
+        elif isinstance(event, LearnedBigrams):
             measure(event.step)
         elif isinstance(event, Trained):
             clock.stop()
@@ -66,10 +66,10 @@ def main() -> None:
         elif isinstance(event, Ended):
             measure(event.step)
 
-    def learn(*words: Any) -> Counted:
+    def learn(*words: Any) -> LearnedBigrams:
         start = time.monotonic()
         counted = learn_bigrams(*words)
-        clock.count(job["start_s"] or time.monotonic() - start)
+        clock.count(job["start_s"] if job["step_s"] else time.monotonic() - start)
         return counted
 
     SOURCES[TIMED] = Timed

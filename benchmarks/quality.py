@@ -28,7 +28,7 @@ import numpy as np
 from microgpt.batches.batches import eval_windows
 from microgpt.common.command import run_command
 from microgpt.common.errors import ConfigError
-from microgpt.common.flags import Parser, whole
+from microgpt.common.flags import Parser, flag_name, whole
 from microgpt.common.plain import typed_value
 from microgpt.core import native
 from microgpt.machine.cpus import thread_count
@@ -75,7 +75,7 @@ def parser() -> Parser:
         type=step_seconds,
         default=[],
         metavar="CONTESTANT=SECONDS",
-        help="of one of ours, what counting pairs of tokens before its first step costs [default measured]",
+        help="beside --step-seconds, what one of ours learns from counts before its first step [default 0]",
     )
     flags.add_argument("--seeds", type=whole(1), default=1, help="runs of each contestant [default 1]")
     flags.add_argument("--first-seed", type=whole(0), default=0, help="[default 0]")
@@ -194,6 +194,8 @@ def latest(contestant: Contestant) -> str:
 
 def seconds_to(points: Sequence[dict[str, Any]], bpb: float) -> float | None:
     """When a curve first came to so few bits per byte, on a line between its points; None: it did not."""
+    if points and points[0]["bpb"] <= bpb:
+        return float(points[0]["seconds"])
     for before, after in itertools.pairwise(points):
         if after["bpb"] <= bpb:
             share = (before["bpb"] - bpb) / max(before["bpb"] - after["bpb"], 1e-12)
@@ -201,6 +203,13 @@ def seconds_to(points: Sequence[dict[str, Any]], bpb: float) -> float | None:
                 before["seconds"] + min(1.0, max(0.0, share)) * (after["seconds"] - before["seconds"])
             )
     return None
+
+
+def step_s(run: dict[str, Any]) -> float:
+    """Seconds of a step, without what came before the first."""
+    first, last = run["points"][0], run["points"][-1]
+    before_s = first["seconds"] if first["step"] == 0 else 0.0
+    return float((last["seconds"] - before_s) / max(1, last["step"]))
 
 
 def table(runs: list[dict[str, Any]]) -> Iterator[str]:
@@ -226,7 +235,7 @@ def table(runs: list[dict[str, Any]]) -> Iterator[str]:
             f"{those[0]['parameters']:,}",
             f"{statistics.median(point['tokens'] for point in last):,.0f}",
             f"{statistics.median(point['seconds'] for point in last):.0f}",
-            f"{statistics.median(point['seconds'] / max(1, point['step']) for point in last):.3f}",
+            f"{statistics.median(map(step_s, those)):.3f}",
             ", ".join(f"{point['bpb']:.3f}" for point in last),
             f"{ends[name]:.3f}",
         ]
@@ -247,7 +256,7 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     names = list(dict.fromkeys(run["name"] for run in runs))
     for run in runs:
-        x, y = ([point[key] for point in run["points"][1:]] for key in ("seconds", "bpb"))
+        x, y = ([point[key] for point in run["points"]] for key in ("seconds", "bpb"))
         label = run["name"] if run["seed"] == runs[0]["seed"] else None
         axes.plot(x, y, color=f"C{names.index(run['name'])}", label=label)
     axes.set(xlabel="seconds of training", ylabel="held-out bits per byte")
@@ -262,8 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("who is to be compared?  Name recipes, such as road and fast, or a --peer")
     for text in args.recipes:
         settings_of(text)
-    if unknown := dict(args.step_seconds).keys() - {*args.recipes, *args.peer}:
-        raise ConfigError(f"--step-seconds {min(unknown)}=...: there is no such contestant")
+    for flag in ("step_seconds", "start_seconds"):
+        if unknown := dict(getattr(args, flag)).keys() - {*args.recipes, *args.peer}:
+            raise ConfigError(f"{flag_name(flag)} {min(unknown)}=...: there is no such contestant")
     args.precision = native.choose_precision(args.precision)
     runs: list[dict[str, Any]] = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):

@@ -96,7 +96,7 @@ class Alarms:
             self._unmoved(step, params),
         ]
         if training is not None:
-            found += [self._better(step, held_out, training), self._memorising(held_out, training)]
+            found += [self._better(step, held_out, training), self._memorising(step, held_out, training)]
         return self._new(found)
 
     def planned(self, max_steps: int) -> None:
@@ -152,8 +152,13 @@ class Alarms:
         look = "whether held-out text is trained on, or of another kind"
         return Alarm("held-out better than training", why, look)
 
-    def _memorising(self, held_out: Loss, training: Loss) -> Alarm | None:
-        """Held-out loss is above its best, again and again, while the training loss falls on."""
+    def _memorising(self, step: int, held_out: Loss, training: Loss) -> Alarm | None:
+        """Held-out loss is above its best, again and again, while the training loss falls on.
+
+        What a run begins with, as by the counts of pairs, is no best that it has come to.
+        """
+        if step == 0:
+            return None
         if held_out.loss < self._best.loss:
             self._best, self._training_then, self._n_worse = held_out, training.loss, 0
             return None

@@ -26,7 +26,8 @@ class Showed(NamedTuple):
 
     step, max_steps: how far its schedule has come; 0: not known.  rate: of its last step, a share of the
     peak; 0: not known.  passes: over its text; None: not known.  corpus, tokenizer: hashes.  tok_per_s: as
-    it was trained, 0: not known.  parent: whose weights it began with; "": random ones.
+    it was trained, 0: not known.  parent: whose weights it began with; "": random ones.  counts: whether it
+    began with those of all pairs of tokens, which are not among its tokens.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Showed(NamedTuple):
     tok_per_s: float = 0.0
     machine: str = ""
     parent: str = ""
+    counts: bool = False
 
 
 def points_of(runs: Sequence[Showed]) -> Points:
@@ -54,7 +56,15 @@ def refusals(runs: Sequence[Showed], is_ray: bool | None = None) -> list[str]:
 
     Args: is_ray: the law that is asked for, that along a ray or that of two terms; None: either.
     """
-    checks = (_unfinished, _without_fall, _of_parents, _of_other_tokens, _of_other_text, _often_repeated)
+    checks = (
+        _unfinished,
+        _without_fall,
+        _of_parents,
+        _of_other_starts,
+        _of_other_tokens,
+        _of_other_text,
+        _often_repeated,
+    )
     found = [check(runs) for check in checks]
     return [line for line in [*found, *_of_points(points_of(runs), is_ray)] if line]
 
@@ -83,7 +93,7 @@ def _without_fall(runs: Sequence[Showed]) -> str:
     return (
         f"too short for its schedule: {_named(those)} ({counted(one.step, 'step')}, the last at "
         f"{one.rate:.0%} of its peak rate); its rate has not come down, and nor has its loss; train more "
-        "steps, or leave it out"
+        "steps, to a --min-lr below --lr, or leave it out"
     )
 
 
@@ -95,6 +105,16 @@ def _of_parents(runs: Sequence[Showed]) -> str:
     return (
         f"began with the weights of another run: {_named(those)} (with those of {those[0].parent}); its own "
         "tokens are not all that it learned from; train it from nothing, or leave it out"
+    )
+
+
+def _of_other_starts(runs: Sequence[Showed]) -> str:
+    if len({run.counts for run in runs}) == 1:
+        return ""
+    one = next(run for run in runs if run.counts)
+    return (
+        f"beginnings differ: {one.name} began with the counts of all pairs of tokens, of a text that others "
+        "met in their steps alone; train all with the same --bigram-passes"
     )
 
 

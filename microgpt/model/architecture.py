@@ -20,6 +20,9 @@ from .parameters import Parameter
 HEAD_ROWS = 512
 
 
+TABLES = ("wte.weight", "head.weight")  # the embedding and a head of its own, by name
+
+
 class Architecture:
     """The layers of a model: embedding, blocks, last norm, and the head, by default the embedding turned."""
 
@@ -179,9 +182,9 @@ def is_recurrent(config: ModelConfig) -> bool:
     return any(block.memory() for block, _ in blocks_by_kind(config))
 
 
-def not_bigrams(config: ModelConfig) -> str:
-    """Why a new model does not foretell a token by the one before it alone, as a table of bigrams of its
-    own does; empty: it does."""
+def beside_bigrams(config: ModelConfig) -> str:
+    """What keeps a new model from being a table of bigrams, which foretells a token by the one before it
+    alone; empty: nothing."""
     if config.tied:
         return "a tied head says as much of what comes before a token as of what follows; take --no-tied"
     if config.init_out != "zero":

@@ -114,6 +114,27 @@ class GPT:
         _remember(batch, call)
         return nats, len(scored)
 
+    def bigrams_loss_and_grad(
+        self, ids: np.ndarray, score: Callable[[np.ndarray], tuple[float, np.ndarray]]
+    ) -> float:
+        """The same without the blocks, for tokens (n,) by themselves: embedding, norm and head alone.
+
+        Args:    score: of their logits (n, V), the sum of losses and its gradient (n, V).
+        Returns: the sum.
+        """
+        ids = ids[:, None]
+        call = Call(len(ids), 1, precision=self.precision)
+        x = self.embedding.forward(ids, self.params, call)
+        normed, factors = self.norm.forward(x, self.params)
+        made = self.head.forward(normed, self.params, call)
+        nats, dlogits = score(self._capped(made))
+        if self.config.logit_cap:
+            dlogits = ops.soft_cap_backward(dlogits, made, self.config.logit_cap)
+        d_normed = self.head.backward(dlogits, normed, self.params, self.grads, call)
+        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
+        self.embedding.backward(dx, ids, self.params, self.grads, call)
+        return nats
+
     def _call(self, batch: Batch, keys: np.ndarray | None = None) -> Call:
         B, T = batch.ids.shape
         self._expect_room(T)

@@ -15,6 +15,7 @@ from microgpt.evaluation.loss import evaluate
 from microgpt.evaluation.probes import probe_all
 from microgpt.evaluation.verdict import OPTIMUM, Facts
 from microgpt.model import GPT, count_layer_parameters
+from microgpt.model.architecture import TABLES
 from microgpt.runs.layout import METRICS
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.settings import TrainConfig, recipe
@@ -66,7 +67,7 @@ def facts_of(
         tokens / data.train.n_tokens,
         OPTIMUM if own is None or own.law.ratio else optimum_of(own, n_params),
         config.lr / recipe(count_layer_parameters(plan.model), name=config.recipe)["lr"],
-        moved(model, config.seed),
+        moved(model, config),
         found,
         held_out / trained - 1,
         None if wanted is None else held_out - wanted,
@@ -99,10 +100,12 @@ def optimum_of(own: Fit, n_params: float) -> float:
     return float(np.interp(np.log(n_params), np.log(sizes), own.law.best_tokens(flop) / sizes))
 
 
-def moved(model: GPT, seed: int) -> float:
-    """How far the matrices are from where this seed began them, against their size now."""
-    began = GPT(model.config).init(seed)
-    names = [p.name for p in model.params.parameters if p.decay]
+def moved(model: GPT, config: TrainConfig) -> float:
+    """How far the matrices are from where the seed began them, against their size now; those that counts
+    taught before the first step left out."""
+    began = GPT(model.config).init(config.seed)
+    taught = TABLES if config.bigram_passes else ()
+    names = [p.name for p in model.params.parameters if p.decay and p.name not in taught]
     apart = sum(float(np.square(model.params[n].astype(float) - began.params[n]).sum()) for n in names)
     return float(np.sqrt(apart / sum(float(np.square(model.params[n].astype(float)).sum()) for n in names)))
 

@@ -16,7 +16,7 @@ from microgpt.runs.layout import METRICS
 from microgpt.runs.metrics import read_metrics
 from microgpt.runs.spec import Plan
 from microgpt.runs.state import TrainState
-from microgpt.training.schedule import learning_rate, leg
+from microgpt.training.schedule import learning_rate
 
 
 def showed(name: str | Path) -> Showed:
@@ -43,13 +43,14 @@ def showed(name: str | Path) -> Showed:
         bpb,
         state.step,
         config.decay_steps or config.max_steps,  # where the rate should have come down
-        learning_rate(max(0, state.step - 1), config) / leg(config).peak,
+        learning_rate(max(0, state.step - 1), config) / config.lr,
         None if corpus is None else state.tokens / corpus.train.n_tokens,
         key,
         load_tokenizer(checkpoint).sha256,
         speed,
         machine,
         plan.parent.place if plan.parent else "",
+        config.bigram_passes > 0,
     )
 
 

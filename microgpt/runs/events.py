@@ -277,7 +277,7 @@ class Probed(Event):
 
 
 @dataclasses.dataclass(frozen=True)
-class Counted(Event):
+class LearnedBigrams(Event):
     """Embedding and head learned what follows each token, before the first step.  loss_nats: of a token, on
     the training text."""
 

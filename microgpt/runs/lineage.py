@@ -65,7 +65,7 @@ def plans(plan: Plan) -> Iterator[Plan]:
 
 
 def fill(model: GPT, plan: Plan, seed: int) -> None:
-    """Give a model the weights that its run begins with."""
+    """Give a model its first weights: random ones, or those of its parent."""
     model.init(seed)
     if plan.parent is not None:
         checkpoints.load_base(checkpoints.base_of(plan), model)

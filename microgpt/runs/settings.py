@@ -197,9 +197,9 @@ class TrainConfig:
     )
     bigram_passes: int = setting(
         0,
-        "before the first step, passes over the counts of all pairs of tokens, in which embedding and head "
-        "learn what follows each; 60 in the recipe fast where a head of its own and branches that begin at "
-        "zero allow it, as in 10m-untied; 0: none",
+        "before the first step, passes over the counts of pairs of tokens (of 8 million at most), in which "
+        "embedding and head learn what follows each; 60 in the recipe fast for up to 8,192 tokens, where a "
+        "head of its own and branches that begin at zero allow it, as in 10m-untied; 0: none",
         "passes",
         group=ADAM,
         within=NOT_NEGATIVE,

@@ -14,7 +14,7 @@ from microgpt.corpus.prepared.config import DataConfig, source_place
 from microgpt.corpus.prepared.corpus import source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
-from microgpt.model.architecture import is_recurrent, not_bigrams, refuse_unfit_adapters
+from microgpt.model.architecture import beside_bigrams, is_recurrent, refuse_unfit_adapters
 from microgpt.model.config import ADAPTER_FIELDS, preset_values
 from microgpt.model.presets import PRESETS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
@@ -24,6 +24,7 @@ from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
+MOST_COUNTED = 8192  # tokens of a vocabulary whose pairs a recipe counts: passes cost its square
 PLACES = ("data", "held_out", "mixed", "replay")  # settings that hold places of files
 INNER = "onward_"  # how settings begin that a run makes for itself
 # What of a model may change when its weights are trained on.
@@ -73,7 +74,9 @@ class Plan:
                 "one, such as rwkv7 or mamba2"
             )
         passes = self.train.bigram_passes
-        if passes and (why := not_bigrams(self.model) if self.parent is None else "they are for a new model"):
+        if passes and (
+            why := beside_bigrams(self.model) if self.parent is None else "they are for a new model"
+        ):
             raise ConfigError(f"--bigram-passes {passes}: {why}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -259,11 +262,14 @@ class Spec:
                 )
         model = dataclasses.replace(old.model, **_extended(old.model, self.model))
         data = dataclasses.replace(self.data_config(), merges=old.data.merges)
-        return Plan(model, self._train_config(old.model, is_new=False), data, old.preset, parent)
+        train = self._train_config(old.model, is_new=False)
+        if "embedding_rate" not in self.train:  # what counts have taught stays known
+            train = dataclasses.replace(train, embedding_rate=old.train.embedding_rate)
+        return Plan(model, train, data, old.preset, parent)
 
     def _train_config(self, model: ModelConfig, is_new: bool) -> TrainConfig:
         """What was named, over the recipe for this model."""
-        counts = is_new and not not_bigrams(model) and self.train.get("bigram_passes") != 0
+        counts = is_new and may_count(model) and self.train.get("bigram_passes") != 0
         size = count_layer_parameters(model)
         values = recipe(size, self.train.get("lr"), self.recipe, counts) | environment_settings()
         if self.is_timed or self.lengths:
@@ -319,10 +325,15 @@ def environment_settings() -> dict[str, str]:
     return {"threads": threads} if threads else {}
 
 
+def may_count(model: ModelConfig) -> bool:
+    """Whether a recipe lets a new model begin with the counts of pairs of tokens."""
+    return model.vocab_size <= MOST_COUNTED and not beside_bigrams(model)
+
+
 def default_settings(preset: str, name: str = DEFAULT_RECIPE) -> dict[str, Any]:
     """The settings that a preset and a recipe decide."""
     model = ModelConfig.from_preset(preset, NO_MERGES)
-    values = recipe(count_layer_parameters(model), name=name, counts=not not_bigrams(model))
+    values = recipe(count_layer_parameters(model), name=name, counts=may_count(model))
     return PRESETS[preset] | RECIPES[name].model | values
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from microgpt.core import ops
 from microgpt.model import GPT, Arena
+from microgpt.model.architecture import TABLES
 from microgpt.model.parameters import Parameter
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
@@ -76,7 +77,7 @@ def share_of_rate(model: GPT, config: TrainConfig, parameter: Parameter) -> floa
     """What part of the learning rate a parameter of a model has with Adam."""
     if is_hidden(parameter):
         return config.width_scaling / model.config.n_embd if config.width_scaling else 1.0
-    return config.embedding_rate if parameter.kind in ("embedding", "head") else 1.0
+    return config.embedding_rate if parameter.name in TABLES else 1.0
 
 
 def segments(

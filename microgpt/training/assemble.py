@@ -30,7 +30,7 @@ from microgpt.model import GPT, count_parameters, flop_per_token
 from microgpt.runs import checkpoint as checkpoints
 from microgpt.runs import lineage
 from microgpt.runs.checkpoint import known_corpus
-from microgpt.runs.events import Began, Counted, Listeners, Resumed, Started
+from microgpt.runs.events import Began, LearnedBigrams, Listeners, Resumed, Started
 from microgpt.runs.kept import BRANCH
 from microgpt.runs.kinds import OPTIMIZERS, PENALTIES, SOURCES
 from microgpt.runs.layout import METRICS, run_of
@@ -42,7 +42,7 @@ from microgpt.runs.state import TrainState
 from microgpt.runs.trained_on import remember
 from microgpt.tokenizer import Tokenizer
 
-from .bigrams import learn_bigrams
+from .bigrams import count_pairs, learn_bigrams
 from .clock import Clock
 from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
 from .job import Job
@@ -75,7 +75,7 @@ class Session(NamedTuple):
     batches: Batches  # of the corpus
     inexact: list[str]  # why a resume cannot equal a run that was never stopped
     findings: tuple[Finding, ...] = ()  # of probes, of a new run
-    counted: Counted | None = None  # what pairs of tokens taught it
+    bigrams: LearnedBigrams | None = None  # what pairs of tokens taught it
     timing: Timing | None = None  # measured before the first step, where that was worth it
 
 
@@ -105,9 +105,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     lineage.fill(made.model, plan, plan.train.seed)
     if is_probed and plan.parent is None:
         findings += model_findings(made.model, prepared, made.batches, run)
-    passes, counted = plan.train.bigram_passes, None
-    if passes:
-        counted = learn_bigrams(made.model, prepared.train, passes, clock.now, say)
+    bigrams = _learn_bigrams(made.model, plan, prepared, clock.now, say)
     is_timed = plan.train.max_steps == 0
     timing = _timing(plan.train, made, clock, say)
     if is_timed and timing:
@@ -117,14 +115,19 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     session.job.is_timed = is_timed
     session.job.restore_parts({}, {})  # measuring may have moved them on
     remember(run, prepared.train)
-    return session._replace(findings=tuple(findings), counted=counted, timing=timing)
+    return session._replace(findings=tuple(findings), bigrams=bigrams, timing=timing)
 
 
 def measured(plan: Plan, prepared: Prepared, clock: Clock) -> Timing:
     """What the parts of a new run take here, by a few of its steps."""
     made = _make(plan, prepared)
     lineage.fill(made.model, plan, plan.train.seed)
-    return measure(made.model, made.optimizer, made.source, made.held_out, clock)
+    timing = measure(made.model, made.optimizer, made.source, made.held_out, clock)
+    if passes := plan.train.bigram_passes:
+        one = _learn_bigrams(made.model, plan.with_train(bigram_passes=1), prepared, clock.now)
+        assert one
+        timing = dataclasses.replace(timing, start_s=passes * one.dt_s)
+    return timing
 
 
 def _timing(config: TrainConfig, made: Made, clock: Clock, say: Say, step: int = 0) -> Timing | None:
@@ -350,8 +353,16 @@ def _prompt_loss(config: TrainConfig, prepared: Prepared) -> PromptLoss | None:
 def _fill(model: GPT, plan: Plan, prepared: Prepared) -> None:
     """Give a model the weights that the first step of its run begins with."""
     lineage.fill(model, plan, plan.train.seed)
-    if plan.train.bigram_passes:
-        learn_bigrams(model, prepared.train, plan.train.bigram_passes)
+    _learn_bigrams(model, plan, prepared)
+
+
+def _learn_bigrams(model: GPT, plan: Plan, prepared: Prepared, *telling: Any) -> LearnedBigrams | None:
+    """Let a new model begin with what its corpus tells of pairs of tokens, where its plan wants that."""
+    passes = plan.train.bigram_passes
+    if not passes:
+        return None
+    pairs = count_pairs(prepared.train, across=plan.train.packing == STREAM)
+    return learn_bigrams(model, pairs, passes, *telling)
 
 
 def _session(

@@ -34,12 +34,14 @@ PROBE_STEPS = 6  # as long as about so many steps
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Measured or estimated seconds: of one micro-batch, one update, one evaluation, one save."""
+    """Measured or estimated seconds: of one micro-batch, one update, one evaluation, one save; and of what
+    a run that has not begun does before its first step."""
 
     micro_s: float
     update_s: float
     evaluation_s: float
     save_s: float
+    start_s: float = 0.0
 
 
 def measure(model: GPT, optimizer: Optimizer, source: Source, held_out: EvalWindows, clock: Clock) -> Timing:
@@ -89,7 +91,8 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     Raises: ConfigError: not even one does.
     """
     closing_s = _closing_s(timing, config)
-    steps = int((MARGIN * available_s - closing_s) / _per_step_s(timing, config))
+    left_s = MARGIN * available_s - timing.start_s - closing_s
+    steps = int(left_s / _per_step_s(timing, config))
     if steps < 1:
         raise ConfigError(
             f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
@@ -100,8 +103,8 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
 
 
 def run_s(steps: int, timing: Timing, config: TrainConfig) -> float:
-    """Seconds that so many steps take with their evaluations, samples and saves."""
-    return steps * _per_step_s(timing, config) + _closing_s(timing, config)
+    """Seconds that so many steps take with their evaluations, samples and saves, and what comes before."""
+    return timing.start_s + steps * _per_step_s(timing, config) + _closing_s(timing, config)
 
 
 def step_s(timing: Timing, config: TrainConfig) -> float:

@@ -1,7 +1,7 @@
 """Whether a model can learn a few windows by heart: what any model, loss and optimizer that work can do."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from .clock import Clock
 
 MOST_STEPS = 2000
 LEARNING_RATE = 3e-3
+RATES: dict[str, Any] = {"lr": LEARNING_RATE, "min_lr": 0.0, "embedding_rate": 1.0, "weight_decay": 0.0}
 LOOK_EVERY = 10  # steps
 
 
@@ -38,7 +39,7 @@ def overfit(
     foretells all of them, or for MOST_STEPS."""
     batch = first_windows(batches, n_windows, n_tokens)
     model.init(config.seed)
-    optimizer = Adam(model, dataclasses.replace(config, lr=LEARNING_RATE, min_lr=0.0, weight_decay=0.0))
+    optimizer = Adam(model, dataclasses.replace(config, **RATES))
     start, accuracy, step = clock.now(), 0.0, 0
     while step < MOST_STEPS and accuracy < 1:
         for _ in range(LOOK_EVERY):

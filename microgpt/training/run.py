@@ -360,8 +360,8 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
             job.tell(assemble.began(session, report.header(session)))
             if session.findings:
                 job.tell(probed(session.findings))
-            if session.counted:
-                job.tell(session.counted)
+            if session.bigrams:
+                job.tell(session.bigrams)
             job.tell.add(assemble.watch(session))
             clock.go_on(before_s)
             try:

@@ -74,6 +74,7 @@ def test_how_soon_a_curve_was_where_another_ended():
     assert quality.seconds_to(points, 3.0) == pytest.approx(50)
     assert quality.seconds_to(points, 1.0) == pytest.approx(200)
     assert quality.seconds_to(points, 0.9) is None
+    assert quality.seconds_to(points[1:], 3.0) == 100, "it was there from the beginning"
 
 
 def test_the_table_has_medians_and_the_best_first():

@@ -16,6 +16,7 @@ from microgpt.runs.checkpoint import read_config
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.spec import Spec
 from microgpt.training.parts import Corpus
+from microgpt.training.run import resume_run
 from tests.evaluation.test_laws import TABLES, grid
 
 TEXT = "".join(f"The {thing} of number {n} is red.\n\n" for n in range(90) for thing in ("hat", "boat"))
@@ -43,6 +44,7 @@ def runs(tmp_path_factory):
         patch.setitem(SOURCES, "twice", Twice)
         common = {**QUICK, "data": str(folder / "text.txt"), "eval_tokens": 512}
         for name, settings in (
+            ("longer", {"max_steps": 40, "eval_every": 40, "recipe": "road", "warmup_steps": 1}),
             ("whole", {"max_steps": 20, "eval_every": 10}),
             ("half", {"max_steps": 20, "decay_steps": 40, "eval_every": 10}),
             ("twice", {"max_steps": 150, "eval_every": 15, "source": "twice"}),
@@ -129,6 +131,11 @@ def test_what_began_with_the_weights_of_another_is_no_point_of_a_law(place, caps
     assert f"weights of another run: {place / 'child'} (with those of {place / 'whole'}/step_" in told
     with pytest.raises(ConfigError, match=r"child/step_00000002 began with the weights of .*whole"):
         capacity.main([str(place / "child"), "--threads", "1"])
+
+
+def test_a_run_that_was_trained_on_for_a_few_steps_at_a_low_rate_has_come_down(place):
+    resume_run(place / "longer", Spec.of(max_steps=42))
+    assert showed(place / "longer").rate < 0.2
 
 
 def test_what_a_run_showed(place):

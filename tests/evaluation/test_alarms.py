@@ -54,6 +54,14 @@ def test_memorising_is_a_held_out_loss_that_rises_while_training_falls():
     assert watched(rising, rising, facts) == [], "both rise: that is something else"
 
 
+def test_what_a_run_begins_with_is_no_best_that_it_has_come_to():
+    watch, found = Alarms(Facts(10**6, 100)), []
+    begun = [(0, 3.6, 3.6)]  # by counts of pairs
+    for step, held_out, training in begun + [(10 * n, 4.1 - 0.04 * n, 3.5 - 0.1 * n) for n in range(1, 10)]:
+        found += watch.evaluated(step, 10**6, Loss(held_out, 0.02), Loss(training, 0.02))
+    assert not [alarm for alarm in found if alarm.name == "memorising"]
+
+
 def test_baselines_are_to_be_beaten_late_in_the_run():
     assert watched([5.0] * 10) == ["beaten by bigram"] and watched([5.0] * 4) == []
     assert watched([6.5, *[4.2] * 9]) == ["beaten by 5-gram"] and watched([4.2] * 8) == []

@@ -86,7 +86,7 @@ def test_the_rate_of_hidden_matrices_follows_the_width():
 
 @pytest.mark.parametrize("optimizer", [Adam, Muon])
 def test_embedding_and_head_have_their_share_of_the_rate(optimizer):
-    model_config = ModelConfig(2, 2, 16, 8, 23, tied=False)
+    model_config = ModelConfig(2, 2, 16, 8, 23, tied=False, value_embedding=1)
     ids = np.arange(16, dtype=np.int32).reshape(2, 8)
     moved = []
     for share in (1.0, 0.25):

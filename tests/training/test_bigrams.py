@@ -13,13 +13,14 @@ import pytest
 from microgpt.common.errors import ConfigError
 from microgpt.core import native
 from microgpt.model import GPT, Batch, ModelConfig
-from microgpt.runs.events import Counted, Evaluated, Listeners, Told
+from microgpt.runs.events import Evaluated, LearnedBigrams, Listeners, Told
 from microgpt.runs.spec import Spec
 from microgpt.training import assemble
 from microgpt.training.bigrams import count_pairs, descend, learn_bigrams, loss_and_grad
 from microgpt.training.clock import Clock
+from microgpt.training.horizon import planned_steps, run_s
 from microgpt.training.run import resume_run, train_run
-from tests.training.toys import KILLED, checkpoint_bytes, ended_by_kill, small, text  # noqa: F401
+from tests.training.toys import KILLED, checkpoint_bytes, ended_by_kill, small
 
 V = 23
 OWN_HEAD = {"tied": False, "init_out": "zero", "init_head_std": 1e-5, "embedding_norm": True}
@@ -49,6 +50,17 @@ def test_pairs_are_counted_as_they_come():
         found[a, pairs.nexts[here]] = pairs.counts[here]
     np.testing.assert_array_equal(found, table)
     assert pairs.ends[V] == pairs.ends[V - 1] == len(pairs.nexts), "the last token never comes"
+
+
+def test_blocks_add_up_and_documents_that_do_not_see_each_other_have_no_pair_between_them(monkeypatch):
+    stream = text_of(some_ids())
+    stream.offsets = np.array([0, 7, 100, 399], np.uint64)
+    whole, apart = count_pairs(stream), count_pairs(stream, across=False)
+    monkeypatch.setattr("microgpt.training.bigrams.BLOCK", 33)
+    for pairs, across in ((whole, True), (apart, False)):
+        again = count_pairs(stream, across)
+        assert all(np.array_equal(a, b) for a, b in zip(pairs, again, strict=True))
+    assert whole.counts.sum() == 399 and apart.counts.sum() == 396
 
 
 @pytest.mark.parametrize(
@@ -98,7 +110,9 @@ def test_threads_change_nothing():
 
 def test_what_takes_long_is_told():
     seconds, lines = iter(range(0, 1000, 4)), []
-    counted = learn_bigrams(GPT(TABLE).init(0), text_of(some_ids()), 7, lambda: next(seconds), lines.append)
+    counted = learn_bigrams(
+        GPT(TABLE).init(0), count_pairs(text_of(some_ids())), 7, lambda: next(seconds), lines.append
+    )
     assert lines[0] == "embedding and head learn what follows each of 23 tokens ..."
     assert [line.split(":")[0] for line in lines[1:]] == ["pass 3 of 7", "pass 6 of 7"]
     assert counted.passes == 7 and 0 < counted.loss_nats < math.log(V) and counted.dt_s > 28
@@ -108,22 +122,22 @@ def test_what_takes_long_is_told():
 # ------------------------------------------------------------------------------------------ runs
 
 
-def counted(text, steps, **settings):  # noqa: F811
+def counted(text, steps, **settings):
     return small(text, steps, **(OWN_HEAD | {"bigram_passes": 30, "lr": 1e-4} | settings))
 
 
-def test_a_run_begins_with_what_pairs_tell(text, tmp_path):  # noqa: F811
+def test_a_run_begins_with_what_pairs_tell(text, tmp_path):
     first = {}
     for passes in (0, 30):
         heard = []
         train_run(counted(text, 2, bigram_passes=passes), tmp_path / f"r{passes}", [heard.append])
-        assert [event.passes for event in heard if isinstance(event, Counted)] == [30] * (passes > 0)
+        assert [event.passes for event in heard if isinstance(event, LearnedBigrams)] == [30] * (passes > 0)
         assert not any("first loss" in event.text for event in heard if isinstance(event, Told))
         first[passes] = next(event.bpb for event in heard if isinstance(event, Evaluated))
     assert first[30] < 0.7 * first[0]
 
 
-def test_what_goes_back_to_the_beginning_has_learned_them_too(text, tmp_path):  # noqa: F811
+def test_what_goes_back_to_the_beginning_has_learned_them_too(text, tmp_path):
     plan = counted(text, 2).plan()
     prepared = assemble.open_corpus(plan)
     plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, vocab_size=281))
@@ -135,7 +149,18 @@ def test_what_goes_back_to_the_beginning_has_learned_them_too(text, tmp_path):  
     np.testing.assert_array_equal(job.model.params.flat, begun)
 
 
-def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path):  # noqa: F811
+def test_a_plan_counts_the_time_before_the_first_step(text, tmp_path):
+    plan = counted(text, 2, bigram_passes=9).plan(281)
+    ticks = itertools.count()
+    clock = Clock(now=lambda: float(next(ticks)))
+    timing = assemble.measured(plan, assemble.open_corpus(plan), clock)
+    assert timing.start_s >= 9 and timing.start_s % 9 == 0
+    free = dataclasses.replace(timing, start_s=0.0)
+    assert run_s(5, timing, plan.train) - run_s(5, free, plan.train) == timing.start_s
+    assert planned_steps(1000.0, timing, plan.train) < planned_steps(1000.0, free, plan.train)
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path):
     spec = counted(text, 8, save_every=2)
     straight = train_run(spec, tmp_path / "straight")
     assert ended_by_kill(KILLED, json.dumps(spec.to_dict()), tmp_path / "killed", 5)
@@ -149,6 +174,8 @@ def test_the_recipe_fast_takes_it_where_a_model_allows_it():
     assert (tied.bigram_passes, tied.lr, tied.muon_lr, tied.embedding_rate) == (0, 8e-3, 0.02, 1)
     without = Spec.of("10m-untied", bigram_passes=0).plan().train
     assert (without.bigram_passes, without.muon_lr, without.embedding_rate) == (0, 0.02, 1)
+    large = Spec.of("10m-untied", merges=20_000).plan().train
+    assert (large.bigram_passes, large.muon_lr) == (0, 0.02), "passes cost the square of the vocabulary"
     assert Spec.of("10m-untied", lr=4e-3).plan().train.muon_lr == 0.02
     assert Spec.of("10m-untied", recipe="road").plan().train.bigram_passes == 0
     for others in ({"look_back": 1}, {"positions": "learned"}, {"init_out": "scaled"}):

@@ -25,6 +25,8 @@ def test_ten_windows_are_learned_to_the_last_token_and_frozen_weights_learn_noth
     config = ModelConfig(2, 2, 32, 16, 30)
     result = overfit(GPT(config), data, TrainConfig(), Clock(), n_windows=10)
     assert result.is_whole and result.n_windows == 10 and result.steps < 1000
+    slow = overfit(GPT(config), data, TrainConfig(embedding_rate=0.01), Clock(), n_windows=10)
+    assert slow.steps == result.steps, "rates are its own"
     monkeypatch.setattr("microgpt.training.overfit.MOST_STEPS", 50)
     names = [name for name in GPT(config).params if name != "ln_f.weight"]
     result = overfit(GPT(config, frozen=names), data, TrainConfig(), Clock(), n_windows=10)
