@@ -10,7 +10,7 @@ def _preset(n_embd: int, n_layer: int, n_head: int, seq_len: int, **others: Any)
 # Presets are named by what they count to, within 5 %, with a vocabulary of 4261 or of these (10m is then
 # 10,003,712; the quickstart has 1261).
 COUNTED_WITH = 4261
-COUNTED_WITH_OTHERS = {"1m": 1361, "10m": 2188, "10m-untied": 2188, "125m-llama": 49_152}
+COUNTED_WITH_OTHERS = {"1m": 1361, "10m": 2188, "10m-untied": 2188, "10m-rwkv7": 2188, "125m-llama": 49_152}
 _ROAD = {"dropout": 0.1}
 # An untied head, paid in layers, which begins at zero as all that goes into the residual stream does.
 _UNTIED = {"tied": False, "init_head_std": 1e-5, "init_out": "zero", "embedding_norm": True, **_ROAD}
@@ -22,6 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "8m": _preset(256, 9, 8, 256),
     "10m": _preset(256, 12, 8, 256, **_ROAD),
     "10m-untied": _preset(256, 11, 8, 256, **_UNTIED),
+    "10m-rwkv7": _preset(256, 10, 8, 256, mixer="rwkv7", mlp="rwkv7", **_UNTIED),
     "25m": _preset(384, 13, 12, 512, **_ROAD),
     "30m": _preset(384, 16, 12, 512, **_ROAD),
     "34m": _preset(384, 18, 12, 512, **_ROAD),
