@@ -186,7 +186,10 @@ def beside_bigrams(config: ModelConfig) -> str:
     """What keeps a new model from being a table of bigrams, which foretells a token by the one before it
     alone; empty: nothing."""
     if config.tied:
-        return "a tied head says as much of what comes before a token as of what follows; take --no-tied"
+        return (
+            "a tied head says as much of what comes before a token as of what follows; take a preset such as "
+            "10m-untied"
+        )
     if config.init_out != "zero":
         return "branches of layers that do not begin at zero add noise; take --init-out zero"
     if config.look_back or config.positions == "learned":

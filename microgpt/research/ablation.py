@@ -136,11 +136,6 @@ def changed(spec: Spec, base: Arm, vocab_size: int, name: str, value: Any) -> Ar
     plan = at_length(Spec.of(**{name: value}).over(spec).plan(vocab_size), base.tokens)
     if plan == base.plan:
         raise ConfigError("the run has that already; leave it out")
-    if name != "bigram_passes" and plan.train.bigram_passes != base.plan.train.bigram_passes:
-        raise ConfigError(
-            "one of the two would begin with the counts of pairs of tokens and the other not, which changes "
-            "more than it does; compare runs with bigram_passes = 0"
-        )
     return Arm(f"{name}={shown_value(plan.to_dict()[section_of(name)][name])}", plan)
 
 

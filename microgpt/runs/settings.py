@@ -34,32 +34,26 @@ REPORTS, CHECKPOINTS, MACHINE = "evaluation and reports", "checkpoints", "machin
 
 
 class Recipe(NamedTuple):
-    """A way of training that has a name: settings of the model, and of the training, whatever the size.
-
-    with_counts: of the training where it begins with those of pairs of tokens (`training/bigrams.py`).
-    """
+    """A way of training that has a name: settings of the model, and of the training, whatever the size."""
 
     model: dict[str, Any]
     train: dict[str, Any]
-    with_counts: dict[str, Any]
 
 
+_FAST = {
+    "optimizer": "muon",
+    "muon_lr": 0.02,
+    "lr": 8e-3,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "schedule": "wsd",
+    "decay_share": 0.8,
+    "warmup_steps": 10,
+}
 RECIPES = {
-    "road": Recipe({}, {}, {}),  # all of it follows from the size: `recipe`
-    "fast": Recipe(
-        {"dropout": 0.0},
-        {
-            "optimizer": "muon",
-            "muon_lr": 0.02,
-            "lr": 8e-3,
-            "beta1": 0.9,
-            "beta2": 0.95,
-            "schedule": "wsd",
-            "decay_share": 0.8,
-            "warmup_steps": 10,
-        },
-        {"bigram_passes": 60, "embedding_rate": 0.1, "muon_lr": 0.04},
-    ),
+    "road": Recipe({}, {}),  # all of it follows from the size: `recipe`
+    "fast": Recipe({"dropout": 0.0}, _FAST),
+    "sprint": Recipe({"dropout": 0.0}, _FAST | {"bigram_passes": 60, "embedding_rate": 0.1, "muon_lr": 0.04}),
 }
 
 
@@ -154,7 +148,8 @@ class TrainConfig:
     recipe: str = setting(
         "fast",
         "settings that go together, unless they are given: fast, muon, and a rate that falls over most of "
-        "the run, without dropout; road, the classic one: Adam and a cosine by the model's size",
+        "the run, without dropout; sprint, the same from counts of pairs, for a few hundred steps; road, the "
+        "classic one: Adam and a cosine by the model's size",
         choices=RECIPES,
         group=ADAM,
     )
@@ -169,7 +164,7 @@ class TrainConfig:
     muon_lr: float = setting(
         0.02,
         "with --optimizer muon, peak rate of its matrices; in the recipe fast 2.5 times --lr, which is "
-        "that of the rest, or 5 times after --bigram-passes",
+        "that of the rest, in sprint 5 times",
         group=ADAM,
         within=POSITIVE,
     )
@@ -181,8 +176,8 @@ class TrainConfig:
     )
     embedding_rate: float = setting(
         1.0,
-        "rate of embedding and head as a share of --lr; in the recipe fast 0.1 after --bigram-passes, which "
-        "have taught them most of what they are to say",
+        "rate of embedding and head as a share of --lr; in the recipe sprint 0.1, for --bigram-passes have "
+        "taught them most of what they say in a short run",
         "times",
         group=ADAM,
         within=POSITIVE,
@@ -198,8 +193,8 @@ class TrainConfig:
     bigram_passes: int = setting(
         0,
         "before the first step, passes over the counts of pairs of tokens (of 8 million at most), in which "
-        "embedding and head learn what follows each; 60 in the recipe fast for up to 8,192 tokens, where a "
-        "head of its own and branches that begin at zero allow it, as in 10m-untied; 0: none",
+        "embedding and head learn what follows each; for models with a head of their own and branches that "
+        "begin at zero, as 10m-untied; 60 in the recipe sprint; 0: none",
         "passes",
         group=ADAM,
         within=NOT_NEGATIVE,
@@ -394,14 +389,11 @@ class TrainConfig:
 SESSION_FIELDS = session_fields(TrainConfig)
 
 
-def recipe(
-    n_layer_params: int, lr: float | None = None, name: str = "road", counts: bool = False
-) -> dict[str, Any]:
+def recipe(n_layer_params: int, lr: float | None = None, name: str = "road") -> dict[str, Any]:
     """Training settings that follow the recipe and the model's size, and the rates that follow `lr`: its
     floor, and that of Muon.
 
     The size is that of the layers: what is best for them does not depend on the vocabulary.
-    counts: whether the run begins with those of pairs, which makes the model a table of bigrams.
     """
     if n_layer_params < 500_000:
         values = {"lr": 3e-3, "warmup_steps": 200, "max_steps": 1000}
@@ -409,7 +401,7 @@ def recipe(
         values = {"lr": 1e-3, "warmup_steps": 2000, "max_steps": 20_000}
     else:
         values = {"lr": 3e-4, "warmup_steps": 5000, "max_steps": 100_000}
-    values |= RECIPES[name].train | (RECIPES[name].with_counts if counts else {})
+    values |= RECIPES[name].train
     peak = values["lr"] if lr is None else lr
     rates = {"min_lr": peak / 10}
     if "muon_lr" in values:

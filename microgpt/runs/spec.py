@@ -24,7 +24,6 @@ from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
-MOST_COUNTED = 8192  # tokens of a vocabulary whose pairs a recipe counts: passes cost its square
 PLACES = ("data", "held_out", "mixed", "replay")  # settings that hold places of files
 INNER = "onward_"  # how settings begin that a run makes for itself
 # What of a model may change when its weights are trained on.
@@ -247,7 +246,7 @@ class Spec:
         size = NO_MERGES + data.merges if vocab_size is None else vocab_size
         others = {name: value for name, value in self.model.items() if name != "vocab_size"}
         model = ModelConfig.from_preset(preset, size, **{**RECIPES[self.recipe].model, **others})
-        return Plan(model, self._train_config(model, is_new=True), data, preset)
+        return Plan(model, self._train_config(count_layer_parameters(model)), data, preset)
 
     def _plan_from(self, parent: Parent, old: Plan) -> Plan:
         """All settings of a run that begins with the weights of another."""
@@ -262,16 +261,16 @@ class Spec:
                 )
         model = dataclasses.replace(old.model, **_extended(old.model, self.model))
         data = dataclasses.replace(self.data_config(), merges=old.data.merges)
-        train = self._train_config(old.model, is_new=False)
+        train = self._train_config(count_layer_parameters(old.model))
+        if "bigram_passes" not in self.train:  # of a new model, whatever the recipe says
+            train = dataclasses.replace(train, bigram_passes=0)
         if "embedding_rate" not in self.train:  # what counts have taught stays known
             train = dataclasses.replace(train, embedding_rate=old.train.embedding_rate)
         return Plan(model, train, data, old.preset, parent)
 
-    def _train_config(self, model: ModelConfig, is_new: bool) -> TrainConfig:
-        """What was named, over the recipe for this model."""
-        counts = is_new and may_count(model) and self.train.get("bigram_passes") != 0
-        size = count_layer_parameters(model)
-        values = recipe(size, self.train.get("lr"), self.recipe, counts) | environment_settings()
+    def _train_config(self, n_layer_params: int) -> TrainConfig:
+        """What was named, over the recipe for this size."""
+        values = recipe(n_layer_params, self.train.get("lr"), self.recipe) | environment_settings()
         if self.is_timed or self.lengths:
             values["max_steps"] = 0  # follows, unless it is what was named
         config = TrainConfig(**{**values, **self.train})
@@ -325,22 +324,16 @@ def environment_settings() -> dict[str, str]:
     return {"threads": threads} if threads else {}
 
 
-def may_count(model: ModelConfig) -> bool:
-    """Whether a recipe lets a new model begin with the counts of pairs of tokens."""
-    return model.vocab_size <= MOST_COUNTED and not beside_bigrams(model)
-
-
 def default_settings(preset: str, name: str = DEFAULT_RECIPE) -> dict[str, Any]:
     """The settings that a preset and a recipe decide."""
-    model = ModelConfig.from_preset(preset, NO_MERGES)
-    values = recipe(count_layer_parameters(model), name=name, counts=may_count(model))
-    return PRESETS[preset] | RECIPES[name].model | values
+    size = count_layer_parameters(ModelConfig.from_preset(preset, NO_MERGES))
+    return PRESETS[preset] | RECIPES[name].model | recipe(size, name=name)
 
 
 def settings_of_recipe(plan: Plan) -> dict[str, Any]:
     """What its recipe set in a plan: what was not named otherwise, but for the length of the run."""
     size, name = count_layer_parameters(plan.model), plan.train.recipe
-    made = RECIPES[name].model | recipe(size, plan.train.lr, name, plan.train.bigram_passes > 0)
+    made = RECIPES[name].model | recipe(size, plan.train.lr, name)
     has = plan.model.to_dict() | plan.train.to_dict()
     return {key: value for key, value in made.items() if has[key] == value and key != "max_steps"}
 

@@ -13,7 +13,7 @@ from microgpt.evaluation.loss import Documents
 from microgpt.evaluation.pairs import Side
 from microgpt.files import durable
 from microgpt.research import ablation
-from microgpt.research.ablation import AS_IS, Arm, ablate, arms_of, at_length, changed, row
+from microgpt.research.ablation import AS_IS, Arm, ablate, arms_of, row
 from microgpt.research.ablation_table import markdown
 from microgpt.runs.events import Trained
 from microgpt.runs.guard import DivergedError
@@ -128,17 +128,6 @@ def test_a_change_that_cannot_be_is_refused_in_a_line(toml, tmp_path, change, wh
     with pytest.raises(ConfigError, match=r"^--change [^\n]*$") as refused:
         command.main([toml, "--change", change, "--out-dir", str(tmp_path / "out")])
     assert why in str(refused.value) and not (tmp_path / "out").exists()
-
-
-def test_a_change_that_would_take_the_start_from_counts_is_refused():
-    own_head = {"tied": False, "init_out": "zero", "merges": 20, "max_steps": 4, "recipe": "fast"}
-    base = Arm(AS_IS, at_length(Spec.of("tiny", **own_head).plan(281), 2048))
-    assert base.plan.train.bigram_passes
-    with pytest.raises(ConfigError, match="compare runs with bigram_passes = 0"):
-        changed(Spec.of("tiny", **own_head), base, 281, "look_back", 1)
-    without = Spec.of("tiny", bigram_passes=0, **own_head)
-    base = Arm(AS_IS, at_length(without.plan(281), 2048))
-    assert changed(without, base, 281, "look_back", 1).plan.model.look_back == 1
 
 
 @pytest.mark.parametrize("settings", [{"max_time": "5m"}, {"stop_after": 2, "eval_every": 5}])

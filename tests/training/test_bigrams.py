@@ -168,18 +168,15 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path):
     assert resumed.step == 8 and checkpoint_bytes(straight) == checkpoint_bytes(resumed)
 
 
-def test_the_recipe_fast_takes_it_where_a_model_allows_it():
-    fast, tied = Spec.of("10m-untied").plan().train, Spec.of("10m").plan().train
-    assert (fast.bigram_passes, fast.lr, fast.muon_lr, fast.embedding_rate) == (60, 8e-3, 0.04, 0.1)
-    assert (tied.bigram_passes, tied.lr, tied.muon_lr, tied.embedding_rate) == (0, 8e-3, 0.02, 1)
-    without = Spec.of("10m-untied", bigram_passes=0).plan().train
-    assert (without.bigram_passes, without.muon_lr, without.embedding_rate) == (0, 0.02, 1)
-    large = Spec.of("10m-untied", merges=20_000).plan().train
-    assert (large.bigram_passes, large.muon_lr) == (0, 0.02), "passes cost the square of the vocabulary"
-    assert Spec.of("10m-untied", lr=4e-3).plan().train.muon_lr == 0.02
-    assert Spec.of("10m-untied", recipe="road").plan().train.bigram_passes == 0
-    for others in ({"look_back": 1}, {"positions": "learned"}, {"init_out": "scaled"}):
-        assert Spec.of("10m-untied", **others).plan().train.bigram_passes == 0
+def test_the_recipe_sprint_is_fast_from_counts():
+    fast, sprint = (Spec.of("10m-untied", recipe=name).plan().train for name in ("fast", "sprint"))
+    assert (fast.bigram_passes, fast.embedding_rate, fast.muon_lr) == (0, 1, 0.02)
+    assert (sprint.bigram_passes, sprint.embedding_rate, sprint.muon_lr) == (60, 0.1, 0.04)
+    assert (
+        sprint.lr == fast.lr and Spec.of("10m-untied", recipe="sprint", lr=4e-3).plan().train.muon_lr == 0.02
+    )
+    with pytest.raises(ConfigError, match="--bigram-passes 60: a tied head .* a preset such as 10m-untied"):
+        Spec.of("10m", recipe="sprint").plan()
 
 
 @pytest.mark.parametrize(

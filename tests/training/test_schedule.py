@@ -282,6 +282,6 @@ def test_what_is_named_comes_before_the_recipe_and_the_recipe_before_the_preset(
     assert told["schedule"] == "wsd" and told["min_lr"] == 1e-4
     assert not {"dropout", "lr", "optimizer", "max_steps"} & set(told)
     for name in RECIPES:
-        assert settings_of_recipe(Spec.of("1m", recipe=name).plan())["warmup_steps"] > 0
-    with pytest.raises(ConfigError, match="--recipe slow: expected road or fast"):
+        assert settings_of_recipe(Spec.of("10m-untied", recipe=name).plan())["warmup_steps"] > 0
+    with pytest.raises(ConfigError, match="--recipe slow: expected road or fast or sprint"):
         Spec.of("10m", recipe="slow").plan()
