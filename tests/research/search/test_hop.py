@@ -24,6 +24,7 @@ def test_a_hop_is_foretold_before_its_first_step_and_goes_on_after_a_signal_and_
     monkeypatch.setattr(larger, "HEAD", 16)  # widths are multiples of it
     monkeypatch.setitem(larger.PRIORS, "head_dim", 16)
     monkeypatch.setattr(hop, "N_DRAWS", 50)
+    monkeypatch.setattr("microgpt.evaluation.law_runs.MOST_RATE", 1.0)  # of eight steps none come down
     monkeypatch.setattr(hop, "ANCHORS", ((1 / 10, 2), (1 / 5, 1), (1 / 2, 1)))
     folder, lengths, struck = tmp_path / "hop", [], []
 
