@@ -76,7 +76,9 @@ class Plan:
         if passes and (
             why := beside_bigrams(self.model) if self.parent is None else "they are for a new model"
         ):
-            raise ConfigError(f"--bigram-passes {passes}: {why}")
+            of_recipe = RECIPES[self.train.recipe].train.get("bigram_passes") == passes
+            named = f"--recipe {self.train.recipe}, which has " if of_recipe else ""
+            raise ConfigError(f"{named}--bigram-passes {passes}: {why}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
