@@ -278,8 +278,8 @@ class Probed(Event):
 
 @dataclasses.dataclass(frozen=True)
 class LearnedBigrams(Event):
-    """Embedding and head learned what follows each token, before the first step.  loss_nats: of a token, on
-    the training text."""
+    """Embedding and head learned what follows each token, before the first step.  loss_nats: of a token of
+    the training text, which the last pass found."""
 
     name = "bigrams"
     passes: int
@@ -287,8 +287,8 @@ class LearnedBigrams(Event):
     dt_s: float
 
     def told(self) -> str:
-        found = f"a token of the training text is foretold at {self.loss_nats:.3f} nats"
-        return f"bigrams: {found}, after {format_duration(self.dt_s)}"
+        found = f"pass {self.passes}, the last, found {self.loss_nats:.3f} nats a token"
+        return f"bigrams: {found} of the training text, after {format_duration(self.dt_s)}"
 
 
 @dataclasses.dataclass(frozen=True)

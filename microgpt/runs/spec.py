@@ -264,10 +264,10 @@ class Spec:
         model = dataclasses.replace(old.model, **_extended(old.model, self.model))
         data = dataclasses.replace(self.data_config(), merges=old.data.merges)
         train = self._train_config(count_layer_parameters(old.model))
-        if "bigram_passes" not in self.train:  # of a new model, whatever the recipe says
-            train = dataclasses.replace(train, bigram_passes=0)
-        if "embedding_rate" not in self.train:  # what counts have taught stays known
-            train = dataclasses.replace(train, embedding_rate=old.train.embedding_rate)
+        # Whatever the recipe says, counts are for a new model, and what they have taught stays known.
+        of_counts = {"bigram_passes": 0, "embedding_rate": old.train.embedding_rate}
+        kept: dict[str, Any] = {name: of_counts[name] for name in of_counts.keys() - self.train.keys()}
+        train = dataclasses.replace(train, **kept)
         return Plan(model, train, data, old.preset, parent)
 
     def _train_config(self, n_layer_params: int) -> TrainConfig:

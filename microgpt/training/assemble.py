@@ -1,23 +1,19 @@
 """One session's share of a run: put a new run together, or one that was saved, ready for `fit`."""
 
 import dataclasses
-import platform
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-import microgpt
 from microgpt.batches.batches import Batches, EvalWindows, eval_windows
 from microgpt.batches.carried import BatchesInOrder, EvalInOrder
 from microgpt.batches.mixed import MixedBatches
-from microgpt.batches.packing import DOCUMENTS, STREAM
+from microgpt.batches.packing import STREAM
 from microgpt.batches.prompts import AnswerLoss, PromptLoss
-from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.common.errors import ConfigError, DataError
 from microgpt.common.words import format_duration
 from microgpt.core import native
 from microgpt.corpus.prepared.config import prepared as prepared_corpus
@@ -45,6 +41,7 @@ from microgpt.tokenizer import Tokenizer
 from .bigrams import count_pairs, learn_bigrams
 from .clock import Clock
 from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
+from .identity import accept, differences, identity, keys_of
 from .job import Job
 from .needs import memory_estimate
 from .optimizer import Optimizer
@@ -53,15 +50,6 @@ from .preflight import data_findings, model_findings
 from .schedule import train_on
 
 Say = Callable[[str], None]
-
-# Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
-# each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3, where windows are of
-# documents: a document does not see the one before it.  A source raises its own.
-ARITHMETIC = {STREAM: 2, DOCUMENTS: 3}
-CHANGED = {  # what a resumed run differs in, where its name is no word for a person
-    "arithmetic_of_source": "batches were made by version {} of the arithmetic of their source, now by {}"
-}
-
 
 TRAINING_SHARE = 8  # of training text a share as large as one in so many held-out tokens is measured, too
 
@@ -105,7 +93,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     lineage.fill(made.model, plan, plan.train.seed)
     if is_probed and plan.parent is None:
         findings += model_findings(made.model, prepared, made.batches, run)
-    bigrams = _learn_bigrams(made.model, plan, prepared, clock.now, say)
+    bigrams = _learn_bigrams(made.model, plan, prepared, clock.now, say, clock.left_s)
     is_timed = plan.train.max_steps == 0
     timing = _timing(plan.train, made, clock, say)
     if is_timed and timing:
@@ -219,45 +207,6 @@ def _with_more(config: TrainConfig, source: Path, step: int, more: int) -> Train
     """The settings of a finished run with so many steps more."""
     old = Plan.from_dict(checkpoints.read_config(source)).train
     return train_on(step, old, dataclasses.replace(config, max_steps=step + more))
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What makes a resumed run differ from a straight one, by two state.json, as words for a person."""
-    names = (
-        "tokenizer",
-        "corpus",
-        "arithmetic",
-        "arithmetic_of_source",
-        "precision",
-        "isa",
-        "gemm",
-        "blas_core",
-        "blas",
-        "microgpt",
-    )
-    first = {"arithmetic": 1, "arithmetic_of_source": 1}
-    old, new = first | _flat(before), first | _flat(now)
-    changed = [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
-    return [
-        CHANGED.get(name, f"{name} was {{!s:.16}}, is {{!s:.16}}").format(*both) for name, *both in changed
-    ]
-
-
-def _flat(state: dict[str, Any]) -> dict[str, Any]:
-    """state.json with the versions beside the rest."""
-    versions = state.get("versions")
-    return {**versions, **state} if isinstance(versions, dict) else state
-
-
-def accept(source: Path, changes: list[str], say: Say, allow_inexact: bool) -> None:
-    """Refuse a resume that is not exact, unless it is allowed; then say what it lacks."""
-    if changes and not allow_inexact:
-        raise CheckpointError(
-            f"{source}: going on would not equal a run that was never stopped: {'; '.join(changes)}; "
-            "set that back, or accept it with --allow-inexact"
-        )
-    for change in changes:
-        say(f"warning: not the same run to the last bit: {change}")
 
 
 def _make(plan: Plan, prepared: Prepared) -> Made:
@@ -435,30 +384,3 @@ def began(session: Session, header: list[str]) -> Began:
 def _bpb(state: TrainState) -> float | None:
     bpb = state.metrics.get("val_bpb")
     return None if bpb is None else float(bpb)  # "nan" and "inf" are text in JSON
-
-
-def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
-    """What state.json records beside the counters: all that decides a result, and what computed it."""
-    versions = {
-        "microgpt": microgpt.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    of_source = getattr(SOURCES.get(config.source), "arithmetic", 1)
-    return {
-        "seed": config.seed,
-        "arithmetic": ARITHMETIC[config.packing],
-        **({"arithmetic_of_source": of_source} if of_source > 1 else {}),
-        **native.info(config.precision),
-        **_corpus_identity(prepared),
-        "versions": versions,
-    }
-
-
-def keys_of(texts: Sequence[Prepared]) -> dict[str, str]:
-    """What state.json records of the texts beside the corpus."""
-    return {"beside": " ".join(one.meta["key"] for one in texts)} if texts else {}
-
-
-def _corpus_identity(prepared: Prepared) -> dict[str, str]:
-    return {"corpus": prepared.meta["key"], "tokenizer": prepared.tokenizer.sha256}

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microgpt.common.errors import ConfigError
+from microgpt.common.words import format_duration
 from microgpt.core import arrays, ops
 from microgpt.corpus.token_file import TokenFile
 from microgpt.evaluation.ngrams import sample
@@ -67,13 +69,23 @@ def learn_bigrams(
     passes: int,
     now: Callable[[], float] = lambda: 0.0,
     say: Callable[[str], object] = lambda text: None,
+    left_s: float = math.inf,
 ) -> LearnedBigrams:
-    """Give a new model the bigrams of a text; says every ten seconds how far it is."""
+    """Give a new model the bigrams of a text; says every ten seconds how far it is.
+
+    Raises: ConfigError: so many passes would not end in the time that is left, by the first of them.
+    """
     begun = told = now()
     say(f"embedding and head learn what follows each of {len(pairs.ends) - 1:,} tokens ...")
     nats = math.nan
     for done, nats in enumerate(descend(model, pairs, passes), 1):
-        if (moment := now()) - told > TOLD_S:
+        moment = now()
+        if done == 1 and passes * (moment - begun) > left_s:
+            raise ConfigError(
+                f"--bigram-passes {passes} would take {format_duration(passes * (moment - begun))}, and "
+                f"{format_duration(max(0.0, left_s))} are left; give more time, or fewer passes"
+            )
+        if moment - told > TOLD_S:
             told = moment
             say(f"pass {done} of {passes}: {nats:.3f} nats a token")
     arrays.release()  # what the passes needed is not what steps need

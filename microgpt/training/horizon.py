@@ -94,9 +94,10 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     left_s = MARGIN * available_s - timing.start_s - closing_s
     steps = int(left_s / _per_step_s(timing, config))
     if steps < 1:
+        passes = f"--bigram-passes take {format_duration(timing.start_s)}, " if timing.start_s else ""
         raise ConfigError(
             f"--max-time {config.max_time} is too short: {format_duration(max(0.0, available_s))} are left, "
-            f"a step takes {format_duration(step_s(timing, config))}, evaluating and saving "
+            f"{passes}a step takes {format_duration(step_s(timing, config))}, evaluating and saving "
             f"{format_duration(closing_s)}; give more time"
         )
     return steps

@@ -39,7 +39,8 @@ from microgpt.runs.layout import checkpoints as checkpoints_of
 from microgpt.runs.spec import Plan
 from microgpt.runs.state import TrainState
 from microgpt.training.adam import Adam
-from microgpt.training.assemble import batches_of, held_out_windows, identity
+from microgpt.training.assemble import batches_of, held_out_windows
+from microgpt.training.identity import identity
 from microgpt.training.run import refuse_used
 
 STEPS, RATE = 3, 1e-4  # of each lesson

@@ -68,37 +68,30 @@ def test_what_is_frozen_is_stepped_over():
     assert segments(Arena(names), 0.5) == [(0, 0, 6, 0.5, 1), (26, 6, 16, 0.5, 1)]
 
 
-def test_the_rate_of_hidden_matrices_follows_the_width():
-    model_config = ModelConfig(2, 2, 16, 8, 23)
+def moved(optimizer, config, **settings):
+    """How far one update moves each parameter of a model."""
     ids = np.arange(16, dtype=np.int32).reshape(2, 8)
-    moved = []
-    for width_scaling in (0, 4):
-        model = GPT(model_config).init(1)
-        adam = Adam(model, make_config(width_scaling=width_scaling))
-        _, n = model.loss_and_grad(Batch(ids, ids))
-        adam.update(0.01, 1.0, n)
-        start = GPT(model_config).init(1).params
-        moved.append({name: model.params[name] - start[name] for name in start})
-    for name, far in moved[0].items():
+    model, start = GPT(config).init(1), GPT(config).init(1).params
+    made = optimizer(model, make_config(**settings))
+    _, n = model.loss_and_grad(Batch(ids, ids))
+    made.update(0.01, 1.0, n)
+    return {name: model.params[name] - start[name] for name in start}
+
+
+def test_the_rate_of_hidden_matrices_follows_the_width():
+    whole, scaled = (moved(Adam, ModelConfig(2, 2, 16, 8, 23), width_scaling=width) for width in (0, 4))
+    for name, far in whole.items():
         factor = 0.25 if name.startswith("h.") and "ln_" not in name else 1.0
-        np.testing.assert_allclose(moved[1][name], factor * far, rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(scaled[name], factor * far, rtol=0, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("optimizer", [Adam, Muon])
 def test_embedding_and_head_have_their_share_of_the_rate(optimizer):
-    model_config = ModelConfig(2, 2, 16, 8, 23, tied=False, value_embedding=1)
-    ids = np.arange(16, dtype=np.int32).reshape(2, 8)
-    moved = []
-    for share in (1.0, 0.25):
-        model = GPT(model_config).init(1)
-        made = optimizer(model, make_config(embedding_rate=share))
-        _, n = model.loss_and_grad(Batch(ids, ids))
-        made.update(0.01, 1.0, n)
-        start = GPT(model_config).init(1).params
-        moved.append({name: model.params[name] - start[name] for name in start})
-    for name, far in moved[0].items():
+    config = ModelConfig(2, 2, 16, 8, 23, tied=False, value_embedding=1)
+    whole, shared = (moved(optimizer, config, embedding_rate=share) for share in (1.0, 0.25))
+    for name, far in whole.items():
         factor = 0.25 if name in ("wte.weight", "head.weight") else 1.0
-        np.testing.assert_allclose(moved[1][name], factor * far, rtol=0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(shared[name], factor * far, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_frozen_parameters_stay_and_the_others_learn_as_before():

@@ -116,7 +116,18 @@ def test_what_takes_long_is_told():
     assert lines[0] == "embedding and head learn what follows each of 23 tokens ..."
     assert [line.split(":")[0] for line in lines[1:]] == ["pass 3 of 7", "pass 6 of 7"]
     assert counted.passes == 7 and 0 < counted.loss_nats < math.log(V) and counted.dt_s > 28
-    assert counted.told().startswith("bigrams: a token of the training text is foretold at 2.")
+    assert counted.told().startswith("bigrams: pass 7, the last, found 2.")
+
+
+def test_passes_that_would_not_end_in_time_are_refused_after_the_first():
+    def begin(left_s):
+        seconds = itertools.count(0, 4)
+        pairs = count_pairs(text_of(some_ids()))
+        return learn_bigrams(GPT(TABLE).init(0), pairs, 7, lambda: next(seconds), lambda text: None, left_s)
+
+    assert begin(28).passes == 7
+    with pytest.raises(ConfigError, match=r"^--bigram-passes 7 would take 28s, and 27s are left; give more"):
+        begin(27)
 
 
 # ------------------------------------------------------------------------------------------ runs

@@ -20,7 +20,7 @@ from microgpt.model.leash import Leash
 from microgpt.runs.checkpoint import load_model
 from microgpt.runs.events import Empty, Evaluated, Trained
 from microgpt.runs.metrics import MetricsLog, read_metrics
-from microgpt.training.assemble import differences
+from microgpt.training.identity import differences
 from microgpt.training.run import train_run
 from microgpt.tuning.answers import Answered, rows_of
 from microgpt.tuning.rewards import function_of

@@ -22,6 +22,7 @@ from microgpt.runs.events import Listeners
 from microgpt.runs.metrics import read_metrics
 from microgpt.training import assemble, loop
 from microgpt.training.clock import Clock
+from microgpt.training.identity import differences
 from tests.commands.train.toys import SMALL, new, tensors
 
 
@@ -175,8 +176,8 @@ def test_a_step_of_the_real_model_does_not_depend_on_how_it_is_cut(sizes, tmp_pa
 
 def test_a_run_of_an_older_arithmetic_is_not_gone_on_with_unknowingly():
     state = {"versions": {"microgpt": "1"}, "corpus": "c"}
-    assert assemble.differences(state, {**state, "arithmetic": 2}) == ["arithmetic was 1, is 2"]
-    assert not assemble.differences({**state, "arithmetic": 2}, {**state, "arithmetic": 2})
+    assert differences(state, {**state, "arithmetic": 2}) == ["arithmetic was 1, is 2"]
+    assert not differences({**state, "arithmetic": 2}, {**state, "arithmetic": 2})
 
 
 ROOT = Path(__file__).parents[3]
