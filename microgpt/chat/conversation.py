@@ -13,18 +13,12 @@ from microgpt.corpus.chat import Message, prompt_ids, render
 from microgpt.corpus.prompts import Prompt, check_room, fit_window, prompt_limit
 from microgpt.decoding.decoder import Answer, Decoder, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
-from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
 
 Say = Callable[[str], None]
 
-
-def chat_warning(model: GPT, tokenizer: Tokenizer) -> str:
-    """One line where a model learned from plain text alone, else an empty string."""
-    if knows_chats(model, tokenizer):
-        return ""
-    return "this model never saw a conversation: it goes on rather than answers; try microgpt sample"
+NO_CHATS = "this model never saw a conversation: it goes on rather than answers; try microgpt sample"
 
 
 class ChatSession:

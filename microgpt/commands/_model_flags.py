@@ -11,6 +11,7 @@ from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.decoding.sampler import SamplerConfig
+from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.held_out import carries_state, refuse_long_stride
 from microgpt.machine.cpus import add_threads_flag, thread_count
 from microgpt.model import GPT, count_parameters
@@ -24,7 +25,8 @@ from microgpt.runs.kept import (
     find_checkpoint,
     place_of,
 )
-from microgpt.runs.lineage import load_adapted
+from microgpt.runs.lineage import adapter_file, load_adapted
+from microgpt.runs.spec import Plan
 from microgpt.tokenizer import Tokenizer
 
 
@@ -35,6 +37,13 @@ class Loaded(NamedTuple):
     tokenizer: Tokenizer
     state: dict[str, Any]
     path: Path
+    adapter: Path | None = None  # the file of what was put beside it
+
+    def knows_chats(self) -> bool:
+        """Whether it has learned to hold a conversation."""
+        beside = self.adapter.parent if self.adapter and (self.adapter.parent / CONFIG).exists() else None
+        plan = Plan.from_dict(read_config(beside or self.path))
+        return knows_chats(self.model, self.tokenizer, plan)
 
     def describe(self) -> list[str]:
         """Lines for people: what it is, where it comes from, which other checkpoint one might want."""
@@ -191,5 +200,5 @@ def open_checkpoint(
         tell(f"warning: {warning}")
     path = find_checkpoint(name, MODEL_FILES, best=best)
     if adapter is not None:
-        return Loaded(*load_adapted(path, adapter, precision), path)
+        return Loaded(*load_adapted(path, adapter, precision), path, adapter_file(adapter))
     return Loaded(*load_verified(path, precision), path)

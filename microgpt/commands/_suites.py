@@ -9,7 +9,6 @@ from microgpt.common.flags import Parser
 from microgpt.common.output import tell
 from microgpt.core import native
 from microgpt.evaluation.beyond import LENGTHS, Beyond, beyond
-from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.held_out import HeldOut, packing_of, text_to_measure
 from microgpt.evaluation.loss import with_interval
 from microgpt.evaluation.unusual import N_UNUSUAL, Unusual, unusual
@@ -78,7 +77,7 @@ def measured_beyond(loaded: Loaded, held_out: HeldOut) -> Beyond:
     """The suite long."""
     model, tokenizer = loaded.model, loaded.tokenizer
     with progress_bar("beyond the window", 1 + len(LENGTHS), "length") as progress:
-        return beyond(model, tokenizer, held_out.tokens, knows_chats(model, tokenizer), progress.update)
+        return beyond(model, tokenizer, held_out.tokens, loaded.knows_chats(), progress.update)
 
 
 def unusual_lines(found: list[Unusual]) -> list[str]:

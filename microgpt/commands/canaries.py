@@ -117,7 +117,7 @@ def asked(args: argparse.Namespace, name: str | None, canaries: list[Canary]) ->
     n_blocks = TrainingText(training, loaded.tokenizer).n_blocks if training else 0
     searching = progress_bar("searching the training text", n_blocks, "block")
     with searching, progress_bar("canaries", args.items * len(canaries), "item") as progress:
-        how = args.items, args.seed, progress.update, canaries, searching.update
+        how = loaded.knows_chats(), args.items, args.seed, progress.update, canaries, searching.update
         return loaded, run_canaries(loaded.model, loaded.tokenizer, training, *how)
 
 

@@ -16,7 +16,7 @@ The model sees one window of tokens.  When it is full, the oldest turns are left
 
 from collections.abc import Sequence
 
-from microgpt.chat.conversation import ChatSession, chat_warning
+from microgpt.chat.conversation import NO_CHATS, ChatSession
 from microgpt.chat.repl import Repl
 from microgpt.chat.terminal import Terminal, encodable
 from microgpt.common.flags import Parser
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for line in loaded.describe():
         terminal.note(line)
-    if warning := chat_warning(loaded.model, loaded.tokenizer):
-        terminal.note(warning)
+    if not loaded.knows_chats():
+        terminal.note(NO_CHATS)
     if terminal.interactive:
         terminal.note("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves")
     Repl(session, terminal).run()

@@ -29,7 +29,6 @@ from microgpt.evaluation.breakdown import Breakdown, groupings
 from microgpt.evaluation.canaries import run_canaries
 from microgpt.evaluation.canary_items import CANARIES
 from microgpt.evaluation.causes import MEANING, Answered, causes
-from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.exam import take_exam
 from microgpt.evaluation.failures import (
     BadDocument,
@@ -127,7 +126,7 @@ def study(args: argparse.Namespace, name: str | None) -> Studied:
 def asked(args: argparse.Namespace, loaded: Loaded, held_out: HeldOut) -> list[Answered]:
     """The exam and the canaries, of a model that has learned to hold conversations."""
     model, tokenizer = loaded.model, loaded.tokenizer
-    if not knows_chats(model, tokenizer):
+    if not loaded.knows_chats():
         return []
     answered: list[Answered] = []
     questions = exam(args.questions)
@@ -139,7 +138,8 @@ def asked(args: argparse.Namespace, loaded: Loaded, held_out: HeldOut) -> list[A
         tell(f"no exam: {reason}")
     if args.items:
         with progress_bar("canaries", args.items * len(CANARIES), "item") as progress:
-            found = run_canaries(model, tokenizer, held_out.training, args.items, 0, progress.update).asked
+            how = held_out.training, True, args.items, 0, progress.update
+            found = run_canaries(model, tokenizer, *how).asked
         answered += [
             Answered(f"{one.canary.name} {one.canary.title}", o.question, o.answer, o.is_right)
             for one in found

@@ -15,7 +15,7 @@ from typing import TextIO
 
 import numpy as np
 
-from microgpt.chat.conversation import chat_warning
+from microgpt.chat.conversation import NO_CHATS
 from microgpt.chat.terminal import encodable, forgiving
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser, whole
@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = open_model(args)
     say(*loaded.describe()[1:])
     decoder = Decoder(loaded.model, loaded.tokenizer)
-    if args.chat and (warning := chat_warning(loaded.model, loaded.tokenizer)):
-        say(f"warning: {warning}")
+    if args.chat and not loaded.knows_chats():
+        say(f"warning: {NO_CHATS}")
     ids = [prompt_of(text, args, loaded.tokenizer, decoder.window) for text in prompts]
     if config.temperature and args.seed is None:
         say(f"seed {seed}")

@@ -22,7 +22,6 @@ from microgpt.model import GPT
 from microgpt.tokenizer import Tokenizer
 
 from .canary_items import CANARIES, CATEGORIES, SPARE_TOKENS, Canary, Room, Step, items_of
-from .chat_probe import knows_chats
 from .ngrams import NGrams, name_of, sample
 from .statistics import Gain, Paired, Share, gain, holm, paired, share
 from .training_text import TrainingText
@@ -261,6 +260,7 @@ def run_canaries(
     model: GPT,
     tokenizer: Tokenizer,
     training: TokenFile | None,
+    converses: bool,
     n_items: int = N_ITEMS,
     seed: int = 0,
     progress: Callable[[int], Any] = lambda n: None,
@@ -270,11 +270,12 @@ def run_canaries(
     """Ask a model all canaries of which its training text holds anything.
 
     Args: training: what it was trained on; None: gone, so all are asked, and no bigram stands beside it.
+          converses: whether it has learned to hold a conversation (`knows_chats`); else nothing is asked.
           progress: hears n_items of each canary in all.  searched: hears 1 of each block of the training text
           that is looked through for what it teaches.
     """
     room = Room(tokenizer, model.config.seq_len)
-    why = _not_of_the_kind(model, tokenizer, training, canaries, searched)
+    why = _not_of_the_kind(tokenizer, training, converses, canaries, searched)
     players = {"model": answers_of(model, tokenizer), "random": guessed(seed)}
     if training is not None and not all(why.values()):
         players["bigram"] = counted(training, tokenizer)
@@ -292,14 +293,14 @@ def run_canaries(
 
 
 def _not_of_the_kind(
-    model: GPT,
     tokenizer: Tokenizer,
     training: TokenFile | None,
+    converses: bool,
     canaries: Sequence[Canary],
     searched: Callable[[int], Any],
 ) -> dict[str, str]:
     """Why a canary does not apply to a model, by its name; "": it does."""
-    if not knows_chats(model, tokenizer):
+    if not converses:
         return {
             canary.name: "not applicable: the model has not learned to hold a conversation"
             for canary in canaries

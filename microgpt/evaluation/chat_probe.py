@@ -4,16 +4,25 @@ import numpy as np
 
 from microgpt.corpus.chat import BOS, ROLES, role_marker
 from microgpt.model import GPT
+from microgpt.runs.lineage import plans
+from microgpt.runs.spec import Plan
 from microgpt.tokenizer import Tokenizer
 
+EXPECTED = 3.0  # times as likely as the average token: what has learned little yet expects all alike
 
-def knows_chats(model: GPT, tokenizer: Tokenizer) -> bool:
-    """Whether a model learned from conversations: whether at `<|bos|>` it expects one to begin.
 
-    In plain text no role's marker ever comes, which any training teaches soon: one that is at least as likely
-    as the average token has been seen.
+def knows_chats(model: GPT, tokenizer: Tokenizer, plan: Plan) -> bool:
+    """Whether a model learned from conversations.
+
+    Where only answers were learned, in its run or one that it began with, nothing taught it how a
+    conversation begins, and the plan says so.  Else the model itself does: whether at `<|bos|>` it expects
+    one to begin.  In plain text no role's marker ever comes, which any training teaches soon.
+
+    Args: plan: of the run that trained it.
     """
+    if any(one.train.answers_only for one in plans(plan)):
+        return True
     logits = model.logits(np.array([[tokenizer.special_id(BOS)]], np.int32))[0, 0]
     weights = np.exp(logits - logits.max())
     markers = [tokenizer.special_id(role_marker(role)) for role in ROLES]
-    return bool(weights[markers].max() >= weights.mean())
+    return bool(weights[markers].max() >= EXPECTED * weights.mean())

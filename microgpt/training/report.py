@@ -205,7 +205,8 @@ def best_checkpoint(session: Session) -> Path | None:
 
 def _use(session: Session) -> str:
     """The command that a finished model is for."""
-    return "chat" if knows_chats(session.job.model, session.prepared.tokenizer) else "sample"
+    plan = Plan.from_dict(session.job.document)
+    return "chat" if knows_chats(session.job.model, session.prepared.tokenizer, plan) else "sample"
 
 
 def next_command(session: Session, why: str) -> str:

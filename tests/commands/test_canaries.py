@@ -5,8 +5,8 @@ import json
 import pytest
 
 from microgpt.commands import canaries
+from microgpt.commands._model_flags import Loaded
 from microgpt.common.errors import ConfigError
-from microgpt.evaluation import canaries as room
 from tests.commands.test_eval import saved, tokenizer  # noqa: F401
 
 
@@ -17,14 +17,14 @@ def place(tokenizer, tmp_path, monkeypatch):  # noqa: F811
 
 
 def test_a_model_without_conversations_is_told_to_be_one(place, monkeypatch, capsys):
-    monkeypatch.setattr(room, "knows_chats", lambda *args: False)
+    monkeypatch.setattr(Loaded, "knows_chats", lambda self: False)
     assert canaries.main([place, "--only", "C1", "C6b"]) == 0
     out = capsys.readouterr().out
     assert out.count("not applicable") == 5 and "nothing was asked" in out
 
 
 def test_two_models_are_told_in_tables_and_in_a_new_file(place, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(room, "knows_chats", lambda *args: True)
+    monkeypatch.setattr(Loaded, "knows_chats", lambda self: True)
     words = [place, place, "--only", "C1a", "C6", "--items", "3"]
     assert canaries.main([*words, "--out", "found.json", "--show-errors"]) == 0
     out = capsys.readouterr().out

@@ -196,7 +196,8 @@ def test_sample_answers_a_message_and_greedy_needs_no_seed(capsys):
         assert sample.main(flags) == 0
         outputs.append(capsys.readouterr())
     assert outputs[0].err.startswith("microgpt: from runs/a/step_00000007, held-out 2.500 bits per byte")
-    assert outputs[0] == outputs[1] and outputs[0].err.count("\n") == 1 and "Hello!" not in outputs[0].out
+    assert outputs[0] == outputs[1] and "Hello!" not in outputs[0].out
+    assert outputs[0].err.count("\n") == 2 and "never saw a conversation" in outputs[0].err, "random weights"
 
 
 def test_sample_goes_on_with_each_of_several_prompts_and_with_stdin(monkeypatch, capsys):

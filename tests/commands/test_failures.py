@@ -5,6 +5,7 @@ import json
 import pytest
 
 from microgpt.commands import failures
+from microgpt.commands._model_flags import Loaded
 from microgpt.common.errors import ConfigError
 from microgpt.evaluation.causes import NEVER, READ, TOLD
 from microgpt.evaluation.failures import Limitation
@@ -19,14 +20,14 @@ def places(tokenizer, tmp_path, monkeypatch):  # noqa: F811
 
 
 def test_one_model_that_holds_no_conversation_has_documents_and_tokens(places, monkeypatch, capsys):
-    monkeypatch.setattr(failures, "knows_chats", lambda *args: False)
+    monkeypatch.setattr(Loaded, "knows_chats", lambda self: False)
     assert failures.main([places[0], "--max-tokens", "2000", "--show", "2"]) == 0
     out = capsys.readouterr().out
     assert "no question was asked" in out and out.count("  document ") == 2 and "of assistant" in out
 
 
 def test_two_are_compared_and_written(places, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(failures, "knows_chats", lambda *args: True)
+    monkeypatch.setattr(Loaded, "knows_chats", lambda self: True)
     words = [*places, "--max-tokens", "2000", "--show", "2", "--questions", "1", "--items", "1"]
     assert failures.main([*words, "--out", "found.json"]) == 0
     out = capsys.readouterr().out

@@ -239,19 +239,17 @@ def test_counting_pairs_gives_the_likeliest_answer_to_everything(tokenizer, trai
 def test_a_canary_of_whose_kind_the_training_text_has_nothing_is_not_asked(
     tokenizer, model, trained, monkeypatch
 ):
-    monkeypatch.setattr(canaries, "knows_chats", lambda *args: True)
     tokens = trained(*[("Who am I?", "A FACT, no fiction.")] * 10)
     kinds = [canary_of(TWO[:1], "C1a"), canary_of(TWO[:1], "C1b", ("a fiction",))]
     heard = []
-    found = run_canaries(model, tokenizer, tokens, 1, 0, heard.append, kinds)
+    found = run_canaries(model, tokenizer, tokens, True, 1, 0, heard.append, kinds)
     assert [bool(one.why_not) for one in found.asked] == [False, True] and sum(heard) == 2
     assert "'a fiction'" in found.asked[1].why_not and set(found.baselines) == {"random", "bigram"}
     assert found.to_dict()["canaries"]["C1a"]["random"] == 0, "there is no other item to guess from"
 
 
 def test_a_model_of_plain_text_is_not_asked(tokenizer, model, trained, monkeypatch):
-    monkeypatch.setattr(canaries, "knows_chats", lambda *args: False)
-    found = run_canaries(model, tokenizer, trained(("a", "b")), 2)
+    found = run_canaries(model, tokenizer, trained(("a", "b")), False, 2)
     assert all(one.why_not.startswith("not applicable") for one in found.asked) and found.score is None
 
 

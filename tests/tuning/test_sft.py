@@ -9,10 +9,12 @@ import pytest
 
 from microgpt.commands.sft import main as sft
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
+from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.files.records import read_json
 from microgpt.model import IGNORED
-from microgpt.runs.checkpoint import load_model
+from microgpt.runs.checkpoint import load_model, read_config
 from microgpt.runs.events import Evaluated, EvaluatedBeside, Trained
+from microgpt.runs.kept import MODEL_FILES, find_checkpoint
 from microgpt.runs.spec import Plan, Spec
 from microgpt.training import assemble
 from microgpt.training.run import train_run
@@ -64,6 +66,22 @@ def test_only_what_the_assistant_says_is_learned(parent, monkeypatch):
         assert "It is" in words and "Say" not in words and "And" not in words
         assert batch.starts is not None, "conversations do not see each other"
     assert len([event for event in heard if isinstance(event, Trained)]) == 2
+
+
+def test_who_learned_answers_alone_is_known_to_converse(parent):
+    def knows(place):
+        path = find_checkpoint(place, MODEL_FILES, say=lambda line: None)
+        return knows_chats(*load_model(place)[:2], Plan.from_dict(read_config(path)))
+
+    train_run(spec_of(2), "answers", [])
+    train_run(Spec.of(parent="answers", data="text.txt", max_steps=1, **FIXED), "on", [])
+    assert [knows(name) for name in ("parent", "answers", "on")] == [False, True, True]
+
+
+def test_what_has_learned_nothing_does_not_seem_to_converse(parent):
+    model, tokenizer, _ = load_model("parent")
+    plan = Plan.from_dict(read_config(find_checkpoint("parent", MODEL_FILES)))
+    assert not any(knows_chats(model.init(seed), tokenizer, plan) for seed in range(20))
 
 
 def test_it_takes_from_its_parent_what_is_not_given(parent):

@@ -21,6 +21,7 @@ from microgpt.corpus.prepared.config import prepared_again
 from microgpt.corpus.prepared.folder import Prepared
 from microgpt.evaluation.canaries import Asked, run_canaries, words_of
 from microgpt.evaluation.canary_items import Step
+from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.held_out import (
     HeldOut,
     carries_state,
@@ -142,7 +143,8 @@ def of_log(log: Path) -> dict[str, Any]:
 def of_canaries(checkpoint: Path) -> dict[str, Any]:
     """What a run can do.  marks: of each canary, by the item that was asked, whether the answer was right."""
     model, tokenizer, _ = load_model(checkpoint)
-    report = run_canaries(model, tokenizer, training_text(checkpoint, tokenizer))
+    converses = knows_chats(model, tokenizer, Plan.from_dict(read_config(checkpoint)))
+    report = run_canaries(model, tokenizer, training_text(checkpoint, tokenizer), converses)
     return report.to_dict() | {"marks": {one.canary.name: marks_of(one) for one in report.asked}}
 
 
