@@ -12,7 +12,8 @@ from microgpt.files.records import read_json
 from microgpt.runs.events import Ended, Trained
 from microgpt.runs.spec import Spec
 from microgpt.training import loop
-from microgpt.training.run import train_run
+from microgpt.training.run import resume_run, train_run
+from microgpt.training.stop import StopFlag
 from tests.training.fakes import FakeTime, StopAt
 from tests.training.toys import checkpoint_bytes, small
 
@@ -53,6 +54,18 @@ def test_the_same_call_again_finds_a_timed_run_done_and_counts_the_time_it_had(t
     assert state["elapsed_s"] < 60
     again = train_run(spec, "a", [], now=FakeTime(tick=0.01))
     assert again.step == second.step
+
+
+def test_a_run_that_has_done_no_step_is_planned_anew_for_the_time_it_gets(text):
+    settings = {"max_time": "8s", "eval_every": 0, "sample_every": 0}
+    spec = Spec.of(**{**_flat(small(text, 5)), **settings}, preset="tiny")
+    stop = StopFlag()
+    stop.request()
+    first = train_run(spec, "a", [], stop=stop, now=FakeTime(tick=0.01))
+    assert first.why == "stopped" and first.step == 0
+    more = Spec.of(max_time="60s")
+    second = resume_run("a", more, now=FakeTime(tick=0.01))
+    assert second.step > 0 and second.max_steps > 3 * first.max_steps
 
 
 def _flat(spec):

@@ -48,6 +48,15 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     assert planned_steps(4, timing, config) == 2, "no time is kept for what is off"
 
 
+def test_what_takes_a_large_share_of_the_limit_is_measured_once(tmp_path):
+    job = new_run(tmp_path, "a")
+    job.log.close()
+    time = FakeTime()
+    make_slow(job, time, lambda index: 2.0)
+    timing = measure(job.model, job.optimizer, job.source, job.held_out, Clock(deadline=60, now=time))
+    assert timing.micro_s == pytest.approx(2, rel=0.1) and time.s < 5, "one step of thirty"
+
+
 def make_slow(job, time, seconds):
     """Have a step take `seconds(index of its batch)`."""
     batch = job.source.batch
