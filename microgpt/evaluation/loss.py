@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from microgpt.batches.batches import EvalWindows
+from microgpt.core import arrays
 from microgpt.model import GPT, IGNORED
 
 from .statistics import student_quantile
@@ -109,6 +110,9 @@ def evaluate(
     for batch, places in zip(windows.batches(batch_size), windows.places(batch_size), strict=True):
         if stop:
             return None
+        is_short = len(batch.ids) < batch_size  # the last: its arrays are of other sizes than those of steps
+        if is_short:
+            arrays.release()
         if observers:
             losses, is_right = model.token_results(batch)
         else:
@@ -122,6 +126,8 @@ def evaluate(
         for see in observers:
             see(scored)
         progress(len(losses))
+        if is_short:
+            arrays.release()
     bpb = nats / math.log(2) / max(1, windows.n_bytes)
     error = standard_error(sums.nats, sums.tokens)
     return Evaluation(nats / windows.n_tokens, bpb, error, windows.n_documents, sums)

@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from microgpt.evaluation.loss import half_width, standard_error, with_interval
+from microgpt.batches.batches import eval_windows
+from microgpt.core import arrays
+from microgpt.corpus.chat import render
+from microgpt.corpus.token_file import TokenFile, write_token_file
+from microgpt.evaluation.loss import evaluate, half_width, standard_error, with_interval
+from microgpt.model import GPT, ModelConfig
 
 
 def test_the_error_is_the_spread_of_the_loss_over_draws_of_documents():
@@ -52,3 +57,14 @@ def test_one_document_says_nothing_about_others(n_tokens):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_losses_that_are_no_numbers_have_none(bad):
     assert math.isnan(standard_error(np.array([1.0, bad, 2.0]), np.ones(3)))
+
+
+def test_a_short_last_batch_leaves_no_memory_behind(tokenizer, tmp_path):
+    model = GPT(ModelConfig(1, 1, 64, 64, tokenizer.vocab_size)).init(0)
+    document = render("abcdefgh" * 40, tokenizer)
+    write_token_file(tmp_path / "tokens", [document] * 3, tokenizer)
+    windows = eval_windows(TokenFile.open(tmp_path / "tokens"), 64, tokenizer.byte_lengths, 10**6)
+    arrays.release()
+    before = arrays.held()
+    assert evaluate(model, windows, windows.n_windows) and arrays.held() > before, "it is kept for the next"
+    assert evaluate(model, windows, windows.n_windows - 1) and arrays.held() == before
