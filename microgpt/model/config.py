@@ -328,7 +328,10 @@ class ModelConfig:
                 "bias norm: an rmsnorm has none; take layernorm",
             ),
             (self.has_bias("head") and self.tied, "bias head: a tied head has none; take --no-tied"),
-            (self.init_head_std and self.tied, "init_head_std: a tied head has init_embedding_std"),
+            (
+                self.init_head_std and self.tied,
+                f"init_head_std {self.init_head_std:g}: a tied head is the embedding; take 0, or --no-tied",
+            ),
             (self.qk_norm_after_rope and self.qk_norm == "none", "qk_norm_after_rope: there is no qk_norm"),
             (
                 not self.lora_rank and self.base_weights != "fp32",

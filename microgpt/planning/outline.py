@@ -114,10 +114,20 @@ def time_taken(plan: Plan, facts: Facts, timing: Timing) -> list[str]:
     return [
         f"time     {format_duration(run_s(facts.steps, timing, plan.train))} here, evaluations, samples and "
         "saves included",
+        *before_steps(timing),
         f"         {format_duration(seconds)} a step, {speed:,.0f} tokens a second, "
         f"{flop_per_s / 1e9:,.0f} GFLOP/s, {flop_per_s / peak:.0%} of what products reach",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
         f"BLAS core {machine['blas_core']}, {machine['precision']}",
+    ]
+
+
+def before_steps(timing: Timing) -> list[str]:
+    """The part of the time that passes before the first step, if any does."""
+    if not timing.start_s:
+        return []
+    return [
+        f"         {format_duration(timing.start_s)} of it to learn from pairs of tokens, before the steps"
     ]
 
 

@@ -191,7 +191,9 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
         # What pairs of tokens alone tell is no result of the run; the rate at its peak makes it worse first.
         is_of_counts = state.step == 0 and job.config.bigram_passes > 0
         is_planned = due(state.step, job.config.eval_every) or state.step >= job.config.max_steps
-        if is_planned and not is_of_counts:
+        if is_of_counts:
+            state.metrics["bigrams_bpb"] = state.metrics["val_bpb"]
+        elif is_planned:
             note_best(state)
         counts = held_out.n_documents, held_out.n_tokens, held_out.n_bytes
         job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s, elapsed_s))

@@ -1,7 +1,9 @@
 """What a person reads before and after a run: facts counted or measured, and estimates that say so."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from microgpt.common.flags import flag_name, shown_value
 from microgpt.common.words import command_line, counted, format_duration
@@ -180,7 +182,18 @@ def _results(session: Session) -> list[str]:
             *([f"         {small}"] if small else []),
             f"         {BPB_NOTE}",
         ]
-    return lines + _best(session)
+    return lines + _below_bigrams(metrics) + _best(session)
+
+
+def _below_bigrams(metrics: Mapping[str, Any]) -> list[str]:
+    """A warning where pairs of tokens told more before the first step than the model does now."""
+    bigrams, now = (float(metrics.get(name, math.nan)) for name in ("bigrams_bpb", "val_bpb"))
+    if not now > bigrams:
+        return []
+    return [
+        f"warning  pairs of tokens alone told {bigrams:.4f} bits per byte before the first step: the run was "
+        "too short to do better; give it more steps"
+    ]
 
 
 def _best(session: Session) -> list[str]:

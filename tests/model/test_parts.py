@@ -347,7 +347,7 @@ def test_a_soft_cap_bounds_logits_wherever_they_are_made():
         ({"bias": "head"}, "bias head: a tied head has none; take --no-tied"),
         ({"positions": "rope learned"}, "positions 'rope learned': learned stands alone"),
         ({"positions": ""}, "positions '' is not known; expected rope, none, learned"),
-        ({"init_head_std": 0.1}, "init_head_std: a tied head has init_embedding_std"),
+        ({"init_head_std": 0.1}, "init_head_std 0.1: a tied head is the embedding; take 0, or --no-tied"),
         ({"qk_norm_after_rope": True}, "qk_norm_after_rope: there is no qk_norm"),
         ({"rope_factor": 2.0}, "rope_factor: choose a rope_scaling"),
         ({"rope_share": 0.2}, "rope_share 0.2 of heads of 8 turns no pair of channels"),

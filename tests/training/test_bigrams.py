@@ -13,6 +13,7 @@ import pytest
 from microgpt.common.errors import ConfigError
 from microgpt.core import native
 from microgpt.model import GPT, Batch, ModelConfig
+from microgpt.planning.outline import before_steps
 from microgpt.runs.events import Evaluated, LearnedBigrams, Listeners, Told
 from microgpt.runs.spec import Spec
 from microgpt.training import assemble
@@ -148,6 +149,14 @@ def test_a_run_begins_with_what_pairs_tell(text, tmp_path):
     assert first[30] < 0.7 * first[0]
 
 
+@pytest.mark.parametrize("lr", [0.5, 1e-9])
+def test_a_run_that_ends_above_what_pairs_told_says_so(text, tmp_path, capsys, lr):
+    outcome = train_run(counted(text, 3, lr=lr, min_lr=lr, warmup_steps=1), tmp_path / "run")
+    is_worse = outcome.metrics["val_bpb"] > outcome.metrics["bigrams_bpb"]
+    assert is_worse == ("warning  pairs of tokens alone told" in capsys.readouterr().out)
+    assert is_worse or lr < 0.5
+
+
 def test_what_goes_back_to_the_beginning_has_learned_them_too(text, tmp_path):
     plan = counted(text, 2).plan()
     prepared = assemble.open_corpus(plan)
@@ -166,7 +175,9 @@ def test_a_plan_counts_the_time_before_the_first_step(text, tmp_path):
     clock = Clock(now=lambda: float(next(ticks)))
     timing = assemble.measured(plan, assemble.open_corpus(plan), clock)
     assert timing.start_s >= 9 and timing.start_s % 9 == 0
+    assert "before the steps" in before_steps(timing)[0]
     free = dataclasses.replace(timing, start_s=0.0)
+    assert before_steps(free) == []
     assert run_s(5, timing, plan.train) - run_s(5, free, plan.train) == timing.start_s
     assert planned_steps(1000.0, timing, plan.train) < planned_steps(1000.0, free, plan.train)
 

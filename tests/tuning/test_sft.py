@@ -75,7 +75,8 @@ def test_who_learned_answers_alone_is_known_to_converse(parent):
 
     train_run(spec_of(2), "answers", [])
     train_run(Spec.of(parent="answers", data="text.txt", max_steps=1, **FIXED), "on", [])
-    assert [knows(name) for name in ("parent", "answers", "on")] == [False, True, True]
+    train_run(small("talk.jsonl", 40, merges=60, seq_len=96, lr=0.02), "chats", [])
+    assert [knows(name) for name in ("parent", "answers", "on", "chats")] == [False, True, True, True]
 
 
 def test_what_has_learned_nothing_does_not_seem_to_converse(parent):

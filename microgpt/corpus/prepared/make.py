@@ -123,6 +123,8 @@ def prepare(
         bars.tell_beginning(corpus)
         first = corpus.first_split
         split, learned = (first, tokenizer) if tokenizer else _learn(corpus, learn, bars)
+        if not tokenizer:
+            bars.tell_merges(len(learned.merges), merges)
         while (chosen := _write(folder, corpus, split, learned, threads, bars, key)) != split:
             split = chosen  # the corpus is small: another part is held out
 
@@ -241,6 +243,11 @@ class _Bars:
         """Say that what will take a while begins, for a log has no bars."""
         if self._show and corpus.size >= LARGE_BYTES:
             tell(f"preparing {corpus.size / 1e6:.0f} MB {made_of({'sources': corpus.names})} ...")
+
+    def tell_merges(self, found: int, wanted: int) -> None:
+        """Say when a text has fewer merges than are wanted."""
+        if self._show and found < wanted:
+            tell(f"the tokenizer has {found:,} merges, not {wanted:,}: the text holds no more pairs")
 
     def tell_skipped(self, meta: dict[str, Any]) -> None:
         """Say how much of its sources a prepared corpus lacks, whenever it is used."""

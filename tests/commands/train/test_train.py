@@ -68,7 +68,7 @@ def test_header_and_summary_tell_the_truth(capfd):
     assert "plan     5 steps of 96 tokens (2 windows x 3)" in out and "machine  1 thread," in out
     assert f"finished: 5 steps, {5 * 96} tokens" in out and "runs/a/step_00000005" in out
     assert f"{state['metrics']['val_bpb']:.4f} bits per byte (step 5)" in out
-    assert out.rstrip().endswith(f"next     {command_line('chat', 'runs/a')}")
+    assert out.rstrip().endswith(f"next     {command_line('sample', 'runs/a')}"), "it is plain text"
     numbers = r"loss \d\.\d+  held-out \d\.\d+ bpb at step 0  lr [\d.]+e-4  norm [\d.]+  "
     numbers += r"[\d.]+k? tok/s  \d+% of peak"
     assert re.search(f"step 1/5  {numbers}  .* left", err)

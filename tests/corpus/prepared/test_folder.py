@@ -79,7 +79,7 @@ def test_a_folder_of_ones_own_choice(chats, write, tmp_path, capsys):
     assert done.directory == tmp_path / "mine"
     capsys.readouterr()
     other = write("y.txt", "other\n\ntext")
-    again = prepare(other, merges=5, out_dir=tmp_path / "mine", overwrite=True)
+    again = prepare(other, merges=2, out_dir=tmp_path / "mine", overwrite=True)
     assert again.train.n_documents == 1
     assert capsys.readouterr().err == (
         f"microgpt: {done.directory}: the corpus that was prepared there, of {chats}, is another one; "

@@ -106,11 +106,19 @@ def test_a_corpus_shorter_than_a_window_is_one_clear_line(write, tmp_path):
         Batches(prepare(mine).train, 64, 1, 0)
 
 
+def test_fewer_merges_than_are_wanted_are_told(chats, capsys):
+    done = prepare(chats, merges=50_000, show_progress=True)
+    told = f"microgpt: the tokenizer has {len(done.tokenizer.merges):,} merges, not 50,000: the text holds"
+    assert told in capsys.readouterr().err
+    prepare(chats, merges=50, show_progress=True)
+    assert "merges, not" not in capsys.readouterr().err
+
+
 def test_skipped_lines_are_told_each_time_they_are_missing(write, tokenizer, capsys):
     path = write("x.jsonl", chat_line("a", "b") * 40 + chat_line("c", "d") * 9 + "{bad\n")
     skip = ReadOptions(bad_lines="skip")
     for _ in range(2):  # made, then found
-        prepare(path, merges=5, options=skip)
+        prepare(path, merges=0, options=skip)
         prepare_held_out(path, tokenizer, options=skip)
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 2
