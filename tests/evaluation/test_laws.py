@@ -287,6 +287,7 @@ LADDER = runs_of(ray(), step=100, max_steps=100, rate=0.1, passes=2.0, corpus="c
             None,
             "too short for its schedule: r7 (20 steps, the last at 100% of its peak rate)",
         ),
+        ([*LADDER[:7], LADDER[7]._replace(tokens=0)], None, "no step done: r7; go on with train --resume r7"),
         ([*LADDER[:7], LADDER[7]._replace(counts=True)], None, "beginnings differ: r7 began with the counts"),
         (
             [*LADDER[:7], LADDER[7]._replace(tokenizer="u")],
@@ -297,6 +298,7 @@ LADDER = runs_of(ray(), step=100, max_steps=100, rate=0.1, passes=2.0, corpus="c
         ([*LADDER[:7], LADDER[7]._replace(passes=10.0)], None, "text that comes too often: r7 (10.0 passes"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_each_refusal_has_its_line(runs, is_ray, told):
     lines = refusals(runs, is_ray)
     assert len(lines) == 1 and told in lines[0], lines
