@@ -1,58 +1,78 @@
 /* SPDX-License-Identifier: MIT
- * A scan, token after token, with the state in the first-level cache.
+ * The delta rule of RWKV-7 by chunks of tokens, as products of small matrices (Yang et al. 2024, arXiv 2406.06484; here
+ * each channel of a key fades by itself).
  *
- * The backward needs the state before every token.  It goes forward once and keeps the state before every CHUNK-th, then
- * takes the chunks from the last to the first: forward again with all states of the chunk, and back. */
+ * In a chunk let P_t be the product of all w up to token t, S_0 the state before it, and for each of its tokens
+ *   a_t = P_(t-1) kk_t,   q_t = P_t r_t,   b'_t = b_t / P_t,   k'_t = k_t / P_t.
+ * Let u_t = -S_(t-1)^T kk_t, what b_t takes away there.  Then, one token after the other,
+ *   u_t = -(S_0^T a_t + sum over s < t of (a_t . b'_s) u_s + (a_t . k'_s) v_s),
+ * and all the rest at once:
+ *   y_t = S_0^T q_t + sum over s <= t of (q_t . b'_s) u_s + (q_t . k'_s) v_s
+ *   S_n = diag(P_n) (S_0 + sum over s of b'_s u_s^T + k'_s v_s^T).
+ * With w above 1/2, as RWKV-7 has it, P stays above 2^-CHUNK.
+ *
+ * The backward goes through the chunks once to keep u and the state before each, then from the last to the first. */
 #include "kernels.h"
 #include "recurrence.h"
+#include "small_product.h"
 
 #define CHUNK 16
+#define BOTH (2 * CHUNK)
 
-enum { R, W, K, V, KK, B_, DY, ROWS }; /* what comes of a token */
+enum { R, W, K, V, KK, B_, DY, N_ROWS }; /* what comes of a token */
 
 struct job {
     float *y, *after, *scratch;
     float *d[6];
-    const float *rows[ROWS], *before;
+    const float *rows[N_ROWS], *before;
     const int32_t *starts;
-    int64_t T, H, N, pad, has_dy;
+    int64_t T, H, N, pad;
 };
 
+/* Of a chunk two matrices with a row for each token lie below each other: keys are a and q, writes b' and k', values u
+ * and v, outs u and y.  scores are keys by writes.  kept: scores of a, and u, of every token. */
 struct head {
-    float *states, *marks, *S, *tokens, *removed, *sums, *partials, *d_removed;
+    float *marks, *kept_scores, *kept_u;
+    float *S, *D, *turned_S, *turned_D, *decay, *d_log;
+    float *keys, *writes, *values, *outs, *d_keys, *d_writes, *d_v;
+    float *scores, *d_scores, *turned;
     int64_t b, h;
 };
-
-static int64_t token_floats(int64_t pad) { return (ROWS + 1) * pad; }
 
 static int64_t worker_scratch(int64_t T, int64_t pad)
 {
     const int64_t size = pad * pad;
-    return (CHUNK + 2 + mg_blocks(T, CHUNK)) * size + CHUNK * token_floats(pad) + 6 * pad + 6 * pad * MG_LANES
-        + 3 * pad;
+    return (mg_blocks(T, CHUNK) + 5) * size + (T + CHUNK) * (BOTH + pad) + (CHUNK + 2) * pad + 7 * BOTH * pad
+        + CHUNK * pad + 2 * BOTH * BOTH;
 }
 
 int64_t mg_wkv7_scratch(int64_t T, int64_t N) { return mg_threads() * worker_scratch(T, mg_padded(N, MG_LANES)); }
 
+static float *take(float **at, int64_t n)
+{
+    float *taken = *at;
+    *at += n;
+    return taken;
+}
+
 static struct head head_of(const struct job *job, int64_t index, int64_t worker)
 {
     const int64_t pad = job->pad, size = pad * pad;
+    float *at = job->scratch + worker * worker_scratch(job->T, pad);
     struct head head = {.b = index / job->H, .h = index % job->H};
-    head.states = job->scratch + worker * worker_scratch(job->T, pad);
-    head.S = head.states + (CHUNK + 1) * size; /* behind the state behind the last token of a chunk */
-    head.marks = head.S + size;
-    head.tokens = head.marks + mg_blocks(job->T, CHUNK) * size;
-    head.sums = head.tokens + CHUNK * token_floats(pad);
-    head.partials = head.sums + 6 * pad;
-    head.d_removed = head.partials + 6 * pad * MG_LANES;
-    head.removed = head.d_removed + pad;
-    memset(head.partials, 0, (size_t)(6 * pad * MG_LANES) * sizeof(float));
+    head.marks = take(&at, (mg_blocks(job->T, CHUNK) + 1) * size); /* the last is behind the last chunk */
+    head.kept_scores = take(&at, (job->T + CHUNK) * BOTH);
+    head.kept_u = take(&at, (job->T + CHUNK) * pad);
+    float **states[] = {&head.S, &head.D, &head.turned_S, &head.turned_D};
+    for (int i = 0; i < 4; i++) *states[i] = take(&at, size);
+    head.decay = take(&at, (CHUNK + 1) * pad);
+    head.d_log = take(&at, pad);
+    float **pairs[] = {&head.keys, &head.writes, &head.values, &head.outs, &head.d_keys, &head.d_writes, &head.turned};
+    for (int i = 0; i < 7; i++) *pairs[i] = take(&at, BOTH * pad);
+    head.d_v = take(&at, CHUNK * pad);
+    head.scores = take(&at, BOTH * BOTH);
+    head.d_scores = take(&at, BOTH * BOTH);
     return head;
-}
-
-static int is_cut(const struct job *job, const struct head *head, int64_t t)
-{
-    return mg_begins(job->starts ? job->starts + head->b * job->T : NULL, t);
 }
 
 static int64_t place(const struct job *job, const struct head *head, int64_t t)
@@ -60,83 +80,168 @@ static int64_t place(const struct job *job, const struct head *head, int64_t t)
     return ((head->b * job->T + t) * job->H + head->h) * job->N;
 }
 
-/* The rows of token t in whole vectors, and behind them room for what the state removes there. */
-static void fetch(const struct job *job, const struct head *head, float *token, int64_t t)
+static int is_cut(const struct job *job, const struct head *head, int64_t t)
 {
-    const int64_t at = place(job, head, t);
-    for (int i = 0; i < (job->has_dy ? ROWS : DY); i++) mg_pad_row(token + i * job->pad, job->rows[i] + at, job->N);
+    return mg_begins(job->starts ? job->starts + head->b * job->T : NULL, t);
 }
 
-/* removed = S^T kk, of some vectors. */
-MG_INLINE void read_strip(float *removed, const float *S, const float *kk, int64_t N, int64_t pad, int64_t begin,
-    const int vectors)
+/* A chunk ends at a multiple of CHUNK, and where a document does. */
+static int is_border(const struct job *job, const struct head *head, int64_t t)
 {
-    vf sum[4] = {{0}};
-    for (int64_t i = 0; i < N; i++)
-        for (int v = 0; v < vectors; v++) sum[v] += mg_load(S + i * pad + begin + v * MG_LANES) * kk[i];
-    for (int v = 0; v < vectors; v++) mg_store(removed + begin + v * MG_LANES, sum[v]);
+    return t % CHUNK == 0 || t == job->T || is_cut(job, head, t);
 }
 
-/* to = w S - b removed^T + k v^T, of some vectors; `to` may be S.  Then y = to^T r, or the partials of dr = to dy. */
-MG_INLINE void write_strip(float *to, float *out, const float *S, const float *token, int64_t N, int64_t pad,
-    int64_t begin, const int vectors, const int is_again)
+static void clear(float *rows, int64_t n, int64_t ld) { memset(rows, 0, (size_t)(n * ld) * sizeof *rows); }
+
+static void clear_state(const struct job *job, float *S) { clear(S, job->pad, job->pad); }
+
+/* to (n, pad) += a b, of the n tokens of a chunk. */
+static void add(const struct job *job, float *to, struct mg_small a, const float *b, int64_t n, int64_t depth)
 {
-    const float *r = token + R * pad, *w = token + W * pad, *k = token + K * pad, *b = token + B_ * pad;
-    vf value[2], removed[2], dy[2], sum[2];
-    for (int v = 0; v < vectors; v++) {
-        const int64_t at = begin + v * MG_LANES;
-        value[v] = mg_load(token + V * pad + at);
-        removed[v] = mg_load(token + ROWS * pad + at);
-        if (is_again) dy[v] = mg_load(token + DY * pad + at);
-        sum[v] = (vf){0};
+    mg_add_small_product(to, job->pad, a, b, job->pad, n, depth, job->pad);
+}
+
+/* S += a^T b, of both pairs of the n tokens of a chunk. */
+static void add_to_state(const struct job *job, float *S, const float *a, const float *b, int64_t n)
+{
+    const int64_t pad = job->pad;
+    for (int64_t second = 0; second <= CHUNK * pad; second += CHUNK * pad)
+        mg_add_small_product(S, pad, mg_turned(a + second, pad), b + second, pad, job->N, n, pad);
+}
+
+/* Tokens in whole vectors. */
+static int64_t whole(int64_t n) { return mg_padded(n, MG_LANES); }
+
+/* turned (pad, BOTH) = both matrices of a pair, of n tokens and the zeros behind them. */
+static void turn_pair(const struct job *job, const struct head *head, float *pair, int64_t n)
+{
+    const int64_t pad = job->pad;
+    for (int64_t half = 0; half < 2; half++) {
+        float *rows = pair + half * CHUNK * pad;
+        clear(rows + n * pad, whole(n) - n, pad);
+        mg_turn(head->turned + half * CHUNK, BOTH, rows, pad, whole(n), pad);
     }
-    for (int64_t i = 0; i < N; i++) {
-        vf along = is_again && begin ? mg_load(out + i * MG_LANES) : (vf){0};
-        for (int v = 0; v < vectors; v++) {
-            const int64_t at = i * pad + begin + v * MG_LANES;
-            vf s = mg_load(S + at) * w[i] - removed[v] * b[i] + value[v] * k[i];
-            mg_store(to + at, s);
-            if (is_again) along += s * dy[v];
-            else sum[v] += s * r[i];
+}
+
+/* Of the first or second half, scores (n, BOTH) = rows by the pair that is turned, as far as a token sees: those before
+ * it, and, where it reads, itself. */
+static void score(const struct job *job, const struct head *head, float *scores, const float *rows, int64_t half,
+    int64_t n)
+{
+    float *own = scores + half * CHUNK * BOTH;
+    clear(own, n, BOTH);
+    for (int64_t column = 0; column < BOTH; column += CHUNK) {
+        mg_add_small_product(own + column, BOTH, mg_as_it_is(rows + half * CHUNK * job->pad, job->pad),
+            head->turned + column, BOTH, n, job->N, whole(n));
+        for (int64_t t = 0; t < n; t++)
+            for (int64_t s = t + half; s < n; s++) own[t * BOTH + column + s] = 0.0f;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ forward */
+
+/* P, a, q, b', k' and v of the n tokens from `first` on. */
+static void load_chunk(const struct job *job, const struct head *head, int64_t first, int64_t n)
+{
+    const int64_t pad = job->pad, second = CHUNK * pad;
+    for (int64_t i = 0; i < pad; i += MG_LANES) mg_store(head->decay + i, mg_set(1.0f));
+    for (int64_t t = 0; t < n; t++) {
+        const int64_t from = place(job, head, first + t);
+        for (int64_t i = 0; i < pad; i += MG_LANES) {
+            const int64_t m = job->N - i, at = from + i, to = t * pad + i;
+            vf before = mg_load(head->decay + to), w = mg_first(mg_load_n(job->rows[W] + at, m), m, 1.0f);
+            vf here = before * w, inverse = 1.0f / here;
+            mg_store(head->decay + to + pad, here);
+            mg_store(head->keys + to, before * mg_load_n(job->rows[KK] + at, m));
+            mg_store(head->keys + second + to, here * mg_load_n(job->rows[R] + at, m));
+            mg_store(head->writes + to, inverse * mg_load_n(job->rows[B_] + at, m));
+            mg_store(head->writes + second + to, inverse * mg_load_n(job->rows[K] + at, m));
+            mg_store(head->values + second + to, mg_load_n(job->rows[V] + at, m));
         }
-        if (is_again) mg_store(out + i * MG_LANES, along);
     }
-    if (!is_again)
-        for (int v = 0; v < vectors; v++) mg_store(out + begin + v * MG_LANES, sum[v]);
+    turn_pair(job, head, head->writes, n);
 }
 
-/* `to` = the state behind a token, S being that before it. */
-MG_INLINE void advance(float *to, float *out, const float *S, float *token, int64_t N, int64_t pad, const int is_again)
+/* u_t = -u_t - sum over s of scores[t, s] u_s, of some vectors: s before t, or behind it on the way back. */
+MG_INLINE void substitute(float *u, struct mg_small scores, int64_t n, int64_t pad, const int is_back, const int vectors)
 {
-    const float *kk = token + KK * pad;
-    float *removed = token + ROWS * pad;
-    MG_STRIPS(pad, begin, read_strip(removed, S, kk, N, pad, begin, 4), read_strip(removed, S, kk, N, pad, begin, 2),
-        read_strip(removed, S, kk, N, pad, begin, 1));
-    int64_t begin = 0;
-    for (; begin + 2 * MG_LANES <= pad; begin += 2 * MG_LANES)
-        write_strip(to, out, S, token, N, pad, begin, 2, is_again);
-    for (; begin < pad; begin += MG_LANES) write_strip(to, out, S, token, N, pad, begin, 1, is_again);
+    for (int64_t step = 0; step < n; step++) {
+        const int64_t t = is_back ? n - 1 - step : step, end = is_back ? n : t;
+        vf sum[4];
+        for (int v = 0; v < vectors; v++) sum[v] = -mg_load(u + t * pad + v * MG_LANES);
+        for (int64_t s = is_back ? t + 1 : 0; s < end; s++)
+            for (int v = 0; v < vectors; v++)
+                sum[v] -= mg_load(u + s * pad + v * MG_LANES) * scores.at[t * scores.row + s * scores.column];
+        for (int v = 0; v < vectors; v++) mg_store(u + t * pad + v * MG_LANES, sum[v]);
+    }
 }
 
-static const float *state_before(const struct job *job, const struct head *head)
+MG_INLINE void solve(float *u, struct mg_small scores, int64_t n, int64_t pad, const int is_back)
 {
-    return job->before ? job->before + (head->b * job->H + head->h) * job->N * job->N : NULL;
+    MG_STRIPS(pad, j, substitute(u + j, scores, n, pad, is_back, 4), substitute(u + j, scores, n, pad, is_back, 2),
+        substitute(u + j, scores, n, pad, is_back, 1));
 }
 
-static void clear(const struct job *job, float *S) { memset(S, 0, (size_t)(job->pad * job->pad) * sizeof *S); }
+static void find_u(const struct job *job, const struct head *head, int64_t n)
+{
+    float *u = head->values;
+    clear(u, n, job->pad);
+    add(job, u, mg_as_it_is(head->keys, job->pad), head->S, n, job->N);
+    add(job, u, mg_as_it_is(head->scores + CHUNK, BOTH), head->values + CHUNK * job->pad, n, n);
+    solve(u, mg_as_it_is(head->scores, BOTH), n, job->pad, 0);
+}
 
-/* Through all tokens; y is not kept where there is nowhere to put it, but the state before each CHUNK-th is. */
+static void find_y(const struct job *job, const struct head *head, int64_t first, int64_t n)
+{
+    const int64_t pad = job->pad;
+    float *y = head->outs + CHUNK * pad;
+    const float *scores = head->scores + CHUNK * BOTH;
+    score(job, head, head->scores, head->keys, 1, n);
+    clear(y, n, pad);
+    add(job, y, mg_as_it_is(head->keys + CHUNK * pad, pad), head->S, n, job->N);
+    add(job, y, mg_as_it_is(scores, BOTH), head->values, n, n);
+    add(job, y, mg_as_it_is(scores + CHUNK, BOTH), head->values + CHUNK * pad, n, n);
+    for (int64_t t = 0; t < n; t++)
+        memcpy(job->y + place(job, head, first + t), y + t * pad, (size_t)job->N * sizeof *y);
+}
+
+/* S becomes the state behind the chunk. */
+static void pass(const struct job *job, const struct head *head, int64_t n)
+{
+    const int64_t pad = job->pad;
+    const float *decay = head->decay + n * pad;
+    add_to_state(job, head->S, head->writes, head->values, n);
+    for (int64_t i = 0; i < job->N; i++)
+        for (int64_t j = i * pad; j < (i + 1) * pad; j += MG_LANES)
+            mg_store(head->S + j, mg_load(head->S + j) * decay[i]);
+}
+
+/* What the backward needs again: scores of a, and u. */
+static void keep(const struct job *job, const struct head *head, int64_t first, int64_t n)
+{
+    memcpy(head->kept_scores + first * BOTH, head->scores, (size_t)(n * BOTH) * sizeof(float));
+    memcpy(head->kept_u + first * job->pad, head->values, (size_t)(n * job->pad) * sizeof(float));
+}
+
+/* Through all chunks, to y; or, where there is nowhere to put it, to what the backward needs. */
 static void run(const struct job *job, const struct head *head)
 {
     const int64_t N = job->N, size = job->pad * job->pad;
-    mg_pad_matrix(head->S, state_before(job, head), N, N);
-    for (int64_t t = 0; t < job->T; t++) {
-        if (is_cut(job, head, t)) clear(job, head->S);
-        if (!job->y && t % CHUNK == 0) memcpy(head->marks + t / CHUNK * size, head->S, (size_t)size * sizeof(float));
-        fetch(job, head, head->tokens, t);
-        advance(head->S, head->sums, head->S, head->tokens, N, job->pad, 0);
-        if (job->y) memcpy(job->y + place(job, head, t), head->sums, (size_t)N * sizeof(float));
+    clear_state(job, head->S);
+    mg_pad_matrix(head->S, job->before ? job->before + (head->b * job->H + head->h) * N * N : NULL, N, N);
+    for (int64_t first = 0, end; first < job->T; first = end) {
+        for (end = first + 1; !is_border(job, head, end);) end++;
+        if (is_cut(job, head, first)) clear_state(job, head->S);
+        if (!job->y && first % CHUNK == 0)
+            memcpy(head->marks + first / CHUNK * size, head->S, (size_t)size * sizeof(float));
+        load_chunk(job, head, first, end - first);
+        score(job, head, head->scores, head->keys, 0, end - first);
+        find_u(job, head, end - first);
+        if (job->y) find_y(job, head, first, end - first);
+        else keep(job, head, first, end - first);
+        pass(job, head, end - first);
     }
+    if (!job->y) memcpy(head->marks + mg_blocks(job->T, CHUNK) * size, head->S, (size_t)size * sizeof(float));
 }
 
 static void forward_head(void *argument, int64_t index, int64_t worker)
@@ -147,114 +252,127 @@ static void forward_head(void *argument, int64_t index, int64_t worker)
     mg_unpad_matrix(job->after + index * job->N * job->N, head.S, job->N, job->N);
 }
 
-/* D is the gradient of the state:  D += r dy^T;  partials of dw = D S, dk = D v, db = -D removed;  dv = D^T k and
- * d_removed = -D^T b; of some vectors. */
-MG_INLINE void back_strip(const struct head *head, float *D, const float *S, const float *token, int64_t N, int64_t pad,
-    int64_t begin, const int vectors)
+/* ------------------------------------------------------------------------------------------------ backward */
+
+static void load_back(const struct job *job, const struct head *head, int64_t first, int64_t n)
 {
-    const float *r = token + R * pad, *k = token + K * pad, *b = token + B_ * pad;
-    float *dv = head->sums + V * pad, *dw = head->partials + W * pad * MG_LANES;
-    float *dk = head->partials + K * pad * MG_LANES, *db = head->partials + B_ * pad * MG_LANES;
-    vf value[2], removed[2], dy[2], dv_sum[2], removed_sum[2];
-    for (int v = 0; v < vectors; v++) {
-        const int64_t at = begin + v * MG_LANES;
-        value[v] = mg_load(token + V * pad + at);
-        removed[v] = mg_load(token + ROWS * pad + at);
-        dy[v] = mg_load(token + DY * pad + at);
-        dv_sum[v] = removed_sum[v] = (vf){0};
-    }
-    for (int64_t i = 0; i < N; i++) {
-        vf along_w = {0}, along_k = {0}, along_b = {0};
-        if (begin) {
-            along_w = mg_load(dw + i * MG_LANES);
-            along_k = mg_load(dk + i * MG_LANES);
-            along_b = mg_load(db + i * MG_LANES);
+    const int64_t pad = job->pad;
+    load_chunk(job, head, first, n);
+    memcpy(head->scores, head->kept_scores + first * BOTH, (size_t)(n * BOTH) * sizeof(float));
+    memcpy(head->values, head->kept_u + first * pad, (size_t)(n * pad) * sizeof(float));
+    score(job, head, head->scores, head->keys, 1, n);
+    for (int64_t t = 0; t < n; t++)
+        mg_pad_row(head->outs + (CHUNK + t) * pad, job->rows[DY] + place(job, head, first + t), job->N);
+}
+
+/* D, the gradient of the state behind the chunk, becomes that of S_n / P_n; d_log is that of the logarithm of P_n. */
+static void enter(const struct job *job, const struct head *head, const float *behind, int64_t n)
+{
+    const int64_t pad = job->pad;
+    const float *decay = head->decay + n * pad;
+    for (int64_t i = 0; i < job->N; i++) {
+        vf along = {0};
+        for (int64_t j = i * pad; j < (i + 1) * pad; j += MG_LANES) {
+            vf d = mg_load(head->D + j);
+            along += d * mg_load(behind + j);
+            mg_store(head->D + j, d * decay[i]);
         }
-        for (int v = 0; v < vectors; v++) {
-            const int64_t at = i * pad + begin + v * MG_LANES;
-            vf d = mg_load(D + at) + dy[v] * r[i];
-            mg_store(D + at, d);
-            along_w += d * mg_load(S + at);
-            along_k += d * value[v];
-            along_b -= d * removed[v];
-            dv_sum[v] += d * k[i];
-            removed_sum[v] -= d * b[i];
-        }
-        mg_store(dw + i * MG_LANES, along_w);
-        mg_store(dk + i * MG_LANES, along_k);
-        mg_store(db + i * MG_LANES, along_b);
-    }
-    for (int v = 0; v < vectors; v++) {
-        mg_store(dv + begin + v * MG_LANES, dv_sum[v]);
-        mg_store(head->d_removed + begin + v * MG_LANES, removed_sum[v]);
+        head->d_log[i] = mg_sum(along);
     }
 }
 
-/* D = w D + kk d_removed^T: the gradient of the state before the token; partials of dkk = S d_removed. */
-MG_INLINE void pass_strip(const struct head *head, float *D, const float *S, const float *token, int64_t N, int64_t pad,
-    int64_t begin, const int vectors)
+/* From that of y the gradient of what u is before other u are taken from it. */
+static void u_back(const struct job *job, const struct head *head, int64_t n)
 {
-    const float *w = token + W * pad, *kk = token + KK * pad;
-    float *dkk = head->partials + KK * pad * MG_LANES;
-    vf removed[4];
-    for (int v = 0; v < vectors; v++) removed[v] = mg_load(head->d_removed + begin + v * MG_LANES);
-    for (int64_t i = 0; i < N; i++) {
-        vf along = begin ? mg_load(dkk + i * MG_LANES) : (vf){0};
-        for (int v = 0; v < vectors; v++) {
-            const int64_t at = i * pad + begin + v * MG_LANES;
-            along += removed[v] * mg_load(S + at);
-            mg_store(D + at, mg_load(D + at) * w[i] + removed[v] * kk[i]);
+    float *du = head->outs, *dy = head->outs + CHUNK * job->pad;
+    clear(du, n, job->pad);
+    add(job, du, mg_as_it_is(head->writes, job->pad), head->D, n, job->N);
+    add(job, du, mg_turned(head->scores + CHUNK * BOTH, BOTH), dy, n, n);
+    solve(du, mg_turned(head->scores, BOTH), n, job->pad, 1);
+}
+
+static void v_back(const struct job *job, const struct head *head, int64_t n)
+{
+    const int64_t pad = job->pad;
+    clear(head->d_v, n, pad);
+    add(job, head->d_v, mg_as_it_is(head->writes + CHUNK * pad, pad), head->D, n, job->N);
+    for (int64_t half = 0; half < 2; half++)
+        add(job, head->d_v, mg_turned(head->scores + half * CHUNK * BOTH + CHUNK, BOTH), head->outs + half * CHUNK * pad,
+            n, n);
+}
+
+/* Gradients of keys and writes: through the states, and through scores. */
+static void pairs_back(const struct job *job, const struct head *head, const float *S, int64_t n)
+{
+    const int64_t pad = job->pad, second = CHUNK * pad;
+    mg_turn(head->turned_S, pad, S, pad, pad, pad);
+    mg_turn(head->turned_D, pad, head->D, pad, pad, pad);
+    turn_pair(job, head, head->values, n);
+    for (int64_t half = 0; half < 2; half++) {
+        float *d_keys = head->d_keys + half * second, *d_writes = head->d_writes + half * second;
+        score(job, head, head->d_scores, head->outs, half, n);
+        clear(d_keys, n, pad);
+        add(job, d_keys, mg_as_it_is(head->outs + half * second, pad), head->turned_S, n, job->N);
+        clear(d_writes, n, pad);
+        add(job, d_writes, mg_as_it_is(head->values + half * second, pad), head->turned_D, n, job->N);
+    }
+    for (int64_t key = 0; key < 2; key++)
+        for (int64_t write = 0; write < 2; write++) {
+            const float *d_scores = head->d_scores + (key * BOTH + write) * CHUNK;
+            add(job, head->d_keys + key * second, mg_as_it_is(d_scores, BOTH), head->writes + write * second, n, n);
+            add(job, head->d_writes + write * second, mg_turned(d_scores, BOTH), head->keys + key * second, n, n);
         }
-        mg_store(dkk + i * MG_LANES, along);
+}
+
+/* Gradients of the rows themselves.  On the way back d_log becomes that of the logarithm of each P_t. */
+static void rows_back(const struct job *job, const struct head *head, int64_t first, int64_t n)
+{
+    const int64_t pad = job->pad, second = CHUNK * pad;
+    for (int64_t t = n - 1; t >= 0; t--) {
+        const int64_t to = place(job, head, first + t);
+        for (int64_t i = 0; i < job->N; i += MG_LANES) {
+            const int64_t m = job->N - i, at = to + i, of = t * pad + i;
+            vf before = mg_load(head->decay + of), here = mg_load(head->decay + of + pad), inverse = 1.0f / here;
+            vf da = mg_load(head->d_keys + of), dq = mg_load(head->d_keys + second + of);
+            vf db = mg_load(head->d_writes + of), dk = mg_load(head->d_writes + second + of);
+            vf d_log = mg_load(head->d_log + i) + dq * mg_load(head->keys + second + of)
+                - db * mg_load(head->writes + of) - dk * mg_load(head->writes + second + of);
+            mg_store_n(job->d[R] + at, dq * here, m);
+            mg_store_n(job->d[W] + at, d_log * before * inverse, m);
+            mg_store_n(job->d[K] + at, dk * inverse, m);
+            mg_store_n(job->d[V] + at, mg_load(head->d_v + of), m);
+            mg_store_n(job->d[KK] + at, da * before, m);
+            mg_store_n(job->d[B_] + at, db * inverse, m);
+            mg_store(head->d_log + i, d_log + da * mg_load(head->keys + of));
+        }
     }
 }
 
-static void put_gradients(const struct job *job, const struct head *head, int64_t t)
+/* The chunk of tokens [first, end).  Where it is not at a multiple of CHUNK a document begins, with an empty state. */
+static void chunk_back(const struct job *job, const struct head *head, int64_t first, int64_t end)
 {
-    const int64_t pad = job->pad, at = place(job, head, t);
-    for (int i = W; i <= B_; i++) {
-        if (i != V) mg_lane_sums(head->sums + i * pad, head->partials + i * pad * MG_LANES, job->N);
-        memcpy(job->d[i] + at, head->sums + i * pad, (size_t)job->N * sizeof(float));
-    }
-}
-
-/* The states before the tokens [first, end) of a chunk, and dr of them. */
-static void states_of_chunk(const struct job *job, const struct head *head, int64_t first, int64_t end)
-{
-    const int64_t N = job->N, pad = job->pad, size = pad * pad;
-    memcpy(head->states, head->marks + first / CHUNK * size, (size_t)size * sizeof(float));
-    for (int64_t t = first; t < end; t++) {
-        float *S = head->states + (t - first) * size, *token = head->tokens + (t - first) * token_floats(pad);
-        if (is_cut(job, head, t)) clear(job, S);
-        fetch(job, head, token, t);
-        advance(S + size, head->partials, S, token, N, pad, 1);
-        mg_lane_sums(head->sums, head->partials, N);
-        memcpy(job->d[R] + place(job, head, t), head->sums, (size_t)N * sizeof(float));
-    }
+    const int64_t size = job->pad * job->pad, n = end - first;
+    const float *S = first % CHUNK ? head->S : head->marks + first / CHUNK * size;
+    load_back(job, head, first, n);
+    enter(job, head, head->marks + mg_blocks(end, CHUNK) * size, n);
+    u_back(job, head, n);
+    v_back(job, head, n);
+    pairs_back(job, head, S, n);
+    add_to_state(job, head->D, head->keys, head->outs, n);
+    rows_back(job, head, first, n);
+    if (is_cut(job, head, first)) clear_state(job, head->D);
 }
 
 static void backward_head(void *argument, int64_t index, int64_t worker)
 {
     const struct job *job = argument;
     const struct head head = head_of(job, index, worker);
-    const int64_t N = job->N, pad = job->pad;
     run(job, &head);
-    float *D = head.S;
-    clear(job, D);
-    for (int64_t first = (job->T - 1) / CHUNK * CHUNK; first >= 0; first -= CHUNK) {
-        const int64_t end = first + CHUNK < job->T ? first + CHUNK : job->T;
-        states_of_chunk(job, &head, first, end);
-        for (int64_t t = end - 1; t >= first; t--) {
-            const float *S = head.states + (t - first) * pad * pad;
-            const float *token = head.tokens + (t - first) * token_floats(pad);
-            int64_t begin = 0;
-            for (; begin + 2 * MG_LANES <= pad; begin += 2 * MG_LANES) back_strip(&head, D, S, token, N, pad, begin, 2);
-            for (; begin < pad; begin += MG_LANES) back_strip(&head, D, S, token, N, pad, begin, 1);
-            MG_STRIPS(pad, from, pass_strip(&head, D, S, token, N, pad, from, 4),
-                pass_strip(&head, D, S, token, N, pad, from, 2), pass_strip(&head, D, S, token, N, pad, from, 1));
-            put_gradients(job, &head, t);
-            if (is_cut(job, &head, t)) clear(job, D);
-        }
+    clear_state(job, head.S);
+    clear_state(job, head.D);
+    for (int64_t end = job->T, first; end > 0; end = first) {
+        for (first = end - 1; !is_border(job, &head, first);) first--;
+        chunk_back(job, &head, first, end);
     }
 }
 
@@ -264,7 +382,7 @@ void mg_wkv7_forward(float *y, float *after, float *scratch, const float *r, con
 {
     struct job job = {.y = y, .after = after, .scratch = scratch, .rows = {r, w, k, v, kk, b}, .before = before,
         .starts = starts, .T = T, .H = H, .N = N, .pad = mg_padded(N, MG_LANES)};
-    mg_parallel_flop(forward_head, &job, B * H, 10.0 * (double)(B * T * H) * (double)(N * N));
+    mg_parallel_flop(forward_head, &job, B * H, 12.0 * (double)(B * T * H) * (double)(N * N));
 }
 
 void mg_wkv7_backward(float *dr, float *dw, float *dk, float *dv, float *dkk, float *db, float *scratch, const float *dy,
@@ -272,6 +390,6 @@ void mg_wkv7_backward(float *dr, float *dw, float *dk, float *dv, float *dkk, fl
     const int32_t *starts, const float *before, int64_t B, int64_t T, int64_t H, int64_t N)
 {
     struct job job = {.scratch = scratch, .d = {dr, dw, dk, dv, dkk, db}, .rows = {r, w, k, v, kk, b, dy},
-        .before = before, .starts = starts, .T = T, .H = H, .N = N, .pad = mg_padded(N, MG_LANES), .has_dy = 1};
-    mg_parallel_flop(backward_head, &job, B * H, 36.0 * (double)(B * T * H) * (double)(N * N));
+        .before = before, .starts = starts, .T = T, .H = H, .N = N, .pad = mg_padded(N, MG_LANES)};
+    mg_parallel_flop(backward_head, &job, B * H, 32.0 * (double)(B * T * H) * (double)(N * N));
 }
