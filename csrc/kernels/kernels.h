@@ -214,7 +214,7 @@ void mg_gated_rmsnorm_backward(float *dx, float *dgate, float *dweight, float *s
 
 /* Of each of H heads of N channels (Peng et al. 2025, arXiv 2503.14456), S (N,N) with a row for each channel of a key:
  *   S = diag(w) S - b (S^T kk)^T + k v^T;   y = S^T r
- * y, r, w, k, v, kk, b (B,T,H N)  before, after (B,H,N,N).  w above 1/2.  scratch of both: mg_wkv7_scratch floats, on so
+ * y, r, w, k, v, kk, b (B,T,H N)  before, after (B,H,N,N).  w above 1/2, all finite.  scratch of both: mg_wkv7_scratch floats, on so
  * many threads as run now. */
 void mg_wkv7_forward(float *y, float *after, float *scratch, const float *r, const float *w, const float *k,
     const float *v, const float *kk, const float *b, const int32_t *starts, const float *before, int64_t B, int64_t T,

@@ -42,7 +42,7 @@ struct head {
 static int64_t worker_scratch(int64_t T, int64_t pad)
 {
     const int64_t size = pad * pad;
-    return (mg_blocks(T, CHUNK) + 5) * size + (T + CHUNK) * (BOTH + pad) + (CHUNK + 2) * pad + 7 * BOTH * pad
+    return (mg_blocks(T, CHUNK) + 5) * size + T * (BOTH + pad) + (CHUNK + 2) * pad + 7 * BOTH * pad
         + CHUNK * pad + 2 * BOTH * BOTH;
 }
 
@@ -61,8 +61,8 @@ static struct head head_of(const struct job *job, int64_t index, int64_t worker)
     float *at = job->scratch + worker * worker_scratch(job->T, pad);
     struct head head = {.b = index / job->H, .h = index % job->H};
     head.marks = take(&at, (mg_blocks(job->T, CHUNK) + 1) * size); /* the last is behind the last chunk */
-    head.kept_scores = take(&at, (job->T + CHUNK) * BOTH);
-    head.kept_u = take(&at, (job->T + CHUNK) * pad);
+    head.kept_scores = take(&at, job->T * BOTH);
+    head.kept_u = take(&at, job->T * pad);
     float **states[] = {&head.S, &head.D, &head.turned_S, &head.turned_D};
     for (int i = 0; i < 4; i++) *states[i] = take(&at, size);
     head.decay = take(&at, (CHUNK + 1) * pad);
@@ -353,8 +353,9 @@ static void chunk_back(const struct job *job, const struct head *head, int64_t f
 {
     const int64_t size = job->pad * job->pad, n = end - first;
     const float *S = first % CHUNK ? head->S : head->marks + first / CHUNK * size;
+    const int is_at_mark = end % CHUNK == 0 || end == job->T; /* else D is zero: so may be the state behind */
     load_back(job, head, first, n);
-    enter(job, head, head->marks + mg_blocks(end, CHUNK) * size, n);
+    enter(job, head, is_at_mark ? head->marks + mg_blocks(end, CHUNK) * size : head->S, n);
     u_back(job, head, n);
     v_back(job, head, n);
     pairs_back(job, head, S, n);

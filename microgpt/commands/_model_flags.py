@@ -23,6 +23,7 @@ from microgpt.runs.kept import (
     MODEL_FILES,
     choice_notes,
     find_checkpoint,
+    is_checkpoint,
     place_of,
 )
 from microgpt.runs.lineage import adapter_file, load_adapted
@@ -41,9 +42,11 @@ class Loaded(NamedTuple):
 
     def knows_chats(self) -> bool:
         """Whether it has learned to hold a conversation."""
-        beside = self.adapter.parent if self.adapter and (self.adapter.parent / CONFIG).exists() else None
-        plan = Plan.from_dict(read_config(beside or self.path))
-        return knows_chats(self.model, self.tokenizer, plan)
+        places = [self.path]
+        if self.adapter and is_checkpoint(self.adapter.parent):
+            places.append(self.adapter.parent)
+        plans = [Plan.from_dict(read_config(place)) for place in places]
+        return knows_chats(self.model, self.tokenizer, *plans)
 
     def describe(self) -> list[str]:
         """Lines for people: what it is, where it comes from, which other checkpoint one might want."""

@@ -56,6 +56,7 @@ def refusals(runs: Sequence[Showed], is_ray: bool | None = None) -> list[str]:
 
     Args: is_ray: the law that is asked for, that along a ray or that of two terms; None: either.
     """
+    # Before all else, for laws take logarithms of tokens.
     if idle := [run for run in runs if not run.tokens]:
         return [f"no step done: {_named(idle)}; go on with train --resume {idle[0].name}, or leave it out"]
     checks = (

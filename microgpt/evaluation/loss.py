@@ -105,13 +105,13 @@ def evaluate(
               observers: see each batch's tokens one by one; without any, what is right is not counted.
     Returns:  None if stopped.
     """
-    nats = 0.0
+    nats, n_rows = 0.0, batch_size
     sums = Documents(*np.zeros((len(Documents._fields), windows.n_all_documents)))
     for batch, places in zip(windows.batches(batch_size), windows.places(batch_size), strict=True):
         if stop:
             return None
-        is_short = len(batch.ids) < batch_size  # the last: its arrays are of other sizes than those of steps
-        if is_short:
+        if len(batch.ids) != n_rows:  # its arrays are of other sizes, and would stay beside those of steps
+            n_rows = len(batch.ids)
             arrays.release()
         if observers:
             losses, is_right = model.token_results(batch)
@@ -126,8 +126,8 @@ def evaluate(
         for see in observers:
             see(scored)
         progress(len(losses))
-        if is_short:
-            arrays.release()
+    if n_rows != batch_size:
+        arrays.release()
     bpb = nats / math.log(2) / max(1, windows.n_bytes)
     error = standard_error(sums.nats, sums.tokens)
     return Evaluation(nats / windows.n_tokens, bpb, error, windows.n_documents, sums)

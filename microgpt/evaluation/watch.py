@@ -57,12 +57,13 @@ class Watch:
             batch_size = max(1, TOKENS_AT_ONCE // self._training.seq_len)
             trained = evaluate(self._model, self._training, batch_size)
             assert trained is not None, "nothing can stop it"
+            idle = self._model.idle
             found = self._alarms.evaluated(
                 event.step,
                 self._tokens,
                 Loss(event.loss_nats, event.error_nats),
                 Loss(trained.loss, trained.error),
-                {name: self._model.params[name] for name in self._model.grads},
+                {name: self._model.params[name] for name in self._model.grads if name not in idle},
             )
             self._sound(event.step, found)
 

@@ -161,6 +161,7 @@ class Recomputed:
 
     def __init__(self, block: Block) -> None:
         self.block, self.new_states, self.memory = block, block.new_states, block.memory
+        self.parameters = block.parameters
 
     def forward(self, x: np.ndarray, p: Arena, call: Call) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C)."""

@@ -33,7 +33,8 @@ class GPT:
           precision: of matrix products, large ones and those in attention: fp32 or bf16.
     Attributes: params: an arena, zero until `init` or a checkpoint fills it.  grads: an arena of the
     parameters that are trained; gradients only ever grow until the caller zeroes them.  facts: what layers
-    told of the last call of `loss_and_grad`, by name, such as the loads of experts.
+    told of the last call of `loss_and_grad`, by name, such as the loads of experts.  depth: the first blocks,
+    so many, take part, the others are as if they were not there; None: all.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class GPT:
     ) -> None:
         self.config = config
         self.facts: dict[str, Any] = {}
+        self.depth: int | None = None
         self.dtype = np.dtype(dtype)
         self.precision = precision
         layers = Architecture(config)
@@ -64,6 +66,12 @@ class GPT:
     def grads(self) -> Arena:
         """The gradient arena, made when first asked for: a model that only talks needs none."""
         return self.params.trained()
+
+    @property
+    def idle(self) -> set[str]:
+        """Names of the parameters of blocks that take no part."""
+        apart = [] if self.depth is None else self.blocks[self.depth :]
+        return {parameter.name for block in apart for parameter in block.parameters()}
 
     def init(self, seed: int) -> "GPT":
         """Fill the parameters with initial values."""
@@ -157,7 +165,7 @@ class GPT:
         if self.config.embedding_mix:
             call.shared[MADE] = x
         saved = []
-        for block in self.blocks:
+        for block in self.blocks[: self.depth]:
             x, kept = block.forward(x, self.params, call)
             if keep:
                 saved.append(kept)
@@ -165,7 +173,7 @@ class GPT:
         return x, saved
 
     def _trunk_backward(self, dx: np.ndarray, ids: np.ndarray, saved: list[Saved], call: Call) -> None:
-        for block in reversed(self.blocks):
+        for block in reversed(self.blocks[: self.depth]):
             dx = block.backward(dx, saved.pop(), self.params, self.grads, call)
         if GRADIENT in call.shared:
             dx += call.shared.pop(GRADIENT)

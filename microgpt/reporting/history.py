@@ -98,9 +98,10 @@ class History:
 
     @property
     def _speeds(self) -> list[float]:
-        """Tokens a second of the steps of the last session."""
+        """Tokens a second of the steps of the last session that trained all blocks."""
         since = self.events[self.events.index(self.sessions[-1]) :]
-        return [_number(event["tok_per_s"]) for event in since if event["event"] == "train"]
+        whole = (event for event in since if event["event"] == "train" and not event.get("blocks"))
+        return [_number(event["tok_per_s"]) for event in whole]
 
     @property
     def near_the_end(self) -> int | None:

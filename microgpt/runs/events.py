@@ -109,6 +109,7 @@ class Trained(Event):
     grad_norm: of all gradients, before they are clipped.  tokens: seen so far.  dt_s: of this step.
     elapsed_s: of training so far, over all sessions.  left_s: to the end of the session, as expected.
     facts:  what layers tell of the step by name, such as the share of tokens that each expert got.
+    blocks: that were trained alone, the first ones; None: all.
     """
 
     name = "train"
@@ -122,6 +123,7 @@ class Trained(Event):
     left_s: float
     penalty_nats: float | None = None
     facts: dict[str, Any] | None = None
+    blocks: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,6 +199,21 @@ class TrainConfig:
         group=ADAM,
         within=NOT_NEGATIVE,
     )
+    shallow_blocks: int = setting(
+        0,
+        "train the first blocks alone, so many, until --shallow-share of the run's FLOP is spent: the others "
+        "begin at zero, add nothing until then, and cost nothing; 0: all from the start",
+        "blocks",
+        group=ADAM,
+        within=NOT_NEGATIVE,
+    )
+    shallow_share: float = setting(
+        0.7,
+        "of the run's FLOP, spent on --shallow-blocks alone",
+        "0 to 1",
+        group=ADAM,
+        within=SHARE,
+    )
     schedule: str = setting(
         "cosine",
         "how the learning rate falls after its warm-up: in a cosine or a line, or (wsd) not before the last "
@@ -325,6 +340,10 @@ class TrainConfig:
     source_settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # what each of them is told
     penalty: str = unseen("")
     penalty_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    # What --shallow-blocks mean in this run (`training/depth.py`): no flags, but part of it.
+    shallow_steps: int = unseen(0, NOT_NEGATIVE)  # with them alone
+    shallow_cost: float = unseen(1.0, NOT_NEGATIVE)  # of such a step, as a share of one with all blocks
 
     # Where a run that trains on left its first plan (`schedule.train_on`): no flags, but part of the run.
     onward_step: int = unseen(0, NOT_NEGATIVE)  # 0: it never did

@@ -25,7 +25,7 @@ from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 PLACES = ("data", "held_out", "mixed", "replay")  # settings that hold places of files
-INNER = "onward_"  # how settings begin that a run makes for itself
+INNER = ("onward_", "shallow_steps", "shallow_cost")  # how settings begin that a run makes for itself
 # What of a model may change when its weights are trained on.
 CHANGEABLE = frozenset(
     ("seq_len", "dropout", "rope_theta", "rope_scaling", "rope_factor", "z_loss", *ADAPTER_FIELDS)
@@ -79,6 +79,22 @@ class Plan:
             of_recipe = RECIPES[self.train.recipe].train.get("bigram_passes") == passes
             named = f"--recipe {self.train.recipe}, which has " if of_recipe else ""
             raise ConfigError(f"{named}--bigram-passes {passes}: {why}")
+        self._check_depth()
+
+    def _check_depth(self) -> None:
+        """Raises: ConfigError: --shallow-blocks where the others would not begin with nothing."""
+        n, model = self.train.shallow_blocks, self.model
+        if not n:
+            return
+        why = ""
+        if self.parent is not None:
+            why = "all blocks of a trained model say something; it is for a new one"
+        elif n >= model.n_layer:
+            why = f"expected fewer than all blocks, which are {model.n_layer}"
+        elif model.init_out != "zero" or model.embedding_mix:
+            why = "blocks that say something from the start cannot be left out; take --init-out zero"
+        if why:
+            raise ConfigError(f"--shallow-blocks {n}: {why}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
@@ -265,7 +281,11 @@ class Spec:
         data = dataclasses.replace(self.data_config(), merges=old.data.merges)
         train = self._train_config(count_layer_parameters(old.model))
         # Whatever the recipe says, counts are for a new model, and what they have taught stays known.
-        of_counts = {"bigram_passes": 0, "embedding_rate": old.train.embedding_rate}
+        of_counts = {
+            "bigram_passes": 0,
+            "embedding_rate": old.train.embedding_rate,
+            "shallow_blocks": 0,
+        }
         kept: dict[str, Any] = {name: of_counts[name] for name in of_counts.keys() - self.train.keys()}
         train = dataclasses.replace(train, **kept)
         return Plan(model, train, data, old.preset, parent)

@@ -38,6 +38,7 @@ from microgpt.runs.state import TrainState
 from microgpt.runs.trained_on import remember
 from microgpt.tokenizer import Tokenizer
 
+from . import depth
 from .bigrams import count_pairs, learn_bigrams
 from .clock import Clock
 from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
@@ -88,6 +89,7 @@ def open_corpus(plan: Plan, tokenizer: Tokenizer | None = None) -> Prepared:
 def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listeners) -> Session:
     """A new run with fresh weights.  Raises DataError where what is held out measures nothing."""
     say, is_probed = partial(tell.say, 0), plan.train.probes
+    plan = depth.with_cost(plan)
     findings = data_findings(prepared) if is_probed else []
     made = _make(plan, prepared)
     lineage.fill(made.model, plan, plan.train.seed)
@@ -98,6 +100,7 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     timing = _timing(plan.train, made, clock, say)
     if is_timed and timing:
         plan = plan.with_train(max_steps=_steps_in(plan.train, timing, clock, say))
+    plan = depth.with_steps(plan)
     log = MetricsLog(run / METRICS, say=say, every=plan.train.log_every)
     session = _session(plan, prepared, made, TrainState(), run, log, tell, [])
     session.job.is_timed = is_timed
@@ -181,6 +184,7 @@ def resume(
     if is_timed and timing:
         more = _steps_in(plan.train, timing, clock, say)
         plan = dataclasses.replace(plan, train=_with_more(plan.train, source, state.step, more))
+        plan = depth.with_steps(plan) if state.step == 0 else plan
     if plan.model.lora_rank:
         checkpoints.load_base(checkpoints.base_of(plan), made.model)
     checkpoints.load_weights(source, made.model)

@@ -69,7 +69,7 @@ class Clock:
         self.costs_s["step"] = seconds
         self._weight = SMOOTHING * self._weight + 1 - SMOOTHING  # without it the first would count too little
         share = (1 - SMOOTHING) / self._weight
-        self.step_s = seconds if share == 1 else self.step_s + share * (seconds - self.step_s)
+        self.step_s = seconds if share >= 1 else self.step_s + share * (seconds - self.step_s)
         return seconds
 
     @property
@@ -86,6 +86,10 @@ class Clock:
     def usable_s(self) -> float:
         """Seconds before the deadline, without what is kept in case that the end takes longer than before."""
         return self.remaining_s + sum(self.costs_s.values())
+
+    def forget_steps(self) -> None:
+        """Steps take another time from now on."""
+        self._weight, self._lap = 0.0, None
 
     def seconds_per_step(self, step: int) -> float | None:
         """Mean seconds of a step since the last call, all that came between included; None at first."""

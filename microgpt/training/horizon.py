@@ -19,6 +19,7 @@ from microgpt.model import GPT
 from microgpt.runs.settings import TrainConfig
 
 from .clock import Clock, Now
+from .depth import blocks_at, shallow_part, whole_steps
 from .optimizer import Optimizer
 from .parts import Source
 
@@ -79,7 +80,8 @@ def save_estimate_s(model: GPT, optimizer: Optimizer) -> float:
 
 
 def _mean_time(work: Callable[[], object], now: Now, once_s: float, budget_s: float = 0.0) -> float:
-    """Mean seconds of repeated calls after one that warms up; if that takes `once_s`, its own."""
+    """Mean seconds of repeated calls after one that warms up; where that takes `once_s`, its own, which are
+    more: the plan follows the speed on the way."""
     start = now()
     work()
     if (first_s := now() - start) >= once_s:
@@ -98,7 +100,8 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     """
     closing_s = _closing_s(timing, config)
     left_s = MARGIN * available_s - timing.start_s - closing_s
-    steps = int(left_s / _per_step_s(timing, config))
+    part = shallow_part(config)
+    steps = int(left_s / _per_step_s(timing, config, 1 - part * (1 - config.shallow_cost)))
     if steps < 1:
         passes = f"--bigram-passes take {format_duration(timing.start_s)}, " if timing.start_s else ""
         raise ConfigError(
@@ -109,20 +112,23 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     return steps
 
 
-def run_s(steps: int, timing: Timing, config: TrainConfig) -> float:
-    """Seconds that so many steps take with their evaluations, samples and saves, and what comes before."""
-    return timing.start_s + steps * _per_step_s(timing, config) + _closing_s(timing, config)
+def run_s(steps: int, timing: Timing, config: TrainConfig, first: int = 0) -> float:
+    """Seconds that so many steps from `first` on take with their evaluations, samples and saves, and what
+    comes before."""
+    whole = whole_steps(first, first + steps, config) / max(1, steps)
+    return timing.start_s + steps * _per_step_s(timing, config, whole) + _closing_s(timing, config)
 
 
 def step_s(timing: Timing, config: TrainConfig) -> float:
-    """Seconds of one step by itself."""
+    """Seconds of one step by itself, with all blocks."""
     return config.grad_accum * timing.micro_s + timing.update_s
 
 
-def _per_step_s(timing: Timing, config: TrainConfig) -> float:
-    """Seconds of a step and its share of what comes between steps."""
+def _per_step_s(timing: Timing, config: TrainConfig, whole: float) -> float:
+    """Seconds of a step and its share of what comes between steps.  whole: what it costs, in steps with all
+    blocks."""
     return (
-        step_s(timing, config)
+        whole * step_s(timing, config)
         + _shared(timing.evaluation_s, config.eval_every)
         + _shared(SAMPLE_S, config.sample_every)
         + _shared(timing.save_s, config.save_every)
@@ -150,7 +156,8 @@ def expected_s(step: int, config: TrainConfig, clock: Clock) -> float:
     and the last save, but not beyond its limit.
     """
     last = config.max_steps
-    wanted = (last - step) * clock.step_s + clock.costs_s.get("save", 0.0)
+    steps = whole_steps(step, last, config) / (config.shallow_cost if blocks_at(step - 1, config) else 1.0)
+    wanted = steps * clock.step_s + clock.costs_s.get("save", 0.0)
     for name, every in (("evaluation", config.eval_every), ("sample", config.sample_every)):
         if every:
             n = last // every - (step - 1) // every + (last % every > 0)  # the one at the end included

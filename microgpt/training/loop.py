@@ -30,6 +30,7 @@ from microgpt.runs.settings import TrainConfig
 from microgpt.runs.state import TrainState
 
 from .clock import Clock
+from .depth import blocks_at
 from .horizon import AS_GOOD_AS_DONE, expected_s, replanned_steps
 from .job import Job
 from .rollback import roll_back
@@ -82,6 +83,9 @@ def look_up(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> bool:
 
 def take_step(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:
     """One optimizer step, and what is told of it; a stop before its last micro-batch leaves all as it was."""
+    job.model.depth = blocks_at(state.step, job.config)
+    if state.step == job.config.shallow_steps > 0:
+        clock.forget_steps()
     start, before = clock.begin(), (job.parts_state(), job.source.memory())
     summed = accumulate(job, state.position, stop, clock.spend)
     if summed is None:
@@ -231,7 +235,7 @@ def is_quarter(step: int, config: TrainConfig) -> bool:
 def replan(job: Job, step: int, clock: Clock) -> None:
     """Fit the number of steps of a timed run to the speed since the last evaluation."""
     step_s = clock.seconds_per_step(step)
-    if not job.is_timed or step_s is None:
+    if not job.is_timed or step_s is None or blocks_at(step, job.config):
         return
     max_steps = replanned_steps(step, job.config.max_steps, step_s, clock.remaining_s)
     if max_steps != job.config.max_steps:
@@ -350,7 +354,9 @@ def trained(
     """What there is to tell of a step."""
     speed, left_s = job.tokens_per_step / dt, expected_s(state.step, job.config, clock)
     times = dt, speed, clock.elapsed_s, left_s
-    return Trained(state.step, loss, lr, grad_norm, state.tokens, *times, penalty, facts or None)
+    return Trained(
+        state.step, loss, lr, grad_norm, state.tokens, *times, penalty, facts or None, job.model.depth
+    )
 
 
 def report_step(job: Job, state: TrainState, step: Trained) -> None:

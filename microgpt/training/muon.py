@@ -74,8 +74,10 @@ class Muon(Optimizer):
             arrays = [arena[parameter.name].reshape(-1) for arena in arenas]
             ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
         rate = config.muon_lr * lr / config.lr
+        idle = self.model.idle
         for parameter in self._hidden:
-            self._update_matrix(parameter, rate, grad_scale)
+            if parameter.name not in idle:
+                self._update_matrix(parameter, rate, grad_scale)
 
     def _update_matrix(self, parameter: Parameter, rate: float, grad_scale: float) -> None:
         """One hidden matrix, whose gradient becomes its update and then zero."""

@@ -43,6 +43,7 @@ class Progress:
         self._loss: float | None = None
         self._norm: float | None = None
         self._tok_per_s: float | None = None
+        self._is_whole = True  # all blocks are trained, which the peak is of
         self._lr, self._left_s = 0.0, 0.0
         self._line_every_s, self._line_due = line_every_s, 0.0
         self._bar: Any = None
@@ -53,7 +54,9 @@ class Progress:
         self._step, self._left_s = event.step, event.left_s
         if isinstance(event, Trained):
             self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
-            self._peak = max(self._peak, event.tok_per_s)
+            self._is_whole = event.blocks is None
+            if self._is_whole:
+                self._peak = max(self._peak, event.tok_per_s)
             self._what, value = _aim(event)
             self._loss = _smoothed(self._loss, value, SMOOTHING)
             self._norm = _smoothed(self._norm, event.grad_norm, SMOOTHING)
@@ -100,7 +103,7 @@ class Progress:
         bpb = self._bpb
         of_step = bpb and f"{bpb}@{self._bpb_step}"
         speed, left = self._tok_per_s, format_duration(self._left_s)
-        share = "" if speed is None else f"{speed / self._peak:.0%}"
+        share = "" if speed is None or not self._is_whole else f"{speed / self._peak:.0%}"
         rest = (
             f"lr {self._lr:.1e}".replace("e-0", "e-") if self._lr else "",
             "" if norm is None else f"norm {norm:.2g}",

@@ -18,6 +18,7 @@ from microgpt.machine.memory import peak_memory
 from microgpt.model import count_parameters
 from microgpt.runs.checkpoint import WEIGHTS
 from microgpt.runs.layout import checkpoint_name
+from microgpt.runs.settings import TrainConfig
 from microgpt.runs.spec import Plan, settings_of_recipe
 
 from .assemble import Session
@@ -50,6 +51,7 @@ def header(session: Session) -> list[str]:
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
         *too_many_passes(passes),
         *_of_recipe(session),
+        *_of_depth(config, model.n_layer, state.step),
         f"rate     {outline(config)}",
         f"fits     {fit_note(count_parameters(model), config.max_steps * job.tokens_per_step)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
@@ -80,7 +82,8 @@ def _time(session: Session) -> list[str]:
     if timing is None:
         return []
     config = job.config
-    seconds = run_s(config.max_steps - session.state.step, timing, config)
+    step = session.state.step
+    seconds = run_s(config.max_steps - step, timing, config, step)
     return [
         f"time     about {format_duration(seconds)}, {format_duration(step_s(timing, config))} a step; "
         "evaluations, samples and saves included"
@@ -95,6 +98,16 @@ def _of_recipe(session: Session) -> list[str]:
         made["warmup_steps"] = warmup_steps(session.job.config)
     flags = [f"{flag_name(name)} {shown_value(value)}" for name, value in made.items()]
     return [f"recipe   {plan.train.recipe}: {' '.join(flags)}"] if flags else []
+
+
+def _of_depth(config: TrainConfig, n_layer: int, step: int) -> list[str]:
+    """Which blocks are trained alone, and how long."""
+    if step >= config.shallow_steps:
+        return []
+    return [
+        f"depth    the first {counted(config.shallow_blocks, 'block')} alone up to step "
+        f"{config.shallow_steps:,}, then all {n_layer}; a step costs {config.shallow_cost:.0%} until then"
+    ]
 
 
 def too_many_passes(passes: float) -> list[str]:
@@ -136,7 +149,7 @@ def _estimated(session: Session, seconds: float, steps: int) -> list[str]:
     """The time that was estimated for the steps that were done, beside the one they took."""
     if session.timing is None or not steps:
         return []
-    estimate = run_s(steps, session.timing, session.job.config)
+    estimate = run_s(steps, session.timing, session.job.config, session.state.step - steps)
     return [
         f"time     {format_duration(seconds)}, estimated {format_duration(estimate)} before the first step"
     ]
@@ -191,8 +204,8 @@ def _below_bigrams(metrics: Mapping[str, Any]) -> list[str]:
     if not now > bigrams:
         return []
     return [
-        f"warning  pairs of tokens alone told {bigrams:.4f} bits per byte before the first step: the run was "
-        "too short to do better; give it more steps"
+        f"warning  pairs of tokens alone told {bigrams:.4f} bits per byte before the first step: give the "
+        "run more steps, or a lower --lr"
     ]
 
 

@@ -232,8 +232,8 @@ def resume_run(
         plan = with_steps(plan, lambda: prepared_again(data, known_corpus(source), plan.train.n_threads))
         state = TrainState.from_dict(checkpoint.read_json(source / checkpoint.STATE))
         step, say = state.step, partial(tell.say, state.step)
-        is_at_an_end = step == 0 or step >= plan.train.max_steps  # nothing binds it to its plan
-        is_timed = is_at_an_end and spec.is_timed and not is_same
+        is_unbound = step == 0 and old.train.max_time is not None  # by a plan that no step has followed
+        is_timed = (is_unbound or step >= plan.train.max_steps) and spec.is_timed and not is_same
         limit_s = (plan.train.time_limit_s or math.inf) - (state.elapsed_s if is_same else 0.0)
         if is_timed:  # as many steps, or as many more, as fit
             plan = plan.with_train(max_steps=0)

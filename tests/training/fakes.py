@@ -51,7 +51,7 @@ class FakeModel:
         self.params = arena({"table.weight": (V, V), "bias.weight": (V,)})
         self.grads = self.params.zeros_like()
         self.poison = {}  # call number -> loss to return instead
-        self.calls, self.keys, self.facts = 0, [], {}
+        self.calls, self.keys, self.facts, self.depth, self.idle = 0, [], {}, None, set()
         self.precision = "fp32"
 
     def init(self, seed):

@@ -31,7 +31,7 @@ def test_updates_are_those_of_its_authors(shape):
     with np.load(GOLDEN) as golden:
         known = {name.partition("/")[2]: golden[name] for name in golden if name.startswith(f"{shape}/")}
     params = Arena([Parameter("a", known["w0"].shape, 0.0)], np.float64)
-    model = SimpleNamespace(params=params, grads=params.zeros_like(), precision="fp32")
+    model = SimpleNamespace(params=params, grads=params.zeros_like(), precision="fp32", idle=())
     params["a"][:] = known["w0"]
     muon = Muon(model, make_config(optimizer="muon", weight_decay=0.1, muon_lr=0.02, lr=0.05))
     for step in range(3):

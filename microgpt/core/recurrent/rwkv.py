@@ -29,8 +29,8 @@ def wkv7_forward(
     """A state S (N, N) for each of H heads that fades by channels of the key, forgets what it holds for one
     key, and takes in a value for another:  S = diag(w) S - b (S^T kk)^T + k v^T;  y = S^T r
 
-    Args:    r, w, k, v, kk, b: (B, T, H N); w above 1/2, or precision is lost.  before: (B, H, N, N), a row
-             for each channel of a key.
+    Args:    r, w, k, v, kk, b: (B, T, H N); w above 1/2, below 2^-8 nothing is finite.
+             before: (B, H, N, N), a row for each channel of a key.
     Returns: y: (B, T, H N).  after: (B, H, N, N).
     Source:  Peng et al. 2025 (arXiv 2503.14456); by chunks, Yang et al. 2024 (arXiv 2406.06484).
     """

@@ -1,0 +1,155 @@
+"""First blocks alone: nothing is lost by leaving the others out, when they join, what that costs, runs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from microgpt.common.errors import ConfigError
+from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
+from microgpt.runs.checkpoint import load_model, read_config
+from microgpt.runs.events import Alarmed, Evaluated, Trained
+from microgpt.runs.spec import Plan, Spec
+from microgpt.training import depth
+from microgpt.training.clock import Clock
+from microgpt.training.horizon import Timing, expected_s, planned_steps, run_s
+from microgpt.training.run import resume_run, train_run
+from tests.training.fakes import FakeTime
+from tests.training.toys import KILLED, checkpoint_bytes, ended_by_kill, small
+
+V = 23
+KINDS = {
+    "attention": {},
+    "llama": {"mlp": "swiglu", "n_kv_head": 1, "norm": "layernorm", "bias": "qkv mlp"},
+    "parallel": {"parallel": True},
+    "rwkv7": {"mixer": "rwkv7", "mlp": "rwkv7", "recurrent_head": 16},
+    "rwkv6": {"mixer": "rwkv6", "mlp": "rwkv6", "recurrent_head": 16},
+    "mamba2": {"mixer": "mamba2", "recurrent_head": 16},
+    "fusion": {"mixer": "rwkv7+mamba2", "mlp": "rwkv7", "recurrent_head": 16},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_blocks_that_begin_with_nothing_are_left_out_without_a_trace(kind, recompute):
+    config = ModelConfig(4, 2, 32, 16, V, init_out="zero", **KINDS[kind])
+    ids = np.random.default_rng(0).integers(0, V, (2, 17)).astype(np.int32)
+    batch, found = Batch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])), {}
+    for n in (None, 2):
+        model = GPT(config, recompute=recompute).init(0)
+        model.depth = n
+        found[n] = model.loss_and_grad(batch), model
+    assert found[None][0] == found[2][0]
+    shallow, idle = found[2][1], found[2][1].idle
+    assert idle == {p.name for p in shallow.params.parameters if p.name.startswith(("h.2.", "h.3."))}
+    for name in shallow.grads:
+        if name in idle:
+            assert not shallow.grads[name].any()
+        else:
+            np.testing.assert_allclose(shallow.grads[name], found[None][1].grads[name], rtol=1e-5, atol=1e-6)
+
+
+def plan_of(**settings):
+    return depth.with_steps(
+        depth.with_cost(Spec.of("10m-untied", max_steps=1000, shallow_blocks=2, **settings).plan())
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_first_blocks_take_their_share_of_the_flop(share):
+    plan = plan_of(shallow_share=share)
+    config, n = plan.train, plan.train.shallow_steps
+    whole = flop_per_token(plan.model)
+    shallow = flop_per_token(dataclasses.replace(plan.model, n_layer=2))
+    spent = n * shallow + (1000 - n) * whole
+    assert n * shallow / spent == pytest.approx(share, abs=2e-3) and config.shallow_cost == shallow / whole
+    assert depth.whole_steps(0, 1000, config) == pytest.approx(spent / whole)
+    assert depth.whole_steps(0, 10, config) + depth.whole_steps(10, 1000, config) == pytest.approx(
+        spent / whole
+    )
+    at = [depth.blocks_at(step, config) for step in range(1000)]
+    assert at == [2] * n + [None] * (1000 - n)
+
+
+def test_without_them_nothing_changes():
+    plan = Spec.of("10m-untied", max_steps=1000).plan()
+    assert depth.with_steps(depth.with_cost(plan)) == plan and depth.blocks_at(0, plan.train) is None
+    assert depth.whole_steps(3, 1000, plan.train) == 997
+
+
+def test_times_know_that_the_first_steps_are_short():
+    config = dataclasses.replace(plan_of().train, eval_every=0, sample_every=0, save_every=0)
+    timing = Timing(micro_s=1.0, update_s=0.0, evaluation_s=0.0, save_s=0.0)
+    steps = planned_steps(1000.0, timing, config)
+    config = dataclasses.replace(
+        config, max_steps=steps, shallow_steps=round(depth.shallow_part(config) * steps)
+    )
+    assert 940 < run_s(steps, timing, config) <= 961 and steps > 1400
+    late = config.shallow_steps
+    assert run_s(steps - late, timing, config, late) == pytest.approx(steps - late)
+    clock = Clock(now=FakeTime())
+    clock.step_s = config.shallow_cost
+    assert expected_s(late, config, clock) == pytest.approx(steps - late), (
+        "one more of the short ones is told"
+    )
+    clock.step_s = 1.0
+    assert expected_s(late + 1, config, clock) == pytest.approx(steps - late - 1)
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+
+def shallow(text, steps=40, **settings):
+    values = {"n_layer": 3, "init_out": "zero", "shallow_blocks": 1, "shallow_share": 0.5, "lr": 1e-3}
+    return small(text, steps, **(values | settings))
+
+
+def test_the_others_join_when_it_is_their_turn(text, tmp_path):
+    heard = []
+    spec = shallow(text, eval_every=1, save_every=1, keep=100)
+    outcome = train_run(spec, tmp_path / "run", [heard.append])
+    config = Plan.from_dict(read_config(outcome.checkpoint)).train
+    n = config.shallow_steps
+    assert 20 < n < 38, "short steps are more than half"
+    assert [e.blocks for e in heard if isinstance(e, Trained)] == [1] * n + [None] * (40 - n)
+    models = [load_model(tmp_path / f"run/step_{step:08d}")[0].params for step in (1, n, n + 1)]
+    same = [
+        np.array_equal(models[i]["h.2.mlp.fc.weight"], models[i + 1]["h.2.mlp.fc.weight"]) for i in (0, 1)
+    ]
+    assert same == [True, True], "its output is still zero, so is the gradient of its input"
+    assert not models[1]["h.2.mlp.proj.weight"].any() and models[2]["h.2.mlp.proj.weight"].any()
+    assert not [e for e in heard if isinstance(e, Alarmed) and "gradient" in e.told()]
+    assert sum(isinstance(e, Evaluated) for e in heard) == 41
+
+
+@pytest.mark.parametrize("at", [5, 37])
+def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path, at):
+    spec = shallow(text, save_every=2, optimizer="muon", eval_every=0, sample_every=0)
+    straight = train_run(spec, tmp_path / "straight")
+    assert ended_by_kill(KILLED, json.dumps(spec.to_dict()), tmp_path / "killed", at)
+    assert checkpoint_bytes(straight) == checkpoint_bytes(train_run(spec, tmp_path / "killed", []))
+    with pytest.raises(ConfigError, match=r"cannot be resumed with --shallow-blocks 2 \(the run has 1\)"):
+        resume_run(tmp_path / "killed", Spec.of(shallow_blocks=2, max_steps=50))
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"n_layer": 3, "shallow_blocks": 3, "init_out": "zero"}, "fewer than all blocks, which are 3"),
+        ({"shallow_blocks": 1, "init_out": "scaled"}, "--init-out zero"),
+    ],
+)
+def test_where_it_cannot_be_it_is_refused(settings, told):
+    with pytest.raises(ConfigError, match=f"--shallow-blocks {settings['shallow_blocks']}: .*{told}"):
+        Spec.of("tiny", **settings).plan()
+
+
+def test_it_is_for_a_new_model(text, tmp_path):
+    train_run(shallow(text, 2), tmp_path / "run", [])
+    more = Spec.of(parent=str(tmp_path / "run"), data=str(text), max_steps=1, threads="1")
+    assert train_run(more, tmp_path / "on", []).step == 1
+    with pytest.raises(ConfigError, match="it is for a new one"):
+        train_run(
+            Spec.of(parent=str(tmp_path / "run"), data=str(text), shallow_blocks=1), tmp_path / "no", []
+        )
