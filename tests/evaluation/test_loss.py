@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from microgpt.batches.batches import eval_windows
+from microgpt.batches.carried import EvalInOrder
 from microgpt.core import arrays
 from microgpt.corpus.chat import render
 from microgpt.corpus.token_file import TokenFile, write_token_file
@@ -68,3 +69,11 @@ def test_a_short_last_batch_leaves_no_memory_behind(tokenizer, tmp_path):
     before = arrays.held()
     assert evaluate(model, windows, windows.n_windows) and arrays.held() > before, "it is kept for the next"
     assert evaluate(model, windows, windows.n_windows - 1) and arrays.held() == before
+
+
+def test_windows_in_order_give_memory_back_twice_at_most(tokenizer, tmp_path, monkeypatch):
+    model, released = GPT(ModelConfig(1, 1, 16, 16, tokenizer.vocab_size)).init(0), []
+    write_token_file(tmp_path / "tokens", [render("abcdefgh" * 99, tokenizer)] * 9, tokenizer)
+    windows = EvalInOrder(TokenFile.open(tmp_path / "tokens"), 16, tokenizer.byte_lengths)
+    monkeypatch.setattr(arrays, "release", lambda: released.append(1))
+    assert evaluate(model, windows, 64) and 1 <= len(released) <= 3, "where rows grow fewer, and at the end"

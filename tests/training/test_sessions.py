@@ -68,6 +68,13 @@ def test_a_run_that_has_done_no_step_is_planned_anew_for_the_time_it_gets(text):
     assert second.step > 0 and second.max_steps > 3 * first.max_steps
 
 
+def test_a_number_of_steps_that_was_named_stays_where_none_is_done(text):
+    stop = StopFlag()
+    stop.request()
+    assert train_run(small(text, 5), "a", [], stop=stop).step == 0
+    assert resume_run("a", Spec.of(max_time="60s"), now=FakeTime(tick=0.01)).max_steps == 5
+
+
 def _flat(spec):
     """The settings of a spec without a number of steps."""
     settings = spec.model | spec.train | spec.data
