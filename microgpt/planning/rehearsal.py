@@ -17,7 +17,7 @@ from microgpt.machine.memory import available_memory
 from microgpt.model import GPT
 from microgpt.runs.lineage import begin_with, fill
 from microgpt.runs.spec import Plan, Spec
-from microgpt.training import assemble
+from microgpt.training import assemble, depth
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import Timing, planned_steps
 from microgpt.training.length import with_steps
@@ -53,18 +53,18 @@ def rehearse(plan: Plan, prepared: Prepared, say: Say, is_timed: bool = True) ->
 
     Where its length is a time, the plan gets the steps that fit into it.
     """
-    n_windows = assemble.batches_of(plan, prepared).n_windows
+    n_windows, plan = assemble.batches_of(plan, prepared).n_windows, depth.with_cost(plan)
     facts = facts_of(plan, n_windows)
     fits = facts.needs.total <= available_memory()
     if not (is_timed and fits):
-        return Rehearsal(plan, facts, None, fits)
+        return Rehearsal(depth.with_steps(plan), facts, None, fits)
     clock = Clock()
     clock.limit(plan.train.time_limit_s)
     settle_threads(plan, plan.train.max_steps or float("inf"), clock, say)
     timing = assemble.measured(plan, prepared, clock)
     if not plan.train.max_steps:
         plan = plan.with_train(max_steps=planned_steps(clock.left_s, timing, plan.train))
-    return Rehearsal(plan, facts_of(plan, n_windows), timing, fits)
+    return Rehearsal(depth.with_steps(plan), facts_of(plan, n_windows), timing, fits)
 
 
 def of_presets(

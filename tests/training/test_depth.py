@@ -8,6 +8,7 @@ import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
+from microgpt.planning.rehearsal import open_plan, rehearse
 from microgpt.runs.checkpoint import load_model, read_config
 from microgpt.runs.events import Alarmed, Evaluated, Trained
 from microgpt.runs.spec import Plan, Spec
@@ -121,6 +122,13 @@ def test_the_others_join_when_it_is_their_turn(text, tmp_path):
     assert not models[1]["h.2.mlp.proj.weight"].any() and models[2]["h.2.mlp.proj.weight"].any()
     assert not [e for e in heard if isinstance(e, Alarmed) and "gradient" in e.told()]
     assert sum(isinstance(e, Evaluated) for e in heard) == 41
+
+
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_a_plan_counts_them(text, is_timed):
+    plan, prepared = open_plan(shallow(text), print)
+    found = rehearse(plan, prepared, print, is_timed).plan.train
+    assert 20 < found.shallow_steps < 38 and 0 < found.shallow_cost < 1
 
 
 @pytest.mark.parametrize("at", [5, 37])
