@@ -7,7 +7,7 @@
   microgpt train --spec run.toml                  as a file says; --write-spec run.toml makes one
   microgpt train --from mine --data book.txt      train what a run has learned on other text
 
-Ctrl-C at any moment saves and ends; --resume goes on as if nothing had happened.
+Ctrl-C saves and ends once steps have begun; --resume goes on as if nothing had happened.
 """
 
 import argparse

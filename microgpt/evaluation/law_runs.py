@@ -27,7 +27,8 @@ class Showed(NamedTuple):
     step, max_steps: how far its schedule has come; 0: not known.  rate: of its last step, a share of the
     peak; 0: not known.  passes: over its text; None: not known.  corpus, tokenizer: hashes.  tok_per_s: as
     it was trained, 0: not known.  parent: whose weights it began with; "": random ones.  counts: whether it
-    began with those of all pairs of tokens, which are not among its tokens.
+    began with those of all pairs of tokens, which are not among its tokens.  shallow: whether it trained its
+    first blocks alone at first.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Showed(NamedTuple):
     machine: str = ""
     parent: str = ""
     counts: bool = False
+    shallow: bool = False
 
 
 def points_of(runs: Sequence[Showed]) -> Points:
@@ -64,6 +66,7 @@ def refusals(runs: Sequence[Showed], is_ray: bool | None = None) -> list[str]:
         _without_fall,
         _of_parents,
         _of_other_starts,
+        _of_other_depths,
         _of_other_tokens,
         _of_other_text,
         _often_repeated,
@@ -118,6 +121,16 @@ def _of_other_starts(runs: Sequence[Showed]) -> str:
     return (
         f"beginnings differ: {one.name} began with the counts of all pairs of tokens, of a text that others "
         "met in their steps alone; train all with the same --bigram-passes"
+    )
+
+
+def _of_other_depths(runs: Sequence[Showed]) -> str:
+    if len({run.shallow for run in runs}) == 1:
+        return ""
+    one = next(run for run in runs if run.shallow)
+    return (
+        f"beginnings differ: {one.name} trained its first blocks alone at first, so that a token cost and taught "
+        "less than in others; train all with the same --shallow-blocks"
     )
 
 

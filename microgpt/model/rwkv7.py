@@ -28,6 +28,8 @@ class RWKV7:
     Source: Peng et al. 2025 (arXiv 2503.14456).
     """
 
+    arithmetic = 2  # raised when the same run comes out with other bits; 2: the scan by chunks
+
     def __init__(self, at: str, index: int, config: ModelConfig) -> None:
         self.at, C, layer = f"{at}.rwkv7", config.n_embd, index - 1
         self.H, self.C = C // config.recurrent_head, C

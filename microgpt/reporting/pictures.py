@@ -71,15 +71,18 @@ def axis_of(name: str, histories: Sequence[History]) -> Axis:
         unit, seconds = _unit_of_time(max(history.elapsed_s for history in histories))
         return Axis(f"time of training ({unit})", lambda history, of: of["elapsed_s"] / seconds)
     if name == FLOP:
-        return Axis("computed in training (FLOP)", lambda history, of: of["tokens"] * flop_per_token(history))
+        return Axis("computed in training (FLOP)", flop_of)
     if name == TOKENS:
         return Axis("tokens seen", lambda history, of: of["tokens"])
     return Axis("optimizer steps", lambda history, of: of["step"])
 
 
-def flop_per_token(history: History) -> float:
-    """FLOP of training on a token."""
-    return float(history.sessions[-1]["flop_per_token"])
+def flop_of(history: History, of: dict[str, np.ndarray]) -> np.ndarray:
+    """FLOP of training so far; steps with the first blocks alone cost a part."""
+    session, steps = history.sessions[-1], np.maximum(of["step"], 1)
+    shallow = np.minimum(of["step"], session.get("shallow_steps") or 0) / steps
+    part = 1 - shallow * (1 - (session.get("shallow_cost") or 1.0))
+    return of["tokens"] * part * session["flop_per_token"]
 
 
 def _unit_of_time(seconds: float) -> tuple[str, float]:

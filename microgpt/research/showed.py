@@ -51,6 +51,7 @@ def showed(name: str | Path) -> Showed:
         machine,
         plan.parent.place if plan.parent else "",
         config.bigram_passes > 0,
+        config.shallow_blocks > 0,
     )
 
 

@@ -66,7 +66,8 @@ class Began(Event):
 
     machine: what computes.  flop_per_token: of training on one.  peak_flop_per_s: that the threads can do at
     most, measured.  memory_bytes: that training will take, estimated.  inexact: why a resume cannot equal a
-    run that was never stopped.  run: its directory.  bpb, bpb_step: the last held-out result, and its step.
+    run that was never stopped.  shallow_steps: with the first blocks alone.  shallow_cost: of one of them, as
+    a share of one with all.  run: its directory.  bpb, bpb_step: the last held-out result, and its step.
     header: lines that say what is trained, on what, and with what.
     """
 
@@ -77,6 +78,8 @@ class Began(Event):
     peak_flop_per_s: float
     memory_bytes: float
     inexact: list[str] | None = None
+    shallow_steps: int | None = None
+    shallow_cost: float | None = None
     run: str | None = _for_session(None)
     bpb: float | None = _for_session(None)
     bpb_step: int = _for_session(0)

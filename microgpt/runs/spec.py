@@ -11,7 +11,7 @@ from microgpt.common.flags import flag_name
 from microgpt.common.plain import check_settings, record_from
 from microgpt.core import native
 from microgpt.corpus.prepared.config import DataConfig, source_place
-from microgpt.corpus.prepared.corpus import source_names
+from microgpt.corpus.prepared.corpus import SMALLTALK, source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
 from microgpt.model.architecture import beside_bigrams, is_recurrent, refuse_unfit_adapters
@@ -25,12 +25,20 @@ from .settings import LENGTHS, RECIPES, TrainConfig, recipe
 DEFAULT_PRESET, DEFAULT_RECIPE = "10m", TrainConfig.recipe
 NO_MERGES = 256 + len(SPECIALS)  # vocabulary of a tokenizer that merges nothing
 PLACES = ("data", "held_out", "mixed", "replay")  # settings that hold places of files
+# Settings that say nothing of how the corpus is prepared.
+OF_OTHER_TEXT = {"data", "mixed", "shares", "replay", "replay_share"}
 INNER = ("onward_", "shallow_steps", "shallow_cost")  # how settings begin that a run makes for itself
 # What of a model may change when its weights are trained on.
 CHANGEABLE = frozenset(
     ("seq_len", "dropout", "rope_theta", "rope_scaling", "rope_factor", "z_loss", *ADAPTER_FIELDS)
 )
 SECTIONS: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "data": DataConfig}
+
+
+def of_corpus(data: Mapping[str, Any]) -> list[str]:
+    """Those of some settings that say how the corpus itself is prepared, not texts beside it."""
+    of_others = OF_OTHER_TEXT | ({"smalltalk_bytes"} if SMALLTALK in data.get("replay", ()) else set())
+    return [name for name in data if name not in of_others]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,8 @@ class Plan:
             why = f"expected fewer than all blocks, which are {model.n_layer}"
         elif model.init_out != "zero" or model.embedding_mix:
             why = "blocks that say something from the start cannot be left out; take --init-out zero"
+        elif self.train.carry_state:
+            why = "blocks that join later carry nothing on; leave --carry-state out"
         if why:
             raise ConfigError(f"--shallow-blocks {n}: {why}")
 

@@ -10,6 +10,7 @@ from typing import Any
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import shown_value
 from microgpt.corpus.prepared.corpus import SMALLTALK
+from microgpt.corpus.prepared.folder import is_prepared
 from microgpt.corpus.prepared.split import HeldOutWanted
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.files import durable
@@ -17,7 +18,7 @@ from microgpt.files.records import LARGEST_JSON, parse_json
 
 from .kinds import PENALTIES
 from .priors import SETTINGS as PRIOR_SETTINGS
-from .spec import INNER, PLACES, SECTIONS, Plan, Spec
+from .spec import INNER, PLACES, SECTIONS, Plan, Spec, of_corpus
 
 WIDTH = 110  # of a line of comment
 EXTRA = "pip install 'microgpt-cpu[spec]'"
@@ -159,8 +160,8 @@ def _of_run(document: dict[str, Any]) -> Spec:
 def spec_of(plan: Plan) -> Spec:
     """All settings of a plan, named, but for those that follow from others or are not for people to set.
 
-    That is the size of the vocabulary, which follows from the merges, and a number of steps that is not known
-    before the corpus is read.
+    That is the size of the vocabulary, which follows from the merges, a number of steps that is not known
+    before the corpus is read, and how a corpus was prepared that is so already.
     """
     sections = {name: dict(getattr(plan, name).to_dict()) for name in SECTIONS}
     del sections["model"]["vocab_size"]
@@ -174,6 +175,9 @@ def spec_of(plan: Plan) -> Spec:
             for key, value in sections[name].items()
             if value is not None and not (key in plain and (key.startswith(INNER) or value == defaults[key]))
         }
+    if any(is_prepared(Path(place)) for place in plan.data.data):
+        for name in of_corpus(sections["data"]):
+            del sections["data"][name]
     return Spec(plan.preset or None, **sections, parent=plan.parent.place if plan.parent else None)
 
 

@@ -149,7 +149,7 @@ def reopen(plan: Plan, source: Path, say: Say, allow_inexact: bool = False) -> t
     if allow_inexact and known.key != prepared.meta["key"]:
         # Another corpus may do, but the weights know the tokens of their own tokenizer only.
         prepared = open_corpus(plan, known.tokenizer)
-    changes = differences(document, identity(plan.train, prepared))
+    changes = differences(document, identity(plan.train, prepared, plan.model))
     accept(source, changes, say, allow_inexact)
     return prepared, changes
 
@@ -342,7 +342,7 @@ def _session(
         config=config,
         run=run,
         document=plan.to_dict(),
-        identity=identity(config, prepared) | keys_of(made.texts),
+        identity=identity(config, prepared, plan.model) | keys_of(made.texts),
         beside=made.beside,
         log=log,
         tell=tell,
@@ -378,6 +378,8 @@ def began(session: Session, header: list[str]) -> Began:
         peak_flop_per_s=product_flop_per_s(precision, native.threads()),
         memory_bytes=memory_estimate(job.model.config, job.config),
         inexact=session.inexact or None,
+        shallow_steps=job.config.shallow_steps or None,
+        shallow_cost=job.config.shallow_cost if job.config.shallow_steps else None,
         run=str(job.run),
         bpb=_bpb(state),
         bpb_step=int(state.metrics.get("val_step", 0)),

@@ -69,7 +69,7 @@ class Clock:
         self.costs_s["step"] = seconds
         self._weight = SMOOTHING * self._weight + 1 - SMOOTHING  # without it the first would count too little
         share = (1 - SMOOTHING) / self._weight
-        self.step_s = seconds if share >= 1 else self.step_s + share * (seconds - self.step_s)
+        self.step_s = seconds if share == 1 else self.step_s + share * (seconds - self.step_s)
         return seconds
 
     @property

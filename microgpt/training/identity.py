@@ -12,19 +12,22 @@ from microgpt.batches.packing import DOCUMENTS, STREAM
 from microgpt.common.errors import CheckpointError
 from microgpt.core import native
 from microgpt.corpus.prepared.folder import Prepared
+from microgpt.model import ModelConfig
+from microgpt.model.kinds import MIXERS
 from microgpt.runs.kinds import SOURCES
 from microgpt.runs.settings import TrainConfig
 
 # Raised whenever the same run would come out with other bits.  1: dropout and prompt loss by micro-batch,
 # each micro-batch's mean; 2: by window, one mean over all scored targets of a step; 3, where windows are of
-# documents: a document does not see the one before it.  A source raises its own.
+# documents: a document does not see the one before it.  A source raises its own, and so does a mixer.
 ARITHMETIC = {STREAM: 2, DOCUMENTS: 3}
 CHANGED = {  # what a resumed run differs in, where its name is no word for a person
-    "arithmetic_of_source": "batches were made by version {} of the arithmetic of their source, now by {}"
+    "arithmetic_of_source": "batches were made by version {} of the arithmetic of their source, now by {}",
+    "arithmetic_of_mixers": "layers were computed by version {} of the arithmetic of their mixers, now by {}",
 }
 
 
-def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
+def identity(config: TrainConfig, prepared: Prepared, model: ModelConfig) -> dict[str, Any]:
     """What state.json records beside the counters: all that decides a result, and what computed it."""
     versions = {
         "microgpt": microgpt.__version__,
@@ -32,10 +35,13 @@ def identity(config: TrainConfig, prepared: Prepared) -> dict[str, Any]:
         "numpy": np.__version__,
     }
     of_source = getattr(SOURCES.get(config.source), "arithmetic", 1)
+    mixers = model.mixer.replace("+", " ").split()
+    of_mixers = max(getattr(MIXERS[name], "arithmetic", 1) for name in mixers)
     return {
         "seed": config.seed,
         "arithmetic": ARITHMETIC[config.packing],
         **({"arithmetic_of_source": of_source} if of_source > 1 else {}),
+        **({"arithmetic_of_mixers": of_mixers} if of_mixers > 1 else {}),
         **native.info(config.precision),
         **_corpus_identity(prepared),
         "versions": versions,
@@ -58,6 +64,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "corpus",
         "arithmetic",
         "arithmetic_of_source",
+        "arithmetic_of_mixers",
         "precision",
         "isa",
         "gemm",
@@ -65,7 +72,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         "blas",
         "microgpt",
     )
-    first = {"arithmetic": 1, "arithmetic_of_source": 1}
+    first = {"arithmetic": 1, "arithmetic_of_source": 1, "arithmetic_of_mixers": 1}
     old, new = first | _flat(before), first | _flat(now)
     changed = [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
     return [

@@ -22,7 +22,6 @@ from microgpt.common.words import command_line
 from microgpt.core import arrays, native
 from microgpt.corpus.chat import role_marker
 from microgpt.corpus.prepared.config import prepared_again
-from microgpt.corpus.prepared.corpus import SMALLTALK
 from microgpt.corpus.prepared.folder import refuse_settled
 from microgpt.corpus.token_file import TokenFile
 from microgpt.decoding.decoder import Decoder, uniform_stream
@@ -44,7 +43,7 @@ from microgpt.runs.layout import (
 )
 from microgpt.runs.lineage import begin_with
 from microgpt.runs.settings import SESSION_FIELDS, TrainConfig
-from microgpt.runs.spec import PLACES, Plan, Spec, environment_settings
+from microgpt.runs.spec import PLACES, Plan, Spec, environment_settings, of_corpus
 from microgpt.runs.state import TrainState
 from microgpt.tokenizer import Tokenizer
 
@@ -63,13 +62,6 @@ from .stop import StopFlag
 from .thread_choice import choose_threads
 
 SAMPLE_TOKENS = 48
-OF_OTHER_TEXT = {
-    "data",
-    "mixed",
-    "shares",
-    "replay",
-    "replay_share",
-}  # settings that are not of how `data` is prepared
 SPENT = 0.05  # of its time limit: a run with less than this left is over
 
 
@@ -144,7 +136,7 @@ def start_run(
     """
     clock, tell = Clock(now=now), Listeners(listeners)
     say = partial(tell.say, 0)
-    refuse_settled(spec.data_config().data, _of_corpus(spec))
+    refuse_settled(spec.data_config().data, of_corpus(spec.data))
     begin = None if spec.parent is None else begin_with(spec.parent)
     of_parent = None if begin is None else begin[:2]
     plan = spec.plan(parent=of_parent)
@@ -164,12 +156,6 @@ def start_run(
         clock.limit(plan.train.time_limit_s)
         settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
         return _train(assemble.start(plan, prepared, run, clock, tell), clock, stop)
-
-
-def _of_corpus(spec: Spec) -> list[str]:
-    """The settings that say how the corpus itself is prepared, not texts beside it."""
-    of_others = OF_OTHER_TEXT | ({"smalltalk_bytes"} if SMALLTALK in spec.data.get("replay", ()) else set())
-    return [name for name in spec.data if name not in of_others]
 
 
 def refuse_used(run: Path) -> None:

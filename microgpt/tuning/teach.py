@@ -149,7 +149,7 @@ class Teacher:
     def _save(self) -> None:
         told = {**self.state.to_dict(), "lessons": self.lessons}
         if self.corpus is not None:
-            told |= identity(self.plan.train, self.corpus)
+            told |= identity(self.plan.train, self.corpus, self.plan.model)
         else:
             told |= {"corpus": checkpoints.corpus_key(self.source)}
         persist(self._snapshot.fill(self.plan.to_dict(), told), self.run, UNDOABLE + 1)

@@ -288,6 +288,7 @@ LADDER = runs_of(ray(), step=100, max_steps=100, rate=0.1, passes=2.0, corpus="c
             "too short for its schedule: r7 (20 steps, the last at 100% of its peak rate)",
         ),
         ([*LADDER[:7], LADDER[7]._replace(tokens=0)], None, "no step done: r7; go on with train --resume r7"),
+        ([*LADDER[:7], LADDER[7]._replace(shallow=True)], None, "beginnings differ: r7 trained its first"),
         ([*LADDER[:7], LADDER[7]._replace(counts=True)], None, "beginnings differ: r7 began with the counts"),
         (
             [*LADDER[:7], LADDER[7]._replace(tokenizer="u")],

@@ -1,12 +1,14 @@
 """Pictures have labels, units, every run that was asked for, and the format that their name tells."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.reporting.history import read_history
-from microgpt.reporting.pictures import AXES, DARK, picture, svg_of_course, svg_of_losses
+from microgpt.reporting.pictures import AXES, DARK, flop_of, picture, svg_of_course, svg_of_losses
 from tests.reporting.fakes import evaluated, events, start, write_log
 
 pytest.importorskip("matplotlib")
@@ -60,3 +62,13 @@ def test_pictures_of_a_page_take_its_colours(histories):
 def test_a_run_that_has_just_begun_can_be_drawn(tmp_path):
     history = read_history(write_log(tmp_path / "a", [start(), evaluated(0)]))
     assert svg_of_losses(history) and svg_of_course(history)
+
+
+def test_steps_with_few_blocks_count_as_what_they_cost():
+    session = {"flop_per_token": 10, "shallow_steps": 4, "shallow_cost": 0.25}
+    history = SimpleNamespace(sessions=[session])
+    steps = np.array([0.0, 2, 4, 8])
+    found = flop_of(history, {"step": steps, "tokens": 3 * steps})
+    assert found.tolist() == [0, 3 * 2 * 2.5, 3 * 4 * 2.5, 3 * 4 * 2.5 + 3 * 4 * 10]
+    del session["shallow_steps"], session["shallow_cost"]
+    assert flop_of(history, {"step": steps, "tokens": 3 * steps}).tolist() == (30 * steps).tolist()

@@ -9,7 +9,7 @@ import pytest
 from microgpt.common.errors import ConfigError
 from microgpt.runs.settings import TrainConfig
 from microgpt.runs.spec import SECTIONS, Spec
-from microgpt.runs.spec_file import read_spec, spec_text, write_spec
+from microgpt.runs.spec_file import read_spec, spec_of, spec_text, write_spec
 
 SPECS = [
     Spec.of("tiny", max_steps=7),
@@ -148,3 +148,11 @@ def test_missing_packages_are_told_with_what_installs_them(tmp_path, monkeypatch
     for call in (lambda: read_spec(tmp_path / "run.toml"), lambda: spec_text(SPECS[0])):
         with pytest.raises(ConfigError, match=r"pip install 'microgpt-cpu\[spec\]'"):
             call()
+
+
+def test_how_prepared_data_was_prepared_is_not_said_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("microgpt.runs.spec_file.is_prepared", lambda place: place == Path("/mine"))
+    spec = Spec.of("tiny", data="/mine", replay="/other", replay_share=0.2, max_steps=7)
+    told = spec_of(spec.plan()).data
+    assert told == {"data": ["/mine"], "mixed": [], "shares": [], "replay": ["/other"], "replay_share": 0.2}
+    assert "merges" in spec_of(Spec.of("tiny", data="/else", max_steps=7).plan()).data

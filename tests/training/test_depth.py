@@ -146,6 +146,16 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path, at):
     [
         ({"n_layer": 3, "shallow_blocks": 3, "init_out": "zero"}, "fewer than all blocks, which are 3"),
         ({"shallow_blocks": 1, "init_out": "scaled"}, "--init-out zero"),
+        (
+            {
+                "shallow_blocks": 1,
+                "init_out": "zero",
+                "mixer": "mamba2",
+                "recurrent_head": 16,
+                "carry_state": True,
+            },
+            "leave --carry-state out",
+        ),
     ],
 )
 def test_where_it_cannot_be_it_is_refused(settings, told):

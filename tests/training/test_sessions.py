@@ -12,6 +12,7 @@ from microgpt.files.records import read_json
 from microgpt.runs.events import Ended, Trained
 from microgpt.runs.spec import Spec
 from microgpt.training import loop
+from microgpt.training.identity import differences
 from microgpt.training.run import resume_run, train_run
 from microgpt.training.stop import StopFlag
 from tests.training.fakes import FakeTime, StopAt
@@ -66,6 +67,19 @@ def test_a_run_that_has_done_no_step_is_planned_anew_for_the_time_it_gets(text):
     more = Spec.of(max_time="60s")
     second = resume_run("a", more, now=FakeTime(tick=0.01))
     assert second.step > 0 and second.max_steps > 3 * first.max_steps
+
+
+def test_bits_of_layers_that_are_computed_otherwise_now_are_told(text):
+    shape = {"mixer": "rwkv7", "mlp": "rwkv7", "recurrent_head": 16}
+    outcome = train_run(small(text, 3, **shape), "a", [])
+    state = read_json(outcome.checkpoint / "state.json")
+    assert state["arithmetic_of_mixers"] == 2
+    before = {name: value for name, value in state.items() if name != "arithmetic_of_mixers"}
+    told = "layers were computed by version 1 of the arithmetic of their mixers, now by 2"
+    assert differences(before, state) == [told]
+    assert "arithmetic_of_mixers" not in read_json(
+        train_run(small(text, 1), "b", []).checkpoint / "state.json"
+    )
 
 
 def test_a_number_of_steps_that_was_named_stays_where_none_is_done(text):
