@@ -129,8 +129,8 @@ def _of_other_depths(runs: Sequence[Showed]) -> str:
         return ""
     one = next(run for run in runs if run.shallow)
     return (
-        f"beginnings differ: {one.name} trained its first blocks alone at first, so that a token cost and taught "
-        "less than in others; train all with the same --shallow-blocks"
+        f"beginnings differ: {one.name} trained its first blocks alone at first, so that a token cost and "
+        "taught less than in others; train all with the same --shallow-blocks"
     )
 
 
