@@ -28,6 +28,7 @@ SLOPE_STEP = 0.02  # but is no longer than this share of the weights, where all 
 SLOPE_SHARE = 0.03  # and by no more than this share of it, for what is learned by heart bends at once;
 FLAT_NATS = 5e-3  # a change of less than this is lost in rounding
 SLOPE_TOLERANCE = 0.05
+SHORTER = 4  # times, where that is exceeded: what comes of a bend is then a sixteenth
 EXPERTS = ".experts."  # in the names of their parameters
 CLEAR = 0.05  # nats a token: differences of shifted losses below this say nothing
 NOTHING_SCORED = "no target is scored in what is looked at"
@@ -136,23 +137,36 @@ def in_fp32(model: GPT) -> Iterator[None]:
 
 
 def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
-    """Of each layer that is not flat by how much of its size the slope differs from the gradient's norm."""
+    """Of each layer that is not flat by how much of its size the slope differs from the gradient's norm.
+
+    A loss that bends there seems to differ, too, but ever less along shorter steps; a wrong gradient does not.
+    """
     most = min(SLOPE_NATS, SLOPE_SHARE * float(model.token_losses(batch).sum(dtype=np.float64)))
     for layer, names in _layers(model).items():
         norm, size = (_norm(arena, names) for arena in (model.grads, model.params))
         nats = min(most, 2 * SLOPE_STEP * size * norm)
         if nats < FLAT_NATS:
             continue
-        step = nats / 2 / norm**2
-        before = {name: model.params[name].copy() for name in names}
-        sums = []
-        for sign in (1, -1):
-            for name in names:
-                model.params[name][:] = before[name] + sign * step * model.grads[name]
-            sums.append(float(model.token_losses(batch).sum(dtype=np.float64)))
+        error = _slope_error(model, batch, names, norm, nats)
+        while error > SLOPE_TOLERANCE and nats >= FLAT_NATS * SHORTER:
+            nats /= SHORTER
+            error = _slope_error(model, batch, names, norm, nats)
+        yield error, layer
+
+
+def _slope_error(model: GPT, batch: Batch, names: list[str], norm: float, nats: float) -> float:
+    """By how much of itself the change of the loss differs from `nats`, what the gradient of parameters, which
+    has this norm, foretells."""
+    step = nats / 2 / norm**2
+    before = {name: model.params[name].copy() for name in names}
+    sums = []
+    for sign in (1, -1):
         for name in names:
-            model.params[name][:] = before[name]
-        yield abs((sums[0] - sums[1]) / nats - 1), layer
+            model.params[name][:] = before[name] + sign * step * model.grads[name]
+        sums.append(float(model.token_losses(batch).sum(dtype=np.float64)))
+    for name in names:
+        model.params[name][:] = before[name]
+    return abs((sums[0] - sums[1]) / nats - 1)
 
 
 def _layers(model: GPT) -> dict[str, list[str]]:

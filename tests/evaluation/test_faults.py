@@ -1,5 +1,7 @@
 """Seeded faults: each changes one line of a sound program, and its own probe or alarm tells it by name."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from microgpt.core import reference
 from microgpt.corpus.chat import render
 from microgpt.corpus.smalltalk import generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
-from microgpt.evaluation import probes_of_data
+from microgpt.evaluation import probes, probes_of_data
 from microgpt.evaluation.alarms import Alarms, Facts, Loss
 from microgpt.evaluation.loss import evaluate
 from microgpt.evaluation.probes import gradient, probe_all, slope
@@ -225,6 +227,20 @@ def test_the_slope_of_a_text_learned_by_heart_is_that_of_its_gradient_or_is_not_
         assert slope(sound.model, batch).is_good is False
     sound.model.params["ln_f.weight"][:] *= 2
     assert slope(sound.model, batch).told().startswith("-    slope: not applicable: ")
+
+
+def test_a_loss_that_bends_is_not_a_gradient_that_is_wrong(run, monkeypatch):
+    sound = run()
+    sound.learn()
+    batch = sound.batches.batch(0)
+    for name, value in {"SLOPE_NATS": 30.0, "SLOPE_SHARE": 0.5, "SLOPE_STEP": 1.0}.items():
+        monkeypatch.setattr(probes, name, value)
+    with monkeypatch.context() as long:
+        long.setattr(probes, "SHORTER", math.inf)
+        assert slope(sound.model, batch).is_good is False
+    assert slope(sound.model, batch).is_good
+    monkeypatch.setattr(Branch, "backward", lost)
+    assert slope(sound.model, batch).is_good is False
 
 
 def test_numbers_that_are_not_finite_are_told_of_the_slope_too(run):
