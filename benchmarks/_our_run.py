@@ -14,6 +14,7 @@ from microgpt.runs.kinds import SOURCES
 from microgpt.runs.spec import Spec
 from microgpt.training import assemble
 from microgpt.training.bigrams import learn_bigrams
+from microgpt.training.depth import mean_cost, whole_steps, with_cost
 from microgpt.training.parts import Corpus, Parts
 from microgpt.training.run import train_run
 
@@ -23,11 +24,18 @@ POINTS = 12  # of a curve
 TIMED = "corpus, timed"
 
 
+def steps_within(job: dict[str, Any]) -> int:
+    """How many steps of a known cost the seconds are enough for."""
+    plan = with_cost(Spec.of(job["preset"], **job["settings"]).plan())
+    n_whole = (job["seconds"] - job["start_s"]) / job["step_s"]
+    return max(1, round(n_whole / mean_cost(plan.train)))
+
+
 def main() -> None:
     """Train what the JSON object in the first argument describes."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     clock, seconds = TurnClock(job["step_s"]), job["seconds"]
-    due, tokens = seconds / POINTS, 0
+    due, tokens, step = seconds / POINTS, 0, 0
     parts: Parts
 
     class Timed(Corpus):
@@ -39,7 +47,7 @@ def main() -> None:
             super().__init__(mine)
 
         def batch(self, index: int) -> Batch:
-            clock.start()
+            clock.start(whole_steps(step, step + 1, parts.config))
             return super().batch(index)
 
     def measure(step: int) -> None:
@@ -51,14 +59,14 @@ def main() -> None:
         say(seconds=round(clock.now(), 2), step=step, tokens=tokens, bpb=result.bpb)
 
     def hear(event: Event) -> None:
-        nonlocal due, tokens
+        nonlocal due, tokens, step
         if isinstance(event, Began):
             clock.ready(parameters=event.n_params)
         elif isinstance(event, LearnedBigrams):
             measure(event.step)
         elif isinstance(event, Trained):
             clock.stop()
-            tokens = event.tokens
+            tokens, step = event.tokens, event.step
             if clock.now() >= due:
                 measure(event.step)
                 due += seconds / POINTS
@@ -76,7 +84,7 @@ def main() -> None:
     vars(assemble)["learn_bigrams"] = learn
     length: dict[str, Any] = {"max_time": f"{seconds}s"}
     if job["step_s"]:
-        length = {"max_steps": max(1, round((seconds - job["start_s"]) / job["step_s"]))}
+        length = {"max_steps": steps_within(job)}
     settings = {**job["settings"], **length, "source": TIMED}
     settings |= {"eval_every": 0, "sample_every": 0, "save_every": 0}
     outcome = train_run(Spec.of(job["preset"], **settings), Path(job["run"]), [hear], now=clock.now)

@@ -18,24 +18,27 @@ class TurnClock:
     """Seconds of training: time passes inside steps alone, from `start` to `stop`.
 
     With `step_s`, what a step took where nothing else was running, each step counts as that long once it has
-    begun, however long it takes: a machine with other work on it then changes nothing.
+    begun, times what `start` says it costs, however long it takes: a machine with other work on it then
+    changes nothing.
     """
 
     def __init__(self, step_s: float | None = None) -> None:
         self.step_s = step_s
         self.until_s = self._before_s = self._counted_s = 0.0
+        self._cost = 1.0
         self._started: float | None = None
 
     def now(self) -> float:
         """Seconds of training so far; the time that `train_run` goes by."""
         if self._started is None:
             return self._before_s
-        return self._before_s + (self.step_s or time.monotonic() - self._started)
+        known = self.step_s and self.step_s * self._cost
+        return self._before_s + (known or time.monotonic() - self._started)
 
-    def start(self) -> None:
-        """A step begins, or goes on."""
+    def start(self, cost: float = 1.0) -> None:
+        """A step begins, or goes on, that costs so many times a usual one."""
         if self._started is None:
-            self._started = time.monotonic()
+            self._started, self._cost = time.monotonic(), cost
 
     def stop(self) -> None:
         """A step ends."""

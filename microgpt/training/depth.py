@@ -38,6 +38,11 @@ def shallow_part(config: TrainConfig) -> float:
     return share / (share + cost * (1 - share))
 
 
+def mean_cost(config: TrainConfig) -> float:
+    """Of a step of a new run, beside one of all blocks."""
+    return 1 - shallow_part(config) * (1 - config.shallow_cost)
+
+
 def blocks_at(step: int, config: TrainConfig) -> int | None:
     """The blocks that the step behind so many trains; None: all."""
     return config.shallow_blocks if step < config.shallow_steps else None

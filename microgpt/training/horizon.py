@@ -19,7 +19,7 @@ from microgpt.model import GPT
 from microgpt.runs.settings import TrainConfig
 
 from .clock import Clock, Now
-from .depth import blocks_at, shallow_part, whole_steps
+from .depth import blocks_at, mean_cost, whole_steps
 from .optimizer import Optimizer
 from .parts import Source
 
@@ -100,8 +100,7 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     """
     closing_s = _closing_s(timing, config)
     left_s = MARGIN * available_s - timing.start_s - closing_s
-    part = shallow_part(config)
-    steps = int(left_s / _per_step_s(timing, config, 1 - part * (1 - config.shallow_cost)))
+    steps = int(left_s / _per_step_s(timing, config, mean_cost(config)))
     if steps < 1:
         passes = f"--bigram-passes take {format_duration(timing.start_s)}, " if timing.start_s else ""
         raise ConfigError(

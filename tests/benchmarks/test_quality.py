@@ -1,12 +1,15 @@
 """Recipes in turns: the clock that stands still, the words of a contestant, what is read off the curves."""
 
+import dataclasses
 import io
 import json
 
 import pytest
 
-from benchmarks import _turns, quality
+from benchmarks import _our_run, _turns, quality
 from microgpt.common.errors import ConfigError
+from microgpt.model import flop_per_token
+from microgpt.runs.spec import Spec
 
 
 def curve(name, seed, *points):
@@ -53,9 +56,24 @@ def test_a_step_costs_what_it_was_said_to_cost(monkeypatch, capsys):
     clock.stop()
     clock.after_step()
     assert clock.now() == 2
+    clock.start(0.25)
+    assert clock.now() == 2.5, "a step of the first blocks alone costs a part"
+    clock.stop()
+    assert clock.now() == 2.5
     assert quality.step_seconds("fast:lr=0.004=0.93") == ("fast:lr=0.004", 0.93)
     with pytest.raises(ConfigError, match="no such contestant"):
         quality.main(["fast", "--step-seconds", "road=1"])
+
+
+def test_runs_of_first_blocks_alone_have_more_steps_in_the_same_time():
+    def steps(**settings):
+        job = {"preset": "10m-untied", "settings": settings, "seconds": 305.0, "start_s": 5.0, "step_s": 2.0}
+        return _our_run.steps_within(job)
+
+    assert steps() == 150
+    whole = Spec.of("10m-untied").plan().model
+    share = flop_per_token(dataclasses.replace(whole, n_layer=2)) / flop_per_token(whole)
+    assert steps(shallow_blocks=2, shallow_share=0.5) == round(75 / share + 75)
 
 
 def test_a_contestant_is_a_recipe_with_settings():

@@ -66,6 +66,7 @@ def test_first_blocks_take_their_share_of_the_flop(share):
     spent = n * shallow + (1000 - n) * whole
     assert n * shallow / spent == pytest.approx(share, abs=2e-3) and config.shallow_cost == shallow / whole
     assert depth.whole_steps(0, 1000, config) == pytest.approx(spent / whole)
+    assert depth.mean_cost(config) == pytest.approx(spent / whole / 1000, rel=1e-3)
     assert depth.whole_steps(0, 10, config) + depth.whole_steps(10, 1000, config) == pytest.approx(
         spent / whole
     )
