@@ -14,7 +14,7 @@ from microgpt.runs.kinds import SOURCES
 from microgpt.runs.spec import Spec
 from microgpt.training import assemble
 from microgpt.training.bigrams import learn_bigrams
-from microgpt.training.depth import mean_cost, whole_steps, with_cost
+from microgpt.training.depth import mean_cost, with_cost
 from microgpt.training.parts import Corpus, Parts
 from microgpt.training.run import train_run
 
@@ -36,6 +36,7 @@ def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     clock, seconds = TurnClock(job["step_s"]), job["seconds"]
     due, tokens, step = seconds / POINTS, 0, 0
+    shallow_steps, shallow_cost = 0, 1.0
     parts: Parts
 
     class Timed(Corpus):
@@ -47,7 +48,7 @@ def main() -> None:
             super().__init__(mine)
 
         def batch(self, index: int) -> Batch:
-            clock.start(whole_steps(step, step + 1, parts.config))
+            clock.start(shallow_cost if step < shallow_steps else 1.0)
             return super().batch(index)
 
     def measure(step: int) -> None:
@@ -59,8 +60,9 @@ def main() -> None:
         say(seconds=round(clock.now(), 2), step=step, tokens=tokens, bpb=result.bpb)
 
     def hear(event: Event) -> None:
-        nonlocal due, tokens, step
+        nonlocal due, tokens, step, shallow_steps, shallow_cost
         if isinstance(event, Began):
+            shallow_steps, shallow_cost = event.shallow_steps or 0, event.shallow_cost or 1.0
             clock.ready(parameters=event.n_params)
         elif isinstance(event, LearnedBigrams):
             measure(event.step)
