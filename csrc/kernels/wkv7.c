@@ -39,39 +39,42 @@ struct head {
     int64_t b, h;
 };
 
+/* Gives each part of a head its place from `at` on, unless that is NULL.  Returns the floats they take. */
+static int64_t lay_out(struct head *head, float *at, int64_t T, int64_t pad)
+{
+    const int64_t size = pad * pad, pair = BOTH * pad;
+    const struct {
+        float **part;
+        int64_t n;
+    } parts[] = {
+        {&head->marks, (mg_blocks(T, CHUNK) + 1) * size}, /* the last is behind the last chunk */
+        {&head->kept_scores, T * BOTH}, {&head->kept_u, T * pad},
+        {&head->S, size}, {&head->D, size}, {&head->turned_S, size}, {&head->turned_D, size},
+        {&head->decay, (CHUNK + 1) * pad}, {&head->d_log, pad},
+        {&head->keys, pair}, {&head->writes, pair}, {&head->values, pair}, {&head->outs, pair},
+        {&head->d_keys, pair}, {&head->d_writes, pair}, {&head->turned, pair}, {&head->d_v, pair / 2},
+        {&head->scores, BOTH * BOTH}, {&head->d_scores, BOTH * BOTH},
+    };
+    int64_t n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (at) *parts[i].part = at + n;
+        n += parts[i].n;
+    }
+    return n;
+}
+
 static int64_t worker_scratch(int64_t T, int64_t pad)
 {
-    const int64_t size = pad * pad;
-    return (mg_blocks(T, CHUNK) + 5) * size + T * (BOTH + pad) + (CHUNK + 2) * pad + 7 * BOTH * pad
-        + CHUNK * pad + 2 * BOTH * BOTH;
+    struct head head;
+    return lay_out(&head, NULL, T, pad);
 }
 
 int64_t mg_wkv7_scratch(int64_t T, int64_t N) { return mg_threads() * worker_scratch(T, mg_padded(N, MG_LANES)); }
 
-static float *take(float **at, int64_t n)
-{
-    float *taken = *at;
-    *at += n;
-    return taken;
-}
-
 static struct head head_of(const struct job *job, int64_t index, int64_t worker)
 {
-    const int64_t pad = job->pad, size = pad * pad;
-    float *at = job->scratch + worker * worker_scratch(job->T, pad);
     struct head head = {.b = index / job->H, .h = index % job->H};
-    head.marks = take(&at, (mg_blocks(job->T, CHUNK) + 1) * size); /* the last is behind the last chunk */
-    head.kept_scores = take(&at, job->T * BOTH);
-    head.kept_u = take(&at, job->T * pad);
-    float **states[] = {&head.S, &head.D, &head.turned_S, &head.turned_D};
-    for (int i = 0; i < 4; i++) *states[i] = take(&at, size);
-    head.decay = take(&at, (CHUNK + 1) * pad);
-    head.d_log = take(&at, pad);
-    float **pairs[] = {&head.keys, &head.writes, &head.values, &head.outs, &head.d_keys, &head.d_writes, &head.turned};
-    for (int i = 0; i < 7; i++) *pairs[i] = take(&at, BOTH * pad);
-    head.d_v = take(&at, CHUNK * pad);
-    head.scores = take(&at, BOTH * BOTH);
-    head.d_scores = take(&at, BOTH * BOTH);
+    lay_out(&head, job->scratch + worker * worker_scratch(job->T, job->pad), job->T, job->pad);
     return head;
 }
 
