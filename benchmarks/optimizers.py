@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from microgpt.model.presets import PRESETS
 from microgpt.runs.kinds import OPTIMIZERS
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.adam import is_hidden
-from microgpt.training.muon import POLYNOMIALS
+from microgpt.training.muon import POLYNOMIALS, blocks_of
 from microgpt.training.thread_choice import TrialStep
 
 from ._machine import add_precision_flag, gemm_peak_gflops, set_threads
@@ -61,10 +62,11 @@ def timed(step: TrialStep) -> tuple[float, float]:
 
 
 def stacks_of(model: GPT) -> list[np.ndarray]:
-    """Arrays of the shapes of all matrices that Muon makes orthogonal."""
-    blocks = [(rows, p.shape[1]) for p in model.params.parameters if is_hidden(p) for rows in p.row_blocks]
+    """An array (n, M, K) for each shape of the matrices that Muon makes orthogonal."""
+    hidden = [parameter for parameter in model.params.parameters if is_hidden(parameter)]
+    shapes = Counter(model.params[p.name][block].shape for p in hidden for block in blocks_of(p))
     rng = np.random.default_rng(0)
-    return [rng.standard_normal((1, *shape), np.float32) for shape in blocks]
+    return [rng.standard_normal((n, *shape), np.float32) for shape, n in shapes.items()]
 
 
 def newton_schulz_flop(M: int, K: int) -> float:
@@ -105,7 +107,7 @@ def result(args: argparse.Namespace) -> dict[str, Any]:
             f"{name}_share": update / (rest + update),
         }
     seconds = statistics.median(products[WARM_UP:])
-    flop = sum(newton_schulz_flop(*x.shape[1:]) for x in stacks)
+    flop = sum(len(x) * newton_schulz_flop(*x.shape[1:]) for x in stacks)
     return found | {"newton_schulz_s": seconds, "gflops": flop / seconds / 1e9, "peak_gflops": peak}
 
 

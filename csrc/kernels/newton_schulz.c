@@ -6,13 +6,16 @@
  * the round multiplies those, which are small, and X but once:  B = a I + b A + c A^2,  Q = B Q,  A = B A B.  The error
  * of A grows with each step where singular values are small; after two steps, and then after three, it is still that of
  * the products themselves (3e-5 of the largest entry instead of 1e-3 for five; benchmarks/LOG.md).  bfloat16 has no such
- * room: there each step is a round, and so it is where X is nearly square, for then it costs the same. */
+ * room: there each step is a round, and so it is where X is nearly square, for then it costs the same.
+ *
+ * Small matrices go one to a thread, whose products then run on it alone: they are too small to share. */
 #include "gemm.h"
 #include "kernels.h"
 #include "pool.h"
 
 #include <math.h>
 
+#define SMALL (1 << 18)  /* elements of a matrix that one thread does */
 #define SUM_BLOCK 65536 /* of mg_sum_squares */
 #define EPS 1e-7        /* added to a norm */
 
@@ -29,10 +32,16 @@ static int64_t products_scratch(int64_t M, int64_t K, int how)
 
 static int64_t sums_floats(int64_t n) { return 2 * mg_blocks(n, SUM_BLOCK); } /* a double takes two */
 
-int64_t mg_newton_schulz_scratch(int64_t M, int64_t K, int how)
+/* Of one matrix, in whole cache lines. */
+static int64_t one_scratch(int64_t M, int64_t K, int how)
 {
     const int64_t s = least(M, K);
-    return sums_floats(M * K) + M * K + 4 * s * s + products_scratch(M, K, how);
+    return mg_padded(sums_floats(M * K) + M * K + 4 * s * s + products_scratch(M, K, how), 16);
+}
+
+int64_t mg_newton_schulz_scratch(int64_t M, int64_t K, int how)
+{
+    return one_scratch(M, K, how) * (M * K > SMALL ? 1 : mg_threads());
 }
 
 struct polynomial_job {
@@ -108,23 +117,39 @@ static int64_t steps_of_round(int64_t done, int64_t steps, int64_t M, int64_t K,
     return how == MG_GEMM_BF16 || !is_long ? 1 : least(steps - done, done ? 3 : 2);
 }
 
-void mg_newton_schulz(float *x, float *scratch, const float *abc, int64_t n, int64_t M, int64_t K, int64_t steps,
-    float margin, int how)
+struct job {
+    float *const *x, *scratch;
+    const float *abc;
+    int64_t M, K, steps;
+    float margin;
+    int how;
+};
+
+static void matrix_task(void *argument, int64_t index, int64_t worker)
 {
-    const int64_t size = M * K, s = least(M, K);
+    const struct job *job = argument;
+    const int64_t M = job->M, K = job->K, size = M * K, s = least(M, K);
+    float *x = job->x[index], *scratch = job->scratch + worker * one_scratch(M, K, job->how);
     float *other = scratch + sums_floats(size), *squares = other + size, *rest = squares + 4 * s * s;
     int64_t rounds = 0;
-    for (int64_t done = 0; done < steps; rounds++) done += steps_of_round(done, steps, M, K, how);
-    for (int64_t i = 0; i < n; i++, x += size) {
-        const double norm = sqrt(mg_sum_squares(x, (double *)scratch, size));
-        float *from = rounds % 2 ? other : x, *to = rounds % 2 ? x : other; /* the last round ends in x */
-        scaled(from, x, (float)(1 / (margin * norm + EPS)), size);
-        for (int64_t done = 0; done < steps;) {
-            const int64_t now = steps_of_round(done, steps, M, K, how);
-            round_of(now, to, from, abc + 3 * done, squares, rest, M, K, how);
-            done += now;
-            float *last = from;
-            from = to, to = last;
-        }
+    for (int64_t done = 0; done < job->steps; rounds++) done += steps_of_round(done, job->steps, M, K, job->how);
+    const double norm = sqrt(mg_sum_squares(x, (double *)scratch, size));
+    float *from = rounds % 2 ? other : x, *to = rounds % 2 ? x : other; /* the last round ends in x */
+    scaled(from, x, (float)(1 / (job->margin * norm + EPS)), size);
+    for (int64_t done = 0; done < job->steps;) {
+        const int64_t now = steps_of_round(done, job->steps, M, K, job->how);
+        round_of(now, to, from, job->abc + 3 * done, squares, rest, M, K, job->how);
+        done += now;
+        float *last = from;
+        from = to, to = last;
     }
+}
+
+void mg_newton_schulz(float *const *x, float *scratch, const float *abc, int64_t n, int64_t M, int64_t K, int64_t steps,
+    float margin, int how)
+{
+    struct job job = {x, scratch, abc, M, K, steps, margin, how};
+    if (M * K <= SMALL) mg_parallel(matrix_task, &job, n);
+    else
+        for (int64_t i = 0; i < n; i++) matrix_task(&job, i, 0);
 }

@@ -13,17 +13,19 @@ from . import reference, reference_recurrent
 
 
 def op(native_function: Callable) -> Callable:
-    """Send a call to C or to the reference by the type of its first argument; stored bfloat16 goes to C."""
+    """Send a call to C or to the reference by the type of its first argument, of several arrays that of the
+    first; stored bfloat16 goes to C."""
     name = native_function.__name__
     truth = getattr(reference, name, None) or getattr(reference_recurrent, name)
     backends = {np.dtype(np.float32): native_function, np.dtype(np.float64): truth}
     backends[np.dtype(np.uint16)] = native_function
 
     @functools.wraps(native_function)
-    def dispatch(x: np.ndarray, *args: Any, **kwargs: Any) -> Any:
-        backend = backends.get(x.dtype)
+    def dispatch(x: Any, *args: Any, **kwargs: Any) -> Any:
+        dtype = (x if isinstance(x, np.ndarray) else x[0]).dtype
+        backend = backends.get(dtype)
         if backend is None:
-            raise ShapeError(f"{name}: first argument is {x.dtype}; expected float32 or float64")
+            raise ShapeError(f"{name}: first argument is {dtype}; expected float32 or float64")
         return backend(x, *args, **kwargs)
 
     return dispatch

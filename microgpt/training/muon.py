@@ -73,31 +73,33 @@ class Muon(Optimizer):
             rates = adam_rates(config, lr * share, config.weight_decay if parameter.decay else 0.0)
             arrays = [arena[parameter.name].reshape(-1) for arena in arenas]
             ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
-        rate = config.muon_lr * lr / config.lr
-        idle = self.model.idle
-        for parameter in self._hidden:
-            if parameter.name not in idle:
-                self._update_matrix(parameter, rate, grad_scale)
+        self._update_matrices(config.muon_lr * lr / config.lr, grad_scale)
 
-    def _update_matrix(self, parameter: Parameter, rate: float, grad_scale: float) -> None:
-        """One hidden matrix, whose gradient becomes its update and then zero."""
-        name, config = parameter.name, self.config
-        p, g, m = (arena[name] for arena in (self.model.params, self.model.grads, self.slots["momentum"]))
-        ops.nesterov_momentum(g.reshape(-1), m.reshape(-1), beta=MOMENTUM, grad_scale=grad_scale)
-        keep = 1 - rate * config.weight_decay if parameter.decay else 1.0
-        start = 0
-        for rows, n in runs_of_equal(parameter.row_blocks):
-            those = slice(start, start + n * rows)
-            update = g[those].reshape(n, rows, -1)
-            ops.newton_schulz(update, self._polynomials, self._margin, self.model.precision)
-            factor = math.sqrt(max(1.0, rows / update.shape[2]))
-            ops.descend(p[those].reshape(-1), update.reshape(-1), rate=rate * factor, keep=keep)
-            start += n * rows
+    def _update_matrices(self, rate: float, grad_scale: float) -> None:
+        """All hidden matrices, whose gradients become their updates and then zero; those of a shape together."""
+        params, grads, momentum = self.model.params, self.model.grads, self.slots["momentum"]
+        updates: dict[tuple[int, int], list[np.ndarray]] = {}
+        hidden = [parameter for parameter in self._hidden if parameter.name not in self.model.idle]
+        for parameter in hidden:
+            g, m = (arena[parameter.name] for arena in (grads, momentum))
+            ops.nesterov_momentum(g.reshape(-1), m.reshape(-1), beta=MOMENTUM, grad_scale=grad_scale)
+            for block in blocks_of(parameter):
+                updates.setdefault(g[block].shape, []).append(g[block])
+        for those in updates.values():
+            ops.newton_schulz(those, self._polynomials, self._margin, self.model.precision)
+        for parameter in hidden:
+            p, g = (arena[parameter.name] for arena in (params, grads))
+            keep = 1 - rate * self.config.weight_decay if parameter.decay else 1.0
+            for block in blocks_of(parameter):
+                rows, columns = g[block].shape
+                factor = math.sqrt(max(1.0, rows / columns))
+                ops.descend(p[block].reshape(-1), g[block].reshape(-1), rate=rate * factor, keep=keep)
 
 
-def runs_of_equal(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """Neighbours of equal size together: [64, 32, 32] -> [(64, 1), (32, 2)]."""
-    return [(size, len(list(those))) for size, those in itertools.groupby(blocks)]
+def blocks_of(parameter: Parameter) -> list[slice]:
+    """The rows of a matrix that are one in their own right: all, or those of queries, of keys and of values."""
+    ends = list(itertools.accumulate(parameter.row_blocks))
+    return [slice(end - rows, end) for end, rows in zip(ends, parameter.row_blocks, strict=True)]
 
 
 OPTIMIZERS["muon"] = Muon

@@ -1,5 +1,7 @@
 """What optimizers do to weights, gradients and moments, in place."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from microgpt.core import native
@@ -70,22 +72,24 @@ def nesterov_momentum(grad: np.ndarray, m: np.ndarray, *, beta: float, grad_scal
 
 @op
 def newton_schulz(
-    x: np.ndarray, polynomials: np.ndarray, margin: float = 1.0, precision: str = "fp32"
+    x: Sequence[np.ndarray], polynomials: np.ndarray, margin: float = 1.0, precision: str = "fp32"
 ) -> None:
-    """Bring each of n matrices, in place, near to the orthogonal one that has its singular vectors.
+    """Bring matrices of one shape, each in place, near to the orthogonal one that has its singular vectors.
 
     X = X / (margin |X| + 1e-7), |X| the root of the sum of squares; then for each polynomial (a, b, c)
     X = a X + (b A + c A^2) X,  A = X X^T
 
-    Args:   x: (n, M, K).  polynomials: (steps, 3).  margin: at least 1.  precision: as of `linear_forward`.
+    Args:   x: n of (M, K), wherever they lie.  polynomials: (steps, 3).  margin: at least 1.  precision: as
+            of `linear_forward`.
     Source: Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/).
     """
-    n, M, K = x.shape
+    n, (M, K) = len(x), x[0].shape
     by, abc = native.products_in(precision), np.ascontiguousarray(polynomials, np.float32)
     scratch = out(workspace(by.lib.mg_newton_schulz_scratch(M, K, by.how)))
+    places = native.ffi.new("float *[]", [arg("x", matrix, (M, K)) for matrix in x])
     steps = len(abc)
     by.lib.mg_newton_schulz(
-        arg("x", x, (n, M, K)), scratch, arg("polynomials", abc, (steps, 3)), n, M, K, steps, margin, by.how
+        places, scratch, arg("polynomials", abc, (steps, 3)), n, M, K, steps, margin, by.how
     )
 
 
