@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from microgpt.common.errors import ConfigError
-from microgpt.corpus.prepared.folder import Prepared
+from microgpt.corpus.prepared.folder import Prepared, refuse_settled
 from microgpt.evaluation.finding import Finding
 from microgpt.evaluation.ngrams import held_out_losses, learn
 from microgpt.evaluation.probes import probe_all
@@ -16,7 +16,7 @@ from microgpt.evaluation.watch import TOKENS_COUNTED
 from microgpt.machine.memory import available_memory
 from microgpt.model import GPT
 from microgpt.runs.lineage import begin_with, fill
-from microgpt.runs.spec import Plan, Spec
+from microgpt.runs.spec import Plan, Spec, of_corpus
 from microgpt.training import assemble, depth
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import Timing, planned_steps
@@ -39,7 +39,11 @@ class Rehearsal(NamedTuple):
 
 
 def open_plan(spec: Spec, say: Say) -> tuple[Plan, Prepared]:
-    """The plan that a spec comes to on its corpus, which is prepared if it was not, and the corpus."""
+    """The plan that a spec comes to on its corpus, which is prepared if it was not, and the corpus.
+
+    Raises: ConfigError: settings that contradict each other, or a corpus that was prepared otherwise.
+    """
+    refuse_settled(spec.data_config().data, of_corpus(spec.data))
     begin = None if spec.parent is None else begin_with(spec.parent)
     of_parent = None if begin is None else begin[:2]
     plan = spec.plan(parent=of_parent)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.commands import plan, train
+from microgpt.commands import plan, prepare, train
 from microgpt.common.errors import ConfigError
 from microgpt.model import ModelConfig, count_parameters
 from microgpt.planning import outline, rehearsal
@@ -122,6 +122,18 @@ def test_a_plan_is_made_of_a_file_of_settings(capsys):
     assert "7 steps of 96 tokens" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="leave --resume out"):
         plan.main(["--resume"])
+
+
+def test_settings_of_a_corpus_that_is_prepared_already_are_refused_as_by_train():
+    prepare.main(["text.txt", "--out-dir", "made"])
+    for flags in (["--merges", "50"], ["--held-out-share", "0.3"]):
+        words = ["--preset", "tiny", "--data", "made", "--max-steps", "2", *flags]
+        said = []
+        for main, more in ((train.main, []), (train.main, ["--dry-run"]), (plan.main, [])):
+            with pytest.raises(ConfigError, match=rf"{flags[0]}: .*/made is prepared already") as caught:
+                main([*words, *more])
+            said.append(str(caught.value))
+        assert len(set(said)) == 1
 
 
 def test_a_dry_run_plans_and_probes_and_ends(capsys, monkeypatch):
