@@ -163,12 +163,12 @@ def _mixed(runs: Sequence[Showed], of: Callable[[Showed], str], text: str) -> st
 
 
 def _often_repeated(runs: Sequence[Showed]) -> str:
-    those = [run for run in runs if run.passes is not None and run.passes > MOST_PASSES]
+    those = [run for run in runs if (run.passes or 0.0) > MOST_PASSES]
+    those.sort(key=lambda run: run.passes or 0.0, reverse=True)  # the number is that of the run that is named
     if not those:
         return ""
-    most = max(run.passes or 0.0 for run in those)
     return (
-        f"text that comes too often: {_named(those)} ({most:,.1f} passes, the law holds for up to "
+        f"text that comes too often: {_named(those)} ({those[0].passes:,.1f} passes, the law holds for up to "
         f"{MOST_PASSES}); a token that comes again teaches less than a new one; train on more text, or for "
         "fewer steps"
     )

@@ -297,6 +297,11 @@ LADDER = runs_of(ray(), step=100, max_steps=100, rate=0.1, passes=2.0, corpus="c
         ),
         ([*LADDER[:7], LADDER[7]._replace(corpus="d")], None, "corpora differ: r0 has cccccccccccc, r7 d"),
         ([*LADDER[:7], LADDER[7]._replace(passes=10.0)], None, "text that comes too often: r7 (10.0 passes"),
+        (
+            [*LADDER[:6], LADDER[6]._replace(passes=5.0), LADDER[7]._replace(passes=10.0)],
+            None,
+            "text that comes too often: r7 and 1 more (10.0 passes",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("error")
