@@ -475,10 +475,15 @@ def preset_values(name: str, overrides: dict[str, Any]) -> dict[str, Any]:
 
     Heads keep their size: at another width there are as many as fit; and key and value heads keep their
     share of them, or one below it that divides, if they are not among those fields.
-    Raises: ConfigError: there is none of that name.
+    Raises: ConfigError: there is none of that name, or it is made for a head of its own and not for `tied`.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    if overrides.get("tied") and PRESETS[name].get("init_head_std") and "init_head_std" not in overrides:
+        raise ConfigError(
+            f"--preset {name} --tied: this preset is made for a head of its own; leave --tied out, take "
+            "another preset, or give --init-head-std 0, too"
+        )
     return {**PRESETS[name], **heads_at_width(PRESETS[name], overrides), **overrides}
 
 

@@ -387,6 +387,12 @@ def test_heads_of_a_preset_keep_their_size_at_another_width(name, changes, heads
     assert (made.H, made.H_kv) == heads
 
 
+def test_a_tied_head_for_a_preset_that_has_its_own_is_refused_by_what_was_typed():
+    with pytest.raises(ConfigError, match=r"--preset 10m-untied --tied: .*leave --tied out, .*-std 0"):
+        ModelConfig.from_preset("10m-untied", 4261, tied=True)
+    assert ModelConfig.from_preset("10m-untied", 4261, tied=True, init_head_std=0.0).tied
+
+
 def test_all_kinds_of_mlp_are_offered_and_presets_are_models():
     assert set(ACTIVATIONS) >= {"gelu", "gelu_exact", "relu2", "swiglu", "geglu"}
     for name in PRESETS:
