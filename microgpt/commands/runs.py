@@ -5,7 +5,8 @@
 
 The checkpoints that a run keeps stand there by their steps: `NAME@9000` names one for chat, sample, eval,
 verify and train --resume, `NAME@best` the one marked * (least held-out loss), `NAME@newest` the last.
-Tokens are those seen in training, bpb the last held-out bits per byte, disk what a run takes there.
+Tokens are those seen in training, bpb the last held-out bits per byte (behind an a those of the assistant's
+answers alone, on which sft and scu-ablate measure; microgpt eval measures all), disk what a run takes there.
 Nothing is read to the last byte; microgpt verify does that.
 """
 
@@ -28,6 +29,7 @@ from microgpt.runs.layout import RUNS, checkpoints, runs_below, size_of, state_o
 WIDTH = 80
 KEPT_WIDTH = 15  # of the steps that are kept; what does not fit is left out in the middle
 TITLES = ("run", "params", "tokens", "bpb", "state", "steps kept", "disk")
+OF_ANSWERS = "a"  # stands before bits per byte of answers alone
 NUMBERS = ("params", "tokens", "bpb", "disk")  # columns that are flush right
 
 
@@ -112,9 +114,10 @@ def described(checkpoint: Path | None) -> dict[str, Any]:
                 "preset": config.get("preset"),
                 "n_params": count_parameters(ModelConfig.from_dict(config["model"])),
                 "max_steps": config["train"].get("max_steps"),
+                "bpb_of_answers": bool(config["train"].get("answers_only")),
                 "origin": origin_of(config),
             }
-    return {"preset": None, "n_params": None, "max_steps": None, "origin": None}
+    return dict.fromkeys(("preset", "n_params", "max_steps", "bpb_of_answers", "origin"))
 
 
 # -------------------------------------------------------------------------------- table
@@ -134,6 +137,10 @@ def table(found: Sequence[dict[str, Any]]) -> list[str]:
     marks = {"*": "best on held-out text: RUN@best", "?": "damaged: microgpt verify RUN"}
     shown = "".join(row["steps kept"] for row in rows)
     lines += [f"{mark} {text}" for mark, text in marks.items() if mark in shown]
+    if any(row["bpb"].startswith(OF_ANSWERS) for row in rows):
+        lines.append(
+            f"{OF_ANSWERS} of the assistant's answers alone; of all held-out text: microgpt eval RUN"
+        )
     return lines + [
         shortened(f"{facts['name']} {facts['origin']}", WIDTH) for facts in found if facts["origin"]
     ]
@@ -141,11 +148,12 @@ def table(found: Sequence[dict[str, Any]]) -> list[str]:
 
 def cells(facts: dict[str, Any]) -> dict[str, str]:
     """A run's line of the table."""
+    before_bpb = f"{OF_ANSWERS} " if facts["bpb_of_answers"] else ""
     return {
         "run": harmless(facts["name"]),
         "params": "?" if facts["n_params"] is None else short_count(facts["n_params"]),
         "tokens": "" if facts["tokens"] is None else short_number(facts["tokens"]),
-        "bpb": "" if facts["bpb"] is None else f"{facts['bpb']:.3f}",
+        "bpb": "" if facts["bpb"] is None else f"{before_bpb}{facts['bpb']:.3f}",
         "state": facts["state"],
         "steps kept": kept_steps(facts["checkpoints"]),
         "disk": short_size(facts["bytes"]),

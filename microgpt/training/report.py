@@ -191,6 +191,7 @@ def _results(session: Session) -> list[str]:
             f"held out {loss} nats/token, {float(metrics['val_bpb']):.4f} bits per byte "
             f"(step {metrics['val_step']:,})",
             f"         on {counted(windows.n_documents, 'document')}, {windows.n_tokens:,} tokens"
+            + (" of answers alone (microgpt eval: of all)" if session.job.config.answers_only else "")
             + ("" if half is None else f"; {INTERVAL_NOTE}"),
             *([f"         {small}"] if small else []),
             f"         {BPB_NOTE}",

@@ -61,6 +61,19 @@ def test_a_table_of_the_newest_run_first_with_the_best_checkpoint_marked(here, c
     assert titles.index("steps kept") == new.index("1000"), "they stand below each other"
 
 
+def test_bits_per_byte_of_answers_alone_are_marked(here, capsys):
+    save(here / "runs" / "plain", {1: 2.0})
+    assert "answers" not in listed(capsys)
+    save(here / "runs" / "tuned", {1: 3.0}, train=TrainConfig(answers_only=True).to_dict())
+    out = listed(capsys)
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert " a 1.500 " in rows["tuned"] and " a " not in rows["plain"]
+    assert rows["tuned"].index("1.500") == rows["plain"].index("1.000"), "digits stand below each other"
+    assert rows["a"].startswith("a of the assistant's answers alone") and max(map(len, rows.values())) <= 80
+    found = {one["name"]: one["bpb_of_answers"] for one in json.loads(listed(capsys, "--json"))}
+    assert found == {"plain": False, "tuned": True}
+
+
 def test_no_line_is_wider_than_80_columns_and_the_best_and_newest_step_stay(here, capsys):
     losses = {100_000 * number: 3.0 - (number == 3) for number in range(1, 10)}
     save(here / "runs" / ("a-very-long-name-" * 5 + "end"), losses)

@@ -181,6 +181,7 @@ def test_the_command(parent, monkeypatch, capsys):
             sft(wrong)
     assert sft([*words, "--out-dir", "runs/a", "--lora", "--replay", "text.txt"]) == 0
     header = capsys.readouterr().out
+    assert " tokens of answers alone (microgpt eval: of all)" in header
     assert "--warmup-steps 30 " in header and "--warmup-steps 2000" not in header
     model, _, _ = load_model("a")
     assert model.config.lora_rank == 8
