@@ -6,8 +6,8 @@
 
 Held-out text is that of `eval`.  A chat model answers the exam and the canaries; of each wrong answer it is
 told whether the conversation told it, whether it follows by a rule, or how often the training text says it:
-what it never says is missing data, which is always told, all else a missing ability.  What limits the model
-most comes first.
+what it never says, and an answer by a rule where it has nothing of the kind, is missing data, which is always
+told, all else a missing ability.  What limits the model most comes first.
 """
 
 import argparse
@@ -154,7 +154,7 @@ def weak_points(one: Studied) -> list[Limitation]:
     wrong = [answer for answer in one.answered if not answer.is_right]
     held_out = one.held_out
     training = None if held_out.training is None else TrainingText(held_out.training, one.loaded.tokenizer)
-    n_blocks = 2 * training.n_blocks if training else 0
+    n_blocks = 3 * training.n_blocks if training else 0
     with progress_bar("searching the training text", n_blocks, "block") as progress:
         return limitations(one.answered, causes(wrong, training, progress.update))
 
@@ -230,12 +230,11 @@ def lines_of(one: Studied, limits: list[Limitation], n: int) -> list[str]:
 
 
 def limit_lines(limits: Sequence[Limitation], n: int) -> list[str]:
-    """Numbered, the first n, each with its reason and examples; of the others those that are missing data,
-    which no training on the same text mends, however few they are."""
+    """The first n, each with its reason and examples; of the others those that are missing data, which no
+    training on the same text mends, however few they are; and how many are left out."""
+    told = [one for place, one in enumerate(limits) if place < n or one.is_missing_data]
     lines = []
-    for number, one in enumerate(limits, 1):
-        if number > n and not one.is_missing_data:
-            continue
+    for number, one in enumerate(told, 1):
         wrong = one.wrong
         read = "" if one.n_lines is None or one.is_missing_data else f", in {one.n_lines:,} lines of it"
         lines += [
@@ -247,6 +246,8 @@ def limit_lines(limits: Sequence[Limitation], n: int) -> list[str]:
             answer = example.answer or "(did not end)"
             asked, right = example.question.messages[-1].content, example.question.expected
             lines.append(f"      {asked}  ->  {answer}  such as: {right}")
+    if n_more := len(limits) - len(told):
+        lines.append(f"   and {n_more} more, of missing abilities; --show {len(limits)} tells all")
     return lines
 
 

@@ -2,26 +2,33 @@
 
     told         the answer stands in the conversation, and had to be copied from there
     worked out   it is made of numbers or letters, which follow by a rule
+    no such      so it is, but the training text has nothing of the kind: missing data
     read         the training text says it, so many times
     never        the training text never says it, and nothing else tells: missing data
 
-What an answer says is known by its words: a line of the training text says it that has all of them.
+What an answer says is known by its words: a line of the training text says it that has all of them.  A line
+is of the kind of an answer by a rule if it has its words, and other numbers or letters in a row.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from microgpt.corpus.smalltalk import Question
 from microgpt.corpus.smalltalk.draw import listed
 
-from .training_text import TrainingText, plain_words
+from .training_text import Form, TrainingText, plain_words
 
 TOLD, WORKED_OUT, READ, NEVER, UNKNOWN = "told", "worked out", "read", "never", "unknown"
+NO_SUCH = "no such"
+MISSING_DATA = (NEVER, NO_SUCH)
+IN_A_ROW = 3  # numbers or letters that show the kind of an answer which has more
 MEANING = {
     TOLD: "missing ability: to use what the conversation told",
     WORKED_OUT: "missing ability: to work it out",
     READ: "missing ability: to know what it has read",
     NEVER: "missing data: its training text never says it",
+    NO_SUCH: "missing data: its training text has nothing of the kind",
     UNKNOWN: "its training text is not kept here, so missing data or missing ability cannot be told apart",
 }
 SMALL_WORDS = frozenset(
@@ -59,6 +66,12 @@ def is_by_rule(text: str) -> bool:
     return any(word.isdigit() or (len(word) == 1 and word not in "ai") for word in plain_words(text).split())
 
 
+def in_a_row(text: str) -> list[str]:
+    """Numbers and letters of an answer by a rule that stand side by side, IN_A_ROW at most."""
+    groups = itertools.groupby(plain_words(text).split(), lambda word: word.isdigit() or len(word) == 1)
+    return max((list(words) for is_alone, words in groups if is_alone), key=len)[:IN_A_ROW]
+
+
 def is_told(one: Answered) -> bool:
     """Whether what the answer lacks of a right one stands in the conversation; of one that lacks nothing and
     says too much, whether all of a right one does."""
@@ -80,15 +93,19 @@ def causes(
 ) -> list[Cause]:
     """Why each of some wrong answers is wrong.
 
-    progress: hears 1 of each block of the training text, which is read twice.
+    progress: hears 1 of each block of the training text, which is read twice, and a third time until all that
+              is sought is found.
     """
     if training is None:
         return [_unsought(one) or Cause(UNKNOWN) for one in wrong]
     sought = [one.question for one in wrong if not is_told(one)]
     words = sorted({word for question in sought for word in content(question.expected)})
     seen = dict(zip(words, training.counts([[word] for word in words], progress), strict=True))
-    counts = iter(training.counts([_phrases(question, seen) for question in sought], progress))
-    return [Cause(TOLD) if is_told(one) else _found(one, next(counts)) for one in wrong]
+    counts = training.counts([_phrases(question, seen) for question in sought], progress)
+    forms = [_form(one.expected) if is_by_rule(one.expected) else None for one in sought]
+    there = training.having({form for form in forms if form}, progress)
+    found = iter([_found(form, n, there) for form, n in zip(forms, counts, strict=True)])
+    return [Cause(TOLD) if is_told(one) else next(found) for one in wrong]
 
 
 def _unsought(one: Answered) -> Cause | None:
@@ -98,9 +115,10 @@ def _unsought(one: Answered) -> Cause | None:
     return Cause(WORKED_OUT) if is_by_rule(one.question.expected) else None
 
 
-def _found(one: Answered, n: int) -> Cause:
-    if is_by_rule(one.question.expected):
-        return Cause(WORKED_OUT, n)
+def _found(form: Form | None, n: int, there: set[Form]) -> Cause:
+    """form: of an answer by a rule.  n: lines that say the answer.  there: forms that the text has."""
+    if form:
+        return Cause(WORKED_OUT if form in there else NO_SUCH, n)
     return Cause(READ if n else NEVER, n)
 
 
@@ -114,3 +132,9 @@ def _phrases(question: Question, seen: dict[str, int]) -> list[str]:
         return [question.expected]
     told = told_words(question)
     return [word for word in content(question.expected) if seen[word] or word not in told]
+
+
+def _form(answer: str) -> Form:
+    """What a line must hold to be of the same kind as an answer by a rule."""
+    row = " ".join(r"\d+" if word.isdigit() else r"[^\W\d_]" for word in in_a_row(answer))
+    return Form(row, tuple(word for word in content(answer) if not is_by_rule(word)))

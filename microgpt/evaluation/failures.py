@@ -12,7 +12,7 @@ import numpy as np
 from microgpt.corpus.token_file import TokenFile
 from microgpt.tokenizer import Tokenizer
 
-from .causes import MEANING, NEVER, Answered, Cause
+from .causes import MEANING, MISSING_DATA, Answered, Cause
 from .loss import Scored
 from .statistics import Paired, Share, paired, share
 
@@ -156,7 +156,7 @@ class Limitation(NamedTuple):
     @property
     def is_missing_data(self) -> bool:
         """Whether more or other training text is what helps."""
-        return self.kind == NEVER
+        return self.kind in MISSING_DATA
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,19 @@ _BETWEEN = re.compile(r"[^\w'\n]+")  # what stands between words
 def plain_words(text: str) -> str:
     """A text as it is searched: its words in lower case, a space around each."""
     return f" {_BETWEEN.sub(' ', text.lower()).strip()} "
+
+
+class Form(NamedTuple):
+    """A kind of line: regular expressions of words that follow on each other, and words anywhere in it."""
+
+    row: str
+    words: tuple[str, ...]
+
+    def is_in(self, text: str) -> bool:
+        """Whether a line of a text, as `plain_words` has it, is of this kind."""
+        row = re.compile(f" {self.row} ")
+        lines = (line for line in text.split("\n") if all(f" {word} " in line for word in self.words))
+        return any(row.search(line) for line in lines)
 
 
 class TrainingText:
@@ -52,6 +66,16 @@ class TrainingText:
                 found[i] += lines_with(block, phrases)
             progress(1)
             if enough is not None and min(found, default=enough) >= enough:
+                break
+        return found
+
+    def having(self, wanted: AbstractSet[Form], progress: Callable[[int], Any] = lambda n: None) -> set[Form]:
+        """Those of some forms that a line has.  Reads no further than it must; `progress` as for `counts`."""
+        found: set[Form] = set()
+        for block in self._blocks() if wanted else ():
+            found |= {form for form in wanted - found if form.is_in(block)}
+            progress(1)
+            if found == wanted:
                 break
         return found
 

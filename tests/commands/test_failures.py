@@ -7,7 +7,7 @@ import pytest
 from microgpt.commands import failures
 from microgpt.commands._model_flags import Loaded
 from microgpt.common.errors import ConfigError
-from microgpt.evaluation.causes import NEVER, READ, TOLD
+from microgpt.evaluation.causes import NEVER, NO_SUCH, READ, TOLD
 from microgpt.evaluation.failures import Limitation
 from microgpt.evaluation.statistics import share
 from tests.commands.test_eval import saved, tokenizer  # noqa: F401
@@ -42,10 +42,12 @@ def test_two_are_compared_and_written(places, monkeypatch, capsys, tmp_path):
 
 
 def test_missing_data_is_told_however_far_behind_it_stands():
-    kinds = [READ, TOLD, NEVER, READ]
+    kinds = [READ, TOLD, NEVER, READ, NO_SUCH]
     limits = [Limitation(str(n), kind, share(9 - n, 9), None, []) for n, kind in enumerate(kinds)]
-    told = [line.split(":")[0] for line in failures.limit_lines(limits, 1) if "wrong" in line]
-    assert told == ["1. 0", "3. 2"]
+    lines = failures.limit_lines(limits, 1)
+    assert [line.split(":")[0] for line in lines if "wrong" in line] == ["1. 0", "2. 2", "3. 4"]
+    assert lines[-1] == "   and 2 more, of missing abilities; --show 5 tells all"
+    assert "more, of" not in "".join(failures.limit_lines(limits, 5))
 
 
 def test_three_are_refused(places):

@@ -10,7 +10,17 @@ from microgpt.corpus.smalltalk import Question, generate
 from microgpt.corpus.smalltalk.capitals import capital_of
 from microgpt.corpus.smalltalk.draw import Draw
 from microgpt.corpus.token_file import TokenFile, write_token_file
-from microgpt.evaluation.causes import NEVER, READ, TOLD, UNKNOWN, WORKED_OUT, Answered, Cause, causes
+from microgpt.evaluation.causes import (
+    NEVER,
+    NO_SUCH,
+    READ,
+    TOLD,
+    UNKNOWN,
+    WORKED_OUT,
+    Answered,
+    Cause,
+    causes,
+)
 from microgpt.evaluation.failures import (
     TokenLosses,
     by_category,
@@ -78,6 +88,24 @@ def test_a_pair_that_no_line_has_is_missing_though_its_words_are_there(gapped):
 def test_each_wrong_answer_has_its_cause(user, expected, answer, kind, gapped):
     (found,) = causes([wrong(user, expected, answer)], gapped)
     assert found.kind == kind and (found.n is None) == (kind == TOLD)
+
+
+def test_what_follows_by_a_rule_is_missing_data_where_no_text_has_its_kind(tokenizer, tmp_path):
+    asked = {
+        "What is 7 plus 9?": "That is 9 + 7 = 16.",
+        "Spell cat.": "You spell it C A T.",
+        "Do you know the number after 15?": "The number after 15 is 16.",
+    }
+    made = [wrong(*one, "Well.") for one in asked.items()]
+    for text, kinds in (
+        ("The number of the house is large.\nAfter 9 days they left it.\nYou spell it so.", [NO_SUCH] * 3),
+        ("The number 7 comes after 6.\n8 + 5 = 13\nYou spell it D O G S.", [WORKED_OUT] * 3),
+        ("It has 3 rooms: 4, 5 and 6. We spell: Z O O.", [NO_SUCH, WORKED_OUT, NO_SUCH]),
+    ):
+        write_token_file(tmp_path / "tokens", [render(text, tokenizer)], tokenizer)
+        found = causes(made, TrainingText(TokenFile.open(tmp_path / "tokens"), tokenizer))
+        assert [cause.kind for cause in found] == kinds, text
+        (tmp_path / "tokens").unlink()
 
 
 def test_without_the_training_text_it_is_not_guessed():
