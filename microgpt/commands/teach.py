@@ -52,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         converse(teacher, lines())
         if teacher.state.step != before:
             tell_effect(teacher)
+    if not teacher.is_saved:
+        show("nothing was learned, so nothing is saved")
+        return 0
     show(f"saved    {run}  ({counted(len(teacher.lessons), 'lesson')}; pairs.jsonl has what was picked)")
     show(f"next     {command_line('chat', run)}")
     return 0

@@ -68,7 +68,6 @@ class Teacher:
     def __init__(self, parent: str, run: Path) -> None:
         self.run = run
         self.plan, self.source = _begun(parent, run)
-        run.mkdir(parents=True, exist_ok=True)
         self.model, self.tokenizer, _ = checkpoints.load_model(self.source)
         self.optimizer = Adam(self.model, self.plan.train)
         known = known_corpus(self.source)
@@ -81,11 +80,14 @@ class Teacher:
         self._batches: Batches | None = batches_of(self.plan, self.corpus) if self.corpus else None
         self.state, self.lessons = TrainState(), list[dict[str, Any]]()
         self._snapshot = Snapshot(self.model, self.optimizer, self.tokenizer, lineage.about(self.plan))
-        if checkpoints_of(run):
+        if self.is_saved:
             self._load(self.source)
             self._write_pairs()  # after a kill between a checkpoint and its pairs
-        else:
-            self._save()
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the run is there; the first lesson makes it."""
+        return bool(checkpoints_of(self.run))
 
     @property
     def replays(self) -> bool:
@@ -105,6 +107,9 @@ class Teacher:
     def teach(self, messages: Sequence[Message], answer: str, offered: Sequence[str] = ()) -> float:
         """Learn an answer to a conversation, and save; the loss of the answer before, nats a token."""
         batch = lesson(messages, answer, self)
+        if not self.is_saved:  # what the first lesson is taken back to
+            self.run.mkdir(parents=True, exist_ok=True)
+            self._save()
         before = self._step(batch)
         for _ in range(STEPS - 1):
             self._step(batch)

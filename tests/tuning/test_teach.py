@@ -85,7 +85,7 @@ def test_lessons_go_on_to_the_bit_and_are_taken_back_to_the_bit(parent):
 def test_a_run_of_something_else_is_not_taught_over(parent, text):  # noqa: F811
     with pytest.raises(ConfigError, match="holds a run without lessons"):
         Teacher("parent", Path("runs/parent"))
-    Teacher("parent", Path("runs/a"))
+    Teacher("parent", Path("runs/a")).teach(ASK, "It is me.")
     train_run(small(text, 2, merges=60, seq_len=48), "runs/other", [])
     with pytest.raises(CheckpointError, match="holds lessons of another model"):
         Teacher("other", Path("runs/a"))
@@ -146,6 +146,15 @@ def test_the_command_in_a_pipe(parent, monkeypatch, capsys):
         main(["parent", "--threads", "1"]) == 0
         and "1 lesson in runs/parent-taught" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("typed", ["", "/quit\n", "Who is it?\n\n/undo\n"])
+def test_without_a_lesson_nothing_is_made(parent, typed, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert main(["parent", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing was learned, so nothing is saved" in out and "chat" not in out
+    assert [path.name for path in Path("runs").iterdir()] == ["parent"]
 
 
 KILLED = """
