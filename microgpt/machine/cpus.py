@@ -6,6 +6,8 @@ from pathlib import Path
 
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import Parser
+from microgpt.common.output import tell
+from microgpt.common.words import counted
 
 from .cgroups import MOUNT, PROC, folders, words
 
@@ -47,9 +49,23 @@ def threads_from_environment() -> str | None:
 
 
 def thread_count(flag: str | None = None) -> int:
-    """The number of threads where nothing is probed: of the flag, else of the variable, else all CPUs."""
+    """The number of threads where nothing is probed: of the flag, else of the variable, else all CPUs.
+
+    More than there are CPUs is told.
+    """
     text = flag if flag is not None else threads_from_environment() or AUTO
-    return check_threads(text) or available_cpus()
+    n = check_threads(text) or available_cpus()
+    if note := too_many_note(n):
+        tell(note)
+    return n
+
+
+def too_many_note(n: int) -> str:
+    """What to tell where threads have to share CPUs; "" where they do not."""
+    cpus = available_cpus()
+    if n <= cpus:
+        return ""
+    return f"threads: {n} on {counted(cpus, 'CPU')}; more threads than CPUs are slower, take {cpus} or {AUTO}"
 
 
 # ---- the machine ---------------------------------------------------------------------------------

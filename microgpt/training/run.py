@@ -26,6 +26,7 @@ from microgpt.corpus.prepared.folder import refuse_settled
 from microgpt.corpus.token_file import TokenFile
 from microgpt.decoding.decoder import Decoder, uniform_stream
 from microgpt.decoding.sampler import SamplerConfig
+from microgpt.machine.cpus import too_many_note
 from microgpt.machine.memory import peak_memory
 from microgpt.runs import checkpoint
 from microgpt.runs.checkpoint import known_corpus
@@ -378,8 +379,10 @@ def _numbers(state: TrainState) -> dict[str, float]:
 
 
 def set_up_machine(config: TrainConfig, say: Say) -> None:
-    """Threads, and a warning if BLAS is held back."""
+    """Threads, and a warning if there are too many or BLAS is held back."""
     native.set_threads(config.n_threads)
+    if note := too_many_note(config.n_threads):
+        say(note)
     if warning := native.warning(config.precision):
         say(f"warning: {warning}")
 
