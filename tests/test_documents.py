@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.corpus.prepared.make import data_dir
+from microgpt.corpus.reading.formats import read_documents
 from microgpt.model import ModelConfig
 from microgpt.model.architecture import table
 from microgpt.model.mlp import inner_width
+from microgpt.runs.spec import Spec
+from microgpt.training.schedule import MODERATE
+from microgpt.tuning.sft import defaults
 
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(r"^\| `([\w.]+)`(, [\w -]+)? \| (\(.*\)) \| ([^|]+) \| (yes|no) \|$", re.M)
@@ -107,6 +112,22 @@ def test_the_tensors_of_recurrent_layers_are_those_of_the_document():
     }
     elsewhere = {"ln_1.weight", "ln_2.weight", "mlp.fc.weight", "mlp.proj.weight"}
     assert set(re.findall(r"`([\w.]+)`", rows)) == built - elsewhere
+
+
+def test_what_the_readme_says_of_fine_tuning_is_so(write):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r'^    (\{"messages".*\})$', text, re.M)
+    (talk,) = read_documents(write("mine.jsonl", line))
+    assert [message.role for message in talk] == ["user", "assistant"]
+    plan = Spec.of("tiny", recipe="fast").plan()
+    assert f"by the recipe `{defaults(plan)['recipe']}` (below), whichever" in text
+    assert plan.train.schedule == "wsd" and f"{10 * MODERATE:g}" == "3" and "three tenths of the peak" in text
+
+
+def test_the_readme_tells_where_prepared_text_is_kept(monkeypatch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("MICROGPT_DATA_DIR", "elsewhere")
+    assert str(data_dir()) == "elsewhere" and "`MICROGPT_DATA_DIR`" in text and "`data/prepared`" in text
 
 
 def anchor(title):
