@@ -26,7 +26,7 @@ from microgpt.corpus.prepared.config import DataConfig, weighted
 from microgpt.corpus.prepared.split import add_held_out_flags
 from microgpt.corpus.reading.options import ReadOptions
 from microgpt.model import ModelConfig, count_parameters
-from microgpt.model.config import ADAPTER_FIELDS
+from microgpt.model.settings import ADAPTER_FIELDS
 from microgpt.runs.events import EventListener
 from microgpt.runs.lineage import begin_with
 from microgpt.runs.settings import TrainConfig

@@ -15,8 +15,9 @@ from microgpt.corpus.prepared.corpus import SMALLTALK, source_names
 from microgpt.machine.cpus import threads_from_environment
 from microgpt.model import ModelConfig, count_layer_parameters
 from microgpt.model.architecture import beside_bigrams, is_recurrent, refuse_unfit_adapters
-from microgpt.model.config import ADAPTER_FIELDS, preset_values
+from microgpt.model.config import preset_values
 from microgpt.model.presets import PRESETS
+from microgpt.model.settings import ADAPTER_FIELDS
 from microgpt.tokenizer import MAX_MERGES, SPECIALS
 
 from .priors import Priors, settings_of

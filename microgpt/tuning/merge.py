@@ -8,8 +8,8 @@ from typing import Any
 from microgpt.common.errors import ConfigError
 from microgpt.core import ops
 from microgpt.model import GPT, ModelConfig
-from microgpt.model.config import ADAPTER_FIELDS
 from microgpt.model.lora import adapted_in
+from microgpt.model.settings import ADAPTER_FIELDS
 from microgpt.runs import checkpoint as checkpoints
 from microgpt.runs.checkpoint import (
     Snapshot,

@@ -9,10 +9,10 @@ from microgpt.common.errors import ConfigError
 from microgpt.core import random
 from microgpt.core.cases import normal
 from microgpt.model import GPT, Batch, ModelConfig, count_parameters
-from microgpt.model.config import FUSIONS
 from microgpt.model.layer import Call
 from microgpt.model.presets import COUNTED_WITH, COUNTED_WITH_OTHERS, PRESETS
 from microgpt.model.recurrence import KEPT_EVERY, RecurrentState
+from microgpt.model.settings import FUSIONS
 
 SMALL = ModelConfig(
     2, 2, 8, 300, 17, recurrent_head=4, mamba_state=3, mixer="mamba2", init_std=0.3, look_back=1
