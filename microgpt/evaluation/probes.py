@@ -139,7 +139,8 @@ def in_fp32(model: GPT) -> Iterator[None]:
 def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
     """Of each layer that is not flat by how much of its size the slope differs from the gradient's norm.
 
-    A loss that bends there seems to differ, too, but ever less along shorter steps; a wrong gradient does not.
+    A loss that bends there seems to differ, too, but ever less along shorter steps; a wrong gradient does
+    not.
     """
     most = min(SLOPE_NATS, SLOPE_SHARE * float(model.token_losses(batch).sum(dtype=np.float64)))
     for layer, names in _layers(model).items():
@@ -155,8 +156,8 @@ def _slope_errors(model: GPT, batch: Batch) -> Iterator[tuple[float, str]]:
 
 
 def _slope_error(model: GPT, batch: Batch, names: list[str], norm: float, nats: float) -> float:
-    """By how much of itself the change of the loss differs from `nats`, what the gradient of parameters, which
-    has this norm, foretells."""
+    """By how much of itself the change of the loss differs from `nats`, what the gradient of parameters,
+    which has this norm, foretells."""
     step = nats / 2 / norm**2
     before = {name: model.params[name].copy() for name in names}
     sums = []

@@ -63,6 +63,14 @@ class Muon(Optimizer):
         others = [parameter for parameter in trained if not is_hidden(parameter)]
         return {"momentum": [p for p in trained if is_hidden(p)], "m1": others, "m2": others}
 
+    @staticmethod
+    def scratch_floats(parameters: Sequence[Parameter], precision: str) -> int:
+        """Floats in which the largest matrix, or as many as there are threads of small ones, become
+        orthogonal."""
+        hidden = [parameter for parameter in parameters if parameter.trainable and is_hidden(parameter)]
+        shapes = {(rows, p.size // p.shape[0]) for p in hidden for rows in p.row_blocks}
+        return max((ops.newton_schulz_scratch(*shape, precision) for shape in shapes), default=0)
+
     def apply(self, lr: float, grad_scale: float = 1.0) -> None:
         """The arithmetic of `update` without counting it.  lr: of Adam; that of Muon stands in the same
         proportion to `muon_lr` as this one to the setting."""
@@ -76,7 +84,7 @@ class Muon(Optimizer):
         self._update_matrices(config.muon_lr * lr / config.lr, grad_scale)
 
     def _update_matrices(self, rate: float, grad_scale: float) -> None:
-        """All hidden matrices, whose gradients become their updates and then zero; those of a shape together."""
+        """All hidden matrices, those of a shape together; gradients become updates and then zero."""
         params, grads, momentum = self.model.params, self.model.grads, self.slots["momentum"]
         updates: dict[tuple[int, int], list[np.ndarray]] = {}
         hidden = [parameter for parameter in self._hidden if parameter.name not in self.model.idle]
@@ -97,7 +105,7 @@ class Muon(Optimizer):
 
 
 def blocks_of(parameter: Parameter) -> list[slice]:
-    """The rows of a matrix that are one in their own right: all, or those of queries, of keys and of values."""
+    """The rows of a matrix that are one in their own right: all, or those of queries, keys and values."""
     ends = list(itertools.accumulate(parameter.row_blocks))
     return [slice(end - rows, end) for end, rows in zip(ends, parameter.row_blocks, strict=True)]
 

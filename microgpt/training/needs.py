@@ -101,6 +101,9 @@ def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
     n_tokens = train.batch_size * model.seq_len
     shapes = products(model, min(n_tokens, MOST_ROWS))
     scratch = max(ops.linear_scratch(*product, train.precision) for product in shapes)
+    optimizer = OPTIMIZERS[train.optimizer]
+    for parameters, _n in parameter_groups(model):
+        scratch = max(scratch, optimizer.scratch_floats(parameters, train.precision))
     return 4 * (activation_floats(model, n_tokens, train.recompute) + scratch)
 
 

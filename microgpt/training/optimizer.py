@@ -26,6 +26,11 @@ class Optimizer:
         """Which of the parameters each slot has room for."""
         raise NotImplementedError
 
+    @staticmethod
+    def scratch_floats(parameters: Sequence[Parameter], precision: str) -> int:
+        """Floats that an update of the parameters works in."""
+        return 0
+
     def apply(self, lr: float, grad_scale: float = 1.0) -> None:
         """Change the weights by the gradients times grad_scale, which are zero then."""
         raise NotImplementedError

@@ -16,7 +16,7 @@ from microgpt.runs.events import Trained
 from microgpt.runs.kept import verify
 from microgpt.runs.spec import Spec
 from microgpt.training.muon import POLYNOMIALS, Muon
-from microgpt.training.needs import memory_estimate, slot_floats
+from microgpt.training.needs import needs_of, slot_floats
 from microgpt.training.run import train_run
 from tests.training.fakes import StopAt, make_config
 
@@ -184,5 +184,5 @@ def test_memory_is_that_of_one_momentum_and_two_moments(text):
     adam = small(text, optimizer="adam").plan()
     hidden = 12 * 2 * 32 * 32
     assert slot_floats(plan.model, "muon") == hidden + 2 * (count_parameters(plan.model) - hidden)
-    saved = memory_estimate(adam.model, adam.train) - memory_estimate(plan.model, plan.train)
-    assert saved == 2 * 4 * hidden  # and its copy
+    needs, of_adam = (needs_of(one.model, one.train) for one in (plan, adam))
+    assert of_adam.slots - needs.slots == of_adam.copies - needs.copies == 4 * hidden

@@ -42,6 +42,20 @@ def test_a_step_holds_what_the_estimate_says(model, batch_size, recompute):
     assert arrays.held()[1] - before == pytest.approx(estimate, rel=0.1)
 
 
+@pytest.mark.parametrize("n_embd", [64, 384])  # a thread has a matrix of its own; all are at the largest
+def test_what_muon_works_in_is_part_of_it(n_embd):
+    model = ModelConfig(1, 4, n_embd, 8, 50)
+    native.set_threads(3)
+    arrays.release()
+    step = TrialStep(model, TrainConfig(batch_size=1, optimizer="muon", threads="3"), 1)
+    before = arrays.held()[1]
+    step()
+    estimate = activation_bytes(model, step.optimizer.config)
+    assert arrays.held()[1] - before == pytest.approx(estimate, rel=0.15)
+    assert estimate > 1.5 * activation_bytes(model, TrainConfig(batch_size=1, optimizer="adam"))
+    native.set_threads(1)
+
+
 def test_evaluations_and_the_peak_of_the_machine_add_nothing_to_a_step():
     """Logits of more rows than are made at once lie there once, and nothing stays of a measured product."""
     step = trial(ModelConfig(2, 4, 128, 256, 5000), 4, False)

@@ -52,9 +52,9 @@ def _newton_schulz(precision: str = "fp32") -> dict[str, Any]:
     }
 
 
-MATRICES = [  # few rows, edges of blocks, more terms than a round has, wide and tall
+MATRICES = [  # few rows, edges of blocks, more terms than a round has, wide, tall, too large for one thread
     *((1, 1, 1), (2, 1, 7), (3, 5, 2), (2, 47, 47), (1, 48, 61), (2, 67, 50), (1, 131, 49), (1, 250, 257)),
-    *((1, 50, 1601), (1, 801, 50)),
+    *((1, 50, 1601), (1, 801, 50), (5, 20, 33), (2, 300, 900)),
 ]
 
 

@@ -41,7 +41,7 @@ from .products import (
     linear_forward,
     linear_scratch,
 )
-from .steps import adam_step, descend, nesterov_momentum, newton_schulz, sum_squares
+from .steps import adam_step, descend, nesterov_momentum, newton_schulz, newton_schulz_scratch, sum_squares
 from .stream import (
     cross_entropy_backward,
     cross_entropy_forward,
@@ -90,6 +90,7 @@ __all__ = [
     "linear_scratch",
     "nesterov_momentum",
     "newton_schulz",
+    "newton_schulz_scratch",
     "relu2_backward",
     "relu2_forward",
     "residual_backward",

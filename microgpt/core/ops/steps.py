@@ -85,12 +85,18 @@ def newton_schulz(
     """
     n, (M, K) = len(x), x[0].shape
     by, abc = native.products_in(precision), np.ascontiguousarray(polynomials, np.float32)
-    scratch = out(workspace(by.lib.mg_newton_schulz_scratch(M, K, by.how)))
+    scratch = out(workspace(newton_schulz_scratch(M, K, precision)))
     places = native.ffi.new("float *[]", [arg("x", matrix, (M, K)) for matrix in x])
     steps = len(abc)
     by.lib.mg_newton_schulz(
         places, scratch, arg("polynomials", abc, (steps, 3)), n, M, K, steps, margin, by.how
     )
+
+
+def newton_schulz_scratch(M: int, K: int, precision: str = "fp32") -> int:
+    """Floats that matrices (M, K) become orthogonal in."""
+    by = native.products_in(precision)
+    return by.lib.mg_newton_schulz_scratch(M, K, by.how)
 
 
 @op
