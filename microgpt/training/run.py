@@ -1,5 +1,6 @@
 """Start a run from a spec, or go on with one: in this process, told to whoever listens."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -7,7 +8,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from microgpt.common.errors import ConfigError, MicrogptError
 from microgpt.common.flags import flag_name
 from microgpt.common.output import harmless
+from microgpt.common.signals import signal_of
 from microgpt.common.words import command_line
 from microgpt.core import arrays, native
 from microgpt.corpus.chat import role_marker
@@ -152,11 +154,24 @@ def start_run(
         run = directory.path
         refuse_used(run)
         refuse_full_disk(run, plan)
-        prepared = assemble.open_corpus(plan, None if begin is None else begin.tokenizer)
-        plan = with_steps(spec.plan(prepared.tokenizer.vocab_size, of_parent), lambda: prepared)
-        clock.limit(plan.train.time_limit_s)
-        settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
-        return _train(assemble.start(plan, prepared, run, clock, tell), clock, stop)
+        with nothing_saved(say):
+            prepared = assemble.open_corpus(plan, None if begin is None else begin.tokenizer)
+            plan = with_steps(spec.plan(prepared.tokenizer.vocab_size, of_parent), lambda: prepared)
+            clock.limit(plan.train.time_limit_s)
+            settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
+            session = assemble.start(plan, prepared, run, clock, tell)
+        return _train(session, clock, stop)
+
+
+@contextlib.contextmanager
+def nothing_saved(say: Say) -> Iterator[None]:
+    """Say so where a signal ends a new run while it is only prepared."""
+    try:
+        yield
+    except BaseException as error:
+        if signal_of(error):
+            say("nothing was saved: the run had not begun its first step")
+        raise
 
 
 def refuse_used(run: Path) -> None:
@@ -208,10 +223,13 @@ def resume_run(
     Raises: ConfigError: the spec contradicts the run.  CheckpointError: no whole checkpoint, or not exact.
     """
     clock, tell = Clock(now=now), Listeners(listeners)
-    place = place_of(place)
+    place, is_unnamed = place_of(place), place is None
     run = run_to_go_on(place, where)
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place, say=partial(tell.say, 0))
+        if is_unnamed:
+            saved = datetime.fromtimestamp(source.stat().st_mtime)
+            tell.say(0, f"no run was named: {run} is the one that saved last, {saved:%Y-%m-%d %H:%M}")
         old = Plan.from_dict(checkpoint.read_config(source))
         places: dict[str, Any] = {name: tuple(spec.data[name]) for name in PLACES if name in spec.data}
         data = dataclasses.replace(old.data, **places).located(known_corpus(source))

@@ -93,7 +93,10 @@ PREPARING = {
     "encoding": ("microgpt.corpus.prepared.make:_encode", 1),
     "syncing": ("microgpt.files.durable:sync_path", 2),
     "first weights": ("microgpt.model.parameters:Arena.init", 1),
+    "pairs": ("microgpt.training.bigrams:loss_and_grad", 2),
+    "timing": ("microgpt.training.horizon:_mean_time", 1),
 }
+TIMED = ["--no-tied", "--init-out", "zero", "--bigram-passes", "3", "--max-steps", "0", "--max-time", "1h"]
 TRAINING = {
     "micro-batch": ("microgpt.model.gpt:GPT.loss_and_grad", 13),
     "backward": ("microgpt.core.ops:rmsnorm_backward", 20),
@@ -178,8 +181,10 @@ def struck(forks, folder, place, number, words):
 
 @pytest.mark.parametrize("phase, number", in_turn(PREPARING))
 def test_a_signal_before_training_leaves_nothing_half_done(phase, number, folder, forks):
-    struck(forks, folder, PREPARING[phase], number, TRAIN)
-    assert not list(folder.glob("run/step_*")) and not list(folder.glob("data/prepared/.microgpt-b*"))
+    words = [*TRAIN, *TIMED] if phase in ("pairs", "timing") else TRAIN
+    done = struck(forks, folder, PREPARING[phase], number, words)
+    assert "nothing was saved: the run had not begun its first step" in done.stderr
+    assert not (folder / "run").exists() and not list(folder.glob("data/prepared/.microgpt-b*"))
     if phase == "encoding":
         assert forked(forks, folder, COMMAND, [*TRAIN, "--max-steps", "1"]).returncode == 0
 

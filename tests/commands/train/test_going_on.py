@@ -31,7 +31,11 @@ def test_resume_without_a_path_takes_the_newest_run_and_a_finished_one_says_so(c
     new("--max-steps", "3", out="runs/a")
     new("--max-steps", "3", out="runs/b")
     assert train.main(["--resume"]) == 0
-    assert "runs/b is finished: 3 steps are done; to train on" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "runs/b is finished: 3 steps are done; to train on" in err
+    assert "no run was named: runs/b is the one that saved last, 20" in err
+    train.main(["--resume", "b"])
+    assert "no run was named" not in capfd.readouterr().err
 
 
 def rates(run):
