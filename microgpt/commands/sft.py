@@ -8,8 +8,8 @@
   microgpt sft --resume mine-sft                                  go on with one that was stopped
 
 Conversations stand whole in their windows and do not see each other.  The rate is a tenth of the parent's
-peak; the end comes after three epochs, or when what is held out no longer gains, and chat then takes the best
-checkpoint.
+peak; the end comes after three epochs, but not before step 100 unless a length is given, or when what is held
+out no longer gains, and chat then takes the best checkpoint.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from microgpt.training.stop import StopFlag
 from microgpt.tuning import scu, smart
 from microgpt.tuning.control import GROUP, GUIDE, GUIDES_OWN, Control
 from microgpt.tuning.extension import effect
-from microgpt.tuning.sft import EPOCHS, EVAL_EVERY, GENTLER, PATIENCE, default_rank, sft_spec
+from microgpt.tuning.sft import EPOCHS, EVAL_EVERY, FEWEST_STEPS, GENTLER, PATIENCE, default_rank, sft_spec
 
 REPLAY_SHARE = 0.3
 SETTLED = ("packing", "carry_state", "prompt_loss_weight", "recipe", "probes")  # settings that are not for it
@@ -49,8 +49,8 @@ SHOWN = {
     "batch_size": "the parent's",
     "grad_accum": "the parent's",
     "precision": "the parent's",
-    "epochs": f"{EPOCHS:g}",
-    "max_steps": "those of --epochs",
+    "epochs": f"{EPOCHS:g}, or as many as {FEWEST_STEPS} steps take",
+    "max_steps": f"those of --epochs, but {FEWEST_STEPS} at least",
     "warmup_steps": "by the size of the model; a tenth of the steps, or 30, at most",
     "eval_every": str(EVAL_EVERY),
     "stop_after": str(PATIENCE),

@@ -341,6 +341,8 @@ class TrainConfig:
     penalty: str = unseen("")
     penalty_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    fewest_steps: int = unseen(0, NOT_NEGATIVE)  # of a length in passes or tokens that nobody asked for
+
     # What --shallow-blocks mean in this run (`training/depth.py`): no flags, but part of it.
     shallow_steps: int = unseen(0, NOT_NEGATIVE)  # with them alone
     shallow_cost: float = unseen(1.0, NOT_NEGATIVE)  # of such a step, as a share of one with all blocks

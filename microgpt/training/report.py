@@ -48,7 +48,8 @@ def header(session: Session) -> list[str]:
         *job.source.outline(),
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
-        + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs",
+        + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs"
+        + ("; fewer steps would teach next to nothing" if config.max_steps == config.fewest_steps else ""),
         *too_many_passes(passes),
         *_of_recipe(session),
         *_of_depth(config, model.n_layer, state.step),

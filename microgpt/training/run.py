@@ -45,7 +45,7 @@ from microgpt.runs.layout import (
     run_of,
 )
 from microgpt.runs.lineage import begin_with
-from microgpt.runs.settings import SESSION_FIELDS, TrainConfig
+from microgpt.runs.settings import LENGTHS, SESSION_FIELDS, TrainConfig
 from microgpt.runs.spec import PLACES, Plan, Spec, environment_settings, of_corpus
 from microgpt.runs.state import TrainState
 from microgpt.tokenizer import Tokenizer
@@ -340,6 +340,8 @@ def session_config(spec: Spec, old: Plan, place: Path) -> TrainConfig:
         )
     changes = environment_settings() | {n: value for n, value in wanted.items() if n in SESSION_FIELDS}
     changes["precision"] = native.choose_precision(changes.get("precision", old.train.precision))
+    if any(name in wanted for name in LENGTHS) and "fewest_steps" not in wanted:
+        changes["fewest_steps"] = 0  # what is typed now is meant
     if changes.get("max_steps") == 0:
         raise ConfigError(f"--max-steps 0: the steps of {place} are planned already; give a number above 0")
     return dataclasses.replace(old.train, **changes)

@@ -12,6 +12,9 @@ from microgpt.runs.spec import Plan, Spec
 
 GENTLER = 10  # times less than the parent's peak is the learning rate
 EPOCHS, EVAL_EVERY, PATIENCE = 3.0, 50, 3
+FEWEST_STEPS = (
+    100  # a dozen short chats: after 30 next to nothing is learned, after 60 half, after 100 nearly all
+)
 RANKS = ((1e9, 8), (3e9, 16), (7e9, 32))  # up to so many parameters of the base: a rank
 
 
@@ -26,8 +29,9 @@ def sft_spec(
     """The spec of a fine-tuning.
 
     Loss on the assistant's turns alone, whole conversations that do not see each other, Adam of its own, a
-    tenth of the parent's peak rate, as many windows in a batch as the parent had, three epochs at most, and
-    an end once what is held out no longer gains; unless `settings` say otherwise.
+    tenth of the parent's peak rate, as many windows in a batch as the parent had, three epochs at most or,
+    of little text, a hundred steps, and an end once what is held out no longer gains; unless `settings` say
+    otherwise.
 
     Args: settings: of the run, by name.  replay, replay_share: text that is trained on in between, as it was
           in pre-training, against forgetting; and its share of the windows.
@@ -35,7 +39,7 @@ def sft_spec(
     old = begin_with(parent).plan
     values = defaults(old) | settings | {"answers_only": True}
     if "max_steps" not in settings and not any(name in settings for name in (*LENGTHS, "max_time")):
-        values["epochs"] = EPOCHS
+        values |= {"epochs": EPOCHS, "fewest_steps": FEWEST_STEPS}
     if "lr" in settings and "min_lr" not in settings:
         values["min_lr"] = values["lr"] / GENTLER
     if replay:

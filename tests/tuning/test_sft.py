@@ -95,6 +95,31 @@ def test_it_takes_from_its_parent_what_is_not_given(parent):
     assert spec.plan().train.optimizer == "adam", "its own, whatever its parent had"
 
 
+def test_a_dozen_chats_are_learned_for_a_hundred_steps_unless_a_length_is_typed(parent, monkeypatch, capsys):
+    lines = Path("talk.jsonl").read_text().splitlines()
+    Path("dozen.jsonl").write_text("\n".join(lines[:12]))
+    words = [
+        "--from",
+        "parent",
+        "--data",
+        "dozen.jsonl",
+        "--threads",
+        "1",
+        "--eval-every",
+        "0",
+        "--stop-after",
+        "0",
+    ]
+    sft([*words, "--out-dir", "few"])
+    out = capsys.readouterr().out
+    assert "plan     100 steps of " in out and "epochs; fewer steps would teach next to nothing" in out
+    sft([*words, "--out-dir", "typed", "--epochs", "3"])
+    out = capsys.readouterr().out
+    assert "plan     100 steps" not in out and "next to nothing" not in out
+    sft(["--resume", "typed", "--epochs", "4"])
+    assert "more steps, from" in capsys.readouterr().out
+
+
 def test_as_much_small_talk_is_replayed_as_the_parent_had(monkeypatch):
     plan = Spec.of("tiny", smalltalk_bytes=70_000).plan()
     monkeypatch.setattr(sft_room, "begin_with", lambda name: SimpleNamespace(plan=plan))
