@@ -58,7 +58,7 @@ def train(
 
     Args:    told: the class of what its source is told.  spec_from: makes the spec of a new run of the flags.
              table: lines, of the events of the log.
-    Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
+    Returns: the exit code, as of train.
     """
     stop = StopFlag()
     if args.resume is not None:
@@ -69,4 +69,4 @@ def train(
         outcome = start_run(spec_from(args), args.out_dir, [Console()], stop, now)
     with contextlib.suppress(CheckpointError):  # the run is what counts, its log may be gone
         show(*table(list(read_history(outcome.run).events)))
-    return stop.exit_code
+    return stop.exit_code or outcome.exit_code

@@ -214,4 +214,4 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     scu.write_metadata(outcome.run)
     if args.resume is None and (settling.is_settled or not stop):
         show(*effect(outcome.checkpoint))
-    return 0 if settling.is_settled else stop.exit_code
+    return 0 if settling.is_settled else stop.exit_code or outcome.exit_code

@@ -200,7 +200,8 @@ def listeners_from(args: argparse.Namespace) -> list[EventListener]:
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
     """Run the command.  now: the time in seconds, by which --max-time is kept.
 
-    Returns: the exit code: 0, or 128 + the number of the signal that stopped it.
+    Returns: the exit code: 0, 128 + the number of the signal that stopped it, or 1 where no step fitted into
+             the time.
     """
     args = parser(*named_in(argv)).parse_args(argv)
     spec, stop, listeners = spec_from(args), StopFlag(), listeners_from(args)
@@ -224,7 +225,7 @@ def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
         if args.parent is not None and not stop:
             show(*effect(outcome.checkpoint))
     scu.write_metadata(outcome.run)
-    return 0 if settling.is_settled else stop.exit_code
+    return 0 if settling.is_settled else stop.exit_code or outcome.exit_code
 
 
 def rehearsed(spec: Spec, args: argparse.Namespace) -> int:

@@ -72,8 +72,8 @@ class TrainConfig:
     )
     max_time: str | None = setting(
         None,
-        "stop within this time of the command's start, such as 90s, 10m, 1h30m; without --max-steps "
-        "the number of steps is measured and planned for it",
+        "stop within this time of the command's start, such as 90s, 10m, 1h30m, loading the program not "
+        "counted; without --max-steps the number of steps is measured and planned for it",
         "time",
         group=LENGTH,
         of_session=True,

@@ -1,6 +1,7 @@
 """One session's share of a run: put a new run together, or one that was saved, ready for `fit`."""
 
 import dataclasses
+import math
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -41,7 +42,7 @@ from microgpt.tokenizer import Tokenizer
 from . import depth
 from .bigrams import count_pairs, learn_bigrams
 from .clock import Clock
-from .horizon import Timing, is_worth_measuring, measure, planned_steps, step_s
+from .horizon import Timing, is_worth_measuring, last_step_s, measure, planned_steps, step_s
 from .identity import accept, differences, identity, keys_of
 from .job import Job
 from .needs import memory_estimate
@@ -121,15 +122,23 @@ def measured(plan: Plan, prepared: Prepared, clock: Clock) -> Timing:
     return timing
 
 
-def _timing(config: TrainConfig, made: Made, clock: Clock, say: Say, step: int = 0) -> Timing | None:
+def _timing(
+    config: TrainConfig, made: Made, clock: Clock, say: Say, state: TrainState | None = None
+) -> Timing | None:
     """What the parts of a run take, before it starts: where its time decides the number of steps, or where it
     is long enough to be told how long."""
     is_timed = config.max_steps == 0
     if is_timed:
         say(f"measuring how many steps fit into {config.max_time} ...")
-    elif not is_worth_measuring(config.max_steps - step):
+    elif not is_worth_measuring(_steps_to_come(config, clock, state or TrainState())):
         return None
     return measure(made.model, made.optimizer, made.source, made.held_out, clock)
+
+
+def _steps_to_come(config: TrainConfig, clock: Clock, state: TrainState) -> float:
+    """The steps of a session, as far as its time limit reaches if they take as long as the last one."""
+    step_s = last_step_s(state)
+    return min(config.max_steps - state.step, clock.left_s / step_s if step_s else math.inf)
 
 
 def _steps_in(config: TrainConfig, timing: Timing, clock: Clock, say: Say) -> int:
@@ -180,7 +189,7 @@ def resume(
     changes = changes + others
     is_timed = plan.train.max_steps == 0
     # Before there are moments, which a measured update would change.
-    timing = _timing(plan.train, made, clock, say, state.step)
+    timing = _timing(plan.train, made, clock, say, state)
     if is_timed and timing:
         more = _steps_in(plan.train, timing, clock, say)
         plan = dataclasses.replace(plan, train=_with_more(plan.train, source, state.step, more))

@@ -17,6 +17,7 @@ from microgpt.common.errors import ConfigError
 from microgpt.common.words import format_duration
 from microgpt.model import GPT
 from microgpt.runs.settings import TrainConfig
+from microgpt.runs.state import TrainState
 
 from .clock import Clock, Now
 from .depth import blocks_at, mean_cost, whole_steps
@@ -68,9 +69,15 @@ def measure(model: GPT, optimizer: Optimizer, source: Source, held_out: EvalWind
     )
 
 
-def is_worth_measuring(steps: int) -> bool:
+def is_worth_measuring(steps: float) -> bool:
     """Whether a run of so many steps is long enough to be timed before it starts."""
     return PROBE_SHARE * steps >= PROBE_STEPS
+
+
+def last_step_s(state: TrainState) -> float:
+    """Seconds of the last step that a saved run did; 0: that is not known."""
+    tok_per_s = float(state.metrics.get("tok_per_s", 0.0))
+    return state.tokens / state.step / tok_per_s if state.step and tok_per_s > 0 else 0.0
 
 
 def save_estimate_s(model: GPT, optimizer: Optimizer) -> float:

@@ -46,7 +46,10 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
     Returns:  why it ended: FINISHED, OUT_OF_TIME, NO_GAIN or STOPPED.
     Raises:   DivergedError: the numbers stay bad.  CheckpointError: the last checkpoint cannot be written.
     """
+    first = state.step
     while not stop:
+        if clock.is_over() and state.step == first == job.saver.saved_at < job.config.max_steps:
+            break  # all that is here is saved, and there is no time for more
         if look_up(job, state, stop, clock) or stop:
             break
         note_save(job, state, clock, job.saver.poll())

@@ -23,7 +23,7 @@ from microgpt.runs.spec import Plan, settings_of_recipe
 
 from .assemble import Session
 from .horizon import run_s, step_s
-from .loop import FINISHED, NO_GAIN, STOPPED
+from .loop import FINISHED, NO_GAIN, OUT_OF_TIME, STOPPED
 from .needs import memory_estimate
 from .schedule import outline, warmup_steps
 
@@ -137,6 +137,7 @@ def summary(session: Session, why: str, seconds: float, first_step: int) -> list
     return [
         f"{_ending(session, why)}: {counted(state.step - first_step, 'step')}, {n_tokens:,} tokens in "
         f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
+        *_of_no_step(session, why, state.step - first_step),
         *_estimated(session, seconds, state.step - first_step),
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "
@@ -144,6 +145,13 @@ def summary(session: Session, why: str, seconds: float, first_step: int) -> list
         f"saved    {checkpoint}  (weights sha256 {sha256_of(checkpoint / WEIGHTS)[:16]})",
         f"next     {next_command(session, why)}",
     ]
+
+
+def _of_no_step(session: Session, why: str, steps: int) -> list[str]:
+    """What to do where a time limit left no time for a single step."""
+    if steps or why != OUT_OF_TIME:
+        return []
+    return [f"warning  no step fits into --max-time {session.job.config.max_time}; give more time"]
 
 
 def _estimated(session: Session, seconds: float, steps: int) -> list[str]:

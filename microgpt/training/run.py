@@ -54,7 +54,7 @@ from . import assemble, report
 from .assemble import Say, Session
 from .clock import Clock, Now
 from .console import Console
-from .horizon import save_estimate_s
+from .horizon import last_step_s, save_estimate_s
 from .job import Sample
 from .length import with_steps
 from .loop import FINISHED, OUT_OF_TIME, fit
@@ -76,7 +76,7 @@ class Outcome:
     step:       where the run is; max_steps: where it was to end.
     checkpoint: the newest, of this step.
     metrics:    the last measured values by name: loss, val_loss, val_bpb, best_step, ...
-    seconds:    that the session trained.
+    seconds:    that the session trained; steps: that it did.
     """
 
     run: Path
@@ -86,6 +86,12 @@ class Outcome:
     checkpoint: Path
     metrics: Mapping[str, float]
     seconds: float
+    steps: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that nobody stopped: 1 where its time was over before a step was done."""
+        return int(self.why == OUT_OF_TIME and not self.steps)
 
 
 def train_run(
@@ -361,6 +367,7 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     first_step, before_s = state.step, state.elapsed_s
     job.sample = make_sample(session)
     costs_s = {"save": save_estimate_s(job.model, job.optimizer)}
+    costs_s["step"] = 0.0 if session.timing else last_step_s(state)  # steps that were timed now are planned
     clock.costs_s |= costs_s | {"evaluation": state.metrics.get("val_s", 0.0)}
     clock.spent_s = state.spent_s
     try:
@@ -390,7 +397,8 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
         job.log.close()
         arrays.release()  # for a next run in this process
     newest = job.run / checkpoint_name(state.step)
-    return Outcome(job.run, why, state.step, job.config.max_steps, newest, _numbers(state), seconds)
+    steps = state.step - first_step
+    return Outcome(job.run, why, state.step, job.config.max_steps, newest, _numbers(state), seconds, steps)
 
 
 def _numbers(state: TrainState) -> dict[str, float]:

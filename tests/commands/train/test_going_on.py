@@ -104,6 +104,18 @@ def test_a_run_can_branch_off_an_older_checkpoint(capfd):
     assert steps == [0, 4, 6]
 
 
+def test_a_time_into_which_no_step_fits_is_told_and_does_nothing(capfd, monkeypatch):
+    new("--max-steps", "4", "--save-every", "2")
+    branch = ["--resume", "runs/a/step_00000002", "--out-dir", "runs/c", "--max-steps", "9000"]
+    assert train.main([*branch, "--max-time", "1h"], now=FakeTime(tick=60)) == 0
+    before = Path("runs/c/metrics.jsonl").read_text().count('"eval"')
+    monkeypatch.setattr(assemble, "measure", None)  # it is not worth it
+    capfd.readouterr()
+    assert train.main(["--resume", "runs/c", "--max-time", "3s"], now=FakeTime(tick=0.5)) == 1
+    assert "warning  no step fits into --max-time 3s; give more time" in capfd.readouterr().out
+    assert Path("runs/c/metrics.jsonl").read_text().count('"eval"') == before, "it takes no time to evaluate"
+
+
 def test_a_branch_that_ends_at_once_has_its_own_checkpoint():
     new("--max-steps", "4", "--save-every", "2")
     train.main(
