@@ -40,7 +40,7 @@ from microgpt.runs.trained_on import remember
 from microgpt.tokenizer import Tokenizer
 
 from . import depth
-from .bigrams import count_pairs, learn_bigrams
+from .bigrams import count_pairs, learn_bigrams, refuse_too_long
 from .clock import Clock
 from .horizon import Timing, is_worth_measuring, last_step_s, measure, planned_steps, step_s
 from .identity import accept, differences, identity, keys_of
@@ -93,6 +93,8 @@ def start(plan: Plan, prepared: Prepared, run: Path, clock: Clock, tell: Listene
     plan = depth.with_cost(plan)
     findings = data_findings(prepared) if is_probed else []
     made = _make(plan, prepared)
+    if (passes := plan.train.bigram_passes) and math.isfinite(clock.left_s):
+        refuse_too_long(made.model, prepared.train, passes, clock.now, clock.left_s)
     lineage.fill(made.model, plan, plan.train.seed)
     if is_probed and plan.parent is None:
         findings += model_findings(made.model, prepared, made.batches, run)

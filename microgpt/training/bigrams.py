@@ -80,16 +80,39 @@ def learn_bigrams(
     nats = math.nan
     for done, nats in enumerate(descend(model, pairs, passes), 1):
         moment = now()
-        if done == 1 and passes * (moment - begun) > left_s:
-            raise ConfigError(
-                f"--bigram-passes {passes} would take {format_duration(passes * (moment - begun))}, and "
-                f"{format_duration(max(0.0, left_s))} are left; give more time, or fewer passes"
-            )
+        if done == 1:
+            _refuse_too_long(passes, moment - begun, left_s)
         if moment - told > TOLD_S:
             told = moment
             say(f"pass {done} of {passes}: {nats:.3f} nats a token")
     arrays.release()  # what the passes needed is not what steps need
     return LearnedBigrams(0, passes, nats, now() - begun)
+
+
+def refuse_too_long(
+    model: GPT, tokens: TokenFile, passes: int, now: Callable[[], float], left_s: float
+) -> None:
+    """Refuse passes that would not end in the time that is left, by a few rows of one, which change nothing.
+
+    Raises: ConfigError: they would not.
+    """
+    V = tokens.vocab_size
+    n = min(V, max(1, LOGITS // V))
+    none = Pairs(np.zeros(V + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    for _ in "12":  # the first time is longer than those that follow
+        begun = now()
+        model.bigrams_loss_and_grad(np.arange(n, dtype=np.int32), partial(_score, none, 0, n))
+        pass_s = (now() - begun) * V / n
+    model.grads.flat[:] = 0
+    _refuse_too_long(passes, pass_s, left_s)
+
+
+def _refuse_too_long(passes: int, pass_s: float, left_s: float) -> None:
+    if passes * pass_s > left_s:
+        raise ConfigError(
+            f"--bigram-passes {passes} would take {format_duration(passes * pass_s)}, and "
+            f"{format_duration(max(0.0, left_s))} are left; give more time, or fewer passes"
+        )
 
 
 def descend(model: GPT, pairs: Pairs, passes: int) -> Iterator[float]:

@@ -19,6 +19,7 @@ from microgpt.model import GPT
 from microgpt.runs.settings import TrainConfig
 from microgpt.runs.state import TrainState
 
+from .clock import MARGIN as LATE
 from .clock import Clock, Now
 from .depth import blocks_at, mean_cost, whole_steps
 from .optimizer import Optimizer
@@ -106,7 +107,10 @@ def planned_steps(available_s: float, timing: Timing, config: TrainConfig) -> in
     Raises: ConfigError: not even one does.
     """
     closing_s = _closing_s(timing, config)
-    left_s = MARGIN * available_s - timing.start_s - closing_s
+    # The clock allows the last step only where it and what closes the run may take longer than measured.
+    last_s = step_s(timing, config) + closing_s - (timing.evaluation_s if config.eval_every else 0.0)
+    kept_s = max((1 - MARGIN) * available_s, (LATE - 1) * last_s)
+    left_s = available_s - kept_s - timing.start_s - closing_s
     steps = int(left_s / _per_step_s(timing, config, mean_cost(config)))
     if steps < 1:
         passes = f"--bigram-passes take {format_duration(timing.start_s)}, " if timing.start_s else ""

@@ -164,6 +164,10 @@ def start_run(
             prepared = assemble.open_corpus(plan, None if begin is None else begin.tokenizer)
             plan = with_steps(spec.plan(prepared.tokenizer.vocab_size, of_parent), lambda: prepared)
             clock.limit(plan.train.time_limit_s)
+            if clock.left_s <= 0:
+                raise ConfigError(
+                    f"--max-time {plan.train.max_time} was over once the text was prepared; give more time"
+                )
             settle_threads(plan, plan.train.max_steps or math.inf, clock, say)
             session = assemble.start(plan, prepared, run, clock, tell)
         return _train(session, clock, stop)

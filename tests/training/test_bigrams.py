@@ -17,10 +17,11 @@ from microgpt.planning.outline import before_steps
 from microgpt.runs.events import Evaluated, LearnedBigrams, Listeners, Told
 from microgpt.runs.spec import Spec
 from microgpt.training import assemble
-from microgpt.training.bigrams import count_pairs, descend, learn_bigrams, loss_and_grad
+from microgpt.training.bigrams import count_pairs, descend, learn_bigrams, loss_and_grad, refuse_too_long
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import planned_steps, run_s
 from microgpt.training.run import resume_run, train_run
+from tests.training.fakes import FakeTime
 from tests.training.toys import KILLED, checkpoint_bytes, ended_by_kill, small
 
 V = 23
@@ -120,13 +121,19 @@ def test_what_takes_long_is_told():
     assert counted.told().startswith("bigrams: pass 7, the last, found 2.")
 
 
-def test_passes_that_would_not_end_in_time_are_refused_after_the_first():
+def test_passes_that_would_not_end_in_time_are_refused_after_the_first_or_before():
     def begin(left_s):
         seconds = itertools.count(0, 4)
         pairs = count_pairs(text_of(some_ids()))
         return learn_bigrams(GPT(TABLE).init(0), pairs, 7, lambda: next(seconds), lambda text: None, left_s)
 
     assert begin(28).passes == 7
+    seconds, tokens = itertools.count(0, 4), SimpleNamespace(vocab_size=V)
+    model = GPT(TABLE).init(0)
+    refuse_too_long(model, tokens, 7, lambda: next(seconds), 28)
+    assert not model.grads.flat.any()
+    with pytest.raises(ConfigError, match="^--bigram-passes 7 would take 28s, and 27s are left"):
+        refuse_too_long(model, tokens, 7, lambda: next(seconds), 27)
     with pytest.raises(ConfigError, match=r"^--bigram-passes 7 would take 28s, and 27s are left; give more"):
         begin(27)
 
@@ -136,6 +143,13 @@ def test_passes_that_would_not_end_in_time_are_refused_after_the_first():
 
 def counted(text, steps, **settings):
     return small(text, steps, **(OWN_HEAD | {"bigram_passes": 30, "lr": 1e-4} | settings))
+
+
+def test_they_are_refused_before_anything_else_takes_time(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(assemble, "model_findings", None)
+    with pytest.raises(ConfigError, match="--bigram-passes 30 would take 30s, and 1[0-9]s are left"):
+        train_run(counted(text, 2, max_time="20s"), tmp_path / "run", [], now=FakeTime(tick=1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_begins_with_what_pairs_tell(text, tmp_path):

@@ -44,8 +44,27 @@ def test_measuring_before_the_start_changes_nothing_and_planning_leaves_time_for
     assert 0.9 * 3600 < steps * (1.25 + 10 / 100 + 2 / 50) + 2 * 10 + 2 < 3600
     with pytest.raises(ConfigError, match="--max-time 1h is too short"):
         planned_steps(20, timing, config)
-    config = make_config(eval_every=0, sample_every=0, max_steps=0, max_time="4s")
-    assert planned_steps(4, timing, config) == 2, "no time is kept for what is off"
+    config = make_config(eval_every=0, sample_every=0, max_steps=0, max_time="5s")
+    assert planned_steps(5, timing, config) == 3, "no time is kept for what is off"
+
+
+@pytest.mark.parametrize("limit_s", range(12, 40))
+def test_as_few_steps_as_are_planned_are_done(tmp_path, limit_s, monkeypatch):
+    """Every part takes as long as it was measured to."""
+    monkeypatch.setattr(Saver, "finish", lambda self, snap: None)
+    time, timing = FakeTime(), Timing(micro_s=2.0, update_s=0.0, evaluation_s=3.0, save_s=1.0)
+    settings = {"eval_every": 10**6, "sample_every": 0}
+    config = make_config(max_steps=0, max_time="1h", **settings)
+    steps = planned_steps(limit_s, timing, config)
+    job = new_run(tmp_path, "a", max_steps=steps, **settings)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: make_later(time, 3.0) or Evaluation(1.0, 1.0))
+    make_slow(job, time, lambda index: 2.0)
+    why, state = train(job, clock=Clock(limit_s, {"save": 1.0}, time))
+    assert why == FINISHED and state.step == steps and time.s + 1 <= limit_s
+
+
+def make_later(time, seconds):
+    time.s += seconds
 
 
 def test_what_takes_a_large_share_of_the_limit_is_measured_once(tmp_path):
