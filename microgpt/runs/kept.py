@@ -139,6 +139,12 @@ class Kept(NamedTuple):
         """The same in bits per byte of text."""
         return _measured(self.state, "val_bpb")
 
+    @property
+    def measured_at(self) -> int | None:
+        """The step at which held-out text was measured last."""
+        step = _metrics(self.state).get("val_step")
+        return step if isinstance(step, int) else None
+
 
 def kept(run: Path) -> list[Kept]:
     """The checkpoints of a run whose files have their sizes and whose state.json is right, newest first."""

@@ -24,16 +24,18 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def save(run, losses, when=1_900_000_000, **more):
+def save(run, losses, when=1_900_000_000, measured_at=None, **more):
     """A run of a tiny model.  losses: by step; when: of its last checkpoint, in seconds since 1970.
-    more: in its config.json."""
+    measured_at: the step that the losses are of, if not their own.  more: in its config.json."""
     run.mkdir(parents=True)
     tokenizer = Tokenizer([], list(SPECIALS))
     model = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=4, seq_len=8, vocab_size=tokenizer.vocab_size))
     document = Plan(model.config, TrainConfig(), DataConfig(), "tiny").to_dict() | more
     snapshot = Snapshot(model, Adam(model, TrainConfig()), tokenizer)
     for step, loss in losses.items():
-        metrics = {} if loss is None else {"val_loss": loss, "val_bpb": loss / 2, "val_step": step}
+        metrics = (
+            {} if loss is None else {"val_loss": loss, "val_bpb": loss / 2, "val_step": measured_at or step}
+        )
         path = persist(
             snapshot.fill(document, TrainState(step=step, tokens=8 * step, metrics=metrics).to_dict()),
             run,
@@ -72,6 +74,12 @@ def test_bits_per_byte_of_answers_alone_are_marked(here, capsys):
     assert rows["a"].startswith("a of the assistant's answers alone") and max(map(len, rows.values())) <= 80
     found = {one["name"]: one["bpb_of_answers"] for one in json.loads(listed(capsys, "--json"))}
     assert found == {"plain": False, "tuned": True}
+
+
+def test_a_result_of_an_earlier_step_is_told_with_it(here, capsys):
+    save(here / "runs" / "stopped", {1043: 1.5}, measured_at=1000)
+    assert listed(capsys).splitlines()[1].split()[3] == "0.750@1000"
+    assert json.loads(listed(capsys, "--json"))[0]["bpb_step"] == 1000
 
 
 def test_no_line_is_wider_than_80_columns_and_the_best_and_newest_step_stay(here, capsys):
@@ -113,7 +121,7 @@ def test_a_damaged_checkpoint_is_marked_and_not_read_for_facts(here, capsys):
     save(here / "runs" / "x", {1: 2.0, 2: 1.5})
     (here / "runs" / "x" / "step_00000002" / "model.safetensors").write_bytes(b"half")
     out = listed(capsys)
-    assert "1* 2?" in out and "damaged: microgpt verify RUN" in out and " 1.000 " in out
+    assert "1* 2?" in out and "damaged: microgpt verify RUN" in out and " 1.000@1 " in out
     (here / "runs" / "x" / "step_00000001" / "manifest.json").unlink()
     assert "1? 2?" in listed(capsys)
 
