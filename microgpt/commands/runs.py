@@ -162,8 +162,8 @@ def cells(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def held_out(facts: dict[str, Any]) -> str:
-    """The last held-out result, marked where it is of answers alone, with its step where the newest checkpoint
-    is of another."""
+    """The last held-out result, marked where it is of answers alone, with its step where the newest
+    checkpoint is of another."""
     if facts["bpb"] is None:
         return ""
     at = "" if facts["bpb_step"] in (None, facts["step"]) else f"@{facts['bpb_step']}"

@@ -132,7 +132,7 @@ def test_passes_that_would_not_end_in_time_are_refused_after_the_first_or_before
     model = GPT(TABLE).init(0)
     refuse_too_long(model, tokens, 7, lambda: next(seconds), 28)
     assert not model.grads.flat.any()
-    with pytest.raises(ConfigError, match="^--bigram-passes 7 would take 28s, and 27s are left"):
+    with pytest.raises(ConfigError, match=r"^--bigram-passes 7 would take 28s, and 27s are left"):
         refuse_too_long(model, tokens, 7, lambda: next(seconds), 27)
     with pytest.raises(ConfigError, match=r"^--bigram-passes 7 would take 28s, and 27s are left; give more"):
         begin(27)
@@ -147,7 +147,7 @@ def counted(text, steps, **settings):
 
 def test_they_are_refused_before_anything_else_takes_time(text, tmp_path, monkeypatch):
     monkeypatch.setattr(assemble, "model_findings", None)
-    with pytest.raises(ConfigError, match="--bigram-passes 30 would take 30s, and 1[0-9]s are left"):
+    with pytest.raises(ConfigError, match=r"--bigram-passes 30 would take 30s, and 1[0-9]s are left"):
         train_run(counted(text, 2, max_time="20s"), tmp_path / "run", [], now=FakeTime(tick=1))
     assert not (tmp_path / "run").exists()
 
