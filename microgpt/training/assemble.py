@@ -64,6 +64,7 @@ class Session(NamedTuple):
     prepared: Prepared
     batches: Batches  # of the corpus
     inexact: list[str]  # why a resume cannot equal a run that was never stopped
+    planned: int = 0  # steps of this session, as they were planned at its beginning
     findings: tuple[Finding, ...] = ()  # of probes, of a new run
     bigrams: LearnedBigrams | None = None  # what pairs of tokens taught it
     timing: Timing | None = None  # measured before the first step, where that was worth it
@@ -362,7 +363,7 @@ def _session(
         news=news,
         saver=Saver(run, config.keep, news.append, n_bytes),
     )
-    return Session(job, state, prepared, made.batches, inexact)
+    return Session(job, state, prepared, made.batches, inexact, config.max_steps - state.step)
 
 
 def watch(session: Session) -> Watch:

@@ -83,8 +83,7 @@ def _time(session: Session) -> list[str]:
     if timing is None:
         return []
     config = job.config
-    step = session.state.step
-    seconds = run_s(config.max_steps - step, timing, config, step)
+    seconds = run_s(session.planned, timing, config, session.state.step)
     return [
         f"time     about {format_duration(seconds)}, {format_duration(step_s(timing, config))} a step; "
         "evaluations, samples and saves included"
@@ -155,13 +154,15 @@ def _of_no_step(session: Session, why: str, steps: int) -> list[str]:
 
 
 def _estimated(session: Session, seconds: float, steps: int) -> list[str]:
-    """The time that was estimated for the steps that were done, beside the one they took."""
-    if session.timing is None or not steps:
+    """The time that was estimated for the steps that were done, beside the one they took; where others were
+    planned at the beginning, the one that was told then, too."""
+    timing, planned = session.timing, session.planned
+    if timing is None or not steps:
         return []
-    estimate = run_s(steps, session.timing, session.job.config, session.state.step - steps)
-    return [
-        f"time     {format_duration(seconds)}, estimated {format_duration(estimate)} before the first step"
-    ]
+    config, first = session.job.config, session.state.step - steps
+    here, told = (format_duration(run_s(n, timing, config, first)) for n in (steps, planned))
+    told = "" if steps == planned else f" ({told} for the {planned:,} that were planned)"
+    return [f"time     {format_duration(seconds)}, estimated {here} before the first step{told}"]
 
 
 def out_of_memory(session: Session) -> str:

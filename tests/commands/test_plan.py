@@ -12,6 +12,9 @@ from microgpt.common.errors import ConfigError
 from microgpt.model import ModelConfig, count_parameters
 from microgpt.planning import outline, rehearsal
 from microgpt.planning.choice import Measured
+from microgpt.training import assemble, loop
+from microgpt.training.horizon import Timing
+from microgpt.training.stop import StopFlag
 
 TEXT = "".join(f"Hat {n} costs {7 * n % 31} coins, not {n + 1}.\n\n" for n in range(400))
 SMALL = ["--preset", "tiny", "--n-layer", "1", "--seq-len", "32", "--merges", "20", "--data", "text.txt"]
@@ -147,6 +150,22 @@ def test_a_dry_run_plans_and_probes_and_ends(capsys, monkeypatch):
     assert train.main([*SMALL, "--dry-run", "--max-steps", "5"]) == 1
     with pytest.raises(ConfigError, match="--dry-run is for a new run"):
         train.main(["--resume", "--dry-run"])
+
+
+def test_of_a_run_that_ends_early_the_time_that_was_told_for_all_its_steps_is_told_again(capsys, monkeypatch):
+    monkeypatch.setattr(assemble, "measure", lambda *_: Timing(1.0, 1.0, 0.0, 0.0))
+    more = ["--max-steps", "400", "--eval-every", "0", "--sample-every", "0", "--save-every", "0"]
+    stop, stopped = StopFlag(), loop.take_step
+    monkeypatch.setattr(train, "StopFlag", lambda: stop)
+    monkeypatch.setattr(
+        loop,
+        "take_step",
+        lambda job, state, *how: stopped(job, state, *how) or state.step < 9 or stop.request(),
+    )
+    train.main([*SMALL, *more])
+    out = capsys.readouterr().out
+    assert "time     about 13m20s, 2.0s a step" in out
+    assert ", estimated 18s before the first step (13m20s for the 400 that were planned)" in out
 
 
 def test_a_run_says_how_long_it_will_take_and_afterwards_how_that_was(capsys):
