@@ -126,6 +126,8 @@ def test_what_the_readme_says_of_fine_tuning_is_so(write):
 
 def test_the_readme_tells_where_prepared_text_is_kept(monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
+    monkeypatch.delenv("MICROGPT_DATA_DIR")
+    assert str(data_dir() / "prepared") == "data/prepared"
     monkeypatch.setenv("MICROGPT_DATA_DIR", "elsewhere")
     assert str(data_dir()) == "elsewhere" and "`MICROGPT_DATA_DIR`" in text and "`data/prepared`" in text
 

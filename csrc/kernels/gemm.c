@@ -75,10 +75,15 @@ static void blas_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t
 
 static int is_packed(int64_t M, int how) { return how != MG_GEMM_BLAS && M >= MG_PACKED_ROWS; }
 
+int64_t mg_gemm_scratch_of(int64_t workers, int64_t M, int64_t N, int64_t K, int type, int how)
+{
+    if (is_packed(M, how)) return mg_gemm_packed_scratch(workers, M, N, K, mg_precision_of(how));
+    return type == MG_TYPE_FP32 || N == 0 ? 0 : workers * even_tile(N, TILE_COLUMNS) * K;
+}
+
 int64_t mg_gemm_scratch(int64_t M, int64_t N, int64_t K, int type, int how)
 {
-    if (is_packed(M, how)) return mg_gemm_packed_scratch(M, N, K, mg_precision_of(how));
-    return type == MG_TYPE_FP32 || N == 0 ? 0 : mg_threads() * even_tile(N, TILE_COLUMNS) * K;
+    return mg_gemm_scratch_of(mg_threads(), M, N, K, type, how);
 }
 
 void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int how,

@@ -20,6 +20,9 @@ typedef struct {
 void mg_gemm_parallel(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate, int how,
     float *scratch);
 
+/* The scratch of a product on so many workers; of one inside a task, on the only worker that it has there. */
+int64_t mg_gemm_scratch_of(int64_t workers, int64_t M, int64_t N, int64_t K, int type, int how);
+
 /* c (M,M) = a (M,K) b (K,M), which is known to be symmetric: our own kernel computes half of it and copies that.  The
  * same scratch, and the same bits where the whole product has those of a symmetric one, as that of a and a^T has. */
 void mg_gemm_symmetric(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t K, int how, float *scratch);
@@ -29,7 +32,7 @@ void mg_gemm_symmetric(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t K,
  * MG_BF16: a and b are rounded to bfloat16, their products are added in float. */
 void mg_gemm_packed(float *c, mg_matrix a, mg_matrix b, int64_t M, int64_t N, int64_t K, int accumulate,
     int is_symmetric, mg_precision of, float *scratch);
-int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of);
+int64_t mg_gemm_packed_scratch(int64_t workers, int64_t M, int64_t N, int64_t K, mg_precision of);
 
 /* The precision of large products, and of those inside attention. */
 static inline mg_precision mg_precision_of(int how) { return how == MG_GEMM_BF16 ? MG_BF16 : MG_FP32; }

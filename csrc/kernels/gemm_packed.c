@@ -43,10 +43,10 @@ static int64_t rows_per_task(int64_t M)
     return at_most(TASK_ROWS, mg_padded(mg_blocks(M, TASKS), BLOCK_ROWS));
 }
 
-int64_t mg_gemm_packed_scratch(int64_t M, int64_t N, int64_t K, mg_precision of)
+int64_t mg_gemm_packed_scratch(int64_t workers, int64_t M, int64_t N, int64_t K, mg_precision of)
 {
     const int64_t depth = at_most(mg_blocks(K, of), DEPTH);
-    return depth * mg_padded(N, BLOCK_COLUMNS) + mg_threads() * (depth * rows_per_task(M) + MG_LANES);
+    return depth * mg_padded(N, BLOCK_COLUMNS) + workers * (depth * rows_per_task(M) + MG_LANES);
 }
 
 /* The next MG_LANES words of a row of which `n` more terms exist; zeros behind them. */

@@ -290,8 +290,8 @@ void mg_adam_step(float *p, float *m1, float *m2, float *grad, int64_t n, float 
 void mg_nesterov_momentum(float *grad, float *m, int64_t n, float beta, float rest, float grad_scale);
 
 /* Each of n matrices x[i] (M,K), in place, nearer to the orthogonal one with the same singular vectors (Jordan et al.
- * 2024, https://kellerjordan.github.io/posts/muon/):  X = x / (margin |x| + 1e-7), |x| the root of its sum of squares;  then
- * in each step  X = a X + (b A + c A^2) X,  A = X X^T,  with the next three of abc (steps,3).
+ * 2024, https://kellerjordan.github.io/posts/muon/):  X = x / (margin |x| + 1e-7), |x| the root of its sum of squares;
+ * then in each step  X = a X + (b A + c A^2) X,  A = X X^T,  with the next three of abc (steps,3).
  * Products are made as `how` says.  scratch: mg_newton_schulz_scratch floats, at an address that doubles may have. */
 void mg_newton_schulz(float *const *x, float *scratch, const float *abc, int64_t n, int64_t M, int64_t K, int64_t steps,
     float margin, int how);

@@ -15,7 +15,7 @@
 
 #include <math.h>
 
-#define SMALL (1 << 18)  /* elements of a matrix that one thread does */
+#define SMALL (1 << 18) /* elements of a matrix that one thread does */
 #define SUM_BLOCK 65536 /* of mg_sum_squares */
 #define EPS 1e-7        /* added to a norm */
 
@@ -23,25 +23,28 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The products of a step: the short side's inner products, their square, and the polynomial times the matrix. */
-static int64_t products_scratch(int64_t M, int64_t K, int how)
+static int64_t products_scratch(int64_t workers, int64_t M, int64_t K, int how)
 {
     const int64_t s = least(M, K), l = most(M, K);
-    const int64_t inner = most(mg_gemm_scratch(s, s, l, MG_TYPE_FP32, how), mg_gemm_scratch(s, s, s, MG_TYPE_FP32, how));
-    return most(inner, mg_gemm_scratch(M, K, s, MG_TYPE_FP32, how));
+    const int64_t inner = most(mg_gemm_scratch_of(workers, s, s, l, MG_TYPE_FP32, how),
+        mg_gemm_scratch_of(workers, s, s, s, MG_TYPE_FP32, how));
+    return most(inner, mg_gemm_scratch_of(workers, M, K, s, MG_TYPE_FP32, how));
 }
 
 static int64_t sums_floats(int64_t n) { return 2 * mg_blocks(n, SUM_BLOCK); } /* a double takes two */
 
-/* Of one matrix, in whole cache lines. */
-static int64_t one_scratch(int64_t M, int64_t K, int how)
+/* Of one matrix on so many workers, in whole cache lines. */
+static int64_t one_scratch(int64_t workers, int64_t M, int64_t K, int how)
 {
     const int64_t s = least(M, K);
-    return mg_padded(sums_floats(M * K) + M * K + 4 * s * s + products_scratch(M, K, how), 16);
+    return mg_padded(sums_floats(M * K) + M * K + 4 * s * s + products_scratch(workers, M, K, how), 16);
 }
 
+/* Small ones may also come alone, or find the pool busy when they begin: then one has all workers. */
 int64_t mg_newton_schulz_scratch(int64_t M, int64_t K, int how)
 {
-    return one_scratch(M, K, how) * (M * K > SMALL ? 1 : mg_threads());
+    const int64_t shared = one_scratch(mg_threads(), M, K, how);
+    return M * K > SMALL ? shared : most(shared, mg_threads() * one_scratch(1, M, K, how));
 }
 
 struct polynomial_job {
@@ -129,7 +132,7 @@ static void matrix_task(void *argument, int64_t index, int64_t worker)
 {
     const struct job *job = argument;
     const int64_t M = job->M, K = job->K, size = M * K, s = least(M, K);
-    float *x = job->x[index], *scratch = job->scratch + worker * one_scratch(M, K, job->how);
+    float *x = job->x[index], *scratch = job->scratch + worker * one_scratch(1, M, K, job->how);
     float *other = scratch + sums_floats(size), *squares = other + size, *rest = squares + 4 * s * s;
     int64_t rounds = 0;
     for (int64_t done = 0; done < job->steps; rounds++) done += steps_of_round(done, job->steps, M, K, job->how);
@@ -149,7 +152,7 @@ void mg_newton_schulz(float *const *x, float *scratch, const float *abc, int64_t
     float margin, int how)
 {
     struct job job = {x, scratch, abc, M, K, steps, margin, how};
-    if (M * K <= SMALL) mg_parallel(matrix_task, &job, n);
+    if (M * K <= SMALL && n >= mg_threads()) mg_parallel(matrix_task, &job, n);
     else
         for (int64_t i = 0; i < n; i++) matrix_task(&job, i, 0);
 }

@@ -13,7 +13,7 @@ from microgpt.corpus.reading.options import ReadOptions
 from microgpt.decoding.sampler import SamplerConfig
 from microgpt.evaluation.chat_probe import knows_chats
 from microgpt.evaluation.held_out import carries_state, refuse_long_stride
-from microgpt.machine.cpus import add_threads_flag, thread_count
+from microgpt.machine.cpus import add_threads_flag, wanted_threads
 from microgpt.model import GPT, count_parameters
 from microgpt.model.architecture import is_recurrent
 from microgpt.runs.checkpoint import load_verified, read_config
@@ -198,7 +198,7 @@ def open_checkpoint(
     adapter: what lies beside it; None: nothing, or what its run trained.
     """
     precision = native.choose_precision(args.precision)
-    native.set_threads(thread_count(args.threads))
+    native.set_threads(wanted_threads(args.threads))
     if warning := native.warning(precision):
         tell(f"warning: {warning}")
     path = find_checkpoint(name, MODEL_FILES, best=best)

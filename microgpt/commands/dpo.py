@@ -62,6 +62,6 @@ def table(events: list[dict[str, Any]]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
-    """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
+    """Run the command.  Returns the exit code, as of train."""
     args = parser().parse_args(argv)
     return train(args, Preferences, spec_from, table, now)

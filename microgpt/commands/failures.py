@@ -247,7 +247,7 @@ def limit_lines(limits: Sequence[Limitation], n: int) -> list[str]:
             asked, right = example.question.messages[-1].content, example.question.expected
             lines.append(f"      {asked}  ->  {answer}  such as: {right}")
     if n_more := len(limits) - len(told):
-        lines.append(f"   and {n_more} more, of missing abilities; --show {len(limits)} tells all")
+        lines.append(f"   and {n_more} more; --show {len(limits)} tells all")
     return lines
 
 

@@ -28,7 +28,7 @@ from microgpt.corpus.prepared.split import HeldOutWanted, add_held_out_flags, fe
 from microgpt.corpus.reading.options import ReadOptions, Skipped
 from microgpt.corpus.token_file import counts
 from microgpt.evaluation.probes_of_data import sizes
-from microgpt.machine.cpus import add_threads_flag, thread_count
+from microgpt.machine.cpus import add_threads_flag, wanted_threads
 from microgpt.runs.kept import tokenizer_named
 from microgpt.tokenizer import MAX_MERGES, MERGES, Tokenizer
 
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted=held_out_wanted(args),
         out_dir=args.out_dir,
         overwrite=args.overwrite,
-        threads=thread_count(args.threads),
+        threads=wanted_threads(args.threads),
         tell_skipped=False,  # the facts hold it
     )
     if args.json:

@@ -96,6 +96,6 @@ def _mean(facts: list[dict[str, Any]], name: str, width: int, digits: int) -> st
 
 
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
-    """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
+    """Run the command.  Returns the exit code, as of train."""
     args = parser().parse_args(argv)
     return train(args, Rewarded, spec_from, table, now)

@@ -5,9 +5,8 @@
 
 The checkpoints that a run keeps stand there by their steps: `NAME@9000` names one for chat, sample, eval,
 verify and train --resume, `NAME@best` the one marked * (least held-out loss), `NAME@newest` the last.
-Tokens are those seen in training, bpb the last held-out bits per byte (0.621@8000: as of step 8000, where the
-newest checkpoint was not measured; behind an a those of the assistant's answers alone, on which sft and
-scu-ablate measure; microgpt eval measures all), disk what a run takes there.
+Tokens are those seen in training, bpb the last held-out bits per byte (0.621@8000: measured at step 8000;
+a 0.621: of the assistant's answers alone, as sft measures), disk what a run takes there.
 Nothing is read to the last byte; microgpt verify does that.
 """
 

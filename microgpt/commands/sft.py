@@ -49,8 +49,8 @@ SHOWN = {
     "batch_size": "the parent's",
     "grad_accum": "the parent's",
     "precision": "the parent's",
-    "epochs": f"{EPOCHS:g}, or as many as {FEWEST_STEPS} steps take",
-    "max_steps": f"those of --epochs, but {FEWEST_STEPS} at least",
+    "epochs": f"{EPOCHS:g}",
+    "max_steps": f"those of --epochs; without any length, {FEWEST_STEPS} at least",
     "warmup_steps": "by the size of the model; a tenth of the steps, or 30, at most",
     "eval_every": str(EVAL_EVERY),
     "stop_after": str(PATIENCE),
@@ -200,7 +200,7 @@ def typed(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None, now: Now = time.monotonic) -> int:
-    """Run the command.  Returns the exit code: 0, or 128 + the number of the signal that stopped it."""
+    """Run the command.  Returns the exit code, as of train."""
     args, stop = parser().parse_args(argv), StopFlag()
     console: list[EventListener] = [Console()]
     settling = scu.Settling(stop, console[0])

@@ -20,7 +20,7 @@ from microgpt.common.output import harmless, show, tell
 from microgpt.common.words import command_line, counted
 from microgpt.core import native
 from microgpt.corpus.chat import Message
-from microgpt.machine.cpus import add_threads_flag, thread_count
+from microgpt.machine.cpus import add_threads_flag, wanted_threads
 from microgpt.runs.kept import place_of
 from microgpt.runs.layout import RUNS, RunDirectory, run_of
 from microgpt.tuning.teach import Effect, Teacher
@@ -40,7 +40,7 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     args = parser().parse_args(argv)
-    native.set_threads(thread_count(args.threads))
+    native.set_threads(wanted_threads(args.threads))
     place = place_of(args.run)
     run = args.out_dir or RUNS / f"{(run_of(place) or place).name}-taught"
     with RunDirectory(run):
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not teacher.is_saved:
         show("nothing was learned, so nothing is saved")
         return 0
-    show(f"saved    {run}  ({counted(len(teacher.lessons), 'lesson')}; pairs.jsonl has what was picked)")
+    picked = "; pairs.jsonl has what was picked" if teacher.lessons else ""
+    show(f"saved    {run}  ({counted(len(teacher.lessons), 'lesson')}{picked})")
     show(f"next     {command_line('chat', run)}")
     return 0
 

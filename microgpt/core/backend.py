@@ -13,8 +13,8 @@ from . import reference, reference_recurrent
 
 
 def op(native_function: Callable) -> Callable:
-    """Send a call to C or to the reference by the type of its first argument, of several arrays that of the
-    first; stored bfloat16 goes to C."""
+    """Send a call to C or to the reference by the type of its first argument, of several arrays, one at
+    least, that of the first; stored bfloat16 goes to C."""
     name = native_function.__name__
     truth = getattr(reference, name, None) or getattr(reference_recurrent, name)
     backends = {np.dtype(np.float32): native_function, np.dtype(np.float64): truth}

@@ -69,7 +69,8 @@ def is_by_rule(text: str) -> bool:
 def in_a_row(text: str) -> list[str]:
     """Numbers and letters of an answer by a rule that stand side by side, IN_A_ROW at most."""
     groups = itertools.groupby(plain_words(text).split(), lambda word: word.isdigit() or len(word) == 1)
-    return max((list(words) for is_alone, words in groups if is_alone), key=len)[:IN_A_ROW]
+    rows = [list(words) for is_alone, words in groups if is_alone]
+    return max((row for row in rows if is_by_rule(" ".join(row))), key=len)[:IN_A_ROW]
 
 
 def is_told(one: Answered) -> bool:

@@ -49,12 +49,14 @@ def threads_from_environment() -> str | None:
 
 
 def thread_count(flag: str | None = None) -> int:
-    """The number of threads where nothing is probed: of the flag, else of the variable, else all CPUs.
-
-    More than there are CPUs is told.
-    """
+    """The number of threads where nothing is probed: of the flag, else of the variable, else all CPUs."""
     text = flag if flag is not None else threads_from_environment() or AUTO
-    n = check_threads(text) or available_cpus()
+    return check_threads(text) or available_cpus()
+
+
+def wanted_threads(flag: str | None) -> int:
+    """`thread_count` of what a command was given; more than there are CPUs is told."""
+    n = thread_count(flag)
     if note := too_many_note(n):
         tell(note)
     return n

@@ -81,7 +81,7 @@ def learn_bigrams(
     for done, nats in enumerate(descend(model, pairs, passes), 1):
         moment = now()
         if done == 1:
-            _refuse_too_long(passes, moment - begun, left_s)
+            _refuse(passes, moment - begun, left_s)
         if moment - told > TOLD_S:
             told = moment
             say(f"pass {done} of {passes}: {nats:.3f} nats a token")
@@ -98,16 +98,16 @@ def refuse_too_long(
     """
     V = tokens.vocab_size
     n = min(V, max(1, LOGITS // V))
-    none = Pairs(np.zeros(V + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-    for _ in "12":  # the first time is longer than those that follow
+    no_pairs = Pairs(np.zeros(V + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    for _ in range(2):  # the first time is longer than those that follow
         begun = now()
-        model.bigrams_loss_and_grad(np.arange(n, dtype=np.int32), partial(_score, none, 0, n))
+        model.bigrams_loss_and_grad(np.arange(n, dtype=np.int32), partial(_score, no_pairs, 0, n))
         pass_s = (now() - begun) * V / n
     model.grads.flat[:] = 0
-    _refuse_too_long(passes, pass_s, left_s)
+    _refuse(passes, pass_s, left_s)
 
 
-def _refuse_too_long(passes: int, pass_s: float, left_s: float) -> None:
+def _refuse(passes: int, pass_s: float, left_s: float) -> None:
     if passes * pass_s > left_s:
         raise ConfigError(
             f"--bigram-passes {passes} would take {format_duration(passes * pass_s)}, and "

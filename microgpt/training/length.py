@@ -25,9 +25,8 @@ def with_steps(plan: Plan, corpus: Callable[[], Prepared]) -> Plan:
         steps = config.epochs * windows / config.windows_per_step
     else:
         steps = wanted_tokens(plan) / plan.tokens_per_step
-    whole = max(
-        1, config.fewest_steps, math.ceil(steps * (1 - 1e-9))
-    )  # 2.9999999, 3.0000001 are meant to be 3
+    # 2.9999999 and 3.0000001 are meant to be 3.
+    whole = max(1, config.fewest_steps, math.ceil(steps * (1 - 1e-9)))
     return plan.with_train(max_steps=whole, epochs=None, tokens=None, tokens_per_param=None)
 
 

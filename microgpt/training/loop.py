@@ -58,7 +58,7 @@ def fit(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> str:
         if not clock.is_over():  # all that may have taken the time of the next step
             take_step(job, state, stop, clock)
 
-    if not stop:
+    if not stop and state.step > first:
         settle_plan(job, state.step)
     last_save(job, state, clock)
     if stop:
@@ -202,11 +202,13 @@ def run_evaluation(job: Job, state: TrainState, stop: StopFlag, clock: Clock) ->
             state.metrics["bigrams_bpb"] = state.metrics["val_bpb"]
         elif is_planned:
             note_best(state)
-        counts = held_out.n_documents, held_out.n_tokens, held_out.n_bytes
-        job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s, elapsed_s))
-        for name, other in beside.items():
-            assert other is not None
-            job.tell(EvaluatedBeside(state.step, name, other.loss, other.bpb))
+    # Not timed: at the first of them the alarms count the training text, which they do once.
+    counts = held_out.n_documents, held_out.n_tokens, held_out.n_bytes
+    job.tell(Evaluated(state.step, result.loss, result.bpb, result.error, *counts, dt_s, elapsed_s))
+    for name, other in beside.items():
+        assert other is not None
+        job.tell(EvaluatedBeside(state.step, name, other.loss, other.bpb))
+    clock.spend("evaluation")
 
 
 def note_best(state: TrainState) -> None:

@@ -53,6 +53,7 @@ class Muon(Optimizer):
         self._hidden, self._others = (
             [by_name[name] for name in self.slots[slot]] for slot in ("momentum", "m1")
         )
+        self._blocks = [(parameter, block) for parameter in self._hidden for block in blocks_of(parameter)]
         polynomials, self._margin = POLYNOMIALS[config.orthogonalize]
         self._polynomials = np.array(polynomials)
 
@@ -84,24 +85,21 @@ class Muon(Optimizer):
         self._update_matrices(config.muon_lr * lr / config.lr, grad_scale)
 
     def _update_matrices(self, rate: float, grad_scale: float) -> None:
-        """All hidden matrices, those of a shape together; gradients become updates and then zero."""
+        """All hidden matrices, whose gradients become updates and then zero."""
         params, grads, momentum = self.model.params, self.model.grads, self.slots["momentum"]
-        updates: dict[tuple[int, int], list[np.ndarray]] = {}
-        hidden = [parameter for parameter in self._hidden if parameter.name not in self.model.idle]
-        for parameter in hidden:
-            g, m = (arena[parameter.name] for arena in (grads, momentum))
+        blocks = [(p, block) for p, block in self._blocks if p.name not in self.model.idle]
+        of_shape: dict[tuple[int, int], list[np.ndarray]] = {}
+        for parameter, block in blocks:
+            g, m = (arena[parameter.name][block] for arena in (grads, momentum))
             ops.nesterov_momentum(g.reshape(-1), m.reshape(-1), beta=MOMENTUM, grad_scale=grad_scale)
-            for block in blocks_of(parameter):
-                updates.setdefault(g[block].shape, []).append(g[block])
-        for those in updates.values():
-            ops.newton_schulz(those, self._polynomials, self._margin, self.model.precision)
-        for parameter in hidden:
-            p, g = (arena[parameter.name] for arena in (params, grads))
+            of_shape.setdefault(g.shape, []).append(g)
+        for updates in of_shape.values():
+            ops.newton_schulz(updates, self._polynomials, self._margin, self.model.precision)
+        for parameter, block in blocks:
+            p, g = (arena[parameter.name][block] for arena in (params, grads))
             keep = 1 - rate * self.config.weight_decay if parameter.decay else 1.0
-            for block in blocks_of(parameter):
-                rows, columns = g[block].shape
-                factor = math.sqrt(max(1.0, rows / columns))
-                ops.descend(p[block].reshape(-1), g[block].reshape(-1), rate=rate * factor, keep=keep)
+            factor = math.sqrt(max(1.0, g.shape[0] / g.shape[1]))
+            ops.descend(p.reshape(-1), g.reshape(-1), rate=rate * factor, keep=keep)
 
 
 def blocks_of(parameter: Parameter) -> list[slice]:

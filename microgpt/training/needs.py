@@ -97,7 +97,7 @@ def slot_floats(model: ModelConfig, optimizer: str) -> int:
 
 
 def activation_bytes(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes of all arrays that one micro-batch needs beside weights and gradients."""
+    """Bytes of all arrays that a step needs beside weights, gradients and slots."""
     n_tokens = train.batch_size * model.seq_len
     shapes = products(model, min(n_tokens, MOST_ROWS))
     scratch = max(ops.linear_scratch(*product, train.precision) for product in shapes)

@@ -49,7 +49,7 @@ def header(session: Session) -> list[str]:
         f"plan     {_steps(session)} of {job.tokens_per_step:,} tokens ({config.batch_size} windows"
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs"
-        + ("; fewer steps would teach next to nothing" if config.max_steps == config.fewest_steps else ""),
+        + ("; so little text needs as many" if config.max_steps == config.fewest_steps else ""),
         *too_many_passes(passes),
         *_of_recipe(session),
         *_of_depth(config, model.n_layer, state.step),
@@ -131,13 +131,11 @@ def summary(session: Session, why: str, seconds: float, first_step: int) -> list
     Args: seconds: that the session trained.  first_step: where it began.
     """
     job, state = session.job, session.state
-    n_tokens = (state.step - first_step) * job.tokens_per_step
-    checkpoint = job.run / checkpoint_name(state.step)
+    steps, checkpoint = state.step - first_step, job.run / checkpoint_name(state.step)
     return [
-        f"{_ending(session, why)}: {counted(state.step - first_step, 'step')}, {n_tokens:,} tokens in "
-        f"{format_duration(seconds)}, evaluations and saves included ({n_tokens / seconds:,.0f} tok/s)",
-        *_of_no_step(session, why, state.step - first_step),
-        *_estimated(session, seconds, state.step - first_step),
+        f"{_ending(session, why)}: {_done(steps, steps * job.tokens_per_step, seconds)}",
+        *_of_no_step(session, why, steps),
+        *_estimated(session, seconds, steps),
         *_results(session),
         f"memory   at most {peak_memory() / 1e9:.2f} GB "
         f"(estimated {memory_estimate(job.model.config, job.config) / 1e9:.2f} for training alone)",
@@ -146,11 +144,21 @@ def summary(session: Session, why: str, seconds: float, first_step: int) -> list
     ]
 
 
+def _done(steps: int, n_tokens: int, seconds: float) -> str:
+    if not steps:
+        return "no steps"
+    return (
+        f"{counted(steps, 'step')}, {n_tokens:,} tokens in {format_duration(seconds)}, evaluations and saves "
+        f"included ({n_tokens / seconds:,.0f} tok/s)"
+    )
+
+
 def _of_no_step(session: Session, why: str, steps: int) -> list[str]:
     """What to do where a time limit left no time for a single step."""
     if steps or why != OUT_OF_TIME:
         return []
-    return [f"warning  no step fits into --max-time {session.job.config.max_time}; give more time"]
+    left = "what is left of " if session.state.step else ""
+    return [f"warning  no step fits into {left}--max-time {session.job.config.max_time}; give more time"]
 
 
 def _estimated(session: Session, seconds: float, steps: int) -> list[str]:

@@ -54,7 +54,7 @@ from . import assemble, report
 from .assemble import Say, Session
 from .clock import Clock, Now
 from .console import Console
-from .horizon import last_step_s, save_estimate_s
+from .horizon import last_step_s, save_estimate_s, step_s
 from .job import Sample
 from .length import with_steps
 from .loop import FINISHED, OUT_OF_TIME, fit
@@ -180,7 +180,7 @@ def nothing_saved(say: Say) -> Iterator[None]:
         yield
     except BaseException as error:
         if signal_of(error):
-            say("nothing was saved: the run had not begun its first step")
+            say("no checkpoint was saved: the run had not begun")
         raise
 
 
@@ -238,8 +238,8 @@ def resume_run(
     with RunDirectory(run):
         source = checkpoint.find_checkpoint(place, say=partial(tell.say, 0))
         if is_unnamed:
-            saved = datetime.fromtimestamp(source.stat().st_mtime)
-            tell.say(0, f"no run was named: {run} is the one that saved last, {saved:%Y-%m-%d %H:%M}")
+            saved = f"{datetime.fromtimestamp(source.stat().st_mtime):%Y-%m-%d %H:%M}"
+            tell.say(0, f"no run was named: {run_of(source)} is the one that saved last, {saved}")
         old = Plan.from_dict(checkpoint.read_config(source))
         places: dict[str, Any] = {name: tuple(spec.data[name]) for name in PLACES if name in spec.data}
         data = dataclasses.replace(old.data, **places).located(known_corpus(source))
@@ -371,7 +371,7 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     first_step, before_s = state.step, state.elapsed_s
     job.sample = make_sample(session)
     costs_s = {"save": save_estimate_s(job.model, job.optimizer)}
-    costs_s["step"] = 0.0 if session.timing else last_step_s(state)  # steps that were timed now are planned
+    costs_s["step"] = first_step_s(session)
     clock.costs_s |= costs_s | {"evaluation": state.metrics.get("val_s", 0.0)}
     clock.spent_s = state.spent_s
     try:
@@ -403,6 +403,14 @@ def _train(session: Session, clock: Clock, stop: StopFlag | None) -> Outcome:
     newest = job.run / checkpoint_name(state.step)
     steps = state.step - first_step
     return Outcome(job.run, why, state.step, job.config.max_steps, newest, _numbers(state), seconds, steps)
+
+
+def first_step_s(session: Session) -> float:
+    """Seconds that a session's first step must find; 0: it is part of a plan that was made for the time there
+    is, or nobody knows."""
+    if session.timing is None:
+        return last_step_s(session.state)
+    return 0.0 if session.job.is_timed else step_s(session.timing, session.job.config)
 
 
 def _numbers(state: TrainState) -> dict[str, float]:

@@ -12,9 +12,9 @@ from microgpt.runs.spec import Plan, Spec
 
 GENTLER = 10  # times less than the parent's peak is the learning rate
 EPOCHS, EVAL_EVERY, PATIENCE = 3.0, 50, 3
-FEWEST_STEPS = (
-    100  # a dozen short chats: after 30 next to nothing is learned, after 60 half, after 100 nearly all
-)
+# Of eight questions of a dozen short chats a tiny model answered none after 30 steps, one after 60, six
+# after 100.
+FEWEST_STEPS = 100
 RANKS = ((1e9, 8), (3e9, 16), (7e9, 32))  # up to so many parameters of the base: a rank
 
 

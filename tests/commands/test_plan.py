@@ -155,12 +155,12 @@ def test_a_dry_run_plans_and_probes_and_ends(capsys, monkeypatch):
 def test_of_a_run_that_ends_early_the_time_that_was_told_for_all_its_steps_is_told_again(capsys, monkeypatch):
     monkeypatch.setattr(assemble, "measure", lambda *_: Timing(1.0, 1.0, 0.0, 0.0))
     more = ["--max-steps", "400", "--eval-every", "0", "--sample-every", "0", "--save-every", "0"]
-    stop, stopped = StopFlag(), loop.take_step
+    stop, take_step = StopFlag(), loop.take_step
     monkeypatch.setattr(train, "StopFlag", lambda: stop)
     monkeypatch.setattr(
         loop,
         "take_step",
-        lambda job, state, *how: stopped(job, state, *how) or state.step < 9 or stop.request(),
+        lambda job, state, *how: take_step(job, state, *how) or state.step < 9 or stop.request(),
     )
     train.main([*SMALL, *more])
     out = capsys.readouterr().out

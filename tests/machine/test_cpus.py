@@ -7,7 +7,7 @@ import pytest
 from microgpt.common.errors import ConfigError
 from microgpt.core import native
 from microgpt.machine import cpus as threads
-from microgpt.machine.cpus import available_cpus, granted_cpus, thread_count
+from microgpt.machine.cpus import available_cpus, granted_cpus, thread_count, wanted_threads
 from microgpt.runs.settings import TrainConfig
 from microgpt.training.run import set_up_machine
 
@@ -25,8 +25,8 @@ def test_a_flag_beats_the_variable_and_the_variable_the_default(monkeypatch):
 def test_more_threads_than_cpus_are_told_to_be_slower(monkeypatch, capsys):
     monkeypatch.setattr(threads, "available_cpus", lambda: 2)
     line = "threads: 99 on 2 CPUs; more threads than CPUs are slower, take 2 or auto"
-    assert thread_count("2") == 2 and capsys.readouterr().err == ""
-    assert thread_count("99") == 99 and capsys.readouterr().err == f"microgpt: {line}\n"
+    assert wanted_threads("2") == 2 and thread_count("99") == 99 and capsys.readouterr().err == ""
+    assert wanted_threads("99") == 99 and capsys.readouterr().err == f"microgpt: {line}\n"
     said = []
     monkeypatch.setattr(native, "set_threads", lambda n: None)
     for n in ("auto", "2", "99"):

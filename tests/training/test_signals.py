@@ -183,7 +183,7 @@ def struck(forks, folder, place, number, words):
 def test_a_signal_before_training_leaves_nothing_half_done(phase, number, folder, forks):
     words = [*TRAIN, *TIMED] if phase in ("pairs", "timing") else TRAIN
     done = struck(forks, folder, PREPARING[phase], number, words)
-    assert "nothing was saved: the run had not begun its first step" in done.stderr
+    assert "no checkpoint was saved: the run had not begun" in done.stderr
     assert not (folder / "run").exists() and not list(folder.glob("data/prepared/.microgpt-b*"))
     if phase == "encoding":
         assert forked(forks, folder, COMMAND, [*TRAIN, "--max-steps", "1"]).returncode == 0

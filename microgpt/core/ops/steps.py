@@ -86,7 +86,9 @@ def newton_schulz(
     n, (M, K) = len(x), x[0].shape
     by, abc = native.products_in(precision), np.ascontiguousarray(polynomials, np.float32)
     scratch = out(workspace(newton_schulz_scratch(M, K, precision)))
-    places = native.ffi.new("float *[]", [arg("x", matrix, (M, K)) for matrix in x])
+    places = native.ffi.new("float *[]", n)
+    for i in range(n):
+        places[i] = arg("x", x[i], (M, K))
     steps = len(abc)
     by.lib.mg_newton_schulz(
         places, scratch, arg("polynomials", abc, (steps, 3)), n, M, K, steps, margin, by.how
