@@ -157,8 +157,7 @@ def _of_no_step(session: Session, why: str, steps: int) -> list[str]:
     """What to do where a time limit left no time for a single step."""
     if steps or why != OUT_OF_TIME:
         return []
-    left = "what is left of " if session.state.step else ""
-    return [f"warning  no step fits into {left}--max-time {session.job.config.max_time}; give more time"]
+    return [f"warning  no step fits into --max-time {session.job.config.max_time}; give more time"]
 
 
 def _estimated(session: Session, seconds: float, steps: int) -> list[str]:

@@ -112,10 +112,10 @@ def test_a_dozen_chats_are_learned_for_a_hundred_steps_unless_a_length_is_typed(
     ]
     sft([*words, "--out-dir", "few"])
     out = capsys.readouterr().out
-    assert "plan     100 steps of " in out and "epochs; fewer steps would teach next to nothing" in out
+    assert "plan     100 steps of " in out and "epochs; so little text needs as many" in out
     sft([*words, "--out-dir", "typed", "--epochs", "3"])
     out = capsys.readouterr().out
-    assert "plan     100 steps" not in out and "next to nothing" not in out
+    assert "plan     100 steps" not in out and "needs as many" not in out
     sft(["--resume", "typed", "--epochs", "4"])
     assert "more steps, from" in capsys.readouterr().out
 
