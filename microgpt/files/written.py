@@ -32,7 +32,10 @@ def put_file(path: Path, content: bytes, flag: str) -> None:
 
 
 def kind_of_picture(path: Path, flag: str) -> str:
-    """The format that a name tells.  Raises: ConfigError: it tells none that is drawn."""
+    """The format that a name tells.  Raises: ConfigError: it tells none that is drawn, or its folder is not
+    there."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise ConfigError(f"{flag} {path}: expected a name that ends in .{' or .'.join(FORMATS)}")

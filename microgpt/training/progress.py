@@ -53,8 +53,9 @@ class Progress:
         """Show one finished step; an empty one, which computes less, leaves loss and speed as they were."""
         self._step, self._left_s = event.step, event.left_s
         if isinstance(event, Trained):
+            if self._is_whole != (event.blocks is None):  # steps have another speed from now on
+                self._is_whole, self._tok_per_s = not self._is_whole, None
             self._tok_per_s = _smoothed(self._tok_per_s, event.tok_per_s, SPEED_SMOOTHING)
-            self._is_whole = event.blocks is None
             if self._is_whole:
                 self._peak = max(self._peak, event.tok_per_s)
             self._what, value = _aim(event)

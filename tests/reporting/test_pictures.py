@@ -24,6 +24,8 @@ def histories(tmp_path):
 
 def test_a_png_is_one_and_another_kind_is_refused(histories):
     assert picture(Path("x.PNG"), histories).startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"--out nowhere/x\.svg: there is no folder "):
+        picture(Path("nowhere/x.svg"), histories)
     with pytest.raises(ConfigError, match=r"x\.gif: expected a name that ends in \.png or \.svg"):
         picture(Path("x.gif"), histories)
 

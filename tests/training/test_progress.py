@@ -16,8 +16,8 @@ from microgpt.training.progress import Progress
 from tests.training.fakes import FakeTime, make_config, make_job, train
 
 
-def trained(step, left_s=90.0, loss=2.5, speed=16_572.0, lr=3.1e-4, norm=0.981):
-    return Trained(step, loss, lr, norm, 100 * step, 0.01, speed, 0.01 * step, left_s)
+def trained(step, left_s=90.0, loss=2.5, speed=16_572.0, lr=3.1e-4, norm=0.981, blocks=None):
+    return Trained(step, loss, lr, norm, 100 * step, 0.01, speed, 0.01 * step, left_s, blocks=blocks)
 
 
 def test_without_a_terminal_there_are_plain_lines():
@@ -42,6 +42,14 @@ def test_a_step_that_is_faster_than_the_peak_that_was_measured_is_the_peak_from_
     for speed, share in ((5_000.0, 50), (20_000.0, 40), (20_000.0, 52)):
         progress.stepped(trained(1, speed=speed))
         assert f"{share}% of peak" in progress.line(200)
+
+
+def test_the_speed_of_the_first_blocks_alone_is_no_part_of_that_of_all():
+    progress = Progress(0, 10, peak_tok_per_s=10_000, stream=io.StringIO())
+    progress.stepped(trained(1, speed=40_000.0, blocks=2))
+    assert "40k tok/s" in progress.line(200) and "peak" not in progress.line(200)
+    progress.stepped(trained(2, speed=5_000.0))
+    assert "5.0k tok/s  50% of peak" in progress.line(200)
 
 
 def test_an_empty_step_tells_nothing_of_the_speed():
