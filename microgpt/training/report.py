@@ -50,7 +50,7 @@ def header(session: Session) -> list[str]:
         + (f" x {config.grad_accum}" if config.grad_accum > 1 else "")
         + f"), {epochs:,.{2 if epochs < 10 else 0}f} epochs"
         + ("; so little text needs as many" if config.max_steps == config.fewest_steps else ""),
-        *too_many_passes(passes),
+        *too_many_passes(passes, config.stop_after),
         *_of_recipe(session),
         *_of_depth(config, model.n_layer, state.step),
         f"rate     {outline(config)}",
@@ -110,13 +110,14 @@ def _of_depth(config: TrainConfig, n_layer: int, step: int) -> list[str]:
     ]
 
 
-def too_many_passes(passes: float) -> list[str]:
+def too_many_passes(passes: float, stop_after: int = 0) -> list[str]:
     """A warning where the same text comes so often that it may be learned by heart."""
     if passes <= MOST_PASSES:
         return []
     return [
         f"warning  the same text comes {passes:,.0f} times: the model may learn it by heart and get worse on "
-        "other text.  Watch what is held out; --stop-after 5 ends the run when that no longer gains"
+        "other text.  Watch what is held out; "
+        f"--stop-after {stop_after or 5} ends the run when that no longer gains"
     ]
 
 
