@@ -115,23 +115,29 @@ def _of_parents(runs: Sequence[Showed]) -> str:
 
 
 def _of_other_starts(runs: Sequence[Showed]) -> str:
-    if len({run.counts for run in runs}) == 1:
-        return ""
-    one = next(run for run in runs if run.counts)
-    return (
-        f"beginnings differ: {one.name} began with the counts of all pairs of tokens, of a text that others "
-        "met in their steps alone; train all with the same --bigram-passes"
+    return _differing(
+        runs,
+        lambda run: run.counts,
+        "began with the counts of all pairs of tokens, of a text that others met in their steps alone; train "
+        "all with the same --bigram-passes",
     )
 
 
 def _of_other_depths(runs: Sequence[Showed]) -> str:
-    if len({run.shallow for run in runs}) == 1:
-        return ""
-    one = next(run for run in runs if run.shallow)
-    return (
-        f"beginnings differ: {one.name} trained its first blocks alone at first, so that a token cost and "
-        "taught less than in others; train all with the same --shallow-blocks"
+    return _differing(
+        runs,
+        lambda run: run.shallow,
+        "trained its first blocks alone at first, so that a token cost and taught less than in others; train "
+        "all with the same --shallow-blocks",
     )
+
+
+def _differing(runs: Sequence[Showed], beginning: Callable[[Showed], object], what: str) -> str:
+    """What is told of the first run that did something at its beginning, where not all did the same."""
+    if len({beginning(run) for run in runs}) == 1:
+        return ""
+    one = next(run for run in runs if beginning(run))
+    return f"beginnings differ: {one.name} {what}"
 
 
 def _of_other_tokens(runs: Sequence[Showed]) -> str:
