@@ -58,27 +58,35 @@ int64_t mg_embedding_forward(float *y, const void *weight, const int32_t *ids, i
 /* dweight[ids[n]] += dy[n], rows in order.  The ids have passed the forward. */
 void mg_embedding_backward(float *dweight, const float *dy, const int32_t *ids, int64_t N, int64_t C);
 
-/* y = x * rstd * weight with rstd = 1/sqrt(mean(x^2) + eps), per row (Zhang & Sennrich 2019, arXiv 1910.07467).
+/* Norms take rows where they lie: `beside` of the N rows side by side, and such groups `apart` floats from one another,
+ * in all arrays (N,C) of a call alike; beside = 1 and apart = C where rows follow one another.
+ *
+ * y = x * rstd * weight with rstd = 1/sqrt(mean(x^2) + eps), per row (Zhang & Sennrich 2019, arXiv 1910.07467).
  * x, y (N,C)  weight (C)  rstd (N), kept for backward. */
-void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps);
+void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C,
+    int64_t beside, int64_t apart, float eps);
 /* y alone, from the rstd of the forward: the same bits. */
-void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float *rstd, int64_t N, int64_t C);
+void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float *rstd, int64_t N, int64_t C,
+    int64_t beside, int64_t apart);
 /* dx = dresidual + rstd * (dy*weight - xhat * mean(dy*weight*xhat)), xhat = x*rstd;  dweight += sum_n dy*xhat.
- * dresidual (N,C) is the gradient that by-passes the norm; it may be dx itself.  scratch (MG_PARTIALS,C). */
+ * dresidual (N,C) is the gradient that by-passes the norm, or NULL; dx may be dresidual or dy itself.
+ * scratch (MG_PARTIALS,C). */
 void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
-    const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C);
+    const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C, int64_t beside,
+    int64_t apart);
 
 /* y = (x - mean) * rstd * weight + bias, rstd = 1/sqrt(mean((x - mean)^2) + eps), per row (Ba et al. 2016,
  * arXiv 1607.06450).  x, y (N,C)  weight, bias (C)  stats (N,2): mean and rstd of each row, kept for backward. */
 void mg_layernorm_forward(float *y, float *stats, const float *x, const float *weight, const float *bias, int64_t N,
-    int64_t C, float eps);
+    int64_t C, int64_t beside, int64_t apart, float eps);
 /* y alone, from the stats of the forward: the same bits. */
 void mg_layernorm_again(float *y, const float *x, const float *weight, const float *bias, const float *stats, int64_t N,
-    int64_t C);
+    int64_t C, int64_t beside, int64_t apart);
 /* dx = dresidual + rstd * (dy*weight - mean(dy*weight) - xhat * mean(dy*weight*xhat)), xhat = (x - mean) * rstd;
- * dweight += sum_n dy*xhat, dbias += sum_n dy.  dresidual may be dx itself.  scratch (MG_PARTIALS,2,C). */
+ * dweight += sum_n dy*xhat, dbias += sum_n dy.  dresidual as of rmsnorm.  scratch (MG_PARTIALS,2,C). */
 void mg_layernorm_backward(float *dx, float *dweight, float *dbias, float *scratch, const float *dy, const float *x,
-    const float *weight, const float *stats, const float *dresidual, int64_t N, int64_t C);
+    const float *weight, const float *stats, const float *dresidual, int64_t N, int64_t C, int64_t beside,
+    int64_t apart);
 
 /* Y = X W^T.   y (N,M)  x (N,K)  weight (M,K) of this type.  scratch of each product: mg_gemm_scratch(its rows, columns,
  * terms, type, how). */

@@ -3,6 +3,7 @@
  * into its own row of scratch while x and dy are at hand, and the rows of scratch are added in order. */
 #include "kernels.h"
 #include "pool.h"
+#include "rows.h"
 #include "simd.h"
 
 #include <math.h>
@@ -16,7 +17,8 @@ static inline void scale_row(float *y, const float *x, const float *weight, floa
 struct forward_job {
     float *y, *rstd;
     const float *x, *weight;
-    int64_t N, C, rows;
+    struct mg_rows at;
+    int64_t rows;
     float eps;
 };
 
@@ -24,52 +26,57 @@ static void forward_rows(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
     const struct forward_job *job = argument;
-    const int64_t C = job->C;
-    for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++) {
-        const float *x_n = job->x + n * C;
+    const int64_t C = job->at.C;
+    for (int64_t n = index * job->rows; n < mg_block_end(job->at.N, job->rows, index); n++) {
+        const float *x_n = job->x + mg_row(&job->at, n);
         float r = 1.0f / sqrtf(mg_dot(x_n, x_n, C) / (float)C + job->eps);
-        scale_row(job->y + n * C, x_n, job->weight, r, C);
+        scale_row(job->y + mg_row(&job->at, n), x_n, job->weight, r, C);
         job->rstd[n] = r;
     }
 }
 
-void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C, float eps)
+void mg_rmsnorm_forward(float *y, float *rstd, const float *x, const float *weight, int64_t N, int64_t C,
+    int64_t beside, int64_t apart, float eps)
 {
-    struct forward_job job = {y, rstd, x, weight, N, C, mg_rows_per_task(C), eps};
+    struct forward_job job = {y, rstd, x, weight, {N, C, beside, apart}, mg_rows_per_task(C), eps};
     mg_parallel(forward_rows, &job, mg_blocks(N, job.rows));
 }
 
 struct again_job {
     float *y;
     const float *x, *weight, *rstd;
-    int64_t N, C, rows;
+    struct mg_rows at;
+    int64_t rows;
 };
 
 static void again_rows(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
     const struct again_job *job = argument;
-    const int64_t C = job->C;
-    for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++)
-        scale_row(job->y + n * C, job->x + n * C, job->weight, job->rstd[n], C);
+    for (int64_t n = index * job->rows; n < mg_block_end(job->at.N, job->rows, index); n++) {
+        const int64_t at = mg_row(&job->at, n);
+        scale_row(job->y + at, job->x + at, job->weight, job->rstd[n], job->at.C);
+    }
 }
 
-void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float *rstd, int64_t N, int64_t C)
+void mg_rmsnorm_again(float *y, const float *x, const float *weight, const float *rstd, int64_t N, int64_t C,
+    int64_t beside, int64_t apart)
 {
-    struct again_job job = {y, x, weight, rstd, N, C, mg_rows_per_task(C)};
+    struct again_job job = {y, x, weight, rstd, {N, C, beside, apart}, mg_rows_per_task(C)};
     mg_parallel(again_rows, &job, mg_blocks(N, job.rows));
 }
 
 struct backward_job {
     float *dx, *partials;
     const float *dy, *x, *weight, *rstd, *dresidual;
-    int64_t N, C, rows;
+    struct mg_rows at;
+    int64_t rows;
 };
 
 static void backward_row(const struct backward_job *job, float *partial, int64_t n)
 {
-    const int64_t C = job->C;
-    const float *dy_n = job->dy + n * C, *x_n = job->x + n * C, *dresidual_n = job->dresidual + n * C;
+    const int64_t C = job->at.C, at = mg_row(&job->at, n);
+    const float *dy_n = job->dy + at, *x_n = job->x + at;
     const float r = job->rstd[n];
     vf along = {0};
     for (int64_t i = 0; i < C; i += MG_LANES) {
@@ -80,8 +87,9 @@ static void backward_row(const struct backward_job *job, float *partial, int64_t
     const float mean = mg_sum(along) / (float)C;
     for (int64_t i = 0; i < C; i += MG_LANES) {
         vf dxhat = mg_load_n(dy_n + i, C - i) * mg_load_n(job->weight + i, C - i);
-        vf dx = (dxhat - mg_load_n(x_n + i, C - i) * (r * mean)) * r + mg_load_n(dresidual_n + i, C - i);
-        mg_store_n(job->dx + n * C + i, dx, C - i);
+        vf dx = (dxhat - mg_load_n(x_n + i, C - i) * (r * mean)) * r;
+        if (job->dresidual) dx += mg_load_n(job->dresidual + at + i, C - i);
+        mg_store_n(job->dx + at + i, dx, C - i);
     }
 }
 
@@ -89,16 +97,18 @@ static void backward_rows(void *argument, int64_t index, int64_t worker)
 {
     (void)worker;
     const struct backward_job *job = argument;
-    float *partial = job->partials + index * job->C;
-    memset(partial, 0, (size_t)job->C * sizeof *partial);
-    for (int64_t n = index * job->rows; n < mg_block_end(job->N, job->rows, index); n++)
+    float *partial = job->partials + index * job->at.C;
+    memset(partial, 0, (size_t)job->at.C * sizeof *partial);
+    for (int64_t n = index * job->rows; n < mg_block_end(job->at.N, job->rows, index); n++)
         backward_row(job, partial, n);
 }
 
 void mg_rmsnorm_backward(float *dx, float *dweight, float *scratch, const float *dy, const float *x,
-    const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C)
+    const float *weight, const float *rstd, const float *dresidual, int64_t N, int64_t C, int64_t beside,
+    int64_t apart)
 {
-    struct backward_job job = {dx, scratch, dy, x, weight, rstd, dresidual, N, C, mg_blocks(N, MG_PARTIALS)};
+    struct mg_rows at = {N, C, beside, apart};
+    struct backward_job job = {dx, scratch, dy, x, weight, rstd, dresidual, at, mg_blocks(N, MG_PARTIALS)};
     if (N == 0) return;
     int64_t blocks = mg_blocks(N, job.rows);
     mg_parallel(backward_rows, &job, blocks);

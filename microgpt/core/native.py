@@ -246,6 +246,41 @@ def arg(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any = np.fl
     return ffi.from_buffer(C_TYPES[array.dtype], array)
 
 
+class Rows(NamedTuple):
+    """Where rows lie: N of length C, `beside` of them side by side, and such groups `apart` floats from one
+    another."""
+
+    N: int
+    C: int
+    beside: int
+    apart: int
+
+
+def rows(x: np.ndarray) -> Rows:
+    """Of x (N, C), contiguous, or (N, H, C), some columns of a contiguous (N, width)."""
+    *groups, C = x.shape
+    beside = groups[1] if len(groups) == 2 else 1
+    return Rows(groups[0] * beside, C, beside, x.strides[0] // x.itemsize if len(groups) == 2 else C)
+
+
+def arg_rows(name: str, array: np.ndarray, like: np.ndarray) -> Any:
+    """A pointer to rows that a kernel reads or writes, as `rows` tells of another array where they lie.
+
+    Raises: ShapeError, as of `arg`.
+    """
+    if like.ndim == 2:
+        lies_there = array.flags.c_contiguous
+    else:
+        lies_there = array.strides == like.strides and array.strides[1:] == (4 * like.shape[-1], 4)
+    if array.shape != like.shape or array.dtype != np.float32 or not lies_there:
+        operation, layout = sys._getframe(1).f_code.co_name, "" if lies_there else ", elsewhere in memory"
+        raise ShapeError(
+            f"{operation}: {name} is {array.dtype}{list(array.shape)}{layout}; expected float32"
+            f"{list(like.shape)}, contiguous or all of them columns of wider rows"
+        )
+    return ffi.cast("float *", array.__array_interface__["data"][0])
+
+
 def out(array: np.ndarray) -> Any:
     """A pointer to an array that a kernel writes, just made by the caller."""
     return ffi.from_buffer(C_TYPES[array.dtype], array, require_writable=True)

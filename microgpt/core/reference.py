@@ -21,41 +21,55 @@ def embedding_backward(dy, ids, dweight):
     np.add.at(dweight, ids, dy)
 
 
-def rmsnorm_forward(x, weight, eps=NORM_EPS):
+def rmsnorm_forward(x, weight, eps=NORM_EPS, y=None):
     rstd = 1 / np.sqrt((x * x).mean(-1) + eps)  # (N,)
-    return x * rstd[:, None] * weight, rstd
+    return rmsnorm_again(x, weight, rstd, y), rstd
 
 
-def rmsnorm_again(x, weight, rstd):
-    return x * rstd[:, None] * weight
+def rmsnorm_again(x, weight, rstd, y=None):
+    return _into(y, x * rstd[..., None] * weight)
 
 
-def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual):
-    xhat = x * rstd[:, None]  # (N, C)
-    dweight += (dy * xhat).sum(0)
+def rmsnorm_backward(dy, x, weight, rstd, dweight, dresidual=None, dx=None):
+    rstd = rstd[..., None]
+    xhat = x * rstd  # (N, C)
+    dweight += _over_rows(dy * xhat)
     dxhat = dy * weight
     along = (dxhat * xhat).mean(-1, keepdims=True)
-    return dresidual + rstd[:, None] * (dxhat - xhat * along)
+    through = rstd * (dxhat - xhat * along)
+    return _into(dx, through if dresidual is None else dresidual + through)
 
 
-def layernorm_forward(x, weight, bias, eps=NORM_EPS):
+def layernorm_forward(x, weight, bias, eps=NORM_EPS, y=None):
     mean, rstd = x.mean(-1), 1 / np.sqrt(x.var(-1) + eps)
     stats = np.stack([mean, rstd], -1)  # (N, 2)
-    return layernorm_again(x, weight, bias, stats), stats
+    return layernorm_again(x, weight, bias, stats, y), stats
 
 
-def layernorm_again(x, weight, bias, stats):
-    return (x - stats[:, :1]) * stats[:, 1:] * weight + bias
+def layernorm_again(x, weight, bias, stats, y=None):
+    return _into(y, (x - stats[..., :1]) * stats[..., 1:] * weight + bias)
 
 
-def layernorm_backward(dy, x, weight, stats, dweight, dbias, dresidual):
-    rstd = stats[:, 1:]
-    xhat = (x - stats[:, :1]) * rstd  # (N, C)
-    dweight += (dy * xhat).sum(0)
-    dbias += dy.sum(0)
+def layernorm_backward(dy, x, weight, stats, dweight, dbias, dresidual=None, dx=None):
+    rstd = stats[..., 1:]
+    xhat = (x - stats[..., :1]) * rstd  # (N, C)
+    dweight += _over_rows(dy * xhat)
+    dbias += _over_rows(dy)
     dxhat = dy * weight
     along = (dxhat * xhat).mean(-1, keepdims=True)
-    return dresidual + rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)
+    through = rstd * (dxhat - dxhat.mean(-1, keepdims=True) - xhat * along)
+    return _into(dx, through if dresidual is None else dresidual + through)
+
+
+def _over_rows(x):
+    return x.reshape(-1, x.shape[-1]).sum(0)
+
+
+def _into(place, x):
+    if place is None:
+        return x
+    place[...] = x
+    return place
 
 
 def to_bf16(x: np.ndarray) -> np.ndarray:

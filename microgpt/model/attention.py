@@ -75,7 +75,8 @@ class Attention:
         """dy (N, C), and x of the forward -> dx (N, C)."""
         qkv, factors, y, lse = saved
         d_y = self._result_backward(self.proj.backward(dy, self._result(y, p), p, g, call), y, p, g)
-        inputs = self._spread(self._normed(qkv, p)[0]).reshape(call.B, call.T, -1)
+        normed = self.qk_norm.rebuild(qkv, factors, p) if self.qk_norm else qkv
+        inputs = self._spread(normed).reshape(call.B, call.T, -1)
         tables, how = self._tables(x.dtype, not self.is_turned_first), self._how(call)
         dqkv = ops.attention_backward(d_y, inputs, *tables, y, lse, *how).reshape(len(x), -1)
         dqkv = self._gathered(dqkv)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from microgpt.core import arrays, ops
+from microgpt.core import ops
 
 from .config import ModelConfig
 from .embedding_mix import EmbeddingMix
@@ -61,7 +61,7 @@ class Branch:
         d_branch = ops.residual_backward(dy, call.dropout, call.keys_at(self.name))
         if self.last_norm:
             made, of_made = last
-            d_branch = self.last_norm.backward(d_branch, made, of_made, p, g, arrays.zeros_like(made))
+            d_branch = self.last_norm.backward(d_branch, made, of_made, p, g)
         normed = self.norm.rebuild(x, factors, p) if self.norm else x
         d_normed = self.inner.backward(d_branch, normed, inner, p, g, call)
         if self.norm:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from microgpt.core import arrays, ops
+from microgpt.core import ops
 
 from .config import ModelConfig
 from .layer import Call, Cost
@@ -62,7 +62,7 @@ class Embedding:
         """dx (N, C), and ids (B, T) of the forward."""
         if self.norm:
             x = self._x(ids, p, call)
-            dx = self.norm.backward(dx, x, self.norm.forward(x, p)[1], p, g, arrays.zeros_like(x))
+            dx = self.norm.backward(dx, x, self.norm.forward(x, p)[1], p, g)
         if self.has_places and self.places.name in g:
             ops.embedding_backward(dx, _places(call), g[self.places.name])
         if self.look_back:

@@ -139,7 +139,7 @@ class GPT:
         if self.config.logit_cap:
             dlogits = ops.soft_cap_backward(dlogits, made, self.config.logit_cap)
         d_normed = self.head.backward(dlogits, normed, self.params, self.grads, call)
-        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
+        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads)
         self.embedding.backward(dx, ids, self.params, self.grads, call)
         return nats
 
@@ -194,7 +194,7 @@ class GPT:
             rows = scored[chunk]
             nats, d_normed[rows] = self._score(arrays.rows_of(normed, rows), batch, rows, call)
             total += nats
-        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads, arrays.zeros_like(x))
+        dx = self.norm.backward(d_normed, x, factors, self.params, self.grads)
         return total, dx
 
     def _score(self, x: np.ndarray, batch: Batch, rows: np.ndarray, call: Call) -> tuple[float, np.ndarray]:

@@ -1,4 +1,8 @@
-"""Norms of rows."""
+"""Norms of rows.
+
+Rows are those of an array (N, C), or heads in some columns of a wider one, as a view (N, H, C); y and dx,
+where a result goes if it has a place, lie as x does.
+"""
 
 from functools import lru_cache
 from typing import Any
@@ -31,19 +35,27 @@ class RMSNorm:
         """The gain of each channel, if there is one."""
         return self._own
 
-    def forward(self, x: np.ndarray, p: Arena) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, x: np.ndarray, p: Arena, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """x (N, C) -> y (N, C), and the factor of each row (N,), which the backward needs beside x."""
-        return ops.rmsnorm_forward(x, self._gain(x, p), self.eps)
+        return ops.rmsnorm_forward(x, self._gain(x, p), self.eps, y)
 
-    def rebuild(self, x: np.ndarray, rstd: np.ndarray, p: Arena) -> np.ndarray:
+    def rebuild(self, x: np.ndarray, rstd: np.ndarray, p: Arena, y: np.ndarray | None = None) -> np.ndarray:
         """y once more, to the bit."""
-        return ops.rmsnorm_again(x, self._gain(x, p), rstd)
+        return ops.rmsnorm_again(x, self._gain(x, p), rstd, y)
 
     def backward(
-        self, dy: np.ndarray, x: np.ndarray, rstd: np.ndarray, p: Arena, g: Arena, by_pass: np.ndarray
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        rstd: np.ndarray,
+        p: Arena,
+        g: Arena,
+        by_pass: np.ndarray | None = None,
+        dx: np.ndarray | None = None,
     ) -> np.ndarray:
         """dx plus by_pass (N, C), the gradient that went around the norm."""
-        return ops.rmsnorm_backward(dy, x, self._gain(x, p), rstd, gradient(g, self.name, x, self.C), by_pass)
+        dweight = gradient(g, self.name, x, self.C)
+        return ops.rmsnorm_backward(dy, x, self._gain(x, p), rstd, dweight, by_pass, dx)
 
     def cost(self) -> Cost:
         """Six FLOP a weight by convention, as for matrices."""
@@ -71,21 +83,28 @@ class LayerNorm:
         """Gain and bias of each channel, those that there are."""
         return self._own
 
-    def forward(self, x: np.ndarray, p: Arena) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, x: np.ndarray, p: Arena, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """x (N, C) -> y (N, C), and mean and factor of each row (N, 2), which the backward needs beside x."""
-        return ops.layernorm_forward(x, *self._affine(x, p), self.eps)
+        return ops.layernorm_forward(x, *self._affine(x, p), self.eps, y)
 
-    def rebuild(self, x: np.ndarray, stats: np.ndarray, p: Arena) -> np.ndarray:
+    def rebuild(self, x: np.ndarray, stats: np.ndarray, p: Arena, y: np.ndarray | None = None) -> np.ndarray:
         """y once more, to the bit."""
-        return ops.layernorm_again(x, *self._affine(x, p), stats)
+        return ops.layernorm_again(x, *self._affine(x, p), stats, y)
 
     def backward(
-        self, dy: np.ndarray, x: np.ndarray, stats: np.ndarray, p: Arena, g: Arena, by_pass: np.ndarray
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        stats: np.ndarray,
+        p: Arena,
+        g: Arena,
+        by_pass: np.ndarray | None = None,
+        dx: np.ndarray | None = None,
     ) -> np.ndarray:
         """dx plus by_pass (N, C), the gradient that went around the norm."""
         weight, _ = self._affine(x, p)
         grads = (gradient(g, parameter.name, x, self.C) for parameter in (self.weight, self.bias))
-        return ops.layernorm_backward(dy, x, weight, stats, *grads, by_pass)
+        return ops.layernorm_backward(dy, x, weight, stats, *grads, by_pass, dx)
 
     def cost(self) -> Cost:
         """Six FLOP a weight by convention, as for matrices."""

@@ -34,30 +34,42 @@ class QKNorm:
 
     def forward(self, qkv: np.ndarray, p: Arena) -> tuple[np.ndarray, list[np.ndarray]]:
         """qkv (N, W), packed projections -> the same with queries and keys normed, and the norms' factors."""
-        normed, factors = arrays.copy_of(qkv), []
+        normed, factors = self._with_values(qkv), []
         for norm, place in zip(self.norms, self.places, strict=True):
-            rows, of_rows = norm.forward(_rows(qkv, place, norm.C), p)
-            normed[:, place] = rows.reshape(len(qkv), -1)
-            factors.append(of_rows)
+            x, y = (_rows(those, place, norm.C) for those in (qkv, normed))
+            factors.append(norm.forward(x, p, y)[1])
         return normed, factors
+
+    def rebuild(self, qkv: np.ndarray, factors: list[np.ndarray], p: Arena) -> np.ndarray:
+        """The normed (N, W) once more, to the bit."""
+        normed = self._with_values(qkv)
+        for norm, place, of_rows in zip(self.norms, self.places, factors, strict=True):
+            x, y = (_rows(those, place, norm.C) for those in (qkv, normed))
+            norm.rebuild(x, of_rows, p, y)
+        return normed
 
     def backward(
         self, dy: np.ndarray, qkv: np.ndarray, factors: list[np.ndarray], p: Arena, g: Arena
     ) -> np.ndarray:
         """dy (N, W) -> dqkv (N, W), in the memory of dy."""
         for norm, place, of_rows in zip(self.norms, self.places, factors, strict=True):
-            d_rows, rows = _rows(dy, place, norm.C), _rows(qkv, place, norm.C)
-            dx = norm.backward(d_rows, rows, of_rows, p, g, arrays.zeros_like(rows))
-            dy[:, place] = dx.reshape(len(qkv), -1)
+            d, x = (_rows(those, place, norm.C) for those in (dy, qkv))
+            norm.backward(d, x, of_rows, p, g, dx=d)
         return dy
 
     def cost(self) -> Cost:
         """The normed rows are made again in the backward."""
         flop = 6 * sum(parameter.size for parameter in self.parameters())
         kept = self.n_factors * self.norms[0].cost().kept
-        return Cost(flop=flop, kept=kept, passing=3 * self.turned)
+        return Cost(flop=flop, kept=kept, passing=self.turned)
+
+    def _with_values(self, qkv: np.ndarray) -> np.ndarray:
+        """A new (N, W) that has only the values yet."""
+        new = arrays.empty_like(qkv)
+        new[:, self.turned :] = qkv[:, self.turned :]
+        return new
 
 
 def _rows(qkv: np.ndarray, place: slice, width: int) -> np.ndarray:
-    """Some channels of qkv as rows of a width."""
-    return arrays.copy_of(qkv[:, place]).reshape(-1, width)
+    """Some channels of qkv as rows of a width (N, H, width), where they lie."""
+    return qkv[:, place].reshape(len(qkv), -1, width)

@@ -146,6 +146,42 @@ def test_every_op_is_run_by_a_case_and_has_a_reference(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
+def test_norms_of_heads_in_wider_rows_are_those_of_the_heads_by_themselves(level, name, dtype):
+    N, H, C, left, width = 67, 3, 20, 5, 71
+    weights = [normal(of, C).astype(dtype) for of in ("weight", "bias")][: 1 + (name == "layernorm")]
+    forward, again, backward = (getattr(ops, f"{name}_{what}") for what in ("forward", "again", "backward"))
+    whole_x, whole_dy = (3 * normal(of, N, width).astype(dtype) for of in ("x", "dy"))
+    before = whole_dy.copy()
+    place = slice(left, left + H * C)
+    x, dy = (whole[:, place].reshape(N, H, C) for whole in (whole_x, whole_dy))
+    x2, dy2 = (np.ascontiguousarray(of).reshape(-1, C) for of in (x, dy))
+    whole_y = np.zeros_like(whole_x)
+    y = whole_y[:, place].reshape(N, H, C)
+    result, kept = forward(x, *weights, y=y)
+    expected, expected_kept = forward(x2, *weights)
+    assert result is y and y.tobytes() == expected.tobytes() and kept.tobytes() == expected_kept.tobytes()
+    assert not whole_y[:, :left].any() and not whole_y[:, place.stop :].any()
+    y[...] = 0
+    again(x, *weights, kept, y=y)
+    assert y.tobytes() == expected.tobytes()
+    grads, expected_grads = ([np.zeros(C, dtype) for _ in weights] for _ in range(2))
+    expected = backward(dy2, x2, weights[0], expected_kept, *expected_grads)
+    assert backward(dy, x, weights[0], kept, *grads, dx=dy) is dy and dy.tobytes() == expected.tobytes()
+    assert all(np.array_equal(*pair) for pair in zip(grads, expected_grads, strict=True))
+    assert np.array_equal(np.delete(whole_dy, place, 1), np.delete(before, place, 1))  # beside them
+
+
+def test_norms_refuse_rows_that_lie_elsewhere():
+    wide, weight = np.ones((4, 12), np.float32), np.ones(4, np.float32)
+    x = wide[:, :8].reshape(4, 2, 4)
+    with pytest.raises(ShapeError, match=r"^rmsnorm_forward: y is float32\[4, 2, 4\], elsewhere in memory"):
+        ops.rmsnorm_forward(x, weight, y=np.ones((4, 2, 4), np.float32))
+    with pytest.raises(ShapeError, match=r"^rmsnorm_forward: x is float32\[4, 4\], elsewhere"):
+        ops.rmsnorm_forward(wide[:, :4], weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_what_a_backward_makes_again_has_the_bits_of_the_forward(level, dtype):
     for N, C in ((1, 1), (3, 7), (67, 33), (300, 769)):
         x, weight = 3 * normal("x", N, C).astype(dtype), normal("weight", C).astype(dtype)

@@ -1,18 +1,25 @@
-"""Norms of rows, forward, made again, and backward."""
+"""Norms of rows, forward, made again, and backward.
+
+Rows are those of an array (N, C), or they lie in some columns of a wider one, as heads do: then they are a
+view (N, H, C), and so are all arrays of their shape, which lie as x does.  A result goes into a new array,
+or, where it is given, into `y` or `dx`; `dx` may be `dy`.
+"""
+
+from typing import Any
 
 import numpy as np
 
 from microgpt.core import native, reference
 from microgpt.core.arrays import empty, empty_like
 from microgpt.core.backend import op
-from microgpt.core.native import arg, out
+from microgpt.core.native import arg, arg_rows, out, rows
 
 NORM_EPS = reference.NORM_EPS
 
 
 @op
 def rmsnorm_forward(
-    x: np.ndarray, weight: np.ndarray, eps: float = NORM_EPS
+    x: np.ndarray, weight: np.ndarray, eps: float = NORM_EPS, y: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide each row by its root mean square and scale.
 
@@ -22,22 +29,20 @@ def rmsnorm_forward(
     Returns: y: (N, C).  rstd: (N,), kept for backward.
     Source:  Zhang & Sennrich 2019 (arXiv 1910.07467).
     """
-    N, C = x.shape
-    y, rstd = empty_like(x), empty((N,))
-    native.lib.mg_rmsnorm_forward(
-        out(y), out(rstd), arg("x", x, (N, C)), arg("weight", weight, (C,)), N, C, eps
-    )
+    at, y, rstd = rows(x), _result(y, x), empty(x.shape[:-1])
+    weights = arg("weight", weight, (at.C,))
+    native.lib.mg_rmsnorm_forward(arg_rows("y", y, x), out(rstd), arg_rows("x", x, x), weights, *at, eps)
     return y, rstd
 
 
 @op
-def rmsnorm_again(x: np.ndarray, weight: np.ndarray, rstd: np.ndarray) -> np.ndarray:
+def rmsnorm_again(
+    x: np.ndarray, weight: np.ndarray, rstd: np.ndarray, y: np.ndarray | None = None
+) -> np.ndarray:
     """y of the forward once more, to the bit, from its rstd: cheaper than keeping y for the backward."""
-    N, C = x.shape
-    y = empty_like(x)
-    native.lib.mg_rmsnorm_again(
-        out(y), arg("x", x, (N, C)), arg("weight", weight, (C,)), arg("rstd", rstd, (N,)), N, C
-    )
+    at, y = rows(x), _result(y, x)
+    weights, factors = arg("weight", weight, (at.C,)), arg("rstd", rstd, x.shape[:-1])
+    native.lib.mg_rmsnorm_again(arg_rows("y", y, x), arg_rows("x", x, x), weights, factors, *at)
     return y
 
 
@@ -48,29 +53,33 @@ def rmsnorm_backward(
     weight: np.ndarray,
     rstd: np.ndarray,
     dweight: np.ndarray,
-    dresidual: np.ndarray,
+    dresidual: np.ndarray | None = None,
+    dx: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
-    N, C = x.shape
-    dx, scratch = empty_like(x), empty((native.lib.MG_PARTIALS, C))
+    at, dx = rows(x), _result(dx, x)
+    scratch = empty((native.lib.MG_PARTIALS, at.C))
     native.lib.mg_rmsnorm_backward(
-        out(dx),
-        arg("dweight", dweight, (C,)),
+        arg_rows("dx", dx, x),
+        arg("dweight", dweight, (at.C,)),
         out(scratch),
-        arg("dy", dy, (N, C)),
-        arg("x", x, (N, C)),
-        arg("weight", weight, (C,)),
-        arg("rstd", rstd, (N,)),
-        arg("dresidual", dresidual, (N, C)),
-        N,
-        C,
+        arg_rows("dy", dy, x),
+        arg_rows("x", x, x),
+        arg("weight", weight, (at.C,)),
+        arg("rstd", rstd, x.shape[:-1]),
+        _by_pass(dresidual, x),
+        *at,
     )
     return dx
 
 
 @op
 def layernorm_forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = NORM_EPS
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    eps: float = NORM_EPS,
+    y: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centre each row, divide it by its deviation, scale and shift.
 
@@ -80,19 +89,21 @@ def layernorm_forward(
     Returns: y: (N, C).  stats: (N, 2), mean and rstd, kept for backward.
     Source:  Ba et al. 2016 (arXiv 1607.06450).
     """
-    N, C = x.shape
-    y, stats = empty_like(x), empty((N, 2))
-    weights = arg("weight", weight, (C,)), arg("bias", bias, (C,))
-    native.lib.mg_layernorm_forward(out(y), out(stats), arg("x", x, (N, C)), *weights, N, C, eps)
+    at, y, stats = rows(x), _result(y, x), empty((*x.shape[:-1], 2))
+    weights = arg("weight", weight, (at.C,)), arg("bias", bias, (at.C,))
+    native.lib.mg_layernorm_forward(arg_rows("y", y, x), out(stats), arg_rows("x", x, x), *weights, *at, eps)
     return y, stats
 
 
 @op
-def layernorm_again(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stats: np.ndarray) -> np.ndarray:
+def layernorm_again(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stats: np.ndarray, y: np.ndarray | None = None
+) -> np.ndarray:
     """y of the forward once more, to the bit, from its stats."""
-    N, C = x.shape
-    y, weights = empty_like(x), (arg("weight", weight, (C,)), arg("bias", bias, (C,)))
-    native.lib.mg_layernorm_again(out(y), arg("x", x, (N, C)), *weights, arg("stats", stats, (N, 2)), N, C)
+    at, y = rows(x), _result(y, x)
+    weights = arg("weight", weight, (at.C,)), arg("bias", bias, (at.C,))
+    found = arg("stats", stats, (*x.shape[:-1], 2))
+    native.lib.mg_layernorm_again(arg_rows("y", y, x), arg_rows("x", x, x), *weights, found, *at)
     return y
 
 
@@ -104,22 +115,31 @@ def layernorm_backward(
     stats: np.ndarray,
     dweight: np.ndarray,
     dbias: np.ndarray,
-    dresidual: np.ndarray,
+    dresidual: np.ndarray | None = None,
+    dx: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
-    N, C = x.shape
-    dx, scratch = empty_like(x), empty((native.lib.MG_PARTIALS, 2, C))
+    at, dx = rows(x), _result(dx, x)
+    scratch = empty((native.lib.MG_PARTIALS, 2, at.C))
     native.lib.mg_layernorm_backward(
-        out(dx),
-        arg("dweight", dweight, (C,)),
-        arg("dbias", dbias, (C,)),
+        arg_rows("dx", dx, x),
+        arg("dweight", dweight, (at.C,)),
+        arg("dbias", dbias, (at.C,)),
         out(scratch),
-        arg("dy", dy, (N, C)),
-        arg("x", x, (N, C)),
-        arg("weight", weight, (C,)),
-        arg("stats", stats, (N, 2)),
-        arg("dresidual", dresidual, (N, C)),
-        N,
-        C,
+        arg_rows("dy", dy, x),
+        arg_rows("x", x, x),
+        arg("weight", weight, (at.C,)),
+        arg("stats", stats, (*x.shape[:-1], 2)),
+        _by_pass(dresidual, x),
+        *at,
     )
     return dx
+
+
+def _result(given: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    """Where a result goes that lies as x does."""
+    return empty_like(x) if given is None else given
+
+
+def _by_pass(dresidual: np.ndarray | None, x: np.ndarray) -> Any:
+    return native.ffi.NULL if dresidual is None else arg_rows("dresidual", dresidual, x)
