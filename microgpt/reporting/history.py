@@ -69,6 +69,12 @@ class History:
         return int(self.of("start", "resume", "plan")[-1]["max_steps"])
 
     @property
+    def shallow_steps(self) -> int:
+        """Those of the first blocks alone, as it was said last."""
+        told = (event.get("shallow_steps") for event in self.of("start", "resume", "plan"))
+        return next((int(steps) for steps in reversed([*told]) if steps), 0)
+
+    @property
     def step(self) -> int:
         """The last step that is told of."""
         return max((int(event["step"]) for event in self.events), default=0)

@@ -80,7 +80,7 @@ def axis_of(name: str, histories: Sequence[History]) -> Axis:
 def flop_of(history: History, of: dict[str, np.ndarray]) -> np.ndarray:
     """FLOP of training so far; steps with the first blocks alone cost a part."""
     session, steps = history.sessions[-1], np.maximum(of["step"], 1)
-    shallow = np.minimum(of["step"], session.get("shallow_steps") or 0) / steps
+    shallow = np.minimum(of["step"], history.shallow_steps) / steps
     part = 1 - shallow * (1 - (session.get("shallow_cost") or 1.0))
     return of["tokens"] * part * session["flop_per_token"]
 

@@ -222,11 +222,13 @@ class Sampled(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Planned(Event):
-    """The run has another number of steps from now on.  step_s: the seconds of a step that led to it."""
+    """The run has another number of steps from now on.  step_s: the seconds of a step that led to it.
+    shallow_steps: with the first blocks alone."""
 
     name = "plan"
     max_steps: int
     step_s: float | None = None
+    shallow_steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

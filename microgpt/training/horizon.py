@@ -21,7 +21,7 @@ from microgpt.runs.state import TrainState
 
 from .clock import MARGIN as LATE
 from .clock import Clock, Now
-from .depth import blocks_at, mean_cost, whole_steps
+from .depth import blocks_at, mean_cost, shallow_part, whole_steps
 from .optimizer import Optimizer
 from .parts import Source
 
@@ -151,14 +151,42 @@ def _closing_s(timing: Timing, config: TrainConfig) -> float:
     return timing.save_s + evaluations_s + (SAMPLE_S if config.sample_every else 0.0)
 
 
+def replanned(step: int, config: TrainConfig, step_s: float, clock: Clock) -> TrainConfig:
+    """A run's settings with as many steps as fit into the time that is left, if steps go on to take `step_s`,
+    all that comes between them included.
+
+    While the first blocks train alone, theirs are planned anew with them: they keep their share.
+    """
+    if not (step and blocks_at(step - 1, config)):
+        steps = replanned_steps(step, config.max_steps, step_s, clock.remaining_s)
+        return dataclasses.replace(config, max_steps=steps)
+    between_s = _between_s(clock.costs_s, config)
+    whole_s = (step_s - between_s) / config.shallow_cost + between_s
+    mean_s = between_s + (whole_s - between_s) * mean_cost(config)
+    # What the steps so far cost at this speed and what is left, over what a step of the plan costs.
+    steps = int((step * step_s + MARGIN * clock.remaining_s) / mean_s)
+    alone = round(shallow_part(config) * steps)
+    if alone < step:  # more than their share is done
+        alone, steps = step, step + int(MARGIN * clock.remaining_s / whole_s)
+    if not _is_worth_it(step, config.max_steps, steps - step):
+        return config
+    return dataclasses.replace(config, max_steps=steps, shallow_steps=alone)
+
+
 def replanned_steps(step: int, max_steps: int, step_s: float, remaining_s: float) -> int:
     """Steps of a run that takes `step_s` a step, all included, and may go on for `remaining_s`.
 
     Where too few steps fit to end the run well, its plan stays, for a session with more time.
     """
-    left, fitting = max_steps - step, int(MARGIN * remaining_s / step_s)
-    is_end, is_worth_it = fitting >= SHORTEST_END * step, abs(fitting - left) > WORTH_REPLANNING * left
-    return step + fitting if fitting >= 1 and is_end and is_worth_it else max_steps
+    fitting = int(MARGIN * remaining_s / step_s)
+    return step + fitting if _is_worth_it(step, max_steps, fitting) else max_steps
+
+
+def _is_worth_it(step: int, max_steps: int, fitting: int) -> bool:
+    """Whether so many steps more are another plan, and enough for an end."""
+    left = max_steps - step
+    is_end, is_other = fitting >= SHORTEST_END * step, abs(fitting - left) > WORTH_REPLANNING * left
+    return fitting >= 1 and is_end and is_other
 
 
 def expected_s(step: int, config: TrainConfig, clock: Clock) -> float:
@@ -173,6 +201,12 @@ def expected_s(step: int, config: TrainConfig, clock: Clock) -> float:
             n = last // every - (step - 1) // every + (last % every > 0)  # the one at the end included
             wanted += n * clock.costs_s.get(name, 0.0)
     return max(0.0, min(wanted, clock.usable_s))
+
+
+def _between_s(costs_s: dict[str, float], config: TrainConfig) -> float:
+    """Seconds a step of the evaluations and samples that come between steps."""
+    every = {"evaluation": config.eval_every, "sample": config.sample_every}
+    return sum(_shared(costs_s.get(name, 0.0), often) for name, often in every.items())
 
 
 def _shared(seconds: float, every: int) -> float:

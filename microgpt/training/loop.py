@@ -31,7 +31,7 @@ from microgpt.runs.state import TrainState
 
 from .clock import Clock
 from .depth import blocks_at
-from .horizon import AS_GOOD_AS_DONE, expected_s, replanned_steps
+from .horizon import AS_GOOD_AS_DONE, expected_s, replanned
 from .job import Job
 from .rollback import roll_back
 from .schedule import learning_rate
@@ -240,25 +240,25 @@ def is_quarter(step: int, config: TrainConfig) -> bool:
 def replan(job: Job, step: int, clock: Clock) -> None:
     """Fit the number of steps of a timed run to the speed since the last evaluation."""
     step_s = clock.seconds_per_step(step)
-    if not job.is_timed or step_s is None or blocks_at(step, job.config):
+    if not job.is_timed or step_s is None:
         return
-    max_steps = replanned_steps(step, job.config.max_steps, step_s, clock.remaining_s)
-    if max_steps != job.config.max_steps:
-        change_plan(job, step, max_steps, step_s=step_s)
+    config = replanned(step, job.config, step_s, clock)
+    if config != job.config:
+        change_plan(job, step, config, step_s=step_s)
 
 
 def settle_plan(job: Job, step: int) -> None:
     """Of a timed run whose last few steps found no time: what is done is the plan."""
     left = job.config.max_steps - step
     if job.is_timed and 0 < left <= AS_GOOD_AS_DONE * step:
-        change_plan(job, step, step)
+        change_plan(job, step, dataclasses.replace(job.config, max_steps=step))
 
 
-def change_plan(job: Job, step: int, max_steps: int, step_s: float | None = None) -> None:
+def change_plan(job: Job, step: int, config: TrainConfig, step_s: float | None = None) -> None:
     """Give the run another number of steps, and record it."""
-    job.config = dataclasses.replace(job.config, max_steps=max_steps)
+    job.config = config
     job.document = {**job.document, "train": job.config.to_dict()}
-    job.tell(Planned(step, max_steps, step_s))
+    job.tell(Planned(step, config.max_steps, step_s, config.shallow_steps or None))
 
 
 def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> None:

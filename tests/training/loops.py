@@ -29,6 +29,17 @@ def new_run(tmp_path, name, **changes):
     return make_job(run, make_config(**changes))
 
 
+def make_slow(job, time, seconds):
+    """Have a step take `seconds(index of its batch)`."""
+    batch = job.source.batch
+
+    def slow(index):
+        time.s += seconds(index)
+        return batch(index)
+
+    job.source.batch = slow
+
+
 def resumed(run, **changes):
     """A job and state from the newest checkpoint of a run, on a model with other weights before."""
     source = checkpoint.find_checkpoint(run)

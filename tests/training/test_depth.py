@@ -11,12 +11,15 @@ from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
 from microgpt.planning.rehearsal import open_plan, rehearse
 from microgpt.runs.checkpoint import load_model, read_config
 from microgpt.runs.events import Alarmed, Evaluated, Trained
+from microgpt.runs.settings import TrainConfig
 from microgpt.runs.spec import Plan, Spec
 from microgpt.training import depth
 from microgpt.training.clock import Clock
-from microgpt.training.horizon import Timing, expected_s, planned_steps, run_s
+from microgpt.training.horizon import MARGIN, Timing, expected_s, planned_steps, replanned, run_s
+from microgpt.training.loop import FINISHED
 from microgpt.training.run import resume_run, train_run
-from tests.training.fakes import FakeTime
+from tests.training.fakes import FakeTime, train
+from tests.training.loops import events, make_slow, new_run
 from tests.training.toys import KILLED, checkpoint_bytes, ended_by_kill, small
 
 V = 23
@@ -97,6 +100,36 @@ def test_times_know_that_the_first_steps_are_short():
     )
     clock.step_s = 1.0
     assert expected_s(late + 1, config, clock) == pytest.approx(steps - late - 1)
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("step, alone", [(100, 700), (700, 700), (2500, 2501)])
+def test_a_plan_that_follows_the_speed_keeps_the_share_of_the_first_blocks(speed, step, alone):
+    """Whole steps of `speed` seconds, and a second of evaluation every ten steps."""
+    config = TrainConfig(max_steps=3000, eval_every=10, sample_every=0, shallow_blocks=2, shallow_share=0.5)
+    config = dataclasses.replace(config, shallow_cost=0.25, shallow_steps=alone)
+    clock = Clock(deadline=1000.0, costs_s={"evaluation": 1.0}, now=FakeTime())
+    found = replanned(step, config, 0.25 * speed + 0.1, clock)
+    n = found.max_steps - step
+    left_s = speed * depth.whole_steps(step, found.max_steps, found) + 0.1 * n
+    assert left_s == pytest.approx(MARGIN * clock.remaining_s, rel=0.01)
+    fell_behind = found.shallow_steps == step
+    assert fell_behind or found.shallow_steps == round(depth.shallow_part(found) * found.max_steps)
+    assert fell_behind == (step == 2500 and speed == 4.0)
+
+
+def test_a_timed_run_whose_first_blocks_are_slower_than_planned_still_ends_with_all(tmp_path):
+    flags = {"sample_every": 0, "shallow_blocks": 2, "shallow_share": 0.5, "eval_every": 20}
+    time, job = FakeTime(), new_run(tmp_path, "a", max_steps=2000, **flags)
+    job.config = dataclasses.replace(job.config, shallow_cost=0.25, shallow_steps=1600)
+    job.is_timed = True
+    make_slow(job, time, lambda index: 0.01 if job.model.depth is None else 0.0025)
+    why, _ = train(job, clock=Clock(deadline=1.2, now=time))
+    steps = [line.get("blocks") for line in events(job.run) if line["event"] == "train"]
+    alone, plans = steps.count(2), [line for line in events(job.run) if line["event"] == "plan"]
+    assert why == FINISHED and 1.1 < time.s <= 1.2 and steps == [2] * alone + [None] * (len(steps) - alone)
+    assert alone / len(steps) == pytest.approx(0.8, abs=0.03), "half of the FLOP is four fifths of the steps"
+    assert plans and all(0 < plan["shallow_steps"] < plan["max_steps"] for plan in plans)
 
 
 # ------------------------------------------------------------------------------------------ runs

@@ -10,12 +10,12 @@ from microgpt.evaluation.loss import Evaluation
 from microgpt.runs import checkpoint
 from microgpt.runs.layout import METRICS, checkpoints
 from microgpt.runs.saver import Saver
-from microgpt.training import loop
+from microgpt.training import horizon, loop
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import Timing, measure, planned_steps, replanned_steps
 from microgpt.training.loop import FINISHED, OUT_OF_TIME
 from tests.training.fakes import FakeTime, make_config, make_job, train
-from tests.training.loops import digest, events, new_run, resumed
+from tests.training.loops import digest, events, make_slow, new_run, resumed
 
 
 def test_the_run_ends_before_its_deadline_with_evaluation_and_checkpoint(tmp_path):
@@ -76,17 +76,6 @@ def test_what_takes_a_large_share_of_the_limit_is_measured_once(tmp_path):
     assert timing.micro_s == pytest.approx(2, rel=0.1) and time.s < 5, "one step of thirty"
 
 
-def make_slow(job, time, seconds):
-    """Have a step take `seconds(index of its batch)`."""
-    batch = job.source.batch
-
-    def slow(index):
-        time.s += seconds(index)
-        return batch(index)
-
-    job.source.batch = slow
-
-
 @pytest.mark.parametrize("is_timed", [True, False])
 def test_a_timed_run_that_is_slower_than_planned_still_ends_its_cosine(tmp_path, is_timed):
     time, job = FakeTime(), new_run(tmp_path, "a", max_steps=2000, sample_every=0)
@@ -134,7 +123,7 @@ def test_a_timed_run_that_runs_out_of_time_keeps_its_plan_unless_that_is_done(
 @pytest.mark.parametrize("at", [8, 12])
 def test_a_resume_from_the_step_at_which_the_plan_changed_is_exact(tmp_path, monkeypatch, at):
     monkeypatch.setattr(
-        loop, "replanned_steps", lambda step, planned, *_: planned - 40 if step == at else planned
+        horizon, "replanned_steps", lambda step, planned, *_: planned - 40 if step == at else planned
     )
     flags = {"max_steps": 80, "save_every": 4, "keep": 99, "sample_every": 0}
     straight = new_run(tmp_path, "straight", **flags)
