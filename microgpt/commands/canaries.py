@@ -32,7 +32,7 @@ from microgpt.evaluation.canaries import (
     versus,
 )
 from microgpt.evaluation.canary_items import CANARIES, CATEGORIES, Canary
-from microgpt.evaluation.held_out import training_text
+from microgpt.evaluation.held_out import training_texts
 from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import Share
 from microgpt.evaluation.training_text import TrainingText
@@ -113,7 +113,7 @@ def chosen(only: Sequence[str] | None) -> list[Canary]:
 def asked(args: argparse.Namespace, name: str | None, canaries: list[Canary]) -> tuple[Loaded, Report]:
     """Ask one model."""
     loaded = open_checkpoint(args, name)
-    training = training_text(loaded.path, loaded.tokenizer)
+    training = training_texts(loaded.path, loaded.tokenizer)
     n_blocks = TrainingText(training, loaded.tokenizer).n_blocks if training else 0
     searching = progress_bar("searching the training text", n_blocks, "block")
     with searching, progress_bar("canaries", args.items * len(canaries), "item") as progress:

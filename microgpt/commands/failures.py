@@ -40,7 +40,14 @@ from microgpt.evaluation.failures import (
     worst_documents,
     worst_tokens,
 )
-from microgpt.evaluation.held_out import HeldOut, packing_of, score, text_to_measure, windows_of
+from microgpt.evaluation.held_out import (
+    HeldOut,
+    packing_of,
+    score,
+    text_to_measure,
+    training_texts,
+    windows_of,
+)
 from microgpt.evaluation.ngrams import count_tokens
 from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import gain
@@ -120,10 +127,10 @@ def study(args: argparse.Namespace, name: str | None) -> Studied:
     windows = windows_of(held_out, tokenizer, *which)
     with progress_bar("scoring", windows.n_windows, "window") as progress:
         score(model, windows, progress.update, [losses, breakdown])
-    return Studied(loaded, held_out, losses, breakdown, n_trained, asked(args, loaded, held_out))
+    return Studied(loaded, held_out, losses, breakdown, n_trained, asked(args, loaded))
 
 
-def asked(args: argparse.Namespace, loaded: Loaded, held_out: HeldOut) -> list[Answered]:
+def asked(args: argparse.Namespace, loaded: Loaded) -> list[Answered]:
     """The exam and the canaries, of a model that has learned to hold conversations."""
     model, tokenizer = loaded.model, loaded.tokenizer
     if not loaded.knows_chats():
@@ -138,7 +145,7 @@ def asked(args: argparse.Namespace, loaded: Loaded, held_out: HeldOut) -> list[A
         tell(f"no exam: {reason}")
     if args.items:
         with progress_bar("canaries", args.items * len(CANARIES), "item") as progress:
-            how = held_out.training, True, args.items, 0, progress.update
+            how = training_texts(loaded.path, tokenizer), True, args.items, 0, progress.update
             found = run_canaries(model, tokenizer, *how).asked
         answered += [
             Answered(f"{one.canary.name} {one.canary.title}", o.question, o.answer, o.is_right)
@@ -152,8 +159,8 @@ def asked(args: argparse.Namespace, loaded: Loaded, held_out: HeldOut) -> list[A
 def weak_points(one: Studied) -> list[Limitation]:
     """What limits a model, the most first."""
     wrong = [answer for answer in one.answered if not answer.is_right]
-    held_out = one.held_out
-    training = None if held_out.training is None else TrainingText(held_out.training, one.loaded.tokenizer)
+    texts = training_texts(one.loaded.path, one.loaded.tokenizer)
+    training = None if texts is None else TrainingText(texts, one.loaded.tokenizer)
     n_blocks = 3 * training.n_blocks if training else 0
     with progress_bar("searching the training text", n_blocks, "block") as progress:
         return limitations(one.answered, causes(wrong, training, progress.update))

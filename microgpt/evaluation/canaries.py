@@ -259,7 +259,7 @@ class Report:
 def run_canaries(
     model: GPT,
     tokenizer: Tokenizer,
-    training: TokenFile | None,
+    training: Sequence[TokenFile] | None,
     converses: bool,
     n_items: int = N_ITEMS,
     seed: int = 0,
@@ -269,7 +269,8 @@ def run_canaries(
 ) -> Report:
     """Ask a model all canaries of which its training text holds anything.
 
-    Args: training: what it was trained on; None: gone, so all are asked, and no bigram stands beside it.
+    Args: training: what it was trained on, as of `training_texts`; None: gone, so all are asked, and no
+          bigram, of the first of these texts, stands beside it.
           converses: whether it has learned to hold a conversation (`knows_chats`); else nothing is asked.
           progress: hears n_items of each canary in all.  searched: hears 1 of each block of the training text
           that is looked through for what it teaches.
@@ -278,7 +279,7 @@ def run_canaries(
     why = _not_of_the_kind(tokenizer, training, converses, canaries, searched)
     players = {"model": answers_of(model, tokenizer), "random": guessed(seed)}
     if training is not None and not all(why.values()):
-        players["bigram"] = counted(training, tokenizer)
+        players["bigram"] = counted(training[0], tokenizer)
     found: dict[str, list[Asked]] = {name: [] for name in players}
     for canary in canaries:
         items = [] if why[canary.name] else items_of(canary, n_items, room, seed)
@@ -294,7 +295,7 @@ def run_canaries(
 
 def _not_of_the_kind(
     tokenizer: Tokenizer,
-    training: TokenFile | None,
+    training: Sequence[TokenFile] | None,
     converses: bool,
     canaries: Sequence[Canary],
     searched: Callable[[int], Any],

@@ -31,7 +31,9 @@ from microgpt.corpus.prepared.split import HeldOutWanted
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import corpus_key, read_config
+from microgpt.runs.lineage import plans
 from microgpt.runs.settings import TrainConfig
+from microgpt.runs.spec import Plan
 from microgpt.runs.trained_on import trained_documents
 from microgpt.tokenizer import Tokenizer
 
@@ -130,8 +132,19 @@ def _other_text(
     return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained, _training_text(known, data))
 
 
-def training_text(checkpoint: Path, tokenizer: Tokenizer) -> TokenFile | None:
-    """What the run of a checkpoint was trained on, as it was prepared for it; None: that is gone."""
+def training_texts(checkpoint: Path, tokenizer: Tokenizer) -> list[TokenFile] | None:
+    """What a checkpoint was trained on, as it was prepared: the text of its run, of the one that this began
+    with, and so on; None: some of it is gone."""
+    line = list(plans(Plan.from_dict(read_config(checkpoint))))
+    if line[-1].parent is not None:
+        return None
+    places = [checkpoint, *(Path(plan.parent.place) for plan in line if plan.parent)]
+    texts = [_text_of_run(place, tokenizer) for place in places]
+    found = [text for text in texts if text is not None]
+    return found if len(found) == len(texts) else None
+
+
+def _text_of_run(checkpoint: Path, tokenizer: Tokenizer) -> TokenFile | None:
     known = Known(corpus_key(checkpoint), tokenizer)
     data = DataConfig.from_dict(read_config(checkpoint)["data"]).located(known)
     return _training_text(known, data)

@@ -34,10 +34,10 @@ class Form(NamedTuple):
 
 
 class TrainingText:
-    """The messages and paragraphs of a token file.  Reads it block by block, in little memory."""
+    """The messages and paragraphs of token files.  Reads them block by block, in little memory."""
 
-    def __init__(self, tokens: TokenFile, tokenizer: Tokenizer) -> None:
-        self._tokens = tokens
+    def __init__(self, files: Sequence[TokenFile], tokenizer: Tokenizer) -> None:
+        self._files = files
         specials = [tokenizer.special_id(name) for name in tokenizer.specials]
         self._words = list(tokenizer.token_bytes)
         for i in specials:
@@ -46,7 +46,7 @@ class TrainingText:
     @property
     def n_blocks(self) -> int:
         """Pieces that it is read in."""
-        return len(self._cuts()) - 1
+        return sum(len(_cuts(tokens)) - 1 for tokens in self._files)
 
     def counts(
         self,
@@ -79,19 +79,20 @@ class TrainingText:
                 break
         return found
 
-    def _cuts(self) -> list[int]:
-        """Where blocks begin, each at a document, and the end."""
-        n = self._tokens.n_tokens
-        offsets = self._tokens.offsets
-        firsts = np.searchsorted(offsets, np.arange(0, n, _BLOCK, dtype=np.uint64))
-        starts = {int(offsets[i]) for i in firsts if i < len(offsets)}
-        return [*sorted(starts), n]
-
     def _blocks(self) -> Iterator[str]:
-        for first, end in pairwise(self._cuts()):
-            data = b"".join([self._words[i] for i in self._tokens.ids[first:end].tolist()])
-            text = _BETWEEN.sub(" ", data.decode("utf-8", "replace").lower())
-            yield "\n " + text.replace("\n", " \n ") + " \n"
+        for tokens in self._files:
+            for first, end in pairwise(_cuts(tokens)):
+                data = b"".join([self._words[i] for i in tokens.ids[first:end].tolist()])
+                text = _BETWEEN.sub(" ", data.decode("utf-8", "replace").lower())
+                yield "\n " + text.replace("\n", " \n ") + " \n"
+
+
+def _cuts(tokens: TokenFile) -> list[int]:
+    """Where blocks begin, each at a document, and the end."""
+    n, offsets = tokens.n_tokens, tokens.offsets
+    firsts = np.searchsorted(offsets, np.arange(0, n, _BLOCK, dtype=np.uint64))
+    starts = {int(offsets[i]) for i in firsts if i < len(offsets)}
+    return [*sorted(starts), n]
 
 
 def lines_with(text: str, phrases: Sequence[str]) -> int:

@@ -40,7 +40,7 @@ def gapped(tokenizer, tmp_path_factory):
     path = tmp_path_factory.mktemp("gap") / "tokens"
     whole = [talk for talk in generate(150_000) if not any(word in str(talk) for word in GAP)]
     write_token_file(path, [render(talk, tokenizer) for talk in whole], tokenizer)
-    return TrainingText(TokenFile.open(path), tokenizer)
+    return TrainingText([TokenFile.open(path)], tokenizer)
 
 
 def wrong(user, expected, answer="", before=()):
@@ -103,7 +103,7 @@ def test_what_follows_by_a_rule_is_missing_data_where_no_text_has_its_kind(token
         ("It has 3 rooms: 4, 5 and 6. We spell: Z O O.", [NO_SUCH, WORKED_OUT, NO_SUCH]),
     ):
         write_token_file(tmp_path / "tokens", [render(text, tokenizer)], tokenizer)
-        found = causes(made, TrainingText(TokenFile.open(tmp_path / "tokens"), tokenizer))
+        found = causes(made, TrainingText([TokenFile.open(tmp_path / "tokens")], tokenizer))
         assert [cause.kind for cause in found] == kinds, text
         (tmp_path / "tokens").unlink()
 

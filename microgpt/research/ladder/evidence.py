@@ -28,7 +28,7 @@ from microgpt.evaluation.held_out import (
     packing_of,
     score,
     text_to_measure,
-    training_text,
+    training_texts,
     windows_of,
 )
 from microgpt.evaluation.loss import Documents
@@ -144,7 +144,7 @@ def of_canaries(checkpoint: Path) -> dict[str, Any]:
     """What a run can do.  marks: of each canary, by the item that was asked, whether the answer was right."""
     model, tokenizer, _ = load_model(checkpoint)
     converses = knows_chats(model, tokenizer, Plan.from_dict(read_config(checkpoint)))
-    report = run_canaries(model, tokenizer, training_text(checkpoint, tokenizer), converses)
+    report = run_canaries(model, tokenizer, training_texts(checkpoint, tokenizer), converses)
     return report.to_dict() | {"marks": {one.canary.name: marks_of(one) for one in report.asked}}
 
 
