@@ -125,14 +125,17 @@ def described(checkpoint: Path | None) -> dict[str, Any]:
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each run below a line of titles; none is wider than a terminal of 80 columns."""
+    """A line for each run below a line of titles; none is wider than a terminal of 80 columns, but for a name
+    that has no room there: it stands whole on a line of its own, to be copied."""
     rows = [dict(zip(TITLES, TITLES, strict=True)), *map(cells, found)]
     widths = {title: max(len(row[title]) for row in rows) for title in TITLES}
     others = sum(widths.values()) - widths["run"] + 2 * (len(TITLES) - 1)
     widths["run"] = min(widths["run"], WIDTH - others)
     lines = []
     for row in rows:
-        row["run"] = shortened(row["run"], widths["run"])
+        if len(row["run"]) > widths["run"]:
+            lines.append(row["run"])
+            row["run"] = ""
         aligned = (f"{row[t]:{'>' if t in NUMBERS else '<'}{widths[t]}}" for t in TITLES)
         lines.append("  ".join(aligned).rstrip())
     marks = {"*": "best on held-out text: RUN@best", "?": "damaged: microgpt verify RUN"}

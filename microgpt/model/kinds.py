@@ -9,4 +9,4 @@ from typing import Any
 # at: where the layer stands, such as h.0, which its parameters' names begin with.  index: its number, from 1.
 MIXERS: dict[str, Any] = {}  # (at, index, config) -> a layer that lets positions see each other
 MLPS: dict[str, Any] = {}  # (name, config) -> a layer that works on each position alone
-NORMS: dict[str, Any] = {}  # (name, C, eps, gain, bias) -> a norm of rows
+NORMS: dict[str, Any] = {}  # (name, C, eps, gain, bias) -> a norm of rows, as in norm.py

@@ -279,14 +279,22 @@ def run_sample(job: Job, state: TrainState, stop: StopFlag, clock: Clock) -> Non
 def save_is_due(job: Job, state: TrainState, clock: Clock) -> bool:
     """Whether to begin a save in the background.
 
-    With --stop-after the best evaluation so far gets a checkpoint, for that is what such a run is to leave.
+    The best evaluation so far gets a checkpoint halfway between two others, and with --stop-after anywhere,
+    for that is what such a run is to leave.
     Not while steps are being skipped, for going back to such a checkpoint would change nothing; and not so
     late that the last save, which is sure to come, would have to wait for it.
     """
     is_late = clock.remaining_s < clock.costs_s.get("save", 0.0)
-    is_best = job.config.stop_after > 0 and state.metrics.get("best_step") == state.step
-    is_wanted = is_best or due(state.step, job.config.save_every)
+    is_best = state.step > 0 and state.metrics.get("best_step") == state.step
+    is_kept = is_best and (job.config.stop_after > 0 or is_halfway(state.step, job.config))
+    is_wanted = is_kept or due(state.step, job.config.save_every)
     return is_wanted and not state.setbacks.bad_steps and not is_late
+
+
+def is_halfway(step: int, config: TrainConfig) -> bool:
+    """Whether this evaluation is the first for which the next checkpoint is not farther than the last."""
+    since = 2 * (step % config.save_every) - config.save_every if config.save_every else -1
+    return 0 <= since < 2 * config.eval_every
 
 
 def begin_save(job: Job, state: TrainState, clock: Clock) -> None:

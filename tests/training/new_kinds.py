@@ -25,15 +25,15 @@ class Scale:
     def parameters(self):
         return [self.weight]
 
-    def forward(self, x, p):
-        return x * p[self.weight.name], None
+    def forward(self, x, p, y=None):
+        return self.rebuild(x, None, p, y), None
 
-    def rebuild(self, x, saved, p):
-        return x * p[self.weight.name]
+    def rebuild(self, x, saved, p, y=None):
+        return np.multiply(x, p[self.weight.name], out=y)
 
-    def backward(self, dy, x, saved, p, g, by_pass):
+    def backward(self, dy, x, saved, p, g, by_pass=0.0, dx=None):
         g[self.weight.name][:] += (dy * x).sum(0)
-        return dy * p[self.weight.name] + by_pass
+        return np.add(dy * p[self.weight.name], by_pass, out=dx)
 
     def cost(self):
         return Cost(flop=6 * self.weight.size)

@@ -69,7 +69,7 @@ def test_every_checkpoint_saved_beside_training_goes_on_to_the_same_end(tmp_path
     train(straight)
     whole = events(straight.run)
     found = checkpoints(straight.run)
-    assert [step for step, _ in found] == [20, 18, 15, 12, 9, 6, 3]
+    assert [step for step, _ in found] == [20, 18, 15, 12, 9, 8, 6, 3]
     for step, source in found[1:]:
         run = tmp_path / f"from{step}"
         shutil.copytree(source, run / source.name)
@@ -294,6 +294,18 @@ def test_a_run_that_no_longer_gains_ends_and_leaves_its_best_checkpoint(tmp_path
     assert train(again, state)[0] == NO_GAIN and state.step == 36, "it is as finished as before"
     again, state = resumed(job.run, max_steps=40)
     assert train(again, state)[0] == FINISHED and state.step == 40
+
+
+@pytest.mark.parametrize(
+    "save_every, saved", [(8, [4, 8, 16, 20, 24, 28]), (10, [8, 10, 16, 20, 28]), (40, [20, 28]), (0, [28])]
+)
+def test_halfway_between_two_checkpoints_the_best_evaluation_so_far_gets_one(
+    tmp_path, monkeypatch, save_every, saved
+):
+    evaluations(monkeypatch, [9, 8, 7, 7, 6, 5, 4, 4])  # after 0, 4, ... 28 steps
+    job = new_run(tmp_path, "a", max_steps=28, save_every=save_every, keep=99)
+    train(job)
+    assert [step for step, _ in checkpoints(job.run)][::-1] == saved
 
 
 def test_a_stop_between_evaluations_is_none_that_counts(tmp_path, monkeypatch):
