@@ -24,6 +24,7 @@ from microgpt.common.output import escaped, json_line
 from microgpt.evaluation.canaries import (
     GATES,
     N_ITEMS,
+    NOT_APPLICABLE,
     Asked,
     Report,
     Versus,
@@ -139,6 +140,9 @@ def interval(found: Share) -> str:
 
 def lines_of(loaded: Loaded, report: Report, n_errors: int) -> list[str]:
     """The table of one model."""
+    reasons = {one.why_not for one in report.asked}
+    if len(reasons) == 1 and (reason := reasons.pop()):
+        return [*loaded.describe(), "", f"nothing was asked: {reason.removeprefix(NOT_APPLICABLE)}"]
     width = max(len(one.canary.title) for one in report.asked) + 5
     others = list(report.baselines)
     head = f"{'':{width}}{'right':>12}{'share':>8}{'95 %':>16}{'mark':>7}  {'':8}"

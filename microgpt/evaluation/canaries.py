@@ -28,6 +28,7 @@ from .training_text import TrainingText
 
 N_ITEMS = 200  # of each canary: a category has at least two
 FEWEST = 30  # items that must fit the window for a share to be told
+NOT_APPLICABLE = "not applicable: "  # how it begins why a canary was not asked
 FEWEST_SIGNS = 10  # messages of the training text from which on it holds something of a kind
 BIGRAM_TOKENS = 1 << 21  # of the training text that are counted
 LEVELS = ((0.90, "pass"), (0.70, "concern"), (0.50, "warning"), (0.0, "fail"))
@@ -303,7 +304,7 @@ def _not_of_the_kind(
     """Why a canary does not apply to a model, by its name; "": it does."""
     if not converses:
         return {
-            canary.name: "not applicable: the model has not learned to hold a conversation"
+            canary.name: f"{NOT_APPLICABLE}the model has not learned to hold a conversation"
             for canary in canaries
         }
     if training is None:
@@ -314,7 +315,7 @@ def _not_of_the_kind(
     return {
         canary.name: ""
         if sum(n[sign] for sign in canary.signs) >= FEWEST_SIGNS
-        else f"not applicable: the training text hardly has {' or '.join(map(repr, canary.signs))}"
+        else f"{NOT_APPLICABLE}the training text hardly has {' or '.join(map(repr, canary.signs))}"
         for canary in canaries
     }
 
