@@ -15,6 +15,7 @@ from microgpt.tokenizer import Tokenizer
 
 SCAN = 1 << 20  # tokens looked through at a time
 BLOCK = 1024  # tokens between two places at which it is remembered whether a message is learned
+LEARNED, PROMPT = 1, 2  # kinds of markers: what follows is all learned, or to a part
 
 
 class PromptLoss:
@@ -26,8 +27,10 @@ class PromptLoss:
     def __init__(self, ids: np.ndarray, tokenizer: Tokenizer, weight: float, seed: int) -> None:
         self._ids, self.weight, self._seed = ids, weight, seed
         self._known: dict[int, bool] = {0: True}  # number of a block -> what holds where it begins
-        self._learned = np.array([tokenizer.special_id(m) for m in (BOS, role_marker("assistant"))])
-        self._prompt = np.array([tokenizer.special_id(role_marker(role)) for role in ("user", "system")])
+        self._bos, self._assistant = (tokenizer.special_id(m) for m in (BOS, role_marker("assistant")))
+        self._kinds = np.zeros(tokenizer.vocab_size, np.int8)  # of each token
+        self._kinds[[self._bos, self._assistant]] = LEARNED
+        self._kinds[[tokenizer.special_id(role_marker(role)) for role in ("user", "system")]] = PROMPT
 
     def leave_out(self, batch: Batch, starts: list[int], first: int) -> None:
         """Make IGNORED what is not learned; arguments as of `targets_kept`."""
@@ -45,20 +48,18 @@ class PromptLoss:
 
     def leaves_something(self) -> bool:
         """Whether anything in the stream is no prompt: an answer, or a document of plain text."""
-        bos, assistant = self._learned
         for start in range(0, len(self._ids), SCAN):
             piece = np.asarray(self._ids[start : start + SCAN + 1])
-            is_chat = np.isin(piece[1:], self._prompt)
-            if (piece == assistant).any() or ((piece[:-1] == bos) & ~is_chat).any():
+            is_chat = self._kinds[piece[1:]] == PROMPT
+            if (piece == self._assistant).any() or ((piece[:-1] == self._bos) & ~is_chat).any():
                 return True
         return False
 
     def _is_learned(self, ids: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Whether the token after each id belongs to an answer or to plain text: the last marker says so."""
-        learned = np.isin(ids, self._learned)
-        is_marker = learned | np.isin(ids, self._prompt)
-        last = np.maximum.accumulate(np.where(is_marker, np.arange(ids.shape[1]), -1), axis=1)
-        at_last = np.take_along_axis(learned, np.maximum(last, 0), axis=1)
+        kinds = self._kinds[ids]
+        last = np.maximum.accumulate(np.where(kinds > 0, np.arange(ids.shape[1]), -1), axis=1)
+        at_last = np.take_along_axis(kinds, np.maximum(last, 0), axis=1) == LEARNED
         return np.where(last >= 0, at_last, before[:, None])
 
     def _is_learned_before(self, start: int) -> bool:
@@ -78,9 +79,9 @@ class PromptLoss:
 
     def _last_marker(self, start: int, end: int) -> bool | None:
         """Whether the last marker of a stretch begins what is learned; None if there is none in it."""
-        piece = np.asarray(self._ids[start:end])
-        found = np.flatnonzero(np.isin(piece, self._learned) | np.isin(piece, self._prompt))
-        return bool(np.isin(piece[found[-1]], self._learned)) if found.size else None
+        kinds = self._kinds[np.asarray(self._ids[start:end])]
+        found = kinds[kinds > 0]
+        return bool(found[-1] == LEARNED) if found.size else None
 
 
 class AnswerLoss(PromptLoss):
@@ -93,8 +94,8 @@ class AnswerLoss(PromptLoss):
 
     def leaves_something(self) -> bool:
         """Whether the assistant says anything."""
-        assistant = self._learned[1]
-        return any((self._ids[at : at + SCAN] == assistant).any() for at in range(0, len(self._ids), SCAN))
+        starts = range(0, len(self._ids), SCAN)
+        return any((self._ids[at : at + SCAN] == self._assistant).any() for at in starts)
 
     def leave_out(self, batch: Batch, starts: list[int], first: int) -> None:
         """Make IGNORED what is not learned."""
