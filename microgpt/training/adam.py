@@ -1,6 +1,6 @@
 """Adam over flat arenas: one pass updates every parameter, with the clip factor folded in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -31,9 +31,9 @@ class Adam(Optimizer):
     m1 = beta1*m1 + (1-beta1)*g;  m2 = beta2*m2 + (1-beta2)*g*g;
     p -= lr * (m1/(1-beta1^t) / (sqrt(m2/(1-beta2^t)) + eps) + weight_decay*p)
 
-    Parameters that are not trained have no moments.  With `width_scaling` lr of the matrices inside the
-    layers is multiplied by width_scaling / n_embd, so that a rate found at one width holds at another; that
-    of embedding and head by `embedding_rate`.
+    Parameters that are not trained have no moments; those of blocks that take no part stay as they are.
+    With `width_scaling` lr of the matrices inside the layers is multiplied by width_scaling / n_embd, so that
+    a rate found at one width holds at another; that of embedding and head by `embedding_rate`.
 
     Source:   Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101); scaling: Yang
               et al. 2022 (arXiv 2203.03466), of which this is the part that concerns rates.
@@ -41,8 +41,7 @@ class Adam(Optimizer):
 
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         super().__init__(model, config)
-        share = partial(share_of_rate, model, config)
-        self._segments = segments(model.params, config.weight_decay, share)
+        self._segments: dict[int | None, list[Segment]] = {}  # by how many blocks take part
 
     @staticmethod
     def parameters_of_slots(parameters: Sequence[Parameter]) -> dict[str, list[Parameter]]:
@@ -54,12 +53,20 @@ class Adam(Optimizer):
         """The arithmetic of `update` without counting it."""
         params, grads = self.model.params.flat, self.model.grads.flat
         m1, m2 = (self.slots[name].flat for name in ("m1", "m2"))
-        for segment in self._segments:
+        for segment in self._segments_now():
             trained = slice(segment.at, segment.at + segment.size)
             p = params[segment.start : segment.start + segment.size]
             arrays = p, grads[trained], m1[trained], m2[trained]
             rates = adam_rates(self.config, lr * segment.rate, segment.decay)
             ops.adam_step(*arrays, **rates, step=self.updates, grad_scale=grad_scale)
+
+    def _segments_now(self) -> list[Segment]:
+        depth = self.model.depth
+        if depth not in self._segments:
+            share = partial(share_of_rate, self.model, self.config)
+            how = self.config.weight_decay, share, self.model.idle
+            self._segments[depth] = segments(self.model.params, *how)
+        return self._segments[depth]
 
 
 def adam_rates(config: TrainConfig, lr: float, decay: float) -> dict[str, float]:
@@ -81,20 +88,23 @@ def share_of_rate(model: GPT, config: TrainConfig, parameter: Parameter) -> floa
 
 
 def segments(
-    params: Arena, weight_decay: float, share: Callable[[Parameter], float] = lambda parameter: 1.0
+    params: Arena,
+    weight_decay: float,
+    share: Callable[[Parameter], float] = lambda parameter: 1.0,
+    idle: Collection[str] = (),
 ) -> list[Segment]:
     """Cut the parameters into as few stretches as can be; the table says which are trained and which decay,
-    `share` what part of the rate each has."""
+    `share` what part of the rate each has, `idle` which are left out."""
     found: list[Segment] = []
     start = at = 0
     for parameter in params.in_flat:
-        if parameter.trainable:
+        if parameter.trainable and parameter.name not in idle:
             how = weight_decay if parameter.decay else 0.0, share(parameter)
             if found and found[-1][3:] == how and found[-1].start + found[-1].size == start:
                 found[-1] = found[-1]._replace(size=found[-1].size + parameter.size)
             else:
                 found.append(Segment(start, at, parameter.size, *how))
-            at += parameter.size
+        at += parameter.size if parameter.trainable else 0
         start += parameter.size
     return found
 

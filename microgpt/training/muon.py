@@ -76,7 +76,8 @@ class Muon(Optimizer):
         """The arithmetic of `update` without counting it.  lr: of Adam; that of Muon stands in the same
         proportion to `muon_lr` as this one to the setting."""
         params, grads, config = self.model.params, self.model.grads, self.config
-        for parameter in self._others:
+        idle = self.model.idle
+        for parameter in (one for one in self._others if one.name not in idle):
             arenas = params, grads, self.slots["m1"], self.slots["m2"]
             share = share_of_rate(self.model, config, parameter)
             rates = adam_rates(config, lr * share, config.weight_decay if parameter.decay else 0.0)
@@ -87,7 +88,8 @@ class Muon(Optimizer):
     def _update_matrices(self, rate: float, grad_scale: float) -> None:
         """All hidden matrices, whose gradients become updates and then zero."""
         params, grads, momentum = self.model.params, self.model.grads, self.slots["momentum"]
-        blocks = [(p, block) for p, block in self._blocks if p.name not in self.model.idle]
+        idle = self.model.idle
+        blocks = [(p, block) for p, block in self._blocks if p.name not in idle]
         of_shape: dict[tuple[int, int], list[np.ndarray]] = {}
         for parameter, block in blocks:
             g, m = (arena[parameter.name][block] for arena in (grads, momentum))

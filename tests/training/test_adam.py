@@ -62,10 +62,11 @@ def test_matrices_decay_and_vectors_do_not():
     assert segments(params, 0.0) == [(0, 0, 42, 0.0, 1)]
 
 
-def test_what_is_frozen_is_stepped_over():
+def test_what_is_frozen_or_idle_is_stepped_over():
     shapes = {"a": (2, 3), "b": (4, 5), "ln": (7,), "c": (3, 3)}
     names = [Parameter(name, shape, 0.0, trainable=name != "b") for name, shape in shapes.items()]
     assert segments(Arena(names), 0.5) == [(0, 0, 6, 0.5, 1), (26, 6, 16, 0.5, 1)]
+    assert segments(Arena(names), 0.5, idle={"ln", "b"}) == [(0, 0, 6, 0.5, 1), (33, 13, 9, 0.5, 1)]
 
 
 def moved(optimizer, config, **settings):
