@@ -28,9 +28,10 @@ static void forward_rows(void *argument, int64_t index, int64_t worker)
     const struct forward_job *job = argument;
     const int64_t C = job->at.C;
     for (int64_t n = index * job->rows; n < mg_block_end(job->at.N, job->rows, index); n++) {
-        const float *x_n = job->x + mg_row(&job->at, n);
+        const int64_t at = mg_row(&job->at, n);
+        const float *x_n = job->x + at;
         float r = 1.0f / sqrtf(mg_dot(x_n, x_n, C) / (float)C + job->eps);
-        scale_row(job->y + mg_row(&job->at, n), x_n, job->weight, r, C);
+        scale_row(job->y + at, x_n, job->weight, r, C);
         job->rstd[n] = r;
     }
 }

@@ -24,7 +24,7 @@ from microgpt.common.output import escaped, json_line
 from microgpt.evaluation.canaries import (
     GATES,
     N_ITEMS,
-    NOT_APPLICABLE,
+    NO_CONVERSATION,
     Asked,
     Report,
     Versus,
@@ -33,10 +33,9 @@ from microgpt.evaluation.canaries import (
     versus,
 )
 from microgpt.evaluation.canary_items import CANARIES, CATEGORIES, Canary
-from microgpt.evaluation.held_out import training_texts
 from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import Share
-from microgpt.evaluation.training_text import TrainingText
+from microgpt.evaluation.taught import text_that_taught
 from microgpt.model import count_parameters
 
 from ._model_flags import Loaded, add_model_flags, named, open_checkpoint
@@ -114,8 +113,8 @@ def chosen(only: Sequence[str] | None) -> list[Canary]:
 def asked(args: argparse.Namespace, name: str | None, canaries: list[Canary]) -> tuple[Loaded, Report]:
     """Ask one model."""
     loaded = open_checkpoint(args, name)
-    training = training_texts(loaded.path, loaded.tokenizer)
-    n_blocks = TrainingText(training, loaded.tokenizer).n_blocks if training else 0
+    training = text_that_taught(loaded.path, loaded.tokenizer)
+    n_blocks = training.n_blocks if training else 0
     searching = progress_bar("searching the training text", n_blocks, "block")
     with searching, progress_bar("canaries", args.items * len(canaries), "item") as progress:
         how = loaded.knows_chats(), args.items, args.seed, progress.update, canaries, searching.update
@@ -141,8 +140,8 @@ def interval(found: Share) -> str:
 def lines_of(loaded: Loaded, report: Report, n_errors: int) -> list[str]:
     """The table of one model."""
     reasons = {one.why_not for one in report.asked}
-    if len(reasons) == 1 and (reason := reasons.pop()):
-        return [*loaded.describe(), "", f"nothing was asked: {reason.removeprefix(NOT_APPLICABLE)}"]
+    if reasons == {NO_CONVERSATION}:
+        return [*loaded.describe(), "", f"nothing was asked: {NO_CONVERSATION}"]
     width = max(len(one.canary.title) for one in report.asked) + 5
     others = list(report.baselines)
     head = f"{'':{width}}{'right':>12}{'share':>8}{'95 %':>16}{'mark':>7}  {'':8}"
@@ -150,7 +149,7 @@ def lines_of(loaded: Loaded, report: Report, n_errors: int) -> list[str]:
     for i, one in enumerate(report.asked):
         title = f"{one.canary.name}  {one.canary.title}"
         if one.why_not:
-            lines.append(f"{title:{width}}  {one.why_not}")
+            lines.append(f"{title:{width}}  not applicable: {one.why_not}")
             continue
         beside = "".join(f"{report.baselines[name][i].share.value:8.1%}" for name in others)
         lines.append(f"{title:{width}}{row(one.share)}{one.canary.mark:7.0%}  {one.verdict:8}{beside}")

@@ -45,12 +45,12 @@ from microgpt.evaluation.held_out import (
     packing_of,
     score,
     text_to_measure,
-    training_texts,
     windows_of,
 )
 from microgpt.evaluation.ngrams import count_tokens
 from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import gain
+from microgpt.evaluation.taught import text_that_taught
 from microgpt.evaluation.training_text import TrainingText
 
 from ._model_flags import Loaded, add_model_flags, add_text_flags, named, open_checkpoint
@@ -83,6 +83,7 @@ class Studied(NamedTuple):
     held_out: HeldOut
     losses: TokenLosses
     breakdown: Breakdown
+    training: TrainingText | None
     n_trained: np.ndarray | None
     answered: list[Answered]
 
@@ -120,17 +121,19 @@ def study(args: argparse.Namespace, name: str | None) -> Studied:
     model, tokenizer = loaded.model, loaded.tokenizer
     how = given(args, ReadOptions)
     held_out = text_to_measure(loaded.path, tokenizer, args.files, native.threads(), how)
-    n_trained = None if held_out.training is None else count_tokens(held_out.training)
+    training = text_that_taught(loaded.path, tokenizer, held_out.training)
+    n_trained = None if training is None else np.sum([*map(count_tokens, training.files)], 0)
     losses = TokenLosses(held_out.tokens)
     breakdown = Breakdown(groupings(held_out.tokens, tokenizer, n_trained))
     which = model.config.seq_len, args.max_tokens, packing_of(loaded.path)
     windows = windows_of(held_out, tokenizer, *which)
     with progress_bar("scoring", windows.n_windows, "window") as progress:
         score(model, windows, progress.update, [losses, breakdown])
-    return Studied(loaded, held_out, losses, breakdown, n_trained, asked(args, loaded))
+    answered = asked(args, loaded, training)
+    return Studied(loaded, held_out, losses, breakdown, training, n_trained, answered)
 
 
-def asked(args: argparse.Namespace, loaded: Loaded) -> list[Answered]:
+def asked(args: argparse.Namespace, loaded: Loaded, training: TrainingText | None) -> list[Answered]:
     """The exam and the canaries, of a model that has learned to hold conversations."""
     model, tokenizer = loaded.model, loaded.tokenizer
     if not loaded.knows_chats():
@@ -145,7 +148,7 @@ def asked(args: argparse.Namespace, loaded: Loaded) -> list[Answered]:
         tell(f"no exam: {reason}")
     if args.items:
         with progress_bar("canaries", args.items * len(CANARIES), "item") as progress:
-            how = training_texts(loaded.path, tokenizer), True, args.items, 0, progress.update
+            how = training, True, args.items, 0, progress.update
             found = run_canaries(model, tokenizer, *how).asked
         answered += [
             Answered(f"{one.canary.name} {one.canary.title}", o.question, o.answer, o.is_right)
@@ -159,11 +162,9 @@ def asked(args: argparse.Namespace, loaded: Loaded) -> list[Answered]:
 def weak_points(one: Studied) -> list[Limitation]:
     """What limits a model, the most first."""
     wrong = [answer for answer in one.answered if not answer.is_right]
-    texts = training_texts(one.loaded.path, one.loaded.tokenizer)
-    training = None if texts is None else TrainingText(texts, one.loaded.tokenizer)
-    n_blocks = 3 * training.n_blocks if training else 0
+    n_blocks = 3 * one.training.n_blocks if one.training else 0
     with progress_bar("searching the training text", n_blocks, "block") as progress:
-        return limitations(one.answered, causes(wrong, training, progress.update))
+        return limitations(one.answered, causes(wrong, one.training, progress.update))
 
 
 def check_alike(a: Studied, b: Studied) -> None:

@@ -130,7 +130,7 @@ def table(found: Sequence[dict[str, Any]]) -> list[str]:
     rows = [dict(zip(TITLES, TITLES, strict=True)), *map(cells, found)]
     widths = {title: max(len(row[title]) for row in rows) for title in TITLES}
     others = sum(widths.values()) - widths["run"] + 2 * (len(TITLES) - 1)
-    widths["run"] = min(widths["run"], WIDTH - others)
+    widths["run"] = max(len("run"), min(widths["run"], WIDTH - others))
     lines = []
     for row in rows:
         if len(row["run"]) > widths["run"]:

@@ -256,28 +256,39 @@ class Rows(NamedTuple):
     apart: int
 
 
-def rows(x: np.ndarray) -> Rows:
-    """Of x (N, C), contiguous, or (N, H, C), some columns of a contiguous (N, width)."""
-    *groups, C = x.shape
-    beside = groups[1] if len(groups) == 2 else 1
-    return Rows(groups[0] * beside, C, beside, x.strides[0] // x.itemsize if len(groups) == 2 else C)
-
-
-def arg_rows(name: str, array: np.ndarray, like: np.ndarray) -> Any:
-    """A pointer to rows that a kernel reads or writes, as `rows` tells of another array where they lie.
+def rows(name: str, x: np.ndarray) -> Rows:
+    """Of x (N, C), contiguous, or (N, H, C), some columns of a contiguous (N, width).
 
     Raises: ShapeError, as of `arg`.
     """
-    if like.ndim == 2:
-        lies_there = array.flags.c_contiguous
-    else:
-        lies_there = array.strides == like.strides and array.strides[1:] == (4 * like.shape[-1], 4)
+    if x.ndim == 2 and x.flags.c_contiguous:
+        return Rows(*x.shape, 1, x.shape[1])
+    if x.ndim == 3:
+        N, H, C = x.shape
+        apart, left = divmod(x.strides[0], x.itemsize)
+        if x.strides[1:] == (C * x.itemsize, x.itemsize) and not left and apart >= H * C:
+            return Rows(N * H, C, H, apart)
+    operation = sys._getframe(1).f_code.co_name
+    raise ShapeError(
+        f"{operation}: {name} is {x.dtype}{list(x.shape)} with strides {list(x.strides)}; expected rows that "
+        "follow one another, or stand side by side in rows that do"
+    )
+
+
+def arg_rows(name: str, array: np.ndarray, like: np.ndarray, is_written: bool = False) -> Any:
+    """A pointer to rows that lie as those of another array do, of which `rows` told where.
+
+    Raises: ShapeError, as of `arg`.
+    """
+    lies_there = array.flags.c_contiguous if like.ndim == 2 else array.strides == like.strides
     if array.shape != like.shape or array.dtype != np.float32 or not lies_there:
         operation, layout = sys._getframe(1).f_code.co_name, "" if lies_there else ", elsewhere in memory"
         raise ShapeError(
             f"{operation}: {name} is {array.dtype}{list(array.shape)}{layout}; expected float32"
-            f"{list(like.shape)}, contiguous or all of them columns of wider rows"
+            f"{list(like.shape)} that lies as x does"
         )
+    if is_written and not array.flags.writeable:
+        raise ShapeError(f"{sys._getframe(1).f_code.co_name}: {name} is not to be written")
     return ffi.cast("float *", array.__array_interface__["data"][0])
 
 

@@ -28,7 +28,7 @@ from .training_text import TrainingText
 
 N_ITEMS = 200  # of each canary: a category has at least two
 FEWEST = 30  # items that must fit the window for a share to be told
-NOT_APPLICABLE = "not applicable: "  # how it begins why a canary was not asked
+NO_CONVERSATION = "the model has not learned to hold a conversation"
 FEWEST_SIGNS = 10  # messages of the training text from which on it holds something of a kind
 BIGRAM_TOKENS = 1 << 21  # of the training text that are counted
 LEVELS = ((0.90, "pass"), (0.70, "concern"), (0.50, "warning"), (0.0, "fail"))
@@ -260,7 +260,7 @@ class Report:
 def run_canaries(
     model: GPT,
     tokenizer: Tokenizer,
-    training: Sequence[TokenFile] | None,
+    training: TrainingText | None,
     converses: bool,
     n_items: int = N_ITEMS,
     seed: int = 0,
@@ -270,8 +270,8 @@ def run_canaries(
 ) -> Report:
     """Ask a model all canaries of which its training text holds anything.
 
-    Args: training: what it was trained on, as of `training_texts`; None: gone, so all are asked, and no
-          bigram, of the first of these texts, stands beside it.
+    Args: training: what it was trained on; None: gone, so all are asked, and no bigram, of the first of its
+          files, stands beside it.  Where it is not all, all are asked, too.
           converses: whether it has learned to hold a conversation (`knows_chats`); else nothing is asked.
           progress: hears n_items of each canary in all.  searched: hears 1 of each block of the training text
           that is looked through for what it teaches.
@@ -280,7 +280,7 @@ def run_canaries(
     why = _not_of_the_kind(tokenizer, training, converses, canaries, searched)
     players = {"model": answers_of(model, tokenizer), "random": guessed(seed)}
     if training is not None and not all(why.values()):
-        players["bigram"] = counted(training[0], tokenizer)
+        players["bigram"] = counted(training.files[0], tokenizer)
     found: dict[str, list[Asked]] = {name: [] for name in players}
     for canary in canaries:
         items = [] if why[canary.name] else items_of(canary, n_items, room, seed)
@@ -296,26 +296,22 @@ def run_canaries(
 
 def _not_of_the_kind(
     tokenizer: Tokenizer,
-    training: Sequence[TokenFile] | None,
+    training: TrainingText | None,
     converses: bool,
     canaries: Sequence[Canary],
     searched: Callable[[int], Any],
 ) -> dict[str, str]:
     """Why a canary does not apply to a model, by its name; "": it does."""
     if not converses:
-        return {
-            canary.name: f"{NOT_APPLICABLE}the model has not learned to hold a conversation"
-            for canary in canaries
-        }
-    if training is None:
+        return {canary.name: NO_CONVERSATION for canary in canaries}
+    if training is None or not training.is_all:
         return {canary.name: "" for canary in canaries}
     signs = sorted({sign for canary in canaries for sign in canary.signs})
-    text = TrainingText(training, tokenizer)
-    n = dict(zip(signs, text.counts([[sign] for sign in signs], searched, FEWEST_SIGNS), strict=True))
+    n = dict(zip(signs, training.counts([[sign] for sign in signs], searched, FEWEST_SIGNS), strict=True))
     return {
         canary.name: ""
         if sum(n[sign] for sign in canary.signs) >= FEWEST_SIGNS
-        else f"{NOT_APPLICABLE}the training text hardly has {' or '.join(map(repr, canary.signs))}"
+        else f"the training text hardly has {' or '.join(map(repr, canary.signs))}"
         for canary in canaries
     }
 

@@ -29,7 +29,8 @@ MEANING = {
     READ: "missing ability: to know what it has read",
     NEVER: "missing data: its training text never says it",
     NO_SUCH: "missing data: its training text has nothing of the kind",
-    UNKNOWN: "its training text is not kept here, so missing data or missing ability cannot be told apart",
+    UNKNOWN: "its training text, or some of it, is not kept here, so missing data or missing ability cannot "
+    "be told apart",
 }
 SMALL_WORDS = frozenset(
     listed(
@@ -105,7 +106,10 @@ def causes(
     counts = training.counts([_phrases(question, seen) for question in sought], progress)
     forms = [_form(one.expected) if is_by_rule(one.expected) else None for one in sought]
     there = training.having({form for form in forms if form}, progress)
-    found = iter([_found(form, n, there) for form, n in zip(forms, counts, strict=True)])
+    looked_for = [_found(form, n, there) for form, n in zip(forms, counts, strict=True)]
+    # What is not in some of the text may be in the rest of it.
+    is_sure = training.is_all
+    found = iter([one if is_sure or one.kind not in MISSING_DATA else Cause(UNKNOWN) for one in looked_for])
     return [Cause(TOLD) if is_told(one) else next(found) for one in wrong]
 
 

@@ -1,6 +1,5 @@
 """Held-out text: which it is for a checkpoint, and how well a model predicts it."""
 
-import contextlib
 import dataclasses
 import os
 import tempfile
@@ -23,21 +22,19 @@ from microgpt.corpus.prepared.folder import (
     Prepared,
     description,
     is_prepared,
-    open_prepared,
     refuse_settled,
 )
-from microgpt.corpus.prepared.make import find_kept, prepare_held_out
+from microgpt.corpus.prepared.make import prepare_held_out
 from microgpt.corpus.prepared.split import HeldOutWanted
 from microgpt.corpus.token_file import TokenFile
 from microgpt.model import GPT
 from microgpt.runs.checkpoint import corpus_key, read_config
-from microgpt.runs.lineage import plans
 from microgpt.runs.settings import TrainConfig
-from microgpt.runs.spec import Plan
 from microgpt.runs.trained_on import trained_documents
 from microgpt.tokenizer import Tokenizer
 
 from .loss import Evaluation, Observer, evaluate
+from .taught import text_of_run
 
 TOKENS_AT_ONCE = 4096  # of one batch: its activations stay small
 
@@ -129,35 +126,7 @@ def _other_text(
             f"{' '.join(names)}: the run was trained on every document of it; without --data the held-out "
             "part of its corpus is measured, or name text that it never saw"
         )
-    return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained, _training_text(known, data))
-
-
-def training_texts(checkpoint: Path, tokenizer: Tokenizer) -> list[TokenFile] | None:
-    """What a checkpoint was trained on, as it was prepared: the text of its run, of the one that this began
-    with, and so on; None: some of it is gone."""
-    line = list(plans(Plan.from_dict(read_config(checkpoint))))
-    if line[-1].parent is not None:
-        return None
-    places = [checkpoint, *(Path(plan.parent.place) for plan in line if plan.parent)]
-    texts = [_text_of_run(place, tokenizer) for place in places]
-    found = [text for text in texts if text is not None]
-    return found if len(found) == len(texts) else None
-
-
-def _text_of_run(checkpoint: Path, tokenizer: Tokenizer) -> TokenFile | None:
-    known = Known(corpus_key(checkpoint), tokenizer)
-    data = DataConfig.from_dict(read_config(checkpoint)["data"]).located(known)
-    return _training_text(known, data)
-
-
-def _training_text(known: Known, data: DataConfig) -> TokenFile | None:
-    """What a run was trained on, as it was prepared for it; None: that is gone."""
-    own = find_kept(known.key)
-    if own is None and len(data.data) == 1 and is_prepared(Path(data.data[0])):
-        with contextlib.suppress(DataError):
-            own = open_prepared(Path(data.data[0]))
-    ids = None if own is None else (own.meta["key"], own.tokenizer.sha256)
-    return own.train if own is not None and ids == (known.key, known.tokenizer.sha256) else None
+    return HeldOut(tokens, names, _part(names), names == [SMALLTALK], is_trained, text_of_run(known, data))
 
 
 def _own_part(checkpoint: Path, prepared: Prepared, known: Known, names: list[str]) -> HeldOut:

@@ -34,10 +34,13 @@ class Form(NamedTuple):
 
 
 class TrainingText:
-    """The messages and paragraphs of token files.  Reads them block by block, in little memory."""
+    """The messages and paragraphs of token files.  Reads them block by block, in little memory.
 
-    def __init__(self, files: Sequence[TokenFile], tokenizer: Tokenizer) -> None:
-        self._files = files
+    Attributes: files: at least one.  is_all: whether a model was trained on nothing else.
+    """
+
+    def __init__(self, files: Sequence[TokenFile], tokenizer: Tokenizer, is_all: bool = True) -> None:
+        self.files, self.is_all = files, is_all
         specials = [tokenizer.special_id(name) for name in tokenizer.specials]
         self._words = list(tokenizer.token_bytes)
         for i in specials:
@@ -46,7 +49,7 @@ class TrainingText:
     @property
     def n_blocks(self) -> int:
         """Pieces that it is read in."""
-        return sum(len(_cuts(tokens)) - 1 for tokens in self._files)
+        return sum(len(_cuts(tokens)) - 1 for tokens in self.files)
 
     def counts(
         self,
@@ -80,7 +83,7 @@ class TrainingText:
         return found
 
     def _blocks(self) -> Iterator[str]:
-        for tokens in self._files:
+        for tokens in self.files:
             for first, end in pairwise(_cuts(tokens)):
                 data = b"".join([self._words[i] for i in tokens.ids[first:end].tolist()])
                 text = _BETWEEN.sub(" ", data.decode("utf-8", "replace").lower())

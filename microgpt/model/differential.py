@@ -102,8 +102,8 @@ class Differential(Attention):
         """Gradient (N, C) -> that of y; that of lambda is added to its vectors."""
         heads, gain = self.heads, self._gain(y.dtype)
         _, difference, rstd = self._difference(y, p)
-        unused, by_pass = arrays.zeros_like(gain), arrays.zeros_like(difference)
-        d = ops.rmsnorm_backward(d_result.reshape(difference.shape), difference, gain, rstd, unused, by_pass)
+        unused = arrays.zeros_like(gain)
+        d = ops.rmsnorm_backward(d_result.reshape(difference.shape), difference, gain, rstd, unused)
         d = d.reshape(-1, heads.H // 2, 2, heads.hs).swapaxes(1, 2)  # (N, 2 values, H/2, hs)
         mix, first, second = self._lambda(p)
         d_lambda = -(d * self._halves(y)[:, :, 1]).sum(dtype=np.float64)

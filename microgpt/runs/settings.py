@@ -295,7 +295,8 @@ class TrainConfig:
 
     save_every: int = setting(
         500,
-        "between checkpoints; halfway, the best evaluation so far gets one, too; 0: only at the end",
+        "between checkpoints; halfway an evaluation that is the best so far gets one, too; 0: only at the "
+        "end",
         "steps",
         group=CHECKPOINTS,
         within=NOT_NEGATIVE,

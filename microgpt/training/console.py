@@ -14,6 +14,7 @@ class Console:
     def __init__(self, progress: Callable[..., Progress] = Progress) -> None:
         self._new_progress = progress
         self._progress: Progress | None = None
+        self._blocks: int | None = None  # that the last step trained alone
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -38,7 +39,12 @@ class Console:
         if self._progress is None:
             return
         match event:
-            case Trained() | Empty():
+            case Trained():
+                self._progress.stepped(event)
+                if self._blocks is not None and event.blocks is None:
+                    self._say(f"all blocks train from step {event.step:,} on")
+                self._blocks = event.blocks
+            case Empty():
                 self._progress.stepped(event)
             case Evaluated():
                 self._progress.evaluated(event.bpb, event.step)

@@ -155,19 +155,19 @@ def replanned(step: int, config: TrainConfig, step_s: float, clock: Clock) -> Tr
     """A run's settings with as many steps as fit into the time that is left, if steps go on to take `step_s`,
     all that comes between them included.
 
-    While the first blocks train alone, theirs are planned anew with them: they keep their share.
+    While the first blocks train alone, theirs are planned anew with them: they keep their share.  Then a step
+    with all blocks is known by the step alone, as the clock has it, not by what comes between.
     """
-    if not (step and blocks_at(step - 1, config)):
+    if not blocks_at(step - 1, config):
         steps = replanned_steps(step, config.max_steps, step_s, clock.remaining_s)
         return dataclasses.replace(config, max_steps=steps)
-    between_s = _between_s(clock.costs_s, config)
-    whole_s = (step_s - between_s) / config.shallow_cost + between_s
-    mean_s = between_s + (whole_s - between_s) * mean_cost(config)
+    between_s, whole_s = _between_s(clock.costs_s, config), clock.step_s / config.shallow_cost
     # What the steps so far cost at this speed and what is left, over what a step of the plan costs.
-    steps = int((step * step_s + MARGIN * clock.remaining_s) / mean_s)
+    so_far_s = step * (clock.step_s + between_s)
+    steps = int((so_far_s + MARGIN * clock.remaining_s) / (mean_cost(config) * whole_s + between_s))
     alone = round(shallow_part(config) * steps)
     if alone < step:  # more than their share is done
-        alone, steps = step, step + int(MARGIN * clock.remaining_s / whole_s)
+        alone, steps = step, step + int(MARGIN * clock.remaining_s / (whole_s + between_s))
     if not _is_worth_it(step, config.max_steps, steps - step):
         return config
     return dataclasses.replace(config, max_steps=steps, shallow_steps=alone)

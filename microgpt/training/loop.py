@@ -292,9 +292,11 @@ def save_is_due(job: Job, state: TrainState, clock: Clock) -> bool:
 
 
 def is_halfway(step: int, config: TrainConfig) -> bool:
-    """Whether this evaluation is the first for which the next checkpoint is not farther than the last."""
-    since = 2 * (step % config.save_every) - config.save_every if config.save_every else -1
-    return 0 <= since < 2 * config.eval_every
+    """Whether this evaluation is the first of the second half between two checkpoints, and not in its end."""
+    if not config.save_every:
+        return False
+    every, since = config.save_every, step % config.save_every
+    return every <= 2 * since < every + 2 * config.eval_every and 4 * since <= 3 * every
 
 
 def begin_save(job: Job, state: TrainState, clock: Clock) -> None:

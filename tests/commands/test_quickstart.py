@@ -43,6 +43,8 @@ def test_what_was_typed_counts_for_a_run_that_goes_on_too(called):
     assert called.flags == ["--resume", "run", "--preset", "tiny", "--max-time", "10s"]
     quickstart.main(["--out-dir", "another", "--seed", "7"])
     assert called.flags[-2:] == ["--seed", "7"]
+    quickstart.main(["--out-dir", "small", "--preset", "tiny"])
+    assert called.flags[-4:] == ["--preset", "tiny", "--shallow-blocks", "0"], "it has no more blocks"
     quickstart.main(["--out-dir", "run"])
     assert called.flags == ["--resume", "run"]
 

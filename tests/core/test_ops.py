@@ -147,8 +147,9 @@ def test_every_op_is_run_by_a_case_and_has_a_reference(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
-def test_norms_of_heads_in_wider_rows_are_those_of_the_heads_by_themselves(level, name, dtype):
-    N, H, C, left, width = 67, 3, 20, 5, 71
+@pytest.mark.parametrize("N, H, C", [(67, 3, 20), (1, 3, 20), (9, 1, 33)])
+def test_norms_of_heads_in_wider_rows_are_those_of_the_heads_by_themselves(level, name, dtype, N, H, C):
+    left, width = 5, 71
     weights = [normal(of, C).astype(dtype) for of in ("weight", "bias")][: 1 + (name == "layernorm")]
     forward, again, backward = (getattr(ops, f"{name}_{what}") for what in ("forward", "again", "backward"))
     whole_x, whole_dy = (3 * normal(of, N, width).astype(dtype) for of in ("x", "dy"))
@@ -175,10 +176,19 @@ def test_norms_of_heads_in_wider_rows_are_those_of_the_heads_by_themselves(level
 def test_norms_refuse_rows_that_lie_elsewhere():
     wide, weight = np.ones((4, 12), np.float32), np.ones(4, np.float32)
     x = wide[:, :8].reshape(4, 2, 4)
-    with pytest.raises(ShapeError, match=r"^rmsnorm_forward: y is float32\[4, 2, 4\], elsewhere in memory"):
-        ops.rmsnorm_forward(x, weight, y=np.ones((4, 2, 4), np.float32))
-    with pytest.raises(ShapeError, match=r"^rmsnorm_forward: x is float32\[4, 4\], elsewhere"):
-        ops.rmsnorm_forward(wide[:, :4], weight)
+    for more in ({}, {"y": np.ones((4, 2, 4), np.float32)}):
+        with pytest.raises(ShapeError, match=r"^rmsnorm_forward: y is float32\[4, 2, 4\], elsewhere in mem"):
+            ops.rmsnorm_forward(x, weight, **more)
+    for wrong in (wide[:, :4], wide[:, ::3], wide.reshape(4, 4, 3)[:, ::2], np.ones(4, np.float32)):
+        with pytest.raises(ShapeError, match=r"^rmsnorm_forward: x is float32.*; expected rows"):
+            ops.rmsnorm_forward(wrong, weight)
+    y = np.ones((3, 4), np.float32)
+    y.flags.writeable = False
+    with pytest.raises(ShapeError, match=r"^rmsnorm_forward: y is not to be written"):
+        ops.rmsnorm_forward(np.ones((3, 4), np.float32), weight, y=y)
+    y = np.ones((3, 4), np.float32)
+    with pytest.raises(ShapeError, match=r"^rmsnorm_backward: dresidual is float32\[2, 4\]"):
+        ops.rmsnorm_backward(y, y, weight, np.ones(3, np.float32), weight.copy(), y[:2])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -9,6 +9,7 @@ from microgpt.corpus.smalltalk import Question, generate
 from microgpt.corpus.token_file import TokenFile, write_token_file
 from microgpt.evaluation import canaries
 from microgpt.evaluation.canaries import (
+    NO_CONVERSATION,
     Asked,
     Report,
     answers_of,
@@ -150,7 +151,7 @@ def test_an_answer_that_has_not_ended_when_its_limit_comes_is_none(tokenizer, tr
         model = ScriptedModel(tokenizer, scripted(tokenizer, said), seq_len=200)
         assert dict(answers_of(model, tokenizer, n_rows=1)([question])) == {0: answer}
     endless = trained(*[("ab?", "xxxxxxxx")] * 5)
-    assert dict(counted(endless[0], tokenizer)(["one"])) == {0: None}, "after an x comes an x"
+    assert dict(counted(endless.files[0], tokenizer)(["one"])) == {0: None}, "after an x comes an x"
 
 
 def test_what_has_no_room_is_wrong_and_does_not_stop_the_others(tokenizer):
@@ -216,7 +217,7 @@ def test_the_score_is_the_mean_over_categories_and_gates_read_it():
 
 @pytest.fixture
 def trained(tokenizer, tmp_path):
-    """Token files, one of some conversations."""
+    """Training text of some conversations."""
 
     def make(*conversations):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tokens"
@@ -225,14 +226,14 @@ def trained(tokenizer, tmp_path):
             for texts in conversations
         ]
         write_token_file(path, [render(talk, tokenizer) for talk in talks], tokenizer)
-        return [TokenFile.open(path)]
+        return TrainingText([TokenFile.open(path)], tokenizer)
 
     return make
 
 
 def test_counting_pairs_gives_the_likeliest_answer_to_everything(tokenizer, trained):
     tokens = trained(*[("ab?", "xy")] * 5, ("cd?", "xz"))
-    found = dict(counted(tokens[0], tokenizer)(["one", "another"]))
+    found = dict(counted(tokens.files[0], tokenizer)(["one", "another"]))
     assert found == {0: "xy", 1: "xy"}
 
 
@@ -250,16 +251,13 @@ def test_a_canary_of_whose_kind_the_training_text_has_nothing_is_not_asked(
 
 def test_a_model_of_plain_text_is_not_asked(tokenizer, model, trained, monkeypatch):
     found = run_canaries(model, tokenizer, trained(("a", "b")), False, 2)
-    assert all(one.why_not.startswith("not applicable") for one in found.asked) and found.score is None
+    assert all(one.why_not == NO_CONVERSATION for one in found.asked) and found.score is None
 
 
 def test_text_is_searched_by_words_without_case(tokenizer, trained):
-    text = TrainingText(
-        trained(
-            ("What is the capital of Norway?", "The capital of Norway is Oslo."),
-            ("Oslo", "Norway, a country.\nOslo, its capital"),
-        ),
-        tokenizer,
+    text = trained(
+        ("What is the capital of Norway?", "The capital of Norway is Oslo."),
+        ("Oslo", "Norway, a country.\nOslo, its capital"),
     )
     groups = [
         ["oslo"],
@@ -276,7 +274,7 @@ def test_text_is_searched_by_words_without_case(tokenizer, trained):
 def test_text_is_searched_in_blocks_that_begin_with_documents(tokenizer, trained, monkeypatch):
     monkeypatch.setattr("microgpt.evaluation.training_text._BLOCK", 7)
     talks = [tuple(message.content for message in talk) for talk in generate(3000)]
-    text = TrainingText(trained(*talks), tokenizer)
+    text = trained(*talks)
     assert text.n_blocks == len(talks)
     lines = [line for talk in talks for line in talk[:18]]
     words = ["is", "name"]

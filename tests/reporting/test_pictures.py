@@ -1,5 +1,6 @@
 """Pictures have labels, units, every run that was asked for, and the format that their name tells."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from microgpt.common.errors import ConfigError
 from microgpt.reporting.history import read_history
 from microgpt.reporting.pictures import AXES, DARK, flop_of, picture, svg_of_course, svg_of_losses
+from microgpt.runs.events import Planned
 from tests.reporting.fakes import evaluated, events, start, write_log
 
 pytest.importorskip("matplotlib")
@@ -64,6 +66,13 @@ def test_pictures_of_a_page_take_its_colours(histories):
 def test_a_run_that_has_just_begun_can_be_drawn(tmp_path):
     history = read_history(write_log(tmp_path / "a", [start(), evaluated(0)]))
     assert svg_of_losses(history) and svg_of_course(history)
+
+
+def test_how_many_steps_have_few_blocks_is_what_was_planned_last(tmp_path):
+    begun = dataclasses.replace(start(), shallow_steps=200)
+    plans = [Planned(100, 320, 0.06, 250), Planned(280, 310, 0.06, 250)]
+    for log, n in (([start()], 0), ([begun], 200), ([begun, *plans], 250)):
+        assert read_history(write_log(tmp_path / str(n), log)).shallow_steps == n
 
 
 def test_steps_with_few_blocks_count_as_what_they_cost():

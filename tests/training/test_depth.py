@@ -13,7 +13,7 @@ from microgpt.runs.checkpoint import load_model, read_config
 from microgpt.runs.events import Alarmed, Evaluated, Trained
 from microgpt.runs.settings import TrainConfig
 from microgpt.runs.spec import Plan, Spec
-from microgpt.training import depth
+from microgpt.training import depth, loop
 from microgpt.training.clock import Clock
 from microgpt.training.horizon import MARGIN, Timing, expected_s, planned_steps, replanned, run_s
 from microgpt.training.loop import FINISHED
@@ -109,7 +109,8 @@ def test_a_plan_that_follows_the_speed_keeps_the_share_of_the_first_blocks(speed
     config = TrainConfig(max_steps=3000, eval_every=10, sample_every=0, shallow_blocks=2, shallow_share=0.5)
     config = dataclasses.replace(config, shallow_cost=0.25, shallow_steps=alone)
     clock = Clock(deadline=1000.0, costs_s={"evaluation": 1.0}, now=FakeTime())
-    found = replanned(step, config, 0.25 * speed + 0.1, clock)
+    clock.step_s = 0.25 * speed
+    found = replanned(step, config, 9.0 * speed, clock)  # the last steps had a long evaluation between them
     n = found.max_steps - step
     left_s = speed * depth.whole_steps(step, found.max_steps, found) + 0.1 * n
     assert left_s == pytest.approx(MARGIN * clock.remaining_s, rel=0.01)
@@ -118,18 +119,37 @@ def test_a_plan_that_follows_the_speed_keeps_the_share_of_the_first_blocks(speed
     assert fell_behind == (step == 2500 and speed == 4.0)
 
 
-def test_a_timed_run_whose_first_blocks_are_slower_than_planned_still_ends_with_all(tmp_path):
-    flags = {"sample_every": 0, "shallow_blocks": 2, "shallow_share": 0.5, "eval_every": 20}
-    time, job = FakeTime(), new_run(tmp_path, "a", max_steps=2000, **flags)
-    job.config = dataclasses.replace(job.config, shallow_cost=0.25, shallow_steps=1600)
+@pytest.mark.parametrize("eval_every, evaluation_s", [(20, 0.0), (100, 0.1)])
+def test_a_timed_run_whose_first_blocks_are_slower_than_planned_still_ends_with_all(
+    tmp_path, monkeypatch, eval_every, evaluation_s
+):
+    """With long evaluations, the plan is made anew at quarters, too."""
+    flags = {"sample_every": 0, "shallow_blocks": 2, "shallow_share": 0.5, "eval_every": eval_every}
+    time, job = FakeTime(), new_run(tmp_path, "a", max_steps=2000 if eval_every < 100 else 300, **flags)
+    job.config = dataclasses.replace(
+        job.config, shallow_cost=0.25, shallow_steps=round(0.8 * job.config.max_steps)
+    )
     job.is_timed = True
     make_slow(job, time, lambda index: 0.01 if job.model.depth is None else 0.0025)
-    why, _ = train(job, clock=Clock(deadline=1.2, now=time))
+    whole = loop.evaluate
+
+    def slow(*args):
+        time.s += evaluation_s
+        return whole(*args)
+
+    monkeypatch.setattr(loop, "evaluate", slow)
+    deadline = 1.2 if not evaluation_s else 2.0
+    why, _ = train(job, clock=Clock(deadline=deadline, now=time))
     steps = [line.get("blocks") for line in events(job.run) if line["event"] == "train"]
     alone, plans = steps.count(2), [line for line in events(job.run) if line["event"] == "plan"]
-    assert why == FINISHED and 1.1 < time.s <= 1.2 and steps == [2] * alone + [None] * (len(steps) - alone)
+    assert (
+        why == FINISHED
+        and 0.9 * deadline < time.s <= deadline
+        and steps == [2] * alone + [None] * (len(steps) - alone)
+    )
     assert alone / len(steps) == pytest.approx(0.8, abs=0.03), "half of the FLOP is four fifths of the steps"
     assert plans and all(0 < plan["shallow_steps"] < plan["max_steps"] for plan in plans)
+    assert plans[-1]["shallow_steps"] == alone
 
 
 # ------------------------------------------------------------------------------------------ runs

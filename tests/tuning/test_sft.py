@@ -1,7 +1,6 @@
 """Fine-tuning: what it learns from, resumed to the bit with replay and adapters, both held-out losses."""
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +10,6 @@ import pytest
 from microgpt.commands.sft import main as sft
 from microgpt.common.errors import CheckpointError, ConfigError, DataError
 from microgpt.evaluation.chat_probe import knows_chats
-from microgpt.evaluation.held_out import training_texts
-from microgpt.evaluation.training_text import TrainingText
 from microgpt.files.records import read_json
 from microgpt.model import IGNORED
 from microgpt.runs.checkpoint import load_model, read_config
@@ -49,19 +46,6 @@ def parent(text):  # noqa: F811
 def spec_of(steps=6, replay=(), share=0.0, data="talk.jsonl", **settings):
     values = FIXED | {"data": [data], "max_steps": steps, "eval_every": 4} | settings
     return sft_spec("parent", values, replay, share)
-
-
-def test_what_it_was_trained_on_is_the_text_of_its_parent_as_well(parent):
-    tuned = train_run(spec_of(2), "tuned", []).checkpoint
-    tokenizer = load_model("tuned")[1]
-    own, before = (training_texts(of, tokenizer)[0] for of in (tuned, parent.checkpoint))
-    assert [one.n_tokens for one in training_texts(tuned, tokenizer)] == [own.n_tokens, before.n_tokens]
-    said = TrainingText(training_texts(tuned, tokenizer), tokenizer)
-    of_parent = tokenizer.decode(before.ids[:20].tolist()).decode().split()[1]
-    alone = TrainingText([before], tokenizer).counts([[of_parent]])
-    assert said.counts([["It is 7"], [of_parent]]) == [1, *alone] and alone[0] > 0
-    shutil.rmtree("runs/parent")
-    assert training_texts(tuned, tokenizer) is None, "who knows what else it was told"
 
 
 def test_only_what_the_assistant_says_is_learned(parent, monkeypatch):

@@ -1,11 +1,9 @@
 """Norms of rows, forward, made again, and backward.
 
 Rows are those of an array (N, C), or they lie in some columns of a wider one, as heads do: then they are a
-view (N, H, C), and so are all arrays of their shape, which lie as x does.  A result goes into a new array,
-or, where it is given, into `y` or `dx`; `dx` may be `dy`.
+view (N, H, C), and so are all arrays of their shape, which lie as x does.  A result goes into `y` or `dx`,
+which may be `dy`; of an x (N, C) it goes into a new array where none is given.
 """
-
-from typing import Any
 
 import numpy as np
 
@@ -29,9 +27,11 @@ def rmsnorm_forward(
     Returns: y: (N, C).  rstd: (N,), kept for backward.
     Source:  Zhang & Sennrich 2019 (arXiv 1910.07467).
     """
-    at, y, rstd = rows(x), _result(y, x), empty(x.shape[:-1])
+    at, y, rstd = rows("x", x), _result(y, x), empty(x.shape[:-1])
     weights = arg("weight", weight, (at.C,))
-    native.lib.mg_rmsnorm_forward(arg_rows("y", y, x), out(rstd), arg_rows("x", x, x), weights, *at, eps)
+    native.lib.mg_rmsnorm_forward(
+        arg_rows("y", y, x, True), out(rstd), arg_rows("x", x, x), weights, *at, eps
+    )
     return y, rstd
 
 
@@ -40,9 +40,9 @@ def rmsnorm_again(
     x: np.ndarray, weight: np.ndarray, rstd: np.ndarray, y: np.ndarray | None = None
 ) -> np.ndarray:
     """y of the forward once more, to the bit, from its rstd: cheaper than keeping y for the backward."""
-    at, y = rows(x), _result(y, x)
+    at, y = rows("x", x), _result(y, x)
     weights, factors = arg("weight", weight, (at.C,)), arg("rstd", rstd, x.shape[:-1])
-    native.lib.mg_rmsnorm_again(arg_rows("y", y, x), arg_rows("x", x, x), weights, factors, *at)
+    native.lib.mg_rmsnorm_again(arg_rows("y", y, x, True), arg_rows("x", x, x), weights, factors, *at)
     return y
 
 
@@ -57,17 +57,17 @@ def rmsnorm_backward(
     dx: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
-    at, dx = rows(x), _result(dx, x)
+    at, dx = rows("x", x), _result(dx, x)
     scratch = empty((native.lib.MG_PARTIALS, at.C))
     native.lib.mg_rmsnorm_backward(
-        arg_rows("dx", dx, x),
+        arg_rows("dx", dx, x, True),
         arg("dweight", dweight, (at.C,)),
         out(scratch),
         arg_rows("dy", dy, x),
         arg_rows("x", x, x),
         arg("weight", weight, (at.C,)),
         arg("rstd", rstd, x.shape[:-1]),
-        _by_pass(dresidual, x),
+        native.ffi.NULL if dresidual is None else arg_rows("dresidual", dresidual, x),
         *at,
     )
     return dx
@@ -89,9 +89,11 @@ def layernorm_forward(
     Returns: y: (N, C).  stats: (N, 2), mean and rstd, kept for backward.
     Source:  Ba et al. 2016 (arXiv 1607.06450).
     """
-    at, y, stats = rows(x), _result(y, x), empty((*x.shape[:-1], 2))
+    at, y, stats = rows("x", x), _result(y, x), empty((*x.shape[:-1], 2))
     weights = arg("weight", weight, (at.C,)), arg("bias", bias, (at.C,))
-    native.lib.mg_layernorm_forward(arg_rows("y", y, x), out(stats), arg_rows("x", x, x), *weights, *at, eps)
+    native.lib.mg_layernorm_forward(
+        arg_rows("y", y, x, True), out(stats), arg_rows("x", x, x), *weights, *at, eps
+    )
     return y, stats
 
 
@@ -100,10 +102,10 @@ def layernorm_again(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stats: np.ndarray, y: np.ndarray | None = None
 ) -> np.ndarray:
     """y of the forward once more, to the bit, from its stats."""
-    at, y = rows(x), _result(y, x)
+    at, y = rows("x", x), _result(y, x)
     weights = arg("weight", weight, (at.C,)), arg("bias", bias, (at.C,))
     found = arg("stats", stats, (*x.shape[:-1], 2))
-    native.lib.mg_layernorm_again(arg_rows("y", y, x), arg_rows("x", x, x), *weights, found, *at)
+    native.lib.mg_layernorm_again(arg_rows("y", y, x, True), arg_rows("x", x, x), *weights, found, *at)
     return y
 
 
@@ -119,10 +121,10 @@ def layernorm_backward(
     dx: np.ndarray | None = None,
 ) -> np.ndarray:
     """Gradient of the norm's input, plus `dresidual` (N, C), the gradient that by-passed the norm."""
-    at, dx = rows(x), _result(dx, x)
+    at, dx = rows("x", x), _result(dx, x)
     scratch = empty((native.lib.MG_PARTIALS, 2, at.C))
     native.lib.mg_layernorm_backward(
-        arg_rows("dx", dx, x),
+        arg_rows("dx", dx, x, True),
         arg("dweight", dweight, (at.C,)),
         arg("dbias", dbias, (at.C,)),
         out(scratch),
@@ -130,7 +132,7 @@ def layernorm_backward(
         arg_rows("x", x, x),
         arg("weight", weight, (at.C,)),
         arg("stats", stats, (*x.shape[:-1], 2)),
-        _by_pass(dresidual, x),
+        native.ffi.NULL if dresidual is None else arg_rows("dresidual", dresidual, x),
         *at,
     )
     return dx
@@ -139,7 +141,3 @@ def layernorm_backward(
 def _result(given: np.ndarray | None, x: np.ndarray) -> np.ndarray:
     """Where a result goes that lies as x does."""
     return empty_like(x) if given is None else given
-
-
-def _by_pass(dresidual: np.ndarray | None, x: np.ndarray) -> Any:
-    return native.ffi.NULL if dresidual is None else arg_rows("dresidual", dresidual, x)

@@ -142,6 +142,27 @@ def find_kept(key: str, root: str | os.PathLike | None = None) -> Prepared | Non
     return None
 
 
+def find_same(
+    sources: Sources,
+    tokenizer: Tokenizer,
+    *,
+    merges: int = MERGES,
+    single_digits: bool = False,
+    options: ReadOptions | None = None,
+    smalltalk_bytes: int = SMALLTALK_BYTES,
+    wanted: HeldOutWanted | None = None,
+) -> Prepared | None:
+    """What was prepared of these sources with this tokenizer and is still kept; None: nothing.
+
+    Raises: DataError: nothing to read.
+    """
+    names = source_names(sources)
+    if ready := _made_before(names, None):
+        return ready if ready.tokenizer.sha256 == tokenizer.sha256 else None
+    content = _content(Corpus(names, options, smalltalk_bytes, wanted), _Bars(True))
+    return _same_text(content, merges, tokenizer, None)
+
+
 def is_known(
     sources: Sources,
     known: Known,

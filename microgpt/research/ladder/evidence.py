@@ -28,13 +28,13 @@ from microgpt.evaluation.held_out import (
     packing_of,
     score,
     text_to_measure,
-    training_texts,
     windows_of,
 )
 from microgpt.evaluation.loss import Documents
 from microgpt.evaluation.ngrams import UNIGRAM, Baselines, NGrams, name_of, sample
 from microgpt.evaluation.pairs import difference
 from microgpt.evaluation.states import state_tests
+from microgpt.evaluation.taught import text_that_taught
 from microgpt.evaluation.verdict import judge
 from microgpt.files import durable
 from microgpt.model import GPT
@@ -144,7 +144,7 @@ def of_canaries(checkpoint: Path) -> dict[str, Any]:
     """What a run can do.  marks: of each canary, by the item that was asked, whether the answer was right."""
     model, tokenizer, _ = load_model(checkpoint)
     converses = knows_chats(model, tokenizer, Plan.from_dict(read_config(checkpoint)))
-    report = run_canaries(model, tokenizer, training_texts(checkpoint, tokenizer), converses)
+    report = run_canaries(model, tokenizer, text_that_taught(checkpoint, tokenizer), converses)
     return report.to_dict() | {"marks": {one.canary.name: marks_of(one) for one in report.asked}}
 
 
