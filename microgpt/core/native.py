@@ -262,7 +262,8 @@ def rows(name: str, x: np.ndarray) -> Rows:
     Raises: ShapeError, as of `arg`.
     """
     if x.ndim == 2 and x.flags.c_contiguous:
-        return Rows(*x.shape, 1, x.shape[1])
+        N, C = x.shape
+        return Rows(N, C, 1, C)
     if x.ndim == 3:
         N, H, C = x.shape
         apart, left = divmod(x.strides[0], x.itemsize)

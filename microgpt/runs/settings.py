@@ -53,7 +53,10 @@ _FAST = {
 RECIPES = {
     "road": Recipe({}, {}),  # all of it follows from the size: `recipe`
     "fast": Recipe({"dropout": 0.0}, _FAST),
-    "sprint": Recipe({"dropout": 0.0}, _FAST | {"bigram_passes": 60, "embedding_rate": 0.1, "muon_lr": 0.04}),
+    "sprint": Recipe(
+        {"dropout": 0.0},
+        _FAST | {"bigram_passes": 60, "embedding_rate": 0.1, "muon_lr": 0.04, "shallow_blocks": 2},
+    ),
 }
 
 
@@ -202,7 +205,8 @@ class TrainConfig:
     shallow_blocks: int = setting(
         0,
         "train the first blocks alone, so many, until --shallow-share of the run's FLOP is spent: the others "
-        "begin at zero, add nothing until then, and cost nothing; 0: all from the start",
+        "begin at zero, add nothing until then, and cost nothing; 2 in the recipe sprint; 0: all from the "
+        "start",
         "blocks",
         group=ADAM,
         within=NOT_NEGATIVE,

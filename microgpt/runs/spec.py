@@ -85,10 +85,14 @@ class Plan:
         if passes and (
             why := beside_bigrams(self.model) if self.parent is None else "they are for a new model"
         ):
-            of_recipe = RECIPES[self.train.recipe].train.get("bigram_passes") == passes
-            named = f"--recipe {self.train.recipe}, which has " if of_recipe else ""
-            raise ConfigError(f"{named}--bigram-passes {passes}: {why}")
+            raise ConfigError(f"{self._told('bigram_passes')}: {why}")
         self._check_depth()
+
+    def _told(self, name: str) -> str:
+        """A setting of training as a flag, with the recipe that has it."""
+        value, recipe = getattr(self.train, name), self.train.recipe
+        of_recipe = RECIPES[recipe].train.get(name) == value
+        return f"--recipe {recipe}, which has " * of_recipe + f"{flag_name(name)} {value}"
 
     def _check_depth(self) -> None:
         """Raises: ConfigError: --shallow-blocks where the others would not begin with nothing."""
@@ -105,7 +109,7 @@ class Plan:
         elif self.train.carry_state:
             why = "blocks that join later carry nothing on; leave --carry-state out"
         if why:
-            raise ConfigError(f"--shallow-blocks {n}: {why}")
+            raise ConfigError(f"{self._told('shallow_blocks')}: {why}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""

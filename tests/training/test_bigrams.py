@@ -208,6 +208,7 @@ def test_the_recipe_sprint_is_fast_from_counts():
     fast, sprint = (Spec.of("10m-untied", recipe=name).plan().train for name in ("fast", "sprint"))
     assert (fast.bigram_passes, fast.embedding_rate, fast.muon_lr) == (0, 1, 0.02)
     assert (sprint.bigram_passes, sprint.embedding_rate, sprint.muon_lr) == (60, 0.1, 0.04)
+    assert (fast.shallow_blocks, sprint.shallow_blocks, sprint.shallow_share) == (0, 2, 0.7)
     assert (
         sprint.lr == fast.lr and Spec.of("10m-untied", recipe="sprint", lr=4e-3).plan().train.muon_lr == 0.02
     )
@@ -216,6 +217,12 @@ def test_the_recipe_sprint_is_fast_from_counts():
         match=r"^--recipe sprint, which has --bigram-passes 60: a tied head .* a preset such as 10m-untied",
     ):
         Spec.of("10m", recipe="sprint").plan()
+    two = {"recipe": "sprint", "n_layer": 2}
+    with pytest.raises(
+        ConfigError, match=r"^--recipe sprint, which has --shallow-blocks 2: expected fewer than"
+    ):
+        Spec.of("10m-untied", **two).plan()
+    assert Spec.of("10m-untied", **two, shallow_blocks=0).plan().train.bigram_passes == 60
 
 
 @pytest.mark.parametrize(
