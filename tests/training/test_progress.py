@@ -9,8 +9,9 @@ import termios
 
 import pytest
 
-from microgpt.runs.events import Empty, Trained
+from microgpt.runs.events import Began, Empty, Trained
 from microgpt.training.clock import Clock
+from microgpt.training.console import Console
 from microgpt.training.loop import FINISHED, OUT_OF_TIME
 from microgpt.training.progress import Progress
 from tests.training.fakes import FakeTime, make_config, make_job, train
@@ -50,6 +51,15 @@ def test_the_speed_of_the_first_blocks_alone_is_no_part_of_that_of_all():
     assert "40k tok/s" in progress.line(200) and "peak" not in progress.line(200)
     progress.stepped(trained(2, speed=5_000.0))
     assert "5.0k tok/s  50% of peak" in progress.line(200)
+
+
+def test_when_all_blocks_join_is_said_once():
+    stream = io.StringIO()
+    console = Console(lambda *args: Progress(*args, stream=stream, line_every_s=1e9))
+    console(Began(0, 1, 9, {}, 1, 1e9, 0.0))
+    for step, blocks in enumerate((2, 2, None, None), 1):
+        console(trained(step, blocks=blocks))
+    assert stream.getvalue().count("all blocks train from step 3 on") == 1
 
 
 def test_an_empty_step_tells_nothing_of_the_speed():
