@@ -238,15 +238,15 @@ def lines_of(one: Studied, limits: list[Limitation], n: int) -> list[str]:
 
 
 def limit_lines(limits: Sequence[Limitation], n: int) -> list[str]:
-    """The first n, each with its reason and examples; of the others those that are missing data, which no
-    training on the same text mends, however few they are; and how many are left out."""
-    told = [one for place, one in enumerate(limits) if place < n or one.is_missing_data]
+    """The first n, each with its place, its reason and examples; of the others those that are missing data,
+    which no training on the same text mends, however few they are; and how many are left out."""
+    told = [(place, one) for place, one in enumerate(limits, 1) if place <= n or one.is_missing_data]
     lines = []
-    for number, one in enumerate(told, 1):
+    for place, one in told:
         wrong = one.wrong
         read = "" if one.n_lines is None or one.is_missing_data else f", in {one.n_lines:,} lines of it"
         lines += [
-            f"{number}. {one.category}: {wrong.n} of {wrong.of} wrong "
+            f"{place}. {one.category}: {wrong.n} of {wrong.of} wrong "
             f"(95 % {wrong.low:.0%} to {wrong.high:.0%})",
             f"   {MEANING[one.kind]}{read}",
         ]

@@ -20,6 +20,8 @@ def put_file(path: Path, content: bytes, flag: str) -> None:
     Raises: ConfigError: something else is there, or the content cannot be told from such.
     """
     assert MARK.encode() in content[:HEAD_BYTES], "what is written can be known again"
+    if not path.parent.is_dir():
+        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
     if path.exists():
         try:
             with durable.open_regular(path) as file:

@@ -12,7 +12,7 @@ from microgpt.runs.priors import SETTINGS, Priors, deviations, distance
 from microgpt.runs.spec import Plan
 from microgpt.training.horizon import Timing, run_s, step_s
 from microgpt.training.needs import what_fits
-from microgpt.training.report import too_many_passes
+from microgpt.training.report import of_depth, too_many_passes
 
 from .facts import Facts
 from .rehearsal import Rehearsal
@@ -55,6 +55,7 @@ def length(plan: Plan, facts: Facts) -> list[str]:
     lines = [
         f"length   {counted(facts.steps, 'step')} of {facts.tokens_per_step:,} tokens, "
         f"{format_amount(facts.tokens)} in all{passes}",
+        *of_depth(plan.train, plan.model.n_layer),
         f"ratio    {facts.tokens / facts.params:.2g} tokens a parameter, all counted; published optimum "
         f"{OPTIMUM:g} (Hoffmann 2022)",
         f"         {facts.tokens / facts.in_products:.2g} for those of matrices and head; published optimum "

@@ -291,7 +291,10 @@ def _again(history: History, facts: Facts | None) -> str:
     ]
     rows = [(name, str(value)) for name, value in identity if value is not None]
     notes = [
-        "<p>The same text, seed, versions and instruction set give the same weights to the last bit.</p>"
+        "<p>It was planned anew on the way: a run that has this number of steps from the beginning has other "
+        "learning rates, and other weights.</p>"
+        if history.of("plan")
+        else "<p>The same text, seed, versions and instruction set give the same weights to the last bit.</p>"
     ]
     if facts.origin:
         notes.append(f"<p>It {escape(facts.origin)}, which is to be there first.</p>")

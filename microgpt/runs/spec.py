@@ -279,7 +279,11 @@ class Spec:
         size = NO_MERGES + data.merges if vocab_size is None else vocab_size
         others = {name: value for name, value in self.model.items() if name != "vocab_size"}
         model = ModelConfig.from_preset(preset, size, **{**RECIPES[self.recipe].model, **others})
-        return Plan(model, self._train_config(count_layer_parameters(model)), data, preset)
+        train = self._train_config(count_layer_parameters(model))
+        if not train.shallow_blocks and train.shallow_share != TrainConfig.shallow_share:
+            share = f"--shallow-share {train.shallow_share:g}"
+            raise ConfigError(f"{share}: there are no --shallow-blocks; give them, too")
+        return Plan(model, train, data, preset)
 
     def _plan_from(self, parent: Parent, old: Plan) -> Plan:
         """All settings of a run that begins with the weights of another."""

@@ -147,7 +147,10 @@ def _steps_to_come(config: TrainConfig, clock: Clock, state: TrainState) -> floa
 def _steps_in(config: TrainConfig, timing: Timing, clock: Clock, say: Say) -> int:
     """The number of steps that the time limit allows."""
     steps = planned_steps(clock.left_s, timing, config)
-    say(f"one step takes {format_duration(step_s(timing, config))}, so the run has {steps:,} steps")
+    whole_s, told = step_s(timing, config), ""
+    if config.shallow_blocks:
+        told = f" with all blocks, {format_duration(config.shallow_cost * whole_s)} with the first alone"
+    say(f"one step takes {format_duration(whole_s)}{told}, so the run has {steps:,} steps")
     return steps
 
 

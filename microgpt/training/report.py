@@ -52,7 +52,7 @@ def header(session: Session) -> list[str]:
         + ("; so little text needs as many" if config.max_steps == config.fewest_steps else ""),
         *too_many_passes(passes, config.stop_after),
         *_of_recipe(session),
-        *_of_depth(config, model.n_layer, state.step),
+        *of_depth(config, model.n_layer, state.step),
         f"rate     {outline(config)}",
         f"fits     {fit_note(count_parameters(model), config.max_steps * job.tokens_per_step)}",
         f"machine  {counted(machine['threads'], 'thread')}, {machine['isa']}, "
@@ -100,7 +100,7 @@ def _of_recipe(session: Session) -> list[str]:
     return [f"recipe   {plan.train.recipe}: {' '.join(flags)}"] if flags else []
 
 
-def _of_depth(config: TrainConfig, n_layer: int, step: int) -> list[str]:
+def of_depth(config: TrainConfig, n_layer: int, step: int = 0) -> list[str]:
     """Which blocks are trained alone, and how long."""
     if step >= config.shallow_steps:
         return []

@@ -45,7 +45,9 @@ def test_missing_data_is_told_however_far_behind_it_stands():
     kinds = [READ, TOLD, NEVER, READ, NO_SUCH]
     limits = [Limitation(str(n), kind, share(9 - n, 9), None, []) for n, kind in enumerate(kinds)]
     lines = failures.limit_lines(limits, 1)
-    assert [line.split(":")[0] for line in lines if "wrong" in line] == ["1. 0", "2. 2", "3. 4"]
+    assert [line.split(":")[0] for line in lines if "wrong" in line] == ["1. 0", "3. 2", "5. 4"], (
+        "by their places"
+    )
     assert lines[-1] == "   and 2 more; --show 5 tells all"
     assert "more, of" not in "".join(failures.limit_lines(limits, 5))
 

@@ -10,7 +10,8 @@ import pytest
 from microgpt.commands import plot, report, runs, train, watch
 from microgpt.common.errors import ConfigError
 from microgpt.common.flags import flag_name
-from microgpt.reporting.page import facts_of, time_shares
+from microgpt.reporting.history import History, read_history
+from microgpt.reporting.page import facts_of, page, time_shares
 from microgpt.reporting.reproduce import command_words
 from microgpt.runs.checkpoint import read_json
 from microgpt.runs.metrics import read_metrics
@@ -98,6 +99,20 @@ def test_a_page_needs_nothing_beside_it_and_has_all_of_it(capsys):
         event["text"] for event in read_metrics(Path("runs/a<b>/metrics.jsonl")) if event["event"] == "sample"
     ]
     assert len(samples) == 3 and all(re.sub(r"\s+", " ", sample).strip() in words for sample in samples)
+
+
+def test_only_a_run_that_kept_its_plan_promises_the_same_weights():
+    pytest.importorskip("matplotlib")
+    run = Path("runs/a<b>")
+    history, facts = read_history(run), facts_of(run)
+    planned = History(history.name, [*history.events, {"event": "plan", "step": 5, "max_steps": 9}])
+    told = [page(of, facts, "finished", None) for of in (history, planned)]
+    assert [("to the last bit" in text, "planned anew on the way" in text) for text in told] == [
+        (True, False),
+        (False, True),
+    ]
+    with pytest.raises(ConfigError, match="there is no folder"):
+        report.main(["runs/a<b>", "--out", "nowhere/page.html"])
 
 
 def test_the_time_of_a_run_is_told_whole():

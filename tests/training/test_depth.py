@@ -8,6 +8,7 @@ import pytest
 
 from microgpt.common.errors import ConfigError
 from microgpt.model import GPT, Batch, ModelConfig, flop_per_token
+from microgpt.planning.outline import outline
 from microgpt.planning.rehearsal import open_plan, rehearse
 from microgpt.runs.checkpoint import load_model, read_config
 from microgpt.runs.events import Alarmed, Evaluated, Trained
@@ -186,6 +187,8 @@ def test_a_plan_counts_them(text, is_timed):
     plan, prepared = open_plan(shallow(text), print)
     found = rehearse(plan, prepared, print, is_timed).plan.train
     assert 20 < found.shallow_steps < 38 and 0 < found.shallow_cost < 1
+    lines = outline(rehearse(plan, prepared, print, is_timed))
+    assert any(line.startswith("depth    the first 1 block alone up to step ") for line in lines)
 
 
 @pytest.mark.parametrize("at", [5, 37])
@@ -218,6 +221,11 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(text, tmp_path, at):
 def test_where_it_cannot_be_it_is_refused(settings, told):
     with pytest.raises(ConfigError, match=f"--shallow-blocks {settings['shallow_blocks']}: .*{told}"):
         Spec.of("tiny", **settings).plan()
+
+
+def test_a_share_without_blocks_is_refused():
+    with pytest.raises(ConfigError, match=r"^--shallow-share 0\.5: there are no --shallow-blocks; give"):
+        Spec.of("tiny", shallow_share=0.5).plan()
 
 
 def test_it_is_for_a_new_model(text, tmp_path):
