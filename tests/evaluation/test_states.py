@@ -35,14 +35,15 @@ from microgpt.tokenizer import train
 from microgpt.training.adam import Adam
 
 T = 72
-STEPS = {"attention": 120, "concat": 90}  # others learn to look back in 30
+STEPS = {"attention": 120, "differential": 120, "concat": 90}  # others learn to look back in 30
 YOUNG = {"D4 reach"}  # what models of so few steps may fail: they do not remember far yet
 KINDS = {
     "fusion": {"mixer": "rwkv7+mamba2", "mlp": "rwkv7", "fusion": "channel"},
     "concat": {"mixer": "rwkv7+mamba2", "fusion": "concat", "look_back": 1},
     "rwkv6": {"mixer": "rwkv6", "mlp": "rwkv6"},
     "rwkv7": {"mixer": "rwkv7", "mlp": "rwkv7"},
-    "attention": {"mixer": "attention differential"},
+    "attention": {"mixer": "attention"},
+    "differential": {"mixer": "differential"},
 }
 
 
