@@ -139,8 +139,7 @@ def interval(found: Share) -> str:
 
 def lines_of(loaded: Loaded, report: Report, n_errors: int) -> list[str]:
     """The table of one model."""
-    reasons = {one.why_not for one in report.asked}
-    if reasons == {NO_CONVERSATION}:
+    if {one.why_not for one in report.asked} == {NO_CONVERSATION}:
         return [*loaded.describe(), "", f"nothing was asked: {NO_CONVERSATION}"]
     width = max(len(one.canary.title) for one in report.asked) + 5
     others = list(report.baselines)

@@ -40,13 +40,7 @@ from microgpt.evaluation.failures import (
     worst_documents,
     worst_tokens,
 )
-from microgpt.evaluation.held_out import (
-    HeldOut,
-    packing_of,
-    score,
-    text_to_measure,
-    windows_of,
-)
+from microgpt.evaluation.held_out import HeldOut, packing_of, score, text_to_measure, windows_of
 from microgpt.evaluation.ngrams import count_tokens
 from microgpt.evaluation.results import refuse_taken, write_result
 from microgpt.evaluation.statistics import gain

@@ -17,11 +17,10 @@ def put_file(path: Path, content: bytes, flag: str) -> None:
     """Write a file in the place of none, or of one that microgpt made.
 
     Args:   flag: that named the file.
-    Raises: ConfigError: something else is there, or the content cannot be told from such.
+    Raises: ConfigError: something else is there, or no folder for it.
     """
     assert MARK.encode() in content[:HEAD_BYTES], "what is written can be known again"
-    if not path.parent.is_dir():
-        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
+    _refuse_missing_folder(path, flag)
     if path.exists():
         try:
             with durable.open_regular(path) as file:
@@ -33,11 +32,15 @@ def put_file(path: Path, content: bytes, flag: str) -> None:
     durable.replace_file(path, [content])
 
 
+def _refuse_missing_folder(path: Path, flag: str) -> None:
+    if not path.parent.is_dir():
+        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
+
+
 def kind_of_picture(path: Path, flag: str) -> str:
     """The format that a name tells.  Raises: ConfigError: it tells none that is drawn, or its folder is not
     there."""
-    if not path.parent.is_dir():
-        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
+    _refuse_missing_folder(path, flag)
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise ConfigError(f"{flag} {path}: expected a name that ends in .{' or .'.join(FORMATS)}")
